@@ -1,0 +1,46 @@
+"""Owed HTTP callbacks, queued in Redis and delivered in paced batches.
+
+Importing this opens no connection, starts no thread and configures no logging. It sets
+Dramatiq's global broker only where none is set; the actors are bound to the package's own.
+"""
+
+from __future__ import annotations
+
+from callbacks import runtime as _runtime
+
+_runtime.set_broker_where_none_is_set()
+
+from callbacks.actors import (  # noqa: E402 - periodiq and dramatiq find the actors by import
+    check_and_flush,
+    cleanup_stuck,
+    send_single_callback,
+    trigger_batch_send,
+)
+from callbacks.api import cancel, enqueue, enqueue_many, get_status  # noqa: E402
+from callbacks.delivery import AICallback  # noqa: E402
+from callbacks.model import (  # noqa: E402
+    CallbacksError,
+    InvalidCallback,
+    QueueFull,
+    Receipt,
+    SettingsError,
+)
+from callbacks.version import VERSION as __version__  # noqa: E402
+
+__all__ = [
+    "AICallback",
+    "CallbacksError",
+    "InvalidCallback",
+    "QueueFull",
+    "Receipt",
+    "SettingsError",
+    "__version__",
+    "cancel",
+    "check_and_flush",
+    "cleanup_stuck",
+    "enqueue",
+    "enqueue_many",
+    "get_status",
+    "send_single_callback",
+    "trigger_batch_send",
+]

@@ -1,0 +1,185 @@
+"""What an application calls: enqueue, enqueue_many, cancel, get_status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final
+
+import redis
+
+from callbacks.books import Status, find
+from callbacks.delivery import AICallback
+from callbacks.model import Cancelled, InvalidCallback, Receipt, Signal, Stored
+from callbacks.payload import pack
+from callbacks.runtime import Runtime, runtime
+from callbacks.settings import ms
+
+#: As many callbacks go to Redis in one pipeline.
+CHUNK: Final = 500
+
+_Item = tuple[str, str, bytes, int, int]
+_PARAMETERS: Final = frozenset(
+    {
+        "callback_url",
+        "data",
+        "event",
+        "id",
+        "environment",
+        "headers",
+        "expires_in",
+        "delay",
+        "lane",
+    }
+)
+
+
+def enqueue(
+    callback_url: str,
+    data: Any,
+    *,
+    event: str = "callback",
+    id: str | None = None,
+    environment: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    expires_in: float | None = None,
+    delay: float | None = None,
+    lane: str | None = None,
+) -> Receipt:
+    """Take over one callback: an HTTP POST of `data` owed to `callback_url`.
+
+    Returns once Redis has it. The same `id` again is not accepted again. `expires_in` and
+    `delay` are seconds; `lane` (a customer's id, say) makes a destination of its own on a
+    host that many share.
+
+    Raises `InvalidCallback` (a ValueError) for bad input and `QueueFull` for want of room;
+    nothing is stored then. Raises redis' `ConnectionError` or `TimeoutError` where Redis
+    cannot be reached; it carries `callback_id`, and the call may be repeated with that id.
+    """
+    parts = runtime()
+    item = _freeze(
+        parts,
+        callback_url=callback_url,
+        data=data,
+        event=event,
+        id=id,
+        environment=environment,
+        headers=headers,
+        expires_in=expires_in,
+        delay=delay,
+        lane=lane,
+    )
+    name, destination, packed, delay_ms, life_ms = item
+    try:
+        stored = parts.batcher.enqueue(
+            name, destination, packed, delay_ms=delay_ms, life_ms=life_ms
+        )
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        error.callback_id = name  # type: ignore[union-attr]
+        raise
+    _signal(parts, [stored])
+    return Receipt(name, stored.accepted)
+
+
+def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
+    """Take over many callbacks, each a mapping with the parameters of `enqueue`.
+
+    They go to Redis in pipelines; all are stored when this returns. Every item is checked
+    before the first is stored, so bad input (`InvalidCallback`, whose field names the item's
+    place) stores nothing. After any other error some may be stored: calling again with ids
+    of your own sends nothing twice.
+    """
+    parts = runtime()
+    frozen = [_freeze_item(parts, place, item) for place, item in enumerate(items)]
+    receipts: list[Receipt] = []
+    for chunk in _chunks(frozen):
+        stored = parts.batcher.enqueue_many(chunk)
+        _signal(parts, stored)
+        receipts += [
+            Receipt(item[0], reply.accepted) for item, reply in zip(chunk, stored, strict=True)
+        ]
+    return receipts
+
+
+def cancel(id: str) -> bool:
+    """Make sure that a callback is not sent, or not again; False: final already, or unknown."""
+    return runtime().batcher.cancel(id) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
+
+
+def get_status(id: str) -> Status | None:
+    """Say where a callback is; None where its id is unknown."""
+    return find(runtime().batcher.scripts, id)
+
+
+def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any]) -> _Item:
+    try:
+        return _freeze(parts, **_parameters(item))
+    except InvalidCallback as error:
+        raise InvalidCallback(f"[{place}].{error.field}", error.problem) from None
+
+
+def _parameters(item: object) -> dict[str, Any]:
+    """Take the parameters of `enqueue` from a mapping, naming what is missing or unknown."""
+    if not isinstance(item, Mapping):
+        raise InvalidCallback("item", f"is {type(item).__name__}; expected a mapping")
+    for name in ("callback_url", "data"):
+        if name not in item:
+            raise InvalidCallback(name, "is missing")
+    for name in item:
+        if name not in _PARAMETERS:
+            expected = ", ".join(sorted(_PARAMETERS))
+            raise InvalidCallback(str(name), f"is no parameter; expected some of {expected}")
+    return dict(item)
+
+
+def _freeze(
+    parts: Runtime,
+    *,
+    expires_in: float | None = None,
+    delay: float | None = None,
+    event: str | None = None,
+    **given: Any,
+) -> _Item:
+    settings = parts.settings
+    life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1)
+    delay_ms = _milliseconds("delay", delay, 0.0, low=0)
+    life_ms = min(life_ms, ms(settings.max_age))
+    if delay_ms >= life_ms:
+        problem = f"is {delay} s, and it would expire after {life_ms / 1000:g} s"
+        raise InvalidCallback("delay", problem)
+    callback = AICallback(
+        **given, event="callback" if event is None else event, settings=settings,
+        now=datetime.now(UTC),
+    )
+    if settings.signing_configured and not callback.secrets:
+        problem = f"no secret is configured for environment {callback.request.environment!r}"
+        raise InvalidCallback("environment", problem)
+    request = callback.request
+    return callback.id, request.destination, pack(request), delay_ms, life_ms
+
+
+def _milliseconds(field: str, value: float | None, default: float, *, low: int) -> int:
+    if value is None:
+        return ms(default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidCallback(field, f"is {type(value).__name__}; expected seconds, a number")
+    if not 0 <= value <= 366 * 86_400 or ms(value) < low:
+        raise InvalidCallback(field, f"is {value} s; expected more than 0 and at most a year")
+    return ms(value)
+
+
+def _chunks(items: list[_Item]) -> Iterator[list[_Item]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+def _signal(parts: Runtime, stored: list[Stored]) -> None:
+    """Wake whom the answers ask for, once for all of them."""
+    if any(reply.signal is Signal.TRIGGER for reply in stored):
+        parts.wakes.trigger(0)
+        return
+    waits = [reply.wait_ms for reply in stored if reply.signal is Signal.CHECK]
+    if waits:
+        parts.wakes.check(min(waits))

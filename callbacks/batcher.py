@@ -1,0 +1,322 @@
+"""QUEUE and PROCESSING in Redis: one method for each Lua verb of a callback's way.
+
+The methods turn settings into milliseconds on the way in and codes into values on the way
+out; an unknown code raises. All verbs decide by the server's clock.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import redis
+from redis import Redis
+
+from callbacks.keys import Keys
+from callbacks.model import (
+    Batch,
+    Cancelled,
+    Claimed,
+    ClaimResult,
+    Gate,
+    Go,
+    Later,
+    LaterWhy,
+    Look,
+    Outcome,
+    QueueFull,
+    Reason,
+    Recovered,
+    Refused,
+    Settled,
+    Signal,
+    Stored,
+    Trimmed,
+)
+from callbacks.scripts import Scripts
+from callbacks.settings import Settings, ms
+
+#: No slot lies further ahead, so what is claimed is always little.
+HORIZON_MS: Final = 2_000
+#: How long a thread may sleep until its reserved instant.
+MAX_WAIT_MS: Final = 250
+#: From here on a claimed callback that has not begun counts as late.
+LATE_MS: Final = 1_000
+#: A destination that was full is not claimed from for so long, or until a request ends.
+FULL_HOLD_MS: Final = 1_000
+#: The lock outlives every claim with its messages by far, and a dead dispatcher by little.
+LOCK_TTL_MS: Final = 10_000
+MAX_CRASHES: Final = 3
+CRASH_SPREAD_MS: Final = (5_000, 30_000)
+#: Apart from a claimed callback's lease by more than clocks and waits can blur.
+_BEGUN_BLUR_MS: Final = 1_000
+
+
+class Batcher:
+    """The verbs on one Redis and one namespace.
+
+    Every method may raise redis' own errors. Those that change something may be repeated
+    with the same arguments: the second call changes nothing.
+    """
+
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self.settings = settings
+        self.scripts = Scripts(client, Keys(settings.namespace))
+        self._lease_ms = ms(settings.stuck_after)
+        self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
+
+    # Taking in
+
+    def enqueue(
+        self, id: str, destination: str, packed: bytes, *, delay_ms: int, life_ms: int
+    ) -> Stored:
+        """Store one callback; it is accepted when this returns.
+
+        Raises `QueueFull` where nothing was stored for want of room.
+        """
+        call = self._enqueue_call(id, destination, packed, delay_ms, life_ms)
+        try:
+            return _stored(self.scripts.run("enqueue", call, tries=1))
+        except redis.OutOfMemoryError as error:
+            raise _no_room() from error
+
+    def enqueue_many(self, items: Iterable[tuple[str, str, bytes, int, int]]) -> list[Stored]:
+        """Store many in one pipeline: (id, destination, packed, delay_ms, life_ms) each.
+
+        Raises the first error after all were tried; those before and after it are stored.
+        """
+        calls = [self._enqueue_call(*item) for item in items]
+        replies = self.scripts.run_many("enqueue", calls)
+        for reply in replies:
+            if isinstance(reply, redis.OutOfMemoryError):
+                raise _no_room() from reply
+            if isinstance(reply, Exception):
+                raise reply
+        return [_stored(reply) for reply in replies]
+
+    def _enqueue_call(
+        self, id: str, destination: str, packed: bytes, delay_ms: int, life_ms: int
+    ) -> dict[str, Any]:
+        return {
+            "id": id,
+            "destination": destination,
+            "request": packed,
+            "delay": delay_ms,
+            "life": life_ms,
+            "max_queued": self.settings.max_queued,
+            "batch_size": self.settings.batch_size,
+            "max_delay": ms(self.settings.max_delay),
+            "horizon": HORIZON_MS,
+        }
+
+    # Dispatching
+
+    def look(self) -> Look:
+        """See what is ready, counted up to one batch."""
+        now, paused, ready, oldest, soon, queued, processing = self.scripts.run(
+            "look", {"batch_size": self.settings.batch_size}
+        )
+        return Look(now, bool(paused), ready, _time(oldest), _time(soon), queued, processing)
+
+    def arm(self, wait_ms: int) -> bool:
+        """Ask for a check in `wait_ms`; True: the caller sends it, nobody else has."""
+        return bool(self.scripts.run("arm", {"wait": wait_ms}))
+
+    def lock(self, owner: str) -> int:
+        """Take the dispatch lock; the fence number that proves it, or 0."""
+        return int(self.scripts.run("lock", {"owner": owner, "ttl": LOCK_TTL_MS}))
+
+    def unlock(self, owner: str, fence: int) -> bool:
+        """Give the dispatch lock back, if it is still the owner's."""
+        return bool(self.scripts.run("unlock", {"owner": owner, "fence": fence}))
+
+    def claim(self, owner: str, fence: int, *, nonce: str | None = None) -> Batch:
+        """Move one batch into PROCESSING; the lock is checked inside."""
+        s = self.settings
+        nonce = nonce or secrets.token_hex(16)
+        code, now, arm, *pairs = self.scripts.run(
+            "claim",
+            {
+                "owner": owner,
+                "fence": fence,
+                "nonce": nonce,
+                "batch_size": s.batch_size,
+                "horizon": HORIZON_MS,
+                "min_interval": ms(s.min_interval),
+                "stagger": ms(s.send_interval),
+                "interval": ms(s.destination_interval),
+                "lease": self._lease_ms,
+                "begun_lease": self._begun_lease_ms,
+                "look_ahead": max(ms(s.check_interval), ms(s.min_interval)),
+            },
+        )
+        ids, slots = pairs[::2], pairs[1::2]
+        claimed = (
+            Claimed(_text(id), f"{nonce}.{place}", int(slot))
+            for place, (id, slot) in enumerate(zip(ids, slots, strict=True), start=1)
+        )
+        return Batch(ClaimResult(code), now, _time(arm), tuple(claimed))
+
+    # Sending
+
+    def begin(self, id: str, token: str, *, nonce: str | None = None) -> Gate:
+        """Ask the gate whether this claim's attempt may go now."""
+        s = self.settings
+        answer = self.scripts.run(
+            "begin",
+            {
+                "id": id,
+                "token": token,
+                "nonce": nonce or secrets.token_hex(8),
+                "lease": ms(s.attempt_lease),
+                "stagger": ms(s.send_interval),
+                "interval": ms(s.destination_interval),
+                "concurrency": s.destination_concurrency,
+                "max_wait": MAX_WAIT_MS,
+            },
+        )
+        if answer[0] == 1:
+            return Go(*answer[1:])
+        if answer[0] == 2:
+            return Later(answer[1], LaterWhy(answer[2]))
+        return Refused(answer[0])
+
+    def settle(
+        self,
+        id: str,
+        token: str,
+        attempt: int,
+        outcome: Outcome,
+        *,
+        reason: Reason | None,
+        delay_ms: int = 0,
+        park: bool = False,
+        throttled: bool = False,
+        entry: str,
+        detail: str = "",
+        tries: int | None = None,
+    ) -> Settled:
+        """End a begun attempt; everything it changes changes at once."""
+        call = {
+            "id": id,
+            "token": token,
+            "attempt": attempt,
+            "outcome": outcome.value,
+            "reason": reason.value if reason else "",
+            "delay": delay_ms,
+            "park": int(park),
+            "throttled": int(throttled),
+            "lease": self._lease_ms,
+            "entry": entry,
+            "detail": detail,
+            "horizon": HORIZON_MS,
+        }
+        return Settled(self.scripts.run("settle", call, **({"tries": tries} if tries else {})))
+
+    def release(self, id: str, token: str, due_ms: int, *, full: bool = False) -> bool:
+        """Give a claimed callback back to its lane; False: the token is stale."""
+        call = {
+            "id": id,
+            "token": token,
+            "due": due_ms,
+            "full": FULL_HOLD_MS if full else 0,
+            "horizon": HORIZON_MS,
+        }
+        return bool(self.scripts.run("release", call))
+
+    # Keeping promises
+
+    def wake(self, limit: int) -> list[tuple[str, str]]:
+        """Name (id, token) of claimed callbacks past their slot whose message may be lost."""
+        named = self.scripts.run(
+            "wake",
+            {
+                "limit": limit,
+                "late": LATE_MS,
+                "lease": self._lease_ms,
+                "begun_lease": self._begun_lease_ms,
+                "again": max(ms(self.settings.check_interval), 1_000),
+            },
+        )
+        words = [_text(word) for word in named]
+        return list(zip(words[::2], words[1::2], strict=True))
+
+    def reclaim(self, limit: int, *, chance: float) -> Recovered:
+        """Take back what is past its lease; `chance` in [0, 1) spreads what had crashed."""
+        low, high = CRASH_SPREAD_MS
+        call = {
+            "limit": limit,
+            "max_crashes": MAX_CRASHES,
+            "spread_min": low,
+            "spread_max": high,
+            "chance": chance,
+            "horizon": HORIZON_MS,
+        }
+        return Recovered(*self.scripts.run("reclaim", call))
+
+    def expire(self, limit: int) -> int:
+        """End what is past its age; how many."""
+        grace = ms(self.settings.attempt_lease)
+        return int(self.scripts.run("expire", {"limit": limit, "grace": grace}))
+
+    def trim(self, limit: int) -> Trimmed:
+        """Forget records past their time."""
+        s = self.settings
+        call = {
+            "limit": limit,
+            "sent_ttl": ms(s.sent_ttl),
+            "sent_max": s.sent_max,
+            "dead_ttl": ms(s.dead_ttl),
+        }
+        return Trimmed(*self.scripts.run("trim", call))
+
+    def tick(self, ticker: str, interval_ms: int) -> bool:
+        """Be the one ticker of this interval; one cheap command."""
+        key = self.scripts.keys.of("tick")
+        return bool(self.scripts.client.set(key, ticker, nx=True, px=max(1, interval_ms)))
+
+    # Steering
+
+    def cancel(self, id: str) -> Cancelled:
+        """Make sure that a callback is not sent, or not again."""
+        return Cancelled(self.scripts.run("cancel", {"id": id}))
+
+    def pause(self, destination: str | None = None) -> int:
+        """Stop all, or one destination; how many requests are still in flight."""
+        return int(self.scripts.run("pause", {"destination": destination or ""}))
+
+    def resume(self, destination: str | None = None) -> bool:
+        """Start all, or one destination; False: it was not paused."""
+        call = {"destination": destination or "", "horizon": HORIZON_MS}
+        return bool(self.scripts.run("resume", call))
+
+    def replay(self, ids: Sequence[str]) -> int:
+        """Put dead letters back into the queue; how many of `ids` were dead letters."""
+        if not ids:
+            return 0
+        call = {"life": ms(self.settings.max_age), "horizon": HORIZON_MS, "ids": list(ids)}
+        return int(self.scripts.run("replay", call))
+
+    def purge(self, ids: Sequence[str]) -> int:
+        """Forget dead letters; how many of `ids` were dead letters."""
+        return int(self.scripts.run("purge", {"ids": list(ids)})) if ids else 0
+
+
+def _stored(reply: list[int]) -> Stored:
+    code, signal, wait_ms = reply
+    if code == -1:
+        raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
+    return Stored(bool(code), Signal(signal), wait_ms)
+
+
+def _no_room() -> QueueFull:
+    return QueueFull("Redis has no memory left (maxmemory); nothing was stored")
+
+
+def _time(value: int) -> int | None:
+    return None if value < 0 else int(value)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,411 @@
+"""Reading the batcher's books: one callback, a state, the destinations, everything.
+
+Nothing here changes anything, and no call reads more than a page in one step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis import Redis
+
+from callbacks.keys import Keys
+from callbacks.model import Reason, State
+from callbacks.scripts import Scripts
+
+PAGE: Final = 500
+TOTALS: Final = (
+    "accepted",
+    "replayed",
+    "sent",
+    "attempts",
+    "retried",
+    "throttled",
+    "dead",
+    "recovered",
+    "stale",
+    "duplicates",
+    "cancelled",
+    "purged",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that ended. `status` is the HTTP status, None where there was none."""
+
+    attempt: int
+    at_ms: int
+    outcome: str
+    status: int | None
+    reason: str | None
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One callback as its books say at one instant; times in ms since 1970.
+
+    `status` is the last HTTP status, `reason` that of the last attempt or of the end.
+    `next_attempt_at` (seconds since 1970) is when it may be tried next, None where it
+    will not be, or where a request is in flight.
+    """
+
+    id: str
+    state: State
+    phase: str
+    destination: str
+    attempts: int
+    retries: int
+    crashes: int
+    status: int | None
+    reason: str | None
+    detail: str
+    next_attempt_at: float | None
+    expires_at: float | None
+    ended_at: float | None
+    history: tuple[Attempt, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All sizes, totals and the schedule at one instant."""
+
+    now_ms: int
+    queued: int
+    processing: int
+    dead: int
+    sent_records: int
+    destinations_waiting: int
+    oldest_due_ms: int | None
+    lock: str
+    paused_since_ms: int | None
+    next_batch_ms: int | None
+    last_batch_ms: int | None
+    totals: dict[str, int]
+    per_minute: dict[str, int]
+
+    @property
+    def balance(self) -> int:
+        """Accepted and replayed less everything they can have become: 0 where the books balance."""
+        t = self.totals
+        ended = t["sent"] + t["dead"] + t["cancelled"]
+        return t["accepted"] + t["replayed"] - ended - self.queued - self.processing
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One destination. Ages and times in ms."""
+
+    name: str
+    waiting: int
+    in_flight: int
+    paused: bool
+    hold_until_ms: int | None
+    next_claim_ms: int | None
+    oldest_due_ms: int | None
+    last: str
+
+
+def overview(scripts: Scripts) -> Overview:
+    """Read sizes, schedule and totals in one step."""
+    (now, queued, processing, dead, sent, waiting, oldest, lock, state, counters, rates) = (
+        scripts.run("status", {})
+    )
+    schedule, counted = _fields(state), _fields(counters)
+    return Overview(
+        now_ms=now,
+        queued=queued,
+        processing=processing,
+        dead=dead,
+        sent_records=sent,
+        destinations_waiting=waiting,
+        oldest_due_ms=oldest if oldest >= 0 else None,
+        lock=lock.decode().rpartition(":")[0],
+        paused_since_ms=_int(schedule.get("paused")),
+        next_batch_ms=_int(schedule.get("next_batch")) or None,
+        last_batch_ms=_int(schedule.get("last_batch")) or None,
+        totals={name: int(counted.get(name, 0)) for name in TOTALS},
+        per_minute={name: int(value) for name, value in _fields(rates).items()},
+    )
+
+
+def find(scripts: Scripts, id: str) -> Status | None:
+    """Read one callback; None where its id is unknown."""
+    found = _Where(scripts.run("where", {"id": id, "lane": ""}))
+    state = found.state
+    return None if state is None else found.status(id, state)
+
+
+class _Where:
+    """The answer of `where.lua`."""
+
+    def __init__(self, answer: list[Any]) -> None:
+        self.now_ms = int(answer[0])
+        self.destination = answer[1].decode()
+        lane, lease, expiry, sent, dead, inflight = (_int(value) for value in answer[2:8])
+        self.lane, self.lease, self.expiry = lane, lease, expiry
+        self.sent, self.dead, self.inflight = sent, dead, inflight
+        self.kept = bool(answer[8])
+        self.record = _fields(answer[9:])
+
+    @property
+    def state(self) -> State | None:
+        """The one state; None where it is in no structure."""
+        if self.lane is not None:
+            return State.QUEUED
+        if self.lease is not None:
+            return State.PROCESSING
+        if self.dead is not None:
+            return State.DEAD
+        if self.sent is not None:
+            return State(self.record.get("s", State.SENT))
+        return None
+
+    def status(self, id: str, state: State) -> Status:
+        record = self.record
+        history = _history(record.get("h", ""))
+        last = history[-1] if history else None
+        return Status(
+            id=id,
+            state=state,
+            phase=record.get("s", "queued"),
+            destination=self.destination,
+            attempts=int(record.get("a", 0)),
+            retries=int(record.get("r", 0)),
+            crashes=int(record.get("c", 0)),
+            status=last.status if last else None,
+            reason=record.get("o") or None,
+            detail=record.get("e", ""),
+            next_attempt_at=self._next_s(state),
+            expires_at=None if self.expiry is None else self.expiry / 1000,
+            ended_at=None if "f" not in record else int(record["f"]) / 1000,
+            history=history,
+        )
+
+    def _next_s(self, state: State) -> float | None:
+        if state is State.QUEUED and self.lane is not None:
+            return self.lane / 1000
+        if state is State.PROCESSING and self.record.get("s") != "sending":
+            return int(self.record.get("due", self.now_ms)) / 1000
+        return None
+
+    def problems(self) -> Iterator[str]:
+        """Say what does not fit together, as of the one instant that was read."""
+        phase = self.record.get("s", "queued")
+        live = self.lane is not None or self.lease is not None
+        homes = [h is not None for h in (self.lane, self.lease, self.sent, self.dead)]
+        if sum(homes) != 1:
+            names = [n for n, h in zip(("lane", "processing", "sent", "dead"), homes, strict=True) if h]
+            yield f"is in {' and '.join(names) or 'no structure'}"
+            return
+        if live != (self.expiry is not None):
+            yield "has an end of life and is final" if self.expiry else "has no end of life"
+        if not self.kept and (live or self.dead is not None):
+            yield "has lost its request"
+        if self.kept and self.sent is not None:
+            yield "keeps its request although it is final"
+        wanted = _PHASES[self.state] if self.state else frozenset()
+        if phase not in wanted:
+            yield f"is {self.state} and its record says {phase}"
+        if self.inflight is not None and phase != "sending":
+            yield "holds a request in flight and is not sending"
+
+
+_PHASES: Final = {
+    State.QUEUED: frozenset({"queued"}),
+    State.PROCESSING: frozenset({"claimed", "sending", "retry"}),
+    State.SENT: frozenset({"sent"}),
+    State.DEAD: frozenset({"dead"}),
+    State.CANCELLED: frozenset({"cancelled"}),
+}
+
+
+class Books:
+    """Pages and sums over one namespace."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self.scripts = scripts
+        self.keys: Keys = scripts.keys
+        self.client: Redis = scripts.client
+
+    # Pages
+
+    def ids(self, state: State, *, destination: str | None = None) -> Iterator[str]:
+        """Iterate over the ids in a state, oldest first within each structure."""
+        if state is State.QUEUED:
+            lanes = [destination] if destination else list(self.waiting())
+            for lane in lanes:
+                yield from self._members("lane:", lane)
+            return
+        name = {State.PROCESSING: "processing", State.DEAD: "dead"}.get(state, "sent")
+        yield from self._members(name)
+
+    def find_many(self, ids: list[str]) -> list[Status]:
+        """Read many callbacks in one pipeline; unknown ids are left out."""
+        answers = self.scripts.run_many("where", [{"id": id, "lane": ""} for id in ids])
+        found = [(id, _Where(answer)) for id, answer in zip(ids, answers, strict=True)]
+        return [where.status(id, where.state) for id, where in found if where.state]
+
+    def statuses(
+        self,
+        state: State,
+        *,
+        destination: str | None = None,
+        reason: Reason | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Status]:
+        """Iterate over the callbacks in a state, filtered, page by page."""
+        left = limit
+        for page in _pages(self.ids(state, destination=destination)):
+            for status in self.find_many(page):
+                if left == 0:
+                    return
+                if _fits(status, state, destination, reason):
+                    left = None if left is None else left - 1
+                    yield status
+
+    def waiting(self) -> Iterator[str]:
+        """Iterate over the destinations with something waiting."""
+        yield from self._members("ring")
+
+    def destinations(self) -> list[Destination]:
+        """Read every destination that waits or was used within a day."""
+        names = sorted({*self.waiting(), *self._members("destinations")})
+        found: list[Destination] = []
+        for page in _pages(iter(names)):
+            found += self._destinations(page)
+        return found
+
+    def _destinations(self, names: list[str]) -> list[Destination]:
+        now_s, micros = self.client.time()
+        now_ms = now_s * 1000 + micros // 1000
+        with self.client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(self.keys.of("lane:", name))
+                pipe.zrange(self.keys.of("lane:", name), 0, 0, withscores=True)
+                pipe.zcount(self.keys.of("inflight:", name), now_ms, "+inf")
+                pipe.hgetall(self.keys.of("dest:", name))
+                pipe.zscore(self.keys.of("ring"), name)
+            answers = pipe.execute()
+        rows = (answers[start : start + 5] for start in range(0, len(answers), 5))
+        return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
+
+    def _members(self, name: str, member: str = "") -> Iterator[str]:
+        """Iterate over a sorted set by rank, a page at a time.
+
+        While others change it a member may be missed or come twice.
+        """
+        key, start = self.keys.of(name, member), 0
+        while page := self.client.zrange(key, start, start + PAGE - 1):
+            yield from (raw.decode() for raw in page)
+            start += PAGE
+
+    # Audit
+
+    def audit(self) -> Iterator[str]:
+        """Hold every structure against every other and the counters; yields what is wrong.
+
+        A first pass over pages collects what looks wrong; each suspect is then read again
+        in one step, so that traffic in the meantime is no finding. A record that no index
+        names is looked for as well.
+        """
+        seen: set[str] = set()
+        for lane in self._family("lane:"):
+            yield from self._wrong(self._members("lane:", lane), seen, lane)
+            yield from self._lane_problems(lane)
+        for name in ("processing", "expiry", "sent", "dead"):
+            yield from self._wrong(self._members(name), seen)
+        for family in ("rec:", "cb:"):
+            yield from self._wrong(self._family(family), seen)
+        for destination in self.waiting():
+            yield from self._lane_problems(destination)
+        balance = overview(self.scripts).balance
+        if balance:
+            yield f"counters: accepted + replayed exceed what they became by {balance}"
+
+    def _wrong(self, ids: Iterator[str], seen: set[str], lane: str = "") -> Iterator[str]:
+        for page in _pages(id for id in ids if id not in seen):
+            seen.update(page)
+            answers = self.scripts.run_many("where", [{"id": id, "lane": lane} for id in page])
+            for id, answer in zip(page, answers, strict=True):
+                if _gone(_Where(answer)):
+                    continue
+                for problem in _Where(answer).problems():
+                    yield f"{id}: {problem}"
+
+    def _lane_problems(self, name: str) -> Iterator[str]:
+        with self.client.pipeline(transaction=True) as pipe:
+            pipe.exists(self.keys.of("lane:", name))
+            pipe.zscore(self.keys.of("ring"), name)
+            waits, place = pipe.execute()
+        if bool(waits) != (place is not None):
+            yield f"{name}: {'waits and is not' if waits else 'is empty and'} in the ring"
+
+    def _family(self, name: str) -> Iterator[str]:
+        prefix = self.keys.of(name)
+        pattern = prefix.translate(_GLOB) + "*"
+        for raw in self.client.scan_iter(match=pattern, count=PAGE):
+            yield raw.decode()[len(prefix) :]
+
+
+_GLOB: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
+
+
+def _gone(where: _Where) -> bool:
+    """Tell whether a callback was forgotten between the page and the second look."""
+    homes = (where.lane, where.lease, where.sent, where.dead, where.expiry)
+    return not where.record and not where.kept and all(home is None for home in homes)
+
+
+def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
+    waiting, first, in_flight, raw, place = row
+    state = {key.decode(): value.decode() for key, value in raw.items()}
+    hold = int(state.get("hold", 0))
+    return Destination(
+        name=name,
+        waiting=waiting,
+        in_flight=in_flight,
+        paused="paused" in state,
+        hold_until_ms=hold if hold > now_ms else None,
+        next_claim_ms=None if place is None or place == float("inf") else int(place),
+        oldest_due_ms=int(first[0][1]) if first else None,
+        last=state.get("last", "").partition(" ")[2],
+    )
+
+
+def _fits(
+    status: Status, state: State, destination: str | None, reason: Reason | None
+) -> bool:
+    return (
+        status.state is state
+        and (destination is None or status.destination == destination)
+        and (reason is None or status.reason == reason.value)
+    )
+
+
+def _history(text: str) -> tuple[Attempt, ...]:
+    return tuple(Attempt(*entry) for entry in json.loads(f"[{text}]"))
+
+
+def _pages(items: Iterator[str]) -> Iterator[list[str]]:
+    page: list[str] = []
+    for item in items:
+        page.append(item)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _fields(flat: list[bytes]) -> dict[str, str]:
+    words = [word.decode() if isinstance(word, bytes) else str(word) for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _int(value: bytes | str | int | None) -> int | None:
+    return int(float(value)) if value not in (None, "", b"") else None

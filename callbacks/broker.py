@@ -1,0 +1,277 @@
+"""Dramatiq's Redis broker, made to stay alive.
+
+`CallbacksBroker` shares the batcher's client and differs from `RedisBroker` in what is listed
+at its methods, each with the failure that it avoids. It leans on private parts of Dramatiq
+2.2.1, which is pinned; `tests/unit/test_broker_shape.py` fails when they change.
+
+A message is only a wake-up: with every key of Dramatiq's deleted, everything is still
+delivered. So on our own queue a message may be dropped where it does harm, and is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from uuid import uuid4
+
+import redis
+from dramatiq import Broker, Message, MessageProxy
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer, _scripts
+from dramatiq.common import current_millis, dq_name, q_name
+from dramatiq.errors import ConnectionClosed, DecodeError
+from redis import Redis
+
+from callbacks.log import log
+
+QUEUE: Final = "callbacks"
+#: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
+IDLE_POLL_MS: Final = 100
+#: While a worker shuts down, its consumers only hand on what they hold.
+STOPPING_POLL_MS: Final = 20
+#: A process whose heartbeat is older is dead; its messages are dropped, the ticker sends new ones.
+DEAD_AFTER_MS: Final = 60_000
+DEAD_MESSAGE_TTL_MS: Final = 7 * 86_400_000
+
+
+class CallbacksBroker(RedisBroker):
+    """A RedisBroker on a client that is built when it is first needed.
+
+    Making one opens no connection and reads no setting: `connect` gives the client and the
+    namespace at the first use, so that importing the package stays without effects.
+    """
+
+    def __init__(
+        self, connect: Callable[[], tuple[Redis, str]], *, middleware: list[Any] | None = None
+    ) -> None:
+        # RedisBroker.__init__ would need the client now; what it sets is set here instead.
+        Broker.__init__(self, middleware=middleware)
+        self._connect = connect
+        self._connected: tuple[Redis, str, dict[str, Any]] | None = None
+        self.broker_id = str(uuid4())
+        self.maintenance_chance = 0  # runs KEYS, 110 ms at a million keys; see forget_dead_workers
+        self.heartbeat_timeout = DEAD_AFTER_MS
+        self.dead_message_ttl = DEAD_MESSAGE_TTL_MS
+        self.queues = set()
+        self.stopping = False
+        self._arrivals: dict[str, threading.Event] = {}
+        self._held: dict[str, set[str]] = {}
+
+    def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
+        if self._connected is None:
+            client, namespace = self._connect()
+            scripts = {name: client.register_script(text) for name, text in _scripts.items()}
+            self._connected = (client, namespace, scripts)
+        return self._connected
+
+    @property
+    def client(self) -> Redis:
+        """The process's one Redis client."""
+        return self._parts()[0]
+
+    @property
+    def namespace(self) -> str:
+        """The prefix of Dramatiq's keys."""
+        return self._parts()[1]
+
+    @property
+    def scripts(self) -> dict[str, Any]:
+        """Dramatiq's own Lua scripts on our client."""
+        return self._parts()[2]
+
+    @property
+    def consumer_class(self) -> type[_Consumer]:
+        """Our consumer instead of Dramatiq's."""
+        return _Consumer
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Enqueue, and let this process's consumer know at once.
+
+        Every error of Redis becomes `ConnectionClosed`: Dramatiq's consumer threads survive
+        only that one. A scheduler's message that cannot be sent is logged and dropped, for
+        periodiq exits when a send fails, and the next one comes within a minute.
+        """
+        try:
+            message = super().enqueue(message, delay=delay)
+        except redis.RedisError as error:
+            if "scheduled_at" not in message.options:
+                raise ConnectionClosed(error) from error
+            log.warning("tick_lost", actor=message.actor_name, error=str(error))
+            return message
+        self.arrival(message.queue_name).set()
+        return message
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> _Consumer:
+        """Start a consumer; first give back what the one before it left without an owner.
+
+        After an error Dramatiq forgets its delayed messages, and a fetch whose reply was lost
+        leaves others with nobody: both stay in the acks of a live process for ever.
+        """
+        try:
+            self._give_back(queue_name)
+        except redis.RedisError as error:
+            raise ConnectionClosed(error) from error
+        return _Consumer(self, queue_name, prefetch, timeout)
+
+    def _give_back(self, queue_name: str) -> None:
+        held = self.held(queue_name)
+        if queue_name == dq_name(queue_name):
+            held.clear()  # the thread has forgotten them
+        acks = self.client.smembers(self._acks(self.broker_id, queue_name))
+        stranded = [id for id in (raw.decode() for raw in acks) if id not in held]
+        if stranded:
+            log.info("given_back", queue=queue_name, count=len(stranded))
+            for start in range(0, len(stranded), 500):
+                self.do_requeue(queue_name, *stranded[start : start + 500])
+
+    def _acks(self, broker_id: str, queue_name: str) -> str:
+        return f"{self.namespace}:__acks__.{broker_id}.{queue_name}"
+
+    def held(self, queue_name: str) -> set[str]:
+        """The Redis ids of this process's messages of a queue: fetched, not yet acknowledged."""
+        return self._held.setdefault(queue_name, set())
+
+    def arrival(self, queue_name: str) -> threading.Event:
+        """Set whenever this process puts something on a queue."""
+        return self._arrivals.setdefault(queue_name, threading.Event())
+
+    def forget_dead_workers(self, *, limit: int = 20) -> int:
+        """Drop what dead processes had fetched from our queue; how many messages.
+
+        Dead: no heartbeat for a minute. Dramatiq itself would do this once in 1,000 commands
+        on average. The callbacks behind these messages have got new ones long since.
+        """
+        heartbeats = f"{self.namespace}:__heartbeats__"
+        dead = self.client.zrangebyscore(
+            heartbeats, 0, current_millis() - self.heartbeat_timeout, start=0, num=limit
+        )
+        return sum(self._forget(raw.decode(), heartbeats) for raw in dead)
+
+    def _forget(self, broker_id: str, heartbeats: str) -> int:
+        dropped = 0
+        for queue_name in (QUEUE, dq_name(QUEUE)):
+            acks = self._acks(broker_id, queue_name)
+            ids = self.client.smembers(acks)
+            with self.client.pipeline(transaction=True) as pipe:
+                for id in ids:
+                    pipe.hdel(f"{self.namespace}:{queue_name}.msgs", id)
+                pipe.delete(acks)
+                pipe.execute()
+            dropped += len(ids)
+        if not self._queues_beside_ours():
+            self.client.zrem(heartbeats, broker_id)
+        return dropped
+
+    def _queues_beside_ours(self) -> bool:
+        return bool(self.queues - {QUEUE})
+
+
+class _Consumer(_RedisConsumer):
+    """A consumer that survives every error of Redis, and polls closely only when it matters.
+
+    Dramatiq's backs off to a second when idle, which makes delays of 200 ms come in bursts.
+    This one sleeps until the next delayed message is due, until this process enqueues
+    something, or for `IDLE_POLL_MS`.
+    """
+
+    def __init__(
+        self, broker: CallbacksBroker, queue_name: str, prefetch: int, timeout: int
+    ) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout)
+        self._held = broker.held(queue_name)
+        self._arrival = broker.arrival(queue_name)
+        self._etas: list[tuple[float, str]] = []
+
+    def __next__(self) -> MessageProxy | None:
+        message = self._next_cached()
+        if message is not None or self.broker.stopping:
+            return message or self._idle(STOPPING_POLL_MS)
+        room = self.prefetch - self.outstanding_message_count
+        if room > 0:
+            self._arrival.clear()
+            self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
+        return self._next_cached() or self._idle(IDLE_POLL_MS)
+
+    def _next_cached(self) -> MessageProxy | None:
+        while self.message_cache:
+            data = self.message_cache.pop(0)
+            message = self._decode(data) if data is not None else None
+            if message is not None:
+                return message
+        return None
+
+    def _decode(self, data: bytes) -> MessageProxy | None:
+        """Read one message; one that cannot be read is dropped, and strands nobody else."""
+        try:
+            message = Message.decode(data)
+            redis_id = message.options["redis_message_id"]
+            eta = message.options.get("eta")
+        except (DecodeError, KeyError, TypeError, AttributeError) as error:
+            log.warning("message_dropped", queue=self.queue_name, error=type(error).__name__)
+            self._calm(lambda: self._drop(data))
+            return None
+        self.queued_message_ids.add(message.message_id)
+        self._held.add(redis_id)
+        if isinstance(eta, int | float):
+            heapq.heappush(self._etas, (eta, redis_id))
+        return MessageProxy(message)
+
+    def _drop(self, data: bytes) -> None:
+        """Acknowledge a message by its bytes: its id could not be read."""
+        broker = self.broker
+        ids = broker.client.smembers(broker._acks(broker.broker_id, self.queue_name))
+        for id in ids:
+            if broker.client.hget(f"{broker.namespace}:{self.queue_name}.msgs", id) == data:
+                broker.do_ack(self.queue_name, id)
+
+    def _idle(self, most_ms: int) -> None:
+        """Sleep until something may be due, then let Dramatiq look at its delayed messages."""
+        while self._etas and self._etas[0][1] not in self._held:
+            heapq.heappop(self._etas)
+        if self._etas:
+            most_ms = min(most_ms, max(0, int(self._etas[0][0] - time.time() * 1_000) + 1))
+        if most_ms:
+            self._arrival.wait(most_ms / 1_000)
+
+    def ack(self, message: MessageProxy) -> None:
+        """Acknowledge a message."""
+        self._calm(lambda: self._ended(message, self.broker.do_ack))
+
+    def nack(self, message: MessageProxy) -> None:
+        """Give a message up: on our queue it is dropped, elsewhere Dramatiq keeps it for a week.
+
+        Its arguments and traceback help nobody: the callback is in the batcher's books.
+        """
+        if q_name(self.queue_name) != QUEUE:
+            self._calm(lambda: self._ended(message, self.broker.do_nack))
+            return
+        log.warning("message_dropped", queue=self.queue_name, actor=message.actor_name)
+        self.ack(message)
+
+    def _ended(self, message: MessageProxy, command: Callable[[str, str], Any]) -> None:
+        redis_id = message.options["redis_message_id"]
+        command(self.queue_name, redis_id)
+        self.queued_message_ids.discard(message.message_id)
+        self._held.discard(redis_id)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give messages back that were fetched and not begun."""
+        ids = [message.options["redis_message_id"] for message in messages]
+        if ids:
+            self._calm(lambda: self.broker.do_requeue(self.queue_name, *ids))
+            self._held.difference_update(ids)
+
+    def close(self) -> None:
+        """Give back what was fetched and never looked at."""
+        fresh = []
+        while (message := self._next_cached()) is not None:
+            fresh.append(message)
+        self.requeue(fresh)
+
+    def _calm(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except redis.RedisError as error:
+            raise ConnectionClosed(error) from error

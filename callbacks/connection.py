@@ -1,0 +1,275 @@
+"""Connections to receivers: opened to checked addresses only, and kept for the next request."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from typing import Final, NamedTuple, cast
+
+import urllib3.connection
+from requests import PreparedRequest
+
+from callbacks.channel import Channel
+from callbacks.deadline import Deadline
+from callbacks.guard import Address, Guard
+from callbacks.resolve import Lookups
+from callbacks.wire import (
+    BadReply,
+    Head,
+    HeadTooLarge,
+    Reader,
+    body_of,
+    drain,
+    idle_limit_s,
+    read_head,
+)
+
+MAX_IDLE: Final = 256  # connections kept in a process, the longest idle one goes first
+MAX_IDLE_PER_ORIGIN: Final = 64  # as many as a worker process has threads
+MAX_IDLE_S: Final = 30.0
+MAX_ADDRESSES: Final = 4  # of one name that are tried, both families in turn
+
+# (address, port, timeout in seconds) -> a connected socket. It raises OSError.
+Connect = Callable[[Address, int, float], socket.socket]
+
+
+class Unreachable(OSError):
+    """No connection to any address of the receiver; errno and strerror tell why."""
+
+
+class Origin(NamedTuple):
+    """What a connection is to, and may be used again for."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dialer:
+    """All that opening a connection depends on; timeouts are seconds."""
+
+    guard: Guard
+    lookups: Lookups
+    connect: Connect
+    tls_context: ssl.SSLContext
+    connect_timeout: float
+    read_timeout: float
+
+    def dial(self, origin: Origin, deadline: Deadline) -> Channel:
+        """A channel to the first address that answers, after all of them have been checked.
+
+        The socket is connected to the address that was checked, so a second lookup that
+        tells something else (DNS rebinding) never takes place. Raises socket.gaierror,
+        BlockedAddress, TimeoutError, Unreachable and ssl.SSLError.
+        """
+        found = self.lookups.addresses(origin.host, origin.port, deadline)
+        addresses = in_turn(self.guard.check_all(found))
+        channel = Channel(self._first(addresses, origin.port, deadline), deadline, self.read_timeout)
+        if origin.scheme == "https":
+            try:
+                channel.handshake(self.tls_context, origin.host.rstrip("."), self.connect_timeout)
+            except BaseException:
+                channel.close()
+                raise
+        return channel
+
+    def _first(self, addresses: Sequence[Address], port: int, deadline: Deadline) -> socket.socket:
+        errors: list[OSError] = []
+        for address in addresses:
+            try:
+                return self.connect(address, port, min(self.connect_timeout, deadline.left()))
+            except TimeoutError:
+                errors.append(TimeoutError(f"no connection within {self.connect_timeout:g} s"))
+            except OSError as error:
+                errors.append(Unreachable(error.errno, error.strerror or type(error).__name__))
+        raise errors[0]  # of the address that the system prefers
+
+
+class Reply(http.client.HTTPResponse):
+    """A reply whose head `wire` reads: http.client takes a 103 for the final status.
+
+    It also guesses where lengths contradict each other, and waits for ever for the end of a
+    dripped head.
+    """
+
+    head: Head
+    reader: Reader
+
+    def begin(self) -> None:
+        self.reader = self.fp  # type: ignore[assignment]  # what Channel.makefile gave
+        self.head = read_head(self.reader)
+        self.code = self.status = self.head.status
+        self.will_close = False  # so that http.client leaves closing to us
+
+    def drain(self, limit: int) -> bool:
+        """Read the body away; True where the connection may carry another request."""
+        try:
+            complete = drain(self.reader, body_of(self.head), limit)
+        except (OSError, BadReply, HeadTooLarge):
+            return False  # the verdict is the status; what came of the body does not change it
+        if complete:
+            self.close()  # tells http.client that this reply has been read
+        return complete
+
+
+class Connection(urllib3.connection.HTTPConnection):
+    """One connection to one origin, for one request at a time."""
+
+    response_class = Reply
+    idle_since: float = 0.0
+    idle_limit_s: float = 0.0
+
+    def __init__(self, origin: Origin, channel: Channel) -> None:
+        super().__init__(origin.host, origin.port)
+        self.origin = origin
+        self.channel = channel
+        self.sock = channel  # type: ignore[assignment]  # all that http.client needs of one
+
+    def exchange(self, request: PreparedRequest, deadline: Deadline, limit: int) -> Head:
+        """Send the request and return the head of its reply, its body read and dropped.
+
+        `idle_limit_s` is 0 afterwards where the connection must not be used again. Raises
+        OSError (TimeoutError and ssl.SSLError included), BadReply and HeadTooLarge.
+        """
+        self.channel.deadline = deadline
+        self.idle_limit_s = 0.0
+        sent = self._send(request)
+        reply = cast(Reply, http.client.HTTPConnection.getresponse(self))
+        if reply.drain(limit) and sent and not self.channel.spoke_early:
+            self.idle_limit_s = idle_limit_s(reply.head, MAX_IDLE_S)
+        return reply.head
+
+    def is_fit(self, now: float) -> bool:
+        """Whether another request may be sent: not idle for too long, still open, and silent."""
+        return now - self.idle_since < self.idle_limit_s and not self.channel.has_input()
+
+    def _send(self, request: PreparedRequest) -> bool:
+        """False where the receiver did not take all of the request but has answered it."""
+        try:
+            self.request(
+                request.method or "POST",
+                request.path_url,
+                body=request.body,
+                headers=request.headers,
+            )
+        except OSError:
+            if not self.channel.has_input():
+                raise
+            return False
+        return True
+
+
+class TlsConnection(Connection):
+    """The same where the default port, which the Host header leaves out, is 443."""
+
+    default_port = 443
+
+
+@dataclass(slots=True)
+class IdlePool:
+    """Idle connections, for all threads of a process. Nobody ever waits for one."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _by_age: OrderedDict[Connection, None] = field(default_factory=OrderedDict)
+    _by_origin: dict[Origin, list[Connection]] = field(default_factory=dict)
+    _is_closed: bool = False
+
+    def take(self, origin: Origin) -> Connection | None:
+        """The connection to the origin that was used last and is fit, or None."""
+        while True:
+            with self._lock:
+                connections = self._by_origin.get(origin)
+                if not connections:
+                    return None
+                connection = connections[-1]
+                self._remove(connection)
+            if connection.is_fit(time.monotonic()):
+                return connection
+            connection.close()
+
+    def put(self, connection: Connection) -> None:
+        """Keep the connection where it may be used again, else close it."""
+        if not connection.idle_limit_s:
+            connection.close()
+            return
+        connection.idle_since = now = time.monotonic()
+        with self._lock:
+            surplus = [connection] if self._is_closed else self._add(connection, now)
+        for each in surplus:
+            each.close()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        with self._lock:
+            self._is_closed = True
+            connections = list(self._by_age)
+            self._by_age.clear()
+            self._by_origin.clear()
+        for connection in connections:
+            connection.close()
+
+    def forget(self) -> None:
+        """In a forked child: close this process's copies, whoever held the lock before."""
+        for connection in list(self._by_age):
+            connection.close()
+
+    def _add(self, connection: Connection, now: float) -> list[Connection]:
+        """Keep it, and return those that have to go for it or are too old."""
+        self._by_age[connection] = None
+        siblings = self._by_origin.setdefault(connection.origin, [])
+        siblings.append(connection)
+        surplus = siblings[:1] if len(siblings) > MAX_IDLE_PER_ORIGIN else []
+        for each in surplus:
+            self._remove(each)
+        while self._by_age:
+            oldest = next(iter(self._by_age))
+            if len(self._by_age) <= MAX_IDLE and now - oldest.idle_since < MAX_IDLE_S:
+                break
+            self._remove(oldest)
+            surplus.append(oldest)
+        return surplus
+
+    def _remove(self, connection: Connection) -> None:
+        del self._by_age[connection]
+        siblings = self._by_origin[connection.origin]
+        siblings.remove(connection)
+        if not siblings:
+            del self._by_origin[connection.origin]
+
+
+def open_socket(address: Address, port: int, timeout_s: float) -> socket.socket:
+    """A socket connected to exactly this address; raises OSError, TimeoutError included."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.connect((str(address), port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def in_turn(addresses: Sequence[Address]) -> list[Address]:
+    """The first few, families in turn: with one of them broken the other is reached in time.
+
+    See RFC 8305, section 4.
+    """
+    preferred = [each for each in addresses if each.version == addresses[0].version]
+    others = [each for each in addresses if each.version != addresses[0].version]
+    turns = chain.from_iterable(zip_longest(preferred, others))
+    return [each for each in turns if each is not None][:MAX_ADDRESSES]
+
+
+def connection_to(origin: Origin, channel: Channel) -> Connection:
+    kind = TlsConnection if origin.scheme == "https" else Connection
+    return kind(origin, channel)

@@ -1,0 +1,114 @@
+"""One callback's payload and its sending."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Protocol
+
+from callbacks.guard import Guard
+from callbacks.model import Answer, Reason, Request
+from callbacks.payload import (
+    SecretResolverError,
+    check_id,
+    freeze,
+    mint_id,
+    request_headers,
+    secrets_for,
+)
+from callbacks.settings import Settings, load_settings
+from callbacks.transport import Transport
+from callbacks.version import VERSION
+
+
+class Sender(Protocol):
+    """What posts: `transport.Transport`, or a double in a test."""
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send one request; a remote fault is an answer, not an exception."""
+        ...
+
+
+@lru_cache(maxsize=1)
+def shared_transport(settings: Settings) -> Transport:
+    """Return this process's one connection pool; opens nothing yet."""
+    return Transport(
+        guard=Guard(settings.allowed_networks),
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        deadline=settings.deadline,
+    )
+
+
+class AICallback:
+    """One callback: builds the envelope, infers environment and secrets, signs and sends.
+
+    Made from what is to be told, it validates and freezes the request (raises
+    `InvalidCallback`); `stored` makes it from a request that was frozen at enqueue.
+    """
+
+    def __init__(
+        self,
+        callback_url: str,
+        data: Any,
+        *,
+        event: str = "callback",
+        id: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        lane: str | None = None,
+        settings: Settings | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        self.settings = settings or load_settings()
+        self.id = mint_id() if id is None else check_id(id)
+        self.request = freeze(
+            callback_url,
+            data,
+            event=event,
+            environment=self.settings.environment if environment is None else environment,
+            headers=headers,
+            lane=lane,
+            settings=self.settings,
+            now=now or datetime.now(UTC),
+        )
+
+    @classmethod
+    def stored(cls, id: str, request: Request, settings: Settings) -> AICallback:
+        """Take a request as it was frozen at enqueue."""
+        callback = cls.__new__(cls)
+        callback.id, callback.request, callback.settings = id, request, settings
+        return callback
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets that sign this callback: the resolver's, its environment's, or the default."""
+        return secrets_for(self.settings, self.request.callback_url, self.request.environment)
+
+    def headers(self, *, attempt: int, timestamp_s: int) -> dict[str, str]:
+        """All headers of one attempt, signed where secrets are configured."""
+        return request_headers(
+            self.request,
+            id=self.id,
+            attempt=attempt,
+            timestamp_s=timestamp_s,
+            secrets=self.secrets,
+            version=VERSION,
+        )
+
+    def send(
+        self, *, attempt: int = 1, timestamp_s: int | None = None, sender: Sender | None = None
+    ) -> Answer:
+        """Make one attempt and say what came of it; decides and stores nothing.
+
+        A failing secret resolver is our side's fault: the answer says `crashed`.
+        """
+        moment = int(time.time()) if timestamp_s is None else timestamp_s
+        try:
+            headers = self.headers(attempt=attempt, timestamp_s=moment)
+        except SecretResolverError as error:
+            return Answer(None, Reason.CRASHED, str(error))
+        sender = sender or shared_transport(self.settings)
+        return sender.post(self.request.callback_url, headers, self.request.body)

@@ -1,0 +1,107 @@
+"""The body of a callback: `{"type", "timestamp", "environment", "data"}` as frozen bytes."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from callbacks.model import InvalidCallback
+
+MAX_DEPTH: Final = 200  # levels of data; many receivers' parsers stop before that
+
+# Where a value is inside data: (path of its container, key or index); () is data itself.
+_Path = tuple[object, ...]
+
+
+def body_of(data: object, *, event: str, environment: str, now: datetime, limit: int) -> bytes:
+    """The envelope as compact JSON in UTF-8, at most `limit` bytes; `now` has a time zone.
+
+    Raises InvalidCallback for the field `data`, with the path to what JSON cannot hold, or
+    what json would change without a word (keys that are no str, NaN).
+    """
+    if now.tzinfo is None:
+        raise ValueError("now has no time zone")
+    timestamp = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    _check_data(data, limit)
+    envelope = {"type": event, "timestamp": timestamp, "environment": environment, "data": data}
+    try:
+        text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        body = text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidCallback("data", f"cannot be encoded as JSON: {error}") from None
+    if len(body) > limit:
+        raise _too_large(limit, f"{len(body):,}")
+    return body
+
+
+def _check_data(data: object, limit: int) -> None:
+    """Look at each value before any is encoded.
+
+    Each is at least as many bytes of the body as are counted here, so this ends soon, however
+    often data refers to the same large value.
+    """
+    stack: list[tuple[_Path, object, int]] = [((), data, 0)]
+    room = limit
+    while stack:
+        path, value, depth = stack.pop()
+        room -= 1 + _length(value) + (_length(path[1]) if path else 0)
+        if room < 0:
+            raise _too_large(limit, f"more than {limit:,}")
+        if depth > MAX_DEPTH:
+            raise InvalidCallback("data", f"is nested deeper than {MAX_DEPTH} levels")
+        children = _children(path, value)
+        stack.extend(((path, key), child, depth + 1) for key, child in children)
+
+
+def _children(path: _Path, value: object) -> Iterable[tuple[object, object]]:
+    match value:
+        case str():
+            _check_unicode(path, value)
+        case float() if value - value != 0:  # nan and both infinities
+            raise _bad(path, f"is {value}; expected a finite number")
+        case None | bool() | int() | float():
+            pass
+        case dict():
+            _check_keys(path, value)
+            return value.items()
+        case list() | tuple():
+            return enumerate(value)
+        case _:
+            raise _bad(path, f"is a {type(value).__name__}; expected what JSON can hold")
+    return ()
+
+
+def _check_keys(path: _Path, value: dict[object, object]) -> None:
+    for key in value:
+        if not isinstance(key, str):
+            raise _bad(path, f"has the key {reprlib.repr(key)}; expected keys of type str")
+        _check_unicode((path, key), key)
+
+
+def _check_unicode(path: _Path, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _bad(path, "has a lone surrogate; expected valid Unicode") from None
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, str) else 0
+
+
+def _bad(path: _Path, problem: str) -> InvalidCallback:
+    keys: list[str] = []
+    while path:
+        parent, key = path
+        keys.append(f"[{reprlib.repr(key)}]")
+        path = parent if isinstance(parent, tuple) else ()
+    place = "".join(reversed(keys))
+    return InvalidCallback("data", f"{place} {problem}".lstrip())
+
+
+def _too_large(limit: int, size: str) -> InvalidCallback:
+    expected = f"at most {limit:,} (CALLBACKS_MAX_PAYLOAD_BYTES)"
+    return InvalidCallback("data", f"makes a body of {size} bytes; expected {expected}")

@@ -1,0 +1,65 @@
+"""Structured log lines: a fixed event name, then key=value; one for each attempt.
+
+The package logs to the standard logger `callbacks` and configures nothing on import; the
+processes that are ours (workers, the scheduler, the command) call `configure`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+
+LOGGER: Final = logging.getLogger("callbacks")
+
+_KEY_ORDER: Final = ("timestamp", "level", "event", "id", "destination")
+_logfmt = structlog.processors.LogfmtRenderer(key_order=_KEY_ORDER, drop_missing=True)
+_RENDERERS: Final[dict[str, Any]] = {
+    "logfmt": _logfmt,
+    "json": structlog.processors.JSONRenderer(),
+    "console": structlog.dev.ConsoleRenderer(colors=False),
+}
+_format = {"name": "logfmt", "own": False}
+
+
+def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> Any:
+    if _format["own"]:
+        event = structlog.processors.add_log_level(logger, method, event)
+        event = structlog.processors.TimeStamper(fmt="iso", utc=True)(logger, method, event)
+    return _RENDERERS[str(_format["name"])](logger, method, event)
+
+
+log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
+    LOGGER,
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        _render,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to whatever `sys.stderr` is at the time: Dramatiq replaces it in its workers."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        raise AttributeError("follows sys.stderr")
+
+
+def configure(log_format: str, *, level: int = logging.INFO) -> None:
+    """Send this package's lines to stderr in `log_format`, each complete with time and level."""
+    _format.update(name=log_format, own=True)
+    LOGGER.handlers = [_Stderr()]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level)

@@ -1,0 +1,35 @@
+-- Cancel a callback: it will not be sent, or not again.
+--
+-- KEYS[1] rec:          records
+-- KEYS[2] cb:           frozen requests
+-- KEYS[3] processing    PROCESSING
+-- KEYS[4] expiry        ends of life
+-- KEYS[5] sent          sent and cancelled records
+-- KEYS[6] dead          dead letters
+-- KEYS[7] inflight:     requests in flight
+-- KEYS[8] lane:         lanes
+-- KEYS[9] ring          destinations with something waiting
+-- KEYS[10] counters     totals
+-- KEYS[11] rate:        totals of each 10 s
+-- ARGV[1] id
+-- Returns 1: cancelled; 2: a request is in flight, there will be none after it; 0: in a final
+--   state already; -1: unknown.
+-- Twice: the second finds a final state, or the same request in flight.
+-- Cost: O(log n).
+local K = {
+  recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
+  dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
+  rates = KEYS[11],
+}
+local id = ARGV[1]
+local r = redis.call('HMGET', K.recs .. id, 's', 'd')
+if not redis.call('ZSCORE', K.expiry, id) then return r[1] and 0 or -1 end
+if r[1] == 'sending' then
+  redis.call('HSET', K.recs .. id, 'x', 1)
+  return 2
+end
+local destination = destination_of(K, id, r[2])
+leave_lane(K, destination, id)
+redis.call('HDEL', K.recs .. id, 't')
+finish(K, id, destination, 'cancelled', 'cancelled', now_ms())
+return 1

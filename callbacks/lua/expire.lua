@@ -1,0 +1,40 @@
+-- End what is past its age: dead, reason `expired`. A request in flight ends first.
+--
+-- KEYS[1] expiry        ends of life
+-- KEYS[2] rec:          records
+-- KEYS[3] cb:           frozen requests
+-- KEYS[4] processing    PROCESSING
+-- KEYS[5] sent          sent and cancelled records
+-- KEYS[6] dead          dead letters
+-- KEYS[7] inflight:     requests in flight
+-- KEYS[8] lane:         lanes
+-- KEYS[9] ring          destinations with something waiting
+-- KEYS[10] counters     totals
+-- KEYS[11] rate:        totals of each 10 s
+-- ARGV[1] limit         most callbacks
+-- ARGV[2] grace         ms after which one in flight is looked at again
+-- Returns how many expired.
+-- Twice: the second finds only what has come of age since.
+-- Cost: O(limit * log n).
+local K = {
+  expiry = KEYS[1], recs = KEYS[2], cbs = KEYS[3], processing = KEYS[4], sent = KEYS[5],
+  dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
+  rates = KEYS[11],
+}
+local limit, grace = ARGV[1], num(ARGV[2])
+local now = now_ms()
+local expired = 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'LIMIT', 0, limit)) do
+  redis.call('ZREM', K.expiry, id)
+  local r = redis.call('HMGET', K.recs .. id, 's', 'd')
+  if r[1] == 'sending' then
+    redis.call('ZADD', K.expiry, now + grace, id)
+  else
+    local destination = destination_of(K, id, r[2]) or ''
+    leave_lane(K, destination, id)
+    redis.call('HDEL', K.recs .. id, 't')
+    finish(K, id, destination, 'dead', 'expired', now)
+    expired = expired + 1
+  end
+end
+return expired

@@ -1,0 +1,94 @@
+-- What several verbs share; the loader puts this text before each of them.
+-- K is a verb's table of keys. A function needs the entries that it names.
+
+-- The server's clock, ms since 1970: the only clock that decides anything.
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function num(value, default)
+  return tonumber(value) or default
+end
+
+-- Count a transition: for good, and in the bucket of its 10 s.
+local function count(K, field, n, now)
+  redis.call('HINCRBY', K.counters, field, n)
+  local bucket = K.rates .. math.floor(now / 10000)
+  if redis.call('HINCRBY', bucket, field, n) == n then redis.call('PEXPIRE', bucket, 900000) end
+end
+
+-- When a destination may next be claimed from, whatever waits there; false while paused.
+local function gate_of(K, destination, horizon)
+  local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'hold')
+  if d[1] then return false end
+  return math.max(num(d[2], 0) - horizon, num(d[3], 0))
+end
+
+-- Put an id into its lane. A destination that waits in the ring already only moves forward,
+-- so that one with many arrivals does not overtake the others.
+local function to_lane(K, destination, id, due, horizon)
+  redis.call('ZADD', K.lanes .. destination, due, id)
+  local gate = gate_of(K, destination, horizon)
+  redis.call('ZADD', K.ring, 'LT', gate and math.max(gate, due) or '+inf', destination)
+end
+
+-- Give a destination its place in the ring anew, not before `now` (the tail of those ready).
+local function to_ring(K, destination, horizon, now)
+  local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
+  if not first[1] then
+    redis.call('ZREM', K.ring, destination)
+    return
+  end
+  local gate = gate_of(K, destination, horizon)
+  redis.call('ZADD', K.ring, gate and math.max(gate, num(first[2], 0), now) or '+inf', destination)
+end
+
+local function leave_lane(K, destination, id)
+  local was = redis.call('ZREM', K.lanes .. destination, id)
+  if redis.call('EXISTS', K.lanes .. destination) == 0 then
+    redis.call('ZREM', K.ring, destination)
+  end
+  return was
+end
+
+-- Where a callback belongs: its record knows, or else the first line of its request.
+local function destination_of(K, id, known)
+  if known then return known end
+  return string.match(redis.call('GETRANGE', K.cbs .. id, 0, 2999), '^([^\n]*)\n')
+end
+
+-- End a callback as `state` (sent, dead or cancelled). Begins with removals, which a full
+-- Redis allows, so that what frees memory works when there is none.
+local function finish(K, id, destination, state, reason, now)
+  redis.call('ZREM', K.processing, id)
+  redis.call('ZREM', K.expiry, id)
+  redis.call('ZREM', K.inflights .. destination, id)
+  if state == 'dead' then
+    redis.call('ZADD', K.dead, now, id)
+  else
+    redis.call('DEL', K.cbs .. id)
+    redis.call('ZADD', K.sent, now, id)
+  end
+  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x')
+  redis.call('HSET', K.recs .. id, 's', state, 'd', destination, 'o', reason, 'f', now)
+  count(K, state, 1, now)
+end
+
+-- How many callbacks are ready (due, and the ring allows their lane now), counted up to
+-- `limit`, and when the oldest of them was due.
+local function ready_of(K, now, limit)
+  local ready, oldest = 0, -1
+  local names = redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, limit)
+  for _, destination in ipairs(names) do
+    local lane = K.lanes .. destination
+    local first = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')
+    local due = num(first[2], now + 1)
+    if due <= now then
+      if oldest < 0 or due < oldest then oldest = due end
+      if ready < limit then ready = ready + redis.call('ZCOUNT', lane, '-inf', now) end
+    end
+  end
+  return math.min(ready, limit), oldest
+end
+

@@ -1,0 +1,19 @@
+-- See what waits, for the decision whether a flush is due; changes nothing.
+--
+-- KEYS[1] ring          destinations with something waiting
+-- KEYS[2] lane:         lanes
+-- KEYS[3] expiry        ends of life
+-- KEYS[4] processing    PROCESSING
+-- KEYS[5] state         the schedule
+-- ARGV[1] batch_size    count ready callbacks up to here
+-- Returns {now, paused (0 or 1), ready, due time of the oldest ready or -1, when the next
+--   destination gets ready or -1, queued, processing}, times in ms.
+-- Cost: O(batch).
+local K = {ring = KEYS[1], lanes = KEYS[2], expiry = KEYS[3], processing = KEYS[4], state = KEYS[5]}
+local now = now_ms()
+local ready, oldest = ready_of(K, now, num(ARGV[1]))
+local soon = redis.call('ZRANGEBYSCORE', K.ring, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local processing = redis.call('ZCARD', K.processing)
+local queued = redis.call('ZCARD', K.expiry) - processing
+local paused = redis.call('HEXISTS', K.state, 'paused')
+return {now, paused, ready, oldest, num(soon[2], -1), queued, processing}

@@ -1,0 +1,29 @@
+-- Stop claims and begins, of all or of one destination.
+--
+-- KEYS[1] state         the schedule
+-- KEYS[2] dest:         destinations' own state
+-- KEYS[3] ring          destinations with something waiting
+-- KEYS[4] inflight:     requests in flight
+-- KEYS[5] processing    PROCESSING
+-- KEYS[6] rec:          records
+-- KEYS[7] destinations  all destinations by last use
+-- ARGV[1] destination   empty: all
+-- Returns how many requests are still in flight (counted up to 1,000).
+-- Twice: paused is paused.
+-- Cost: O(log n), or O(in flight) for all.
+local state, dests, ring, inflights = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local processing, recs, destinations, name = KEYS[5], KEYS[6], KEYS[7], ARGV[1]
+local now = now_ms()
+if name ~= '' then
+  redis.call('HSET', dests .. name, 'paused', now)
+  redis.call('PERSIST', dests .. name)
+  redis.call('ZADD', destinations, now, name)
+  redis.call('ZADD', ring, 'XX', '+inf', name)
+  return redis.call('ZCOUNT', inflights .. name, now, '+inf')
+end
+redis.call('HSET', state, 'paused', now)
+local sending = 0
+for _, id in ipairs(redis.call('ZRANGE', processing, 0, 999)) do
+  if redis.call('HGET', recs .. id, 's') == 'sending' then sending = sending + 1 end
+end
+return sending

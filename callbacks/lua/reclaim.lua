@@ -1,0 +1,71 @@
+-- Take back what is past its lease: PROCESSING -> QUEUE, or dead when its sending crashed too often.
+--
+-- KEYS[1] processing    PROCESSING
+-- KEYS[2] rec:          records
+-- KEYS[3] cb:           frozen requests
+-- KEYS[4] expiry        ends of life
+-- KEYS[5] sent          sent and cancelled records
+-- KEYS[6] dead          dead letters
+-- KEYS[7] inflight:     requests in flight
+-- KEYS[8] lane:         lanes
+-- KEYS[9] ring          destinations with something waiting
+-- KEYS[10] dest:        destinations' own state
+-- KEYS[11] counters     totals
+-- KEYS[12] rate:        totals of each 10 s
+-- ARGV[1] limit         most callbacks
+-- ARGV[2] max_crashes   as many crashed attempts are the end
+-- ARGV[3] spread_min    ms, and
+-- ARGV[4] spread_max    ms: a crashed one is due again after crashes * so much,
+-- ARGV[5] chance        picked by this number in [0, 1) and its place in the pass
+-- ARGV[6] horizon       ms that slots may lie ahead
+-- Returns {recovered, crashed to death, cancelled}.
+-- Twice: the second finds only what is past its lease since.
+-- Cost: O(limit * log n).
+local K = {
+  processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
+  dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
+  counters = KEYS[11], rates = KEYS[12],
+}
+local limit, max_crashes, spread_min, spread_max = ARGV[1], num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
+local chance, horizon = num(ARGV[5]), num(ARGV[6])
+local now = now_ms()
+local done = {0, 0, 0}
+
+-- An attempt that had begun and never ended: its process died, or cannot reach Redis.
+local function crashed(id, r)
+  local crashes = num(r[4], 0) + 1
+  local entry = string.format('[%d,%d,"retry",null,"crashed",%d]', num(r[3], 0), num(r[5], now), now - num(r[5], now))
+  redis.call('HSET', K.recs .. id, 'c', crashes, 'o', 'crashed', 'e', 'the sender vanished during the request',
+    'h', (r[7] and r[7] ~= '' and r[7] .. ',' or '') .. entry)
+  if r[6] then return 3, 'cancelled', 'cancelled' end
+  if crashes >= max_crashes then return 2, 'dead', 'crashed' end
+  return 1, crashes
+end
+
+for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMIT', 0, limit)) do
+  redis.call('ZREM', K.processing, id)
+  local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h')
+  local destination, due = destination_of(K, id, r[1]) or '', now
+  local kind, what, reason = 1, 0, nil
+  redis.call('ZREM', K.inflights .. destination, id)
+  if redis.call('EXISTS', K.cbs .. id) == 0 then
+    redis.call('HSET', K.recs .. id, 'e', 'its request is gone from Redis')
+    kind, what, reason = 2, 'dead', 'crashed'
+  elseif r[2] == 'sending' then
+    kind, what, reason = crashed(id, r)
+    if kind == 1 then
+      local share = (chance + i * 0.6180339887) % 1
+      due = now + math.floor(what * (spread_min + share * (spread_max - spread_min)))
+    end
+  end
+  count(K, 'recovered', 1, now)
+  if kind == 1 then
+    redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at')
+    redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
+    to_lane(K, destination, id, due, horizon)
+  else
+    finish(K, id, destination, what, reason, now)
+  end
+  done[kind] = done[kind] + 1
+end
+return done

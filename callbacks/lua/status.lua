@@ -1,0 +1,41 @@
+-- Sizes, schedule and totals, all read at one instant; changes nothing.
+--
+-- KEYS[1] expiry        ends of life
+-- KEYS[2] processing    PROCESSING
+-- KEYS[3] dead          dead letters
+-- KEYS[4] sent          sent and cancelled records
+-- KEYS[5] ring          destinations with something waiting
+-- KEYS[6] lane:         lanes
+-- KEYS[7] lock          the dispatch lock
+-- KEYS[8] state         the schedule
+-- KEYS[9] counters      totals
+-- KEYS[10] rate:        totals of each 10 s
+-- Returns {now, queued, processing, dead, sent records, destinations waiting, due time of the
+--   oldest callback waiting or -1, holder of the lock or '', state, counters, rates of the last
+--   six whole 10 s together}; the last three as lists {field, value, ...}, times in ms.
+-- Cost: O(destinations waiting), the first 1,000 of the ring are read.
+local K = {
+  expiry = KEYS[1], processing = KEYS[2], dead = KEYS[3], sent = KEYS[4], ring = KEYS[5],
+  lanes = KEYS[6], lock = KEYS[7], state = KEYS[8], counters = KEYS[9], rates = KEYS[10],
+}
+local now = now_ms()
+local oldest = -1
+for _, destination in ipairs(redis.call('ZRANGE', K.ring, 0, 999)) do
+  local due = num(redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')[2], now)
+  if due <= now and (oldest < 0 or due < oldest) then oldest = due end
+end
+local sums, rates = {}, {}
+for bucket = math.floor(now / 10000) - 6, math.floor(now / 10000) - 1 do
+  local h = redis.call('HGETALL', K.rates .. bucket)
+  for i = 1, #h, 2 do sums[h[i]] = (sums[h[i]] or 0) + h[i + 1] end
+end
+for field, value in pairs(sums) do
+  rates[#rates + 1] = field
+  rates[#rates + 1] = value
+end
+local processing = redis.call('ZCARD', K.processing)
+return {
+  now, redis.call('ZCARD', K.expiry) - processing, processing, redis.call('ZCARD', K.dead),
+  redis.call('ZCARD', K.sent), redis.call('ZCARD', K.ring), oldest, redis.call('GET', K.lock) or '',
+  redis.call('HGETALL', K.state), redis.call('HGETALL', K.counters), rates,
+}

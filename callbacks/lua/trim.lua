@@ -1,0 +1,51 @@
+-- Forget old records: sent and cancelled ones, dead letters, destinations long unused.
+--
+-- KEYS[1] sent          sent and cancelled records
+-- KEYS[2] dead          dead letters
+-- KEYS[3] rec:          records
+-- KEYS[4] cb:           frozen requests
+-- KEYS[5] destinations  all destinations by last use
+-- KEYS[6] lane:         lanes
+-- KEYS[7] dest:         destinations' own state
+-- KEYS[8] counters      totals
+-- KEYS[9] rate:         totals of each 10 s
+-- ARGV[1] limit         most of each kind
+-- ARGV[2] sent_ttl      ms that a sent record is kept
+-- ARGV[3] sent_max      most sent records kept
+-- ARGV[4] dead_ttl      ms that a dead letter is kept
+-- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
+-- Twice: the second finds only what has grown old since.
+-- Cost: O(limit * log n).
+local K = {
+  sent = KEYS[1], dead = KEYS[2], recs = KEYS[3], cbs = KEYS[4], destinations = KEYS[5],
+  lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9],
+}
+local limit, sent_ttl, sent_max, dead_ttl = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
+local now = now_ms()
+
+local function forget(index, ids)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', index, id)
+    redis.call('DEL', K.recs .. id, K.cbs .. id)
+  end
+  return #ids
+end
+
+local over = math.min(limit, redis.call('ZCARD', K.sent) - sent_max)
+local sent = 0
+if over > 0 then sent = forget(K.sent, redis.call('ZRANGE', K.sent, 0, over - 1)) end
+sent = sent + forget(K.sent, redis.call('ZRANGEBYSCORE', K.sent, '-inf', now - sent_ttl, 'LIMIT', 0, limit))
+local dead = forget(K.dead, redis.call('ZRANGEBYSCORE', K.dead, '-inf', now - dead_ttl, 'LIMIT', 0, limit))
+if dead > 0 then count(K, 'purged', dead, now) end
+
+local unused = 0
+local idle = redis.call('ZRANGEBYSCORE', K.destinations, '-inf', now - 86400000, 'LIMIT', 0, limit)
+for _, name in ipairs(idle) do
+  if redis.call('EXISTS', K.lanes .. name) == 1 or redis.call('HEXISTS', K.dests .. name, 'paused') == 1 then
+    redis.call('ZADD', K.destinations, now, name)
+  else
+    redis.call('ZREM', K.destinations, name)
+    unused = unused + 1
+  end
+end
+return {sent, dead, unused}

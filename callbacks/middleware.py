@@ -1,0 +1,105 @@
+"""What our worker processes do beside their messages: start cleanly, tick, stop once."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from dramatiq import Middleware
+
+from callbacks.log import log
+
+#: While Redis is away the ticker says so at most this often.
+_COMPLAIN_S: Final = 30.0
+
+
+class Boot(Middleware):
+    """Checks the settings when a worker starts, and lets only the first SIGTERM through.
+
+    On Heroku the platform signals every process and Dramatiq's parent passes the signal on;
+    to Dramatiq's worker a second SIGTERM means "kill now", which orphans what is in flight.
+    """
+
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        self._prepare = prepare
+
+    def after_process_boot(self, broker: Any) -> None:
+        """Validate, configure logging, and keep the first signal the only one."""
+        self._prepare()
+        if threading.current_thread() is threading.main_thread():
+            only_once(signal.SIGTERM)
+
+
+def only_once(signum: signal.Signals) -> None:
+    """Let the present handler of a signal see it once; ignore it from then on."""
+    handler = signal.getsignal(signum)
+    if not callable(handler):
+        return
+
+    def first(number: int, frame: Any) -> None:
+        signal.signal(signum, signal.SIG_IGN)
+        handler(number, frame)
+
+    signal.signal(signum, first)
+
+
+class Ticker(Middleware):
+    """A thread in each worker process that does the duties every check interval.
+
+    All processes offer; `elect` picks one for each interval. So the duties go on while any
+    worker lives, without a scheduler and without any message.
+    """
+
+    def __init__(
+        self,
+        interval_s: Callable[[], float],
+        elect: Callable[[], bool],
+        tick: Callable[[], None],
+    ) -> None:
+        self._interval_s = interval_s
+        self._elect = elect
+        self._tick = tick
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._complained_at = -_COMPLAIN_S
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Start ticking."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="callbacks-ticker", daemon=True)
+        self._thread.start()
+
+    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """Stop ticking, and stop our consumers fetching: what they hold goes back."""
+        broker.stopping = True
+        self._stop.set()
+
+    def _run(self) -> None:
+        interval = self._interval_s()
+        self._stop.wait(random.uniform(0, min(1.0, interval)))  # noqa: S311 - spreads processes
+        while not self._stop.is_set():
+            self._once()
+            self._stop.wait(interval)
+
+    def _once(self) -> None:
+        try:
+            if self._elect():
+                self._tick()
+        except Exception as error:  # noqa: BLE001 - the ticker outlives everything
+            if time.monotonic() - self._complained_at >= _COMPLAIN_S:
+                self._complained_at = time.monotonic()
+                log.warning("tick_failed", error=f"{type(error).__name__}: {error}")
+
+
+def stop_process(line: str) -> None:
+    """End this process with one line on stderr: a setting is wrong."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"callbacks: {line}\n")
+        sys.stderr.flush()
+    raise SystemExit(1)

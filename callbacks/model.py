@@ -1,0 +1,250 @@
+"""The words of `callbacks` as frozen values, enums and errors.
+
+Everything else in the package speaks in these types; this module imports none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class State(StrEnum):
+    """Where a callback is. It is in exactly one state at any time."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    SENT = "sent"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    DEAD = "dead"
+
+
+class Reason(StrEnum):
+    """Why an attempt failed or a callback ended: a closed list, also the labels of metrics."""
+
+    TIMEOUT = "timeout"
+    CONNECT = "connect"
+    DNS = "dns"
+    TLS = "tls"
+    RESET = "reset"
+    PROTOCOL = "protocol"
+    TOO_LARGE = "too_large"
+    BLOCKED_ADDRESS = "blocked_address"
+    REDIRECT = "redirect"
+    GONE = "gone"
+    RATE_LIMITED = "rate_limited"
+    CLIENT_ERROR = "client_error"
+    SERVER_ERROR = "server_error"
+    EXPIRED = "expired"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is owed to one receiver, frozen at enqueue: every attempt sends these bytes.
+
+    `headers` are the caller's own extra headers, in order, as (name, value) pairs; the
+    headers that change with each attempt (`webhook-*`) are added when it is sent.
+    """
+
+    callback_url: str
+    destination: str
+    environment: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What `enqueue` gives back: the callback's id, and whether this call brought it in.
+
+    `accepted` is False where that id was known already; then nothing was stored.
+    """
+
+    id: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one HTTP request, before anything is decided about it.
+
+    Exactly one of `status` (the final status line, 200-599) and `fault` is set: `fault`
+    is the transport's reason for there being no final status. `detail` is one line for
+    people, without secrets, user info or query. `retry_after` is that header as it came.
+    """
+
+    status: int | None
+    fault: Reason | None
+    detail: str = ""
+    retry_after: str | None = None
+    duration_ms: int = 0
+
+
+class Signal(IntEnum):
+    """What the caller of an enqueue has to send, so that nobody waits for the next check."""
+
+    NONE = 0
+    TRIGGER = 1
+    CHECK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Redis' answer to an enqueue; `wait_ms` is for `Signal.CHECK`."""
+
+    accepted: bool
+    signal: Signal = Signal.NONE
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What waits, as one look saw it. Times in ms; None where there is nothing."""
+
+    now_ms: int
+    paused: bool
+    ready: int
+    oldest_due_ms: int | None
+    next_ready_ms: int | None
+    queued: int
+    processing: int
+
+
+class ClaimResult(IntEnum):
+    """How a claim went."""
+
+    LOCK_LOST = -1
+    PAUSED = 0
+    CLAIMED = 1
+    TOO_EARLY = 2
+    SATURATED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One callback of a batch, with the token of its claim and its slot."""
+
+    id: str
+    token: str
+    slot_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One claim. `arm_ms`: send the next trigger in so many ms; None: somebody else does."""
+
+    result: ClaimResult
+    now_ms: int
+    arm_ms: int | None
+    callbacks: tuple[Claimed, ...] = ()
+
+
+class LaterWhy(IntEnum):
+    """Why the gate said later."""
+
+    PAUSED = 1
+    ON_HOLD = 2
+    FULL = 3
+    PACE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The gate is open: send after `wait_ms`; the attempt is counted and leased."""
+
+    wait_ms: int
+    attempt: int
+    retries: int
+    throttled: int
+    crashes: int
+    packed: bytes
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The gate is shut: release the callback, due again at `due_ms`."""
+
+    due_ms: int
+    why: LaterWhy
+
+
+class Refused(IntEnum):
+    """The gate answers none of this message's business."""
+
+    STALE = 0
+    NOT_DUE = 3
+    EXPIRED = 4
+    BEGUN = 5
+
+
+Gate = Go | Later | Refused
+
+
+class Settled(IntEnum):
+    """What a settle made of the callback."""
+
+    STALE = 0
+    SENT = 1
+    RETRY = 2
+    QUEUED = 3
+    DEAD = 4
+    CANCELLED = 5
+
+
+class Cancelled(IntEnum):
+    """What a cancel found."""
+
+    UNKNOWN = -1
+    FINAL = 0
+    CANCELLED = 1
+    IN_FLIGHT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a pass over expired leases did."""
+
+    recovered: int
+    dead: int
+    cancelled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What a pass over old records forgot."""
+
+    sent: int
+    dead: int
+    destinations: int
+
+
+class CallbacksError(Exception):
+    """The base of this package's own errors."""
+
+
+class InvalidCallback(CallbacksError, ValueError):
+    """Bad input to `enqueue`; names the field, what was wrong and what is expected."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class SettingsError(CallbacksError, ValueError):
+    """A bad environment variable; one line that names it, its value and what is allowed."""
+
+
+class QueueFull(CallbacksError):
+    """Nothing was stored: the queue is at its limit, or Redis has no room left."""

@@ -1,0 +1,132 @@
+"""What a process has one of: settings, client, batcher, broker, and how messages are sent."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import dramatiq
+from dramatiq import Message
+from dramatiq.errors import BrokerError
+from dramatiq.middleware import default_middleware
+from periodiq import PeriodiqMiddleware
+from redis import Redis
+
+from callbacks import log as logs
+from callbacks.batcher import Batcher
+from callbacks.broker import QUEUE, CallbacksBroker
+from callbacks.redis_client import connect
+from callbacks.log import log
+from callbacks.middleware import Boot, Ticker, stop_process
+from callbacks.model import SettingsError
+from callbacks.settings import Settings, load_settings, ms
+from callbacks.work import tick_once
+
+#: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
+ACTOR_RETRIES: Final = 2
+
+
+class MessageWakes:
+    """Sends wake-ups as Dramatiq messages. One that cannot be sent is left to the ticker."""
+
+    def __init__(self, settings: Settings) -> None:
+        retries = len(settings.retry_delays)
+        self._options = {"max_retries": retries} if retries > ACTOR_RETRIES else {}
+
+    def callback(self, id: str, token: str, delay_ms: int) -> None:
+        """Wake `send_single_callback` after `delay_ms`."""
+        self._send("send_single_callback", (id, token), delay_ms, self._options)
+
+    def trigger(self, delay_ms: int) -> None:
+        """Wake `trigger_batch_send` after `delay_ms`."""
+        self._send("trigger_batch_send", (), delay_ms, {})
+
+    def check(self, delay_ms: int) -> None:
+        """Wake `check_and_flush` after `delay_ms`."""
+        self._send("check_and_flush", (), delay_ms, {})
+
+    def _send(
+        self, actor: str, args: tuple[str, ...], delay_ms: int, options: dict[str, Any]
+    ) -> None:
+        message: Message[None] = Message(QUEUE, actor, args, {}, dict(options))
+        try:
+            broker.enqueue(message, delay=delay_ms or None)
+        except BrokerError as error:
+            log.debug("wake_lost", actor=actor, error=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The parts of one process."""
+
+    settings: Settings
+    client: Redis
+    batcher: Batcher
+    wakes: MessageWakes
+
+
+@cache
+def runtime() -> Runtime:
+    """Build the parts from the environment at the first call; opens no connection.
+
+    Raises `SettingsError` where a variable is wrong.
+    """
+    settings = load_settings()
+    client = connect(settings)
+    return Runtime(settings, client, Batcher(client, settings), MessageWakes(settings))
+
+
+def _connect() -> tuple[Redis, str]:
+    parts = runtime()
+    return parts.client, parts.settings.namespace
+
+
+def prepare_process() -> None:
+    """Validate the settings of a process of ours and set its logging up, or end it."""
+    try:
+        settings = runtime().settings
+    except SettingsError as error:
+        stop_process(str(error))
+        raise
+    logs.configure(settings.log_format)
+    for warning in settings.warnings:
+        log.warning("unknown_setting", detail=warning)
+
+
+def elect() -> bool:
+    """Be this interval's ticker."""
+    parts = runtime()
+    return parts.batcher.tick(_TICKER, ms(parts.settings.check_interval) * 9 // 10)
+
+
+def tick() -> None:
+    """Do every duty once."""
+    parts = runtime()
+    chance = random.random()  # noqa: S311 - spreads load, guards nothing
+    tick_once(parts.batcher, parts.wakes, chance=chance, also=broker.forget_dead_workers)
+
+
+_TICKER: Final = f"{os.getpid()}-{secrets.token_hex(4)}"
+
+# Dramatiq's defaults stay, because an application without a broker of its own gets this one
+# and may use their options: AgeLimit and TimeLimit (ours are far below its ten minutes),
+# ShutdownNotifications, Callbacks, Pipelines. Retries carries our retries; Periodiq the cron.
+broker: Final = CallbacksBroker(
+    _connect,
+    middleware=[
+        Boot(prepare_process),
+        *(kind() for kind in default_middleware),
+        PeriodiqMiddleware(skip_delay=30),
+        Ticker(lambda: runtime().settings.check_interval, elect, tick),
+    ],
+)
+
+
+def set_broker_where_none_is_set() -> None:
+    """Make ours Dramatiq's global broker, unless the application has one already."""
+    if dramatiq.broker.global_broker is None:
+        dramatiq.set_broker(broker)

@@ -1,0 +1,107 @@
+"""The Lua verbs, called by the names in their headers.
+
+Each file in `lua/` is one verb. Its header names its KEYS and ARGV in order; a caller passes
+the arguments by name, and the keys follow from the namespace. So the header is the one
+description of a verb's interface, and a wrong name fails at once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+import redis
+from redis import Redis
+
+from callbacks.keys import Keys
+
+_HEADER: Final = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] +([a-z_]+:?)", re.MULTILINE)
+
+#: How often an idempotent verb is called before its caller is told that Redis is away.
+TRIES: Final = 3
+_PAUSE_S: Final = 0.1
+
+#: Redis is away, or loads, or is a replica for a moment: calling again may help.
+AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One Lua file: its text with what it shares, and the names in its header."""
+
+    name: str
+    text: str
+    keys: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+
+@cache
+def load(name: str) -> Verb:
+    """Read one verb; raises `ValueError` where its header skips a number."""
+    folder = resources.files("callbacks") / "lua"
+    body = (folder / f"{name}.lua").read_text("utf-8")
+    found: dict[str, list[str]] = {"KEYS": [], "ARGV": []}
+    for kind, index, word in _HEADER.findall(body):
+        found[kind].append(word)
+        if int(index) != len(found[kind]):
+            raise ValueError(f"{name}.lua: {kind}[{index}] is out of order in its header")
+    text = (folder / "lib.lua").read_text("utf-8") + body
+    return Verb(name, text, tuple(found["KEYS"]), tuple(found["ARGV"]))
+
+
+class Scripts:
+    """All verbs on one client and one namespace."""
+
+    def __init__(
+        self, client: Redis, keys: Keys, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self._sleep = sleep
+        self._registered: dict[str, Any] = {}
+
+    def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
+        """Call a verb once, or again while Redis is away; it must be harmless to repeat.
+
+        Raises redis' own errors when the last try failed.
+        """
+        for left in range(tries - 1, -1, -1):
+            try:
+                return self._call(name, arguments, self.client)
+            except AWAY:
+                if not left:
+                    raise
+                self._sleep(_PAUSE_S)
+        raise AssertionError("tries must be at least 1")
+
+    def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
+        """Call a verb for each of `calls` in one pipeline, without repeats.
+
+        An error reply stands in the list in the place of its call's answer.
+        """
+        with self.client.pipeline(transaction=False) as pipe:
+            for arguments in calls:
+                self._call(name, arguments, pipe)
+            return list(pipe.execute(raise_on_error=False))
+
+    def _call(self, name: str, arguments: Mapping[str, Any], client: Any) -> Any:
+        verb = load(name)
+        script = self._registered.get(name)
+        if script is None:
+            script = self._registered[name] = self.client.register_script(verb.text)
+        if arguments.keys() != set(verb.arguments):
+            wrong = sorted(arguments.keys() ^ set(verb.arguments))
+            raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")
+        values: list[Any] = []
+        for word in verb.arguments:
+            value = arguments[word]
+            if isinstance(value, list):  # the last one may be a list of ids
+                values.extend(value)
+            else:
+                values.append(value)
+        return script(keys=[self.keys.of(word) for word in verb.keys], args=values, client=client)

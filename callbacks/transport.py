@@ -1,0 +1,336 @@
+"""The one place where HTTP happens: a POST goes out, and an `Answer` comes back, in time.
+
+`requests` builds and sends the request; the adapter mounted in its session decides which
+addresses may be reached, how long anything may take and when a connection is used again.
+
+A connection that turns out dead when it is used again makes a `reset`, and nothing is sent a
+second time in silence: nobody can tell whether the receiver acted on the first (RFC 9110,
+section 9.2.2), and an attempt that counts once would hit it twice. Instead a connection is
+checked before each use, and not used after the time that the receiver says it keeps it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests import exceptions as requests_errors
+from requests.adapters import HTTPAdapter
+from requests.certs import where as requests_ca_bundle
+from urllib3 import exceptions as urllib3_errors
+
+from callbacks.deadline import Deadline
+from callbacks.connection import (
+    Connect,
+    Dialer,
+    IdlePool,
+    Origin,
+    Unreachable,
+    connection_to,
+    open_socket,
+)
+from callbacks.guard import BlockedAddress, Guard
+from callbacks.model import Answer, Reason
+from callbacks.resolve import Lookups, Resolver, system_addresses
+from callbacks.wire import BadReply, Head, HeadTooLarge
+
+MAX_RESPONSE_BYTES: Final = 65_536
+
+_MAX_DETAIL_CHARS: Final = 200
+_MAX_RETRY_AFTER_CHARS: Final = 100
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+# What an exception means, by the nearest of its classes (in method resolution order). What
+# is not in here is `protocol`: the request may have been received, so it is tried again.
+REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
+    {
+        BlockedAddress: Reason.BLOCKED_ADDRESS,
+        HeadTooLarge: Reason.TOO_LARGE,
+        BadReply: Reason.PROTOCOL,
+        Unreachable: Reason.CONNECT,
+        # The system's
+        TimeoutError: Reason.TIMEOUT,
+        socket.gaierror: Reason.DNS,
+        socket.herror: Reason.DNS,
+        UnicodeError: Reason.DNS,  # a host name that cannot be encoded
+        ssl.SSLError: Reason.TLS,
+        ssl.SSLEOFError: Reason.RESET,  # in a handshake it is a plain SSLError, see Channel
+        ssl.SSLZeroReturnError: Reason.RESET,
+        ConnectionRefusedError: Reason.CONNECT,
+        ConnectionError: Reason.RESET,
+        OSError: Reason.CONNECT,
+        # http.client's
+        http.client.HTTPException: Reason.PROTOCOL,
+        http.client.RemoteDisconnected: Reason.RESET,
+        http.client.IncompleteRead: Reason.RESET,
+        http.client.LineTooLong: Reason.TOO_LARGE,
+        # urllib3's
+        urllib3_errors.HTTPError: Reason.PROTOCOL,
+        urllib3_errors.TimeoutError: Reason.TIMEOUT,
+        urllib3_errors.NewConnectionError: Reason.CONNECT,
+        urllib3_errors.NameResolutionError: Reason.DNS,
+        urllib3_errors.ProxyError: Reason.CONNECT,
+        urllib3_errors.SSLError: Reason.TLS,
+        urllib3_errors.IncompleteRead: Reason.RESET,
+        urllib3_errors.LocationValueError: Reason.DNS,
+        # requests', which derive from OSError
+        requests_errors.RequestException: Reason.PROTOCOL,
+        requests_errors.ConnectionError: Reason.CONNECT,
+        requests_errors.SSLError: Reason.TLS,
+        requests_errors.Timeout: Reason.TIMEOUT,
+        requests_errors.ConnectTimeout: Reason.TIMEOUT,
+        requests_errors.ChunkedEncodingError: Reason.RESET,
+        requests_errors.InvalidURL: Reason.DNS,
+    }
+)
+
+
+class Transport:
+    """Sends requests, for any number of threads at once. Times are seconds.
+
+    `connect_timeout` bounds connecting to one address, and the TLS handshake after it;
+    `read_timeout` one wait for the receiver; `deadline` the whole attempt, name lookup
+    included. `tls_context` stands in for the default, which trusts the CAs that `requests`
+    brings along; it has to verify certificates and host names, and refuse TLS before 1.2.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        connect_timeout: float,
+        read_timeout: float,
+        deadline: float,
+        resolve: Resolver = system_addresses,
+        connect: Connect = open_socket,
+        tls_context: ssl.SSLContext | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> None:
+        self._adapter = _Adapter(
+            guard=guard,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            deadline=deadline,
+            resolve=resolve,
+            connect=connect,
+            tls_context=_checked(tls_context) if tls_context else _default_tls_context(),
+            max_response_bytes=max_response_bytes,
+        )
+        self._session = _Session(self._adapter)
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send one request and tell what came of it.
+
+        Whatever the receiver, the network or the URL is like, that is an Answer; only what
+        the caller did wrong (headers that are none, a body that is not bytes) is raised.
+        """
+        if not isinstance(body, bytes):
+            raise TypeError(f"body is {type(body).__name__}, expected bytes")
+        started = time.monotonic()
+        try:
+            request = _prepared(url, headers, body)
+            reply = self._session.send(request, stream=True, allow_redirects=False, proxies={})
+        except requests_errors.InvalidHeader:
+            raise
+        except Exception as error:  # noqa: BLE001 -- its class is looked up, see REASONS
+            return Answer(
+                status=None,
+                fault=reason_of(error),
+                detail=detail_of(error),
+                duration_ms=_ms_since(started),
+            )
+        return Answer(
+            status=reply.status_code,
+            fault=None,
+            retry_after=reply.headers.get("retry-after"),
+            duration_ms=_ms_since(started),
+        )
+
+    def close(self) -> None:
+        """Close idle connections; those in use are closed as soon as they are not."""
+        self._session.close()
+
+
+def reason_of(error: BaseException) -> Reason:
+    """What an exception means, by `REASONS`; `protocol` for what is not in there."""
+    found = (REASONS[cls] for cls in type(error).__mro__ if cls in REASONS)
+    return next(found, Reason.PROTOCOL)
+
+
+def detail_of(error: BaseException) -> str:
+    """One line about an exception. Texts of libraries stay out of it: they repeat the URL."""
+    match error:
+        case BlockedAddress() | BadReply() | HeadTooLarge():
+            text = str(error)
+        case requests_errors.RequestException():
+            text = f"the URL cannot be sent to ({type(error).__name__})"
+        case ssl.SSLCertVerificationError():
+            text = f"the certificate was refused: {error.verify_message}"
+        case OSError():
+            text = error.strerror or str(error)
+        case _:
+            text = f"{type(error).__name__} in {_place_of(error)}"
+    return " ".join(text.split())[:_MAX_DETAIL_CHARS]
+
+
+class _Session(requests.Session):
+    """A session without memory and without an environment.
+
+    No proxies, netrc or CA bundle from outside, no cookies, no redirects: not even a
+    `Location` is looked at, which requests would parse although it may not follow it.
+    """
+
+    def __init__(self, adapter: HTTPAdapter) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.adapters.clear()
+        for scheme in _DEFAULT_PORTS:
+            self.mount(f"{scheme}://", adapter)
+
+    def get_redirect_target(self, resp: Any) -> None:  # noqa: ARG002
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    """Sends one prepared request over a connection that is checked, bounded and its own."""
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        connect_timeout: float,
+        read_timeout: float,
+        deadline: float,
+        resolve: Resolver,
+        connect: Connect,
+        tls_context: ssl.SSLContext,
+        max_response_bytes: int,
+    ) -> None:
+        super().__init__()
+        self._deadline = deadline
+        self._max_response_bytes = max_response_bytes
+        self._idle = IdlePool()
+        self._resolve = resolve
+        self._dialer = Dialer(
+            guard=guard,
+            lookups=Lookups(resolve),
+            connect=connect,
+            tls_context=tls_context,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+        )
+        _adapters.add(self)
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """Send it and read its reply; raises what `REASONS` tells the meaning of."""
+        deadline = Deadline(self._deadline)
+        origin = _origin_of(request)
+        connection = self._idle.take(origin)
+        if connection is None:
+            connection = connection_to(origin, self._dialer.dial(origin, deadline))
+        try:
+            head = connection.exchange(request, deadline, self._max_response_bytes)
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.put(connection)
+        return self.build_response(request, _as_urllib3(head))
+
+    def close(self) -> None:
+        self._idle.close()
+        super().close()
+
+    def start_anew(self) -> None:
+        """In a forked child: two processes must not talk on one connection.
+
+        Locks are made anew too, for a thread that is not in the child may have held them.
+        """
+        idle, self._idle = self._idle, IdlePool()
+        idle.forget()
+        self._dialer = replace(self._dialer, lookups=Lookups(self._resolve))
+
+
+_adapters: Final[weakref.WeakSet[_Adapter]] = weakref.WeakSet()
+
+
+def _start_adapters_anew() -> None:
+    for adapter in list(_adapters):
+        adapter.start_anew()
+
+
+os.register_at_fork(after_in_child=_start_adapters_anew)
+
+
+def _prepared(url: str, headers: Mapping[str, str], body: bytes) -> requests.PreparedRequest:
+    """The request as requests would send it, but without authorization from the URL."""
+    request = requests.PreparedRequest()
+    request.prepare_method("POST")
+    request.prepare_url(url, None)
+    request.prepare_headers(headers)
+    request.prepare_body(body, None)
+    return request
+
+
+def _origin_of(request: requests.PreparedRequest) -> Origin:
+    parts = urlsplit(request.url or "")
+    if not parts.hostname:
+        raise requests_errors.InvalidURL("no host")
+    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    return Origin(parts.scheme, parts.hostname, port)
+
+
+def _as_urllib3(head: Head) -> urllib3.HTTPResponse:
+    """The little that is passed on: from more, requests would parse cookies and encodings."""
+    retry_after = head.first("retry-after")
+    headers = {} if retry_after is None else {"retry-after": _printable(retry_after)}
+    return urllib3.HTTPResponse(
+        body=b"", headers=headers, status=head.status, preload_content=False
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(char for char in text[:_MAX_RETRY_AFTER_CHARS] if char.isprintable())
+
+
+def _default_tls_context() -> ssl.SSLContext:
+    """Not `ssl.create_default_context`: it reads SSL_CERT_FILE and SSLKEYLOGFILE."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and host names
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.load_verify_locations(cafile=requests_ca_bundle())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _checked(context: ssl.SSLContext) -> ssl.SSLContext:
+    if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ValueError("tls_context does not verify certificates and host names")
+    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+        raise ValueError("tls_context allows TLS before 1.2")
+    return context
+
+
+def _ms_since(started: float) -> int:
+    return round((time.monotonic() - started) * 1_000)
+
+
+def _place_of(error: BaseException) -> str:
+    """Where it was raised; its text may repeat the request, a line number does not."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "an unknown place"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -1,0 +1,221 @@
+"""Callback URLs: what is accepted, their one normal form, and the destination each belongs to.
+
+Pure: no name is looked up. Which addresses may be reached is decided when connecting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+from urllib.parse import SplitResult, quote, urlsplit
+
+import idna
+from urllib3.util import parse_url
+
+from callbacks.model import InvalidCallback
+
+MAX_URL_BYTES: Final = 2_048
+MAX_HOST_CHARS: Final = 253  # RFC 1035, section 2.3.4, as text without the final dot
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# RFC 3986's reserved and unreserved characters, and "%" so that what is encoded stays so.
+_URL_SAFE: Final = "/:?#[]@!$&'()*+,;=-._~%"
+# Underscores are no host name by RFC 952, but they resolve and are in use.
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Url:
+    scheme: str
+    host: str
+    port: int
+    path: str
+    query: str
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @property
+    def text(self) -> str:
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.scheme}://{self.host}{port}{self.path}{query}"
+
+
+def normal_url(callback_url: object, *, https_only: bool = False) -> str:
+    """The URL as it is stored and sent: ASCII, host in normal form, no default port or fragment.
+
+    Raises InvalidCallback for the field `callback_url`, without repeating the URL: what is
+    wrong with it may well be that it holds a password.
+    """
+    url = _parse(callback_url)
+    if https_only and url.scheme != "https":
+        raise _invalid("is http://; expected https:// (CALLBACKS_HTTPS_ONLY is set)")
+    _check_length(url.text)
+    return url.text
+
+
+def destination_of(callback_url: str, *, lane: str | None, shared_hosts: Collection[str]) -> str:
+    """What the URL is paced, capped and broken by: `scheme://host:port`, or finer.
+
+    A lane makes a destination of its own; without one, a shared host (`shared_hosts` are in
+    normal form, see `normal_host`) has a destination for each path.
+    """
+    url = _parse(callback_url)
+    if lane is not None:
+        return f"{url.origin}#{quote(lane, safe='')}"
+    return url.origin + url.path if url.host in shared_hosts else url.origin
+
+
+def display_url(url: str) -> str:
+    """The URL for people and logs: without user info, query and fragment; it never raises."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a port that is no number may be the half of a password with a slash
+    except ValueError:
+        return "(not a URL)"
+    host = parts.netloc.rpartition("@")[2]
+    if not (parts.scheme and host):
+        return "(not a URL)"
+    shown = f"{parts.scheme}://{host}{parts.path}"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+
+
+def normal_host(host: str) -> str:
+    """The one spelling of a host: lower case, IDNA-encoded, IPv6 compressed and in brackets.
+
+    One final dot is dropped. Raises ValueError with what is wrong, to follow "the host".
+    """
+    if ":" in host:
+        return f"[{_ipv6(host.removeprefix('[').removesuffix(']')).compressed}]"
+    name = host.lower().removesuffix(".")
+    if not name.isascii():
+        name = _idna(name)
+    if len(name) > MAX_HOST_CHARS:
+        raise ValueError(f"is over {MAX_HOST_CHARS} characters")
+    labels = name.split(".")
+    for label in labels:
+        _check_label(label)
+    if _NUMBER.fullmatch(labels[-1]):
+        _check_ipv4(name)
+    return name
+
+
+def _parse(callback_url: object) -> _Url:
+    text = _check_text(callback_url)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise _invalid("cannot be read as a URL; expected https://host/path") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        scheme = f"has the scheme {parts.scheme[:20]!r}" if parts.scheme else "has no scheme"
+        raise _invalid(f"{scheme}; expected https:// or http://")
+    if "@" in parts.netloc:
+        raise _invalid("has user info; expected none (send credentials in `headers`)")
+    if not parts.hostname:
+        raise _invalid("has no host; expected https://host/path")
+    host, port = _read_alike(text, parts)
+    return _Url(
+        scheme=parts.scheme,
+        host=host,
+        port=_DEFAULT_PORTS[parts.scheme] if port is None else port,
+        path=quote(parts.path or "/", safe=_URL_SAFE),
+        query=quote(parts.query, safe=_URL_SAFE),
+    )
+
+
+def _check_text(callback_url: object) -> str:
+    if not isinstance(callback_url, str):
+        raise _invalid(f"is of type {type(callback_url).__name__}; expected a str")
+    # Parsers drop or move such characters in silence, each in its own way.
+    if any(char.isspace() or not char.isprintable() for char in callback_url):
+        raise _invalid("has whitespace or control characters; expected none")
+    if "\\" in callback_url:
+        raise _invalid("has a backslash; expected none")
+    _check_length(callback_url)
+    return callback_url
+
+
+def _check_length(url: str) -> None:
+    size = len(url.encode())
+    if size > MAX_URL_BYTES:
+        raise _invalid(f"has {size:,} bytes; expected at most {MAX_URL_BYTES:,}")
+
+
+def _read_alike(text: str, parts: SplitResult) -> tuple[str, int | None]:
+    """Host and port, where both the parser that checks and the one that sends see the same."""
+    port = _port(parts)
+    host = _host(parts.hostname or "")
+    try:
+        sent = parse_url(text)
+        sent_to = (normal_host(sent.host or ""), sent.port)
+    except ValueError:
+        raise _invalid("cannot be read as a URL; expected https://host/path") from None
+    if sent_to != (host, port):
+        raise _invalid("names a different host or port to different readers; expected one")
+    return host, port
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise _invalid("has a port out of range; expected 1 to 65535")
+    return port
+
+
+def _host(name: str) -> str:
+    try:
+        return normal_host(name)
+    except ValueError as error:
+        raise _invalid(f"has a bad host: it {error}") from None
+
+
+def _ipv6(text: str) -> IPv6Address:
+    try:
+        address = IPv6Address(text)
+    except ValueError:
+        raise ValueError("is no IPv6 address") from None
+    if address.scope_id is not None:
+        raise ValueError("has an IPv6 zone; expected none")
+    return address
+
+
+def _idna(name: str) -> str:
+    try:
+        return idna.encode(name).decode("ascii")
+    except UnicodeError:  # what idna's own errors derive from
+        raise ValueError("cannot be IDNA-encoded") from None
+
+
+def _check_label(label: str) -> None:
+    if not label:
+        raise ValueError("has an empty label")
+    if not _LABEL.fullmatch(label):
+        raise ValueError(
+            "has a bad label; expected letters, digits and inner hyphens, at most 63 characters"
+        )
+    if label.startswith("xn--"):
+        try:
+            idna.decode(label)
+        except UnicodeError:
+            raise ValueError("has a bad xn-- label") from None
+
+
+def _check_ipv4(name: str) -> None:
+    """Refuse 127.1, 0x7f.1 and 2130706433: some readers take them for addresses, some do not."""
+    try:
+        IPv4Address(name)
+    except ValueError:
+        raise ValueError("ends in a number but is no IPv4 address such as 192.0.2.1") from None
+
+
+def _invalid(problem: str) -> InvalidCallback:
+    return InvalidCallback("callback_url", problem)

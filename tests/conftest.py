@@ -1,0 +1,112 @@
+"""Fixtures of all tiers. A test owns its Redis; a server that cannot start is a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from callbacks import runtime
+from callbacks.batcher import Batcher
+from callbacks.books import Books
+from callbacks.redis_client import connect
+from callbacks.settings import Settings, load_settings
+from tests.support.server import Server, binaries
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the Redis tier against every server there is, the others against Valkey."""
+    if "server_name" in metafunc.fixturenames:
+        in_redis_tier = "tests/redis/" in metafunc.definition.nodeid
+        names = list(binaries()) if in_redis_tier else ["valkey"]
+        metafunc.parametrize("server_name", names, scope="session")
+
+
+@pytest.fixture(scope="session")
+def server(server_name: str) -> Iterator[Server]:
+    started = Server(binaries()[server_name]).start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as raw:
+        raw.config_set("maxmemory", 0)
+        raw.flushall()
+        raw.script_flush()
+        yield raw
+
+
+@pytest.fixture
+def redis_url(server: Server, client: redis.Redis) -> str:
+    """The URL of a private, empty server."""
+    return server.url
+
+
+@pytest.fixture
+def make_settings(redis_url: str) -> Callable[..., Settings]:
+    """Settings from keyword arguments: `batch_size=5` is CALLBACKS_BATCH_SIZE=5."""
+
+    def make(**given: object) -> Settings:
+        environ = {f"CALLBACKS_{name.upper()}": str(value) for name, value in given.items()}
+        return load_settings({"REDIS_URL": redis_url} | environ)
+
+    return make
+
+
+@pytest.fixture
+def make_batcher(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Batcher]]:
+    clients: list[redis.Redis] = []
+
+    def make(**given: object) -> Batcher:
+        settings = make_settings(**given)
+        clients.append(connect(settings))
+        return Batcher(clients[-1], settings)
+
+    yield make
+    for opened in clients:
+        opened.close()
+        opened.connection_pool.disconnect()
+
+
+@pytest.fixture
+def batcher(make_batcher: Callable[..., Batcher]) -> Batcher:
+    return make_batcher()
+
+
+@pytest.fixture
+def books(batcher: Batcher) -> Books:
+    return Books(batcher.scripts)
+
+
+@pytest.fixture
+def environment(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> Iterator[Callable[..., None]]:
+    """This process's environment: `environment(CALLBACKS_BATCH_SIZE=5)` sets and reloads."""
+    forget = forget_runtime()
+    monkeypatch.setenv("REDIS_URL", redis_url)
+
+    def change(**given: Any) -> None:
+        for name, value in given.items():
+            monkeypatch.setenv(name, str(value))
+        forget()
+
+    change()
+    yield change
+    forget()
+
+
+def forget_runtime() -> Callable[[], None]:
+    def forget() -> None:
+        if runtime.runtime.cache_info().currsize:
+            opened = runtime.runtime().client
+            opened.close()
+            opened.connection_pool.disconnect()
+        runtime.runtime.cache_clear()
+        runtime.broker._connected = None
+
+    return forget

@@ -1,0 +1,100 @@
+"""Short ways to seed the batcher and to see all of its structures."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.model import Batch, Claimed, Go, Outcome, Reason, Settled, Stored
+
+HOST = "https://a.example:443"
+HOUR_MS = 3_600_000
+
+_owners = itertools.count()
+
+
+def packed(destination: str = HOST) -> bytes:
+    return destination.encode() + b'\n["https://a.example/x","production",[]]\n{}'
+
+
+def put(
+    batcher: Batcher,
+    id: str,
+    destination: str = HOST,
+    *,
+    delay_ms: int = 0,
+    life_ms: int = HOUR_MS,
+) -> Stored:
+    return batcher.enqueue(
+        id, destination, packed(destination), delay_ms=delay_ms, life_ms=life_ms
+    )
+
+
+def claim(batcher: Batcher) -> Batch:
+    owner = f"owner{next(_owners)}"
+    fence = batcher.lock(owner)
+    assert fence, "another dispatcher holds the lock"
+    batch = batcher.claim(owner, fence)
+    batcher.unlock(owner, fence)
+    return batch
+
+
+def claim_one(batcher: Batcher, id: str = "c-1", destination: str = HOST) -> Claimed:
+    """Enqueue one callback and claim it."""
+    put(batcher, id, destination)
+    (claimed,) = claim(batcher).callbacks
+    assert claimed.id == id
+    return claimed
+
+
+def begin(batcher: Batcher, claimed: Claimed) -> Go:
+    gate = batcher.begin(claimed.id, claimed.token)
+    assert isinstance(gate, Go), gate
+    return gate
+
+
+def settle(
+    batcher: Batcher,
+    claimed: Claimed,
+    outcome: Outcome = Outcome.SENT,
+    attempt: int = 1,
+    **more: Any,
+) -> Settled:
+    reason = None if outcome is Outcome.SENT else Reason.SERVER_ERROR
+    tail = '200,null' if outcome is Outcome.SENT else '503,"server_error"'
+    entry = f'[{attempt},1,"{outcome.value}",{tail},5]'
+    given = {"reason": reason, "entry": entry} | more
+    return batcher.settle(claimed.id, claimed.token, attempt, outcome, **given)
+
+
+def now_ms(client: redis.Redis) -> int:
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def key(name: str) -> str:
+    return "{callbacks}:" + name
+
+
+def backdate(client: redis.Redis, name: str, member: str, ms: int) -> None:
+    """Move a time of a sorted set into the past: time passes without a sleep."""
+    client.zincrby(key(name), -ms, member)
+
+
+def everything(client: redis.Redis) -> dict[str, Any]:
+    """All keys with their contents, to show that nothing has changed."""
+    read = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"zset": lambda k: client.zrange(k, 0, -1, withscores=True),
+        b"set": client.smembers,
+        b"list": lambda k: client.lrange(k, 0, -1),
+    }
+    return {k.decode(): read[client.type(k)](k) for k in sorted(client.keys("*"))}
+
+
+def counted(client: redis.Redis, name: str) -> int:
+    return int(client.hget(key("counters"), name) or 0)

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books
+from callbacks.model import Go, Later, LaterWhy, Outcome, Refused, Settled
+from tests.redis.support import (
+    HOST,
+    backdate,
+    begin,
+    claim,
+    claim_one,
+    counted,
+    everything,
+    key,
+    packed,
+    put,
+    settle,
+)
+
+Make = Callable[..., Batcher]
+
+
+def test_the_open_gate_counts_the_attempt_and_leases_it(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claimed = claim_one(batcher)
+    go = begin(batcher, claimed)
+    assert (go.attempt, go.retries, go.throttled, go.crashes) == (1, 0, 0, 0)
+    assert go.packed == packed()
+    lease = client.zscore(key("processing"), "c-1")
+    assert lease == go.now_ms + go.wait_ms + 15_000
+    assert client.zscore(key(f"inflight:{HOST}"), "c-1") == lease
+    assert counted(client, "attempts") == 1
+    assert list(books.audit()) == []
+
+
+def test_a_stale_token_changes_nothing_but_the_count(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claim_one(batcher)
+    before = everything(client)
+    assert batcher.begin("c-1", "somebody else's") is Refused.STALE
+    assert batcher.begin("unknown", "t") is Refused.STALE
+    after = everything(client)
+    assert counted(client, "stale") == 2
+    for changed in ("{callbacks}:counters",):
+        del before[changed], after[changed]
+    unchanged = {k: v for k, v in after.items() if ":rate:" not in k}
+    assert unchanged == {k: v for k, v in before.items() if ":rate:" not in k}
+
+
+def test_the_same_message_three_times_begins_once(batcher: Batcher, client: redis.Redis) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    before = everything(client)
+    assert batcher.begin(claimed.id, claimed.token) is Refused.BEGUN
+    assert batcher.begin(claimed.id, claimed.token) is Refused.BEGUN
+    assert everything(client) == before
+
+
+def test_a_begin_whose_reply_was_lost_is_answered_again(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    first = batcher.begin(claimed.id, claimed.token, nonce="n")
+    before = everything(client)
+    again = batcher.begin(claimed.id, claimed.token, nonce="n")
+    assert isinstance(first, Go)
+    assert isinstance(again, Go)
+    assert (again.attempt, again.packed) == (first.attempt, first.packed)
+    assert everything(client) == before
+
+
+def test_sends_are_reserved_a_stagger_apart_even_when_all_are_overdue(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0.04, destination_interval=0)
+    for n in range(40):
+        put(batcher, f"c-{n:02}", f"https://h{n}:443")
+    overdue = list(claim(batcher).callbacks)
+    for c in overdue:  # a stall: every slot has passed
+        client.hincrby(key(f"rec:{c.id}"), "due", -8000)
+    gates = [batcher.begin(c.id, c.token) for c in overdue]
+
+    instants = [g.now_ms + g.wait_ms for g in gates if isinstance(g, Go)]
+    assert len(instants) >= 6
+    gaps = [y - x for x, y in zip(instants, instants[1:], strict=False)]
+    assert min(gaps) >= 40
+    later = [g for g in gates if not isinstance(g, Go)]
+    assert len(later) >= 20
+    assert {type(g) for g in later} == {Later}
+    assert {g.why for g in later if isinstance(g, Later)} == {LaterWhy.PACE}
+
+
+def test_sends_to_one_destination_keep_its_interval_retries_included(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0, destination_interval=0.1)
+    for n in range(6):
+        put(batcher, f"c-{n}")
+    batch = claim(batcher).callbacks
+    for c in batch:
+        client.hincrby(key(f"rec:{c.id}"), "due", -8000)
+    first, second, third, fourth = (batcher.begin(c.id, c.token) for c in batch[:4])
+    assert isinstance(first, Go)
+    instants = [g.now_ms + g.wait_ms for g in (first, second, third, fourth) if isinstance(g, Go)]
+    assert all(y - x >= 100 for x, y in zip(instants, instants[1:], strict=False))
+    settle(batcher, batch[0], Outcome.RETRY, delay_ms=0)
+    retry = batcher.begin(batch[0].id, batch[0].token)
+    if isinstance(retry, Go):
+        assert retry.now_ms + retry.wait_ms - instants[-1] >= 100
+    else:
+        assert isinstance(retry, Later)
+        assert retry.due_ms - instants[-1] >= 100
+
+
+def test_a_message_that_comes_early_waits_for_its_slot_or_for_another_message(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    client.hincrby(key("rec:c-1"), "due", 90_000)  # the worker's clock is wrong
+    before = everything(client)
+    assert batcher.begin(claimed.id, claimed.token) is Refused.NOT_DUE
+    assert everything(client) == before
+    client.hincrby(key("rec:c-1"), "due", -89_900)
+    gate = begin(batcher, claimed)
+    assert 0 < gate.wait_ms <= 100
+
+
+def test_a_full_destination_is_later_and_not_claimed_from_until_a_request_ends(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(
+        min_interval=0, send_interval=0, destination_interval=0, destination_concurrency=2
+    )
+    for n in range(5):
+        put(batcher, f"c-{n}")
+    a, b, c, d, _ = claim(batcher).callbacks
+    begin(batcher, a), begin(batcher, b)
+    gate = batcher.begin(c.id, c.token)
+    assert isinstance(gate, Later)
+    assert gate.why is LaterWhy.FULL
+    assert batcher.release(c.id, c.token, gate.due_ms, full=True)
+    assert batcher.release(d.id, d.token, gate.due_ms, full=True)
+    assert claim(batcher).callbacks == ()
+    assert settle(batcher, a) is Settled.SENT
+    assert [x.id for x in claim(batcher).callbacks] == ["c-2", "c-3"]
+    assert counted(client, "attempts") == 2
+    assert list(books.audit()) == []
+
+
+def test_a_concurrency_lease_of_a_dead_worker_frees_itself(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(
+        min_interval=0, send_interval=0, destination_interval=0, destination_concurrency=1
+    )
+    put(batcher, "c-1"), put(batcher, "c-2")
+    a, b = claim(batcher).callbacks
+    begin(batcher, a)
+    assert isinstance(batcher.begin(b.id, b.token), Later)
+    backdate(client, f"inflight:{HOST}", a.id, 20_000)
+    assert isinstance(batcher.begin(b.id, b.token), Go)
+
+
+def test_while_paused_nothing_begins(batcher: Batcher) -> None:
+    claimed = claim_one(batcher)
+    for pause, resume in ((None, None), (HOST, HOST)):
+        batcher.pause(pause)
+        gate = batcher.begin(claimed.id, claimed.token)
+        assert isinstance(gate, Later)
+        assert gate.why is LaterWhy.PAUSED
+        batcher.resume(resume)
+    begin(batcher, claimed)
+
+
+def test_past_its_age_nothing_begins(batcher: Batcher, client: redis.Redis) -> None:
+    claimed = claim_one(batcher)
+    client.zadd(key("expiry"), {"c-1": 1})
+    assert batcher.begin(claimed.id, claimed.token) is Refused.EXPIRED
+    assert batcher.expire(10) == 1
+    assert batcher.begin(claimed.id, claimed.token) is Refused.STALE
+
+
+def test_with_pacing_off_nobody_waits(make_batcher: Make) -> None:
+    batcher = make_batcher(
+        send_interval=0, destination_interval=0, destination_concurrency=0
+    )
+    for n in range(50):
+        put(batcher, f"c-{n}")
+    waits = [begin(batcher, c).wait_ms for c in claim(batcher).callbacks]
+    assert waits == [0] * 50

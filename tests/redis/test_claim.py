@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import redis
+
+from callbacks.batcher import HORIZON_MS, Batcher
+from callbacks.books import Books
+from callbacks.model import ClaimResult
+from tests.redis.support import HOST, claim, everything, key, put
+
+Make = Callable[..., Batcher]
+
+
+def hosts(batch_ids: list[str]) -> Counter[str]:
+    return Counter(id.split("/")[0] for id in batch_ids)
+
+
+def test_slots_are_one_stagger_apart_and_end_at_the_horizon(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(destination_interval=0)
+    for n in range(40):
+        put(batcher, f"c-{n:02}")
+    batch = claim(batcher)
+
+    assert batch.result is ClaimResult.CLAIMED
+    assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [200 * n for n in range(11)]
+    assert [c.id for c in batch.callbacks] == [f"c-{n:02}" for n in range(11)]
+    leases = client.zrange(key("processing"), 0, -1, withscores=True)
+    assert leases == [(c.id.encode(), c.slot_ms + 300_000) for c in batch.callbacks]
+    assert list(books.audit()) == []
+
+
+def test_the_schedule_goes_on_across_batches(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=4, min_interval=0, destination_interval=0)
+    for n in range(12):
+        put(batcher, f"c-{n:02}")
+    slots = [c.slot_ms for _ in range(2) for c in claim(batcher).callbacks]
+    assert [later - earlier for earlier, later in zip(slots, slots[1:], strict=False)] == [200] * 7
+
+
+def test_a_batch_has_at_most_batch_size_callbacks(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=3, send_interval=0, destination_interval=0)
+    for n in range(5):
+        put(batcher, f"c-{n}")
+    assert len(claim(batcher).callbacks) == 3
+
+
+def test_destinations_take_turns_however_many_wait_for_one(make_batcher: Make) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, batch_size=30, min_interval=0)
+    for n in range(500):
+        put(batcher, f"big/{n:03}", "https://big:443")
+    for n in range(10):
+        put(batcher, f"small{n}/0", f"https://small{n}:443")
+    ids = [c.id for _ in range(2) for c in claim(batcher).callbacks]
+    assert {host for host in hosts(ids) if host != "big"} == {f"small{n}" for n in range(10)}
+    assert hosts(ids)["big"] == 50
+
+
+def test_slots_of_one_destination_keep_its_interval(make_batcher: Make) -> None:
+    batcher = make_batcher(send_interval=0.01, destination_interval=0.5)
+    for n in range(9):
+        put(batcher, f"a/{n}", "https://a:443")
+        put(batcher, f"b/{n}", "https://b:443")
+    batch = claim(batcher)
+    for host in "ab":
+        slots = [c.slot_ms for c in batch.callbacks if c.id.startswith(host)]
+        assert [y - x for x, y in zip(slots, slots[1:], strict=False)] == [500] * (len(slots) - 1)
+        assert slots
+
+
+def test_a_destination_gives_no_more_than_its_interval_fits_into_the_horizon(
+    make_batcher: Make,
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=1, min_interval=2)
+    for n in range(9):
+        put(batcher, f"c-{n}")
+    batch = claim(batcher)
+    assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 1000, 2000]
+    assert max(c.slot_ms for c in batch.callbacks) <= batch.now_ms + HORIZON_MS
+
+
+def test_without_its_lock_a_dispatcher_claims_nothing(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher()
+    put(batcher, "c-1")
+    fence = batcher.lock("old")
+    client.delete(key("lock"))  # it outlived its time
+    assert batcher.claim("old", fence).result is ClaimResult.LOCK_LOST
+    newer = batcher.lock("new")
+    assert newer == fence + 1
+    before = everything(client)
+    assert batcher.claim("old", fence).result is ClaimResult.LOCK_LOST
+    assert everything(client) == before
+    assert len(batcher.claim("new", newer).callbacks) == 1
+
+
+def test_two_dispatchers_never_hold_the_lock_at_once(batcher: Batcher) -> None:
+    fence = batcher.lock("a")
+    assert batcher.lock("b") == 0
+    assert batcher.lock("a") == fence
+    assert not batcher.unlock("b", fence)
+    assert batcher.unlock("a", fence)
+    assert batcher.lock("b") == fence + 1
+
+
+def test_a_repeated_claim_with_its_nonce_gets_the_same_batch(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0)
+    for n in range(50):
+        put(batcher, f"c-{n}")
+    fence = batcher.lock("o")
+    first = batcher.claim("o", fence, nonce="n" * 32)
+    before = everything(client)
+    assert batcher.claim("o", fence, nonce="n" * 32) == first
+    assert everything(client) == before
+
+
+def test_a_claim_before_min_interval_takes_nothing_and_arms_once(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=2, min_interval=30)
+    for n in range(9):
+        put(batcher, f"c-{n}")
+    first = claim(batcher)
+    assert first.arm_ms == 30_000
+    second = claim(batcher)
+    assert (second.result, second.callbacks, second.arm_ms) == (ClaimResult.TOO_EARLY, (), None)
+
+
+def test_the_next_batch_is_armed_while_anything_is_ready_and_only_then(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=2, destination_interval=0)
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    assert claim(batcher).arm_ms == 500
+    batcher = make_batcher(batch_size=9, destination_interval=0, min_interval=0)
+    assert len(claim(batcher).callbacks) == 1
+    assert claim(batcher).arm_ms is None
+
+
+def test_nothing_is_claimed_while_workers_lag_behind_a_whole_batch(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(batch_size=3, min_interval=0, send_interval=0, destination_interval=0)
+    for n in range(12):
+        put(batcher, f"c-{n:02}")
+    late = [c.id for _ in range(2) for c in claim(batcher).callbacks]
+    for id in late[:4]:
+        client.zincrby(key("processing"), -1500, id)
+    batch = claim(batcher)
+    assert batch.result is ClaimResult.SATURATED
+    assert batch.arm_ms == 500
+
+
+def test_a_callback_is_not_claimed_before_it_is_due(make_batcher: Make) -> None:
+    batcher = make_batcher(min_interval=0)
+    put(batcher, "later", delay_ms=60_000)
+    assert claim(batcher).callbacks == ()
+    put(batcher, "now")
+    assert [c.id for c in claim(batcher).callbacks] == ["now"]
+
+
+def test_while_paused_nothing_is_claimed(make_batcher: Make) -> None:
+    batcher = make_batcher(min_interval=0)
+    put(batcher, "c-1")
+    batcher.pause()
+    assert claim(batcher).result is ClaimResult.PAUSED
+    batcher.resume()
+    assert len(claim(batcher).callbacks) == 1
+
+
+def test_a_paused_destination_keeps_its_callbacks_and_harms_nobody(make_batcher: Make) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0)
+    batcher.pause(HOST)
+    for n in range(5):
+        put(batcher, f"paused/{n}")
+    put(batcher, "free", "https://b:443")
+    assert [c.id for c in claim(batcher).callbacks] == ["free"]
+    assert claim(batcher).arm_ms is None
+    batcher.resume(HOST)
+    assert len(claim(batcher).callbacks) > 0
+
+
+def test_each_claim_mints_new_tokens(make_batcher: Make) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
+    for n in range(4):
+        put(batcher, f"c-{n}")
+    batch = claim(batcher)
+    tokens = {c.token for c in batch.callbacks}
+    for c in batch.callbacks:
+        assert batcher.release(c.id, c.token, 0)
+    again = {c.token for c in claim(batcher).callbacks}
+    assert len(tokens) == len(again) == 4
+    assert not tokens & again
+
+
+def test_a_newcomer_is_not_put_behind_the_holes_of_a_slow_destination(make_batcher: Make) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0.005, destination_interval=0.4)
+    for n in range(20):
+        put(batcher, f"slow/{n}", "https://slow:443")
+    claim(batcher)
+    put(batcher, "new", "https://new:443")
+    batch = claim(batcher)
+    (new,) = [c for c in batch.callbacks if c.id == "new"]
+    assert new.slot_ms - batch.now_ms <= 505
+
+
+def test_claiming_writes_where_memory_is_full(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher()
+    put(batcher, "c-1")
+    client.config_set("maxmemory", 1)
+    fence = batcher.lock("o") if client.config_set("maxmemory", 0) else 0
+    client.config_set("maxmemory", 1)
+    assert len(batcher.claim("o", fence).callbacks) == 1
+    client.config_set("maxmemory", 0)
+    assert list(books.audit()) == []

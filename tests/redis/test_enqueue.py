@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books, overview
+from callbacks.model import QueueFull, Signal, Stored
+from tests.redis.support import HOST, HOUR_MS, counted, everything, key, now_ms, packed, put
+
+Make = Callable[..., Batcher]
+
+
+def test_an_accepted_callback_is_in_its_lane_the_ring_and_the_expiry(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    before = now_ms(client)
+    assert put(batcher, "c-1").accepted
+    after = now_ms(client)
+
+    assert client.get(key("cb:c-1")) == packed()
+    ((lane_id, due),) = client.zrange(key(f"lane:{HOST}"), 0, -1, withscores=True)
+    assert (lane_id, before <= due <= after) == (b"c-1", True)
+    assert client.zrange(key("ring"), 0, -1, withscores=True) == [(HOST.encode(), due)]
+    assert client.zrange(key("expiry"), 0, -1, withscores=True) == [(b"c-1", due + HOUR_MS)]
+    assert counted(client, "accepted") == 1
+
+
+def test_a_known_id_is_not_accepted_and_only_counted(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    put(batcher, "c-1")
+    before = everything(client)
+    again = batcher.enqueue("c-1", HOST, packed() + b" ", delay_ms=0, life_ms=1)
+    after = everything(client)
+
+    assert again == Stored(False)
+    assert counted(client, "duplicates") == 1
+    del before["{callbacks}:counters"], after["{callbacks}:counters"]
+    assert before == after
+
+
+def test_the_very_same_call_repeated_is_accepted_and_changes_nothing(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    put(batcher, "c-1")
+    before = everything(client)
+    assert put(batcher, "c-1").accepted
+    assert everything(client) == before
+
+
+def test_of_fifty_threads_with_one_id_exactly_one_is_accepted(
+    make_batcher: Make, books: Books
+) -> None:
+    batcher = make_batcher(redis_max_connections=16)
+
+    def attempt(n: int) -> bool:
+        mine = packed() + str(n).encode()
+        return batcher.enqueue("c-1", HOST, mine, delay_ms=0, life_ms=HOUR_MS).accepted
+
+    with ThreadPoolExecutor(50) as pool:
+        accepted = list(pool.map(attempt, range(50)))
+    assert accepted.count(True) == 1
+    assert overview(books.scripts).totals["duplicates"] == 49
+    assert list(books.audit()) == []
+
+
+def test_the_first_callback_asks_for_a_check_and_the_next_ones_do_not(batcher: Batcher) -> None:
+    assert put(batcher, "c-1") == Stored(True, Signal.CHECK, 5000)
+    assert put(batcher, "c-2") == Stored(True, Signal.NONE)
+
+
+def test_a_callback_that_is_due_earlier_than_the_armed_check_asks_again(batcher: Batcher) -> None:
+    assert put(batcher, "later", delay_ms=20_000).signal is Signal.CHECK
+    assert put(batcher, "now").signal is Signal.CHECK
+    assert put(batcher, "also now").signal is Signal.NONE
+
+
+def test_a_callback_due_in_an_hour_leaves_the_check_to_the_ticker(batcher: Batcher) -> None:
+    assert put(batcher, "c-1", delay_ms=HOUR_MS // 2) == Stored(True, Signal.NONE)
+
+
+def test_the_callback_that_fills_a_batch_asks_for_the_trigger(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=3)
+    signals = [put(batcher, f"c-{n}").signal for n in range(5)]
+    assert signals == [Signal.CHECK, Signal.NONE, Signal.TRIGGER, Signal.NONE, Signal.NONE]
+
+
+def test_callbacks_of_a_paused_destination_never_fill_a_batch(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=3)
+    batcher.pause(HOST)
+    assert Signal.TRIGGER not in {put(batcher, f"c-{n}").signal for n in range(9)}
+
+
+def test_while_all_is_paused_nothing_is_asked_for(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=1, max_delay=0)
+    batcher.pause()
+    assert put(batcher, "c-1") == Stored(True, Signal.NONE)
+
+
+def test_without_a_delay_each_callback_triggers_unless_a_trigger_is_on_its_way(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_delay=0)
+    assert put(batcher, "c-1").signal is Signal.TRIGGER
+    assert put(batcher, "c-2").signal is Signal.NONE
+    client.hset(key("state"), "next_batch", 1)  # it came, or was lost
+    assert put(batcher, "c-3").signal is Signal.TRIGGER
+
+
+def test_a_full_queue_refuses_and_stores_nothing(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_queued=2)
+    put(batcher, "c-1"), put(batcher, "c-2")
+    before = everything(client)
+    with pytest.raises(QueueFull, match="2 callbacks wait, as many as CALLBACKS_MAX_QUEUED"):
+        put(batcher, "c-3")
+    assert everything(client) == before
+
+
+def test_a_redis_without_memory_refuses_and_stores_nothing(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    put(batcher, "c-1")
+    before = everything(client)
+    client.config_set("maxmemory", 1)
+    with pytest.raises(QueueFull, match="maxmemory"):
+        put(batcher, "c-2")
+    with pytest.raises(QueueFull, match="maxmemory"):
+        batcher.enqueue_many([("c-3", HOST, packed(), 0, HOUR_MS)])
+    assert put(batcher, "c-1").accepted  # known: told so although nothing can be written
+    client.config_set("maxmemory", 0)
+    assert everything(client) == before
+
+
+def test_many_are_stored_in_one_pipeline_and_each_gets_its_answer(
+    batcher: Batcher, books: Books
+) -> None:
+    items = [(f"c-{n % 400}", HOST, packed() + str(n).encode(), 0, HOUR_MS) for n in range(500)]
+    stored = batcher.enqueue_many(items)
+    assert [reply.accepted for reply in stored] == [True] * 400 + [False] * 100
+    assert overview(books.scripts).queued == 400
+
+
+def test_a_script_flush_is_not_noticed(batcher: Batcher, client: redis.Redis) -> None:
+    put(batcher, "c-1")
+    client.script_flush()
+    put(batcher, "c-2")
+    client.script_flush()
+    assert len(batcher.enqueue_many([("c-3", HOST, packed(), 0, HOUR_MS)])) == 1

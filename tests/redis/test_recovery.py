@@ -1,0 +1,253 @@
+"""release, reclaim, expire, wake and trim: what brings callbacks back and ends old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books, find
+from callbacks.model import Later, Outcome, Recovered, Refused, State, Trimmed
+from tests.redis.support import (
+    HOST,
+    backdate,
+    begin,
+    claim,
+    claim_one,
+    counted,
+    everything,
+    key,
+    now_ms,
+    put,
+    settle,
+)
+
+Make = Callable[..., Batcher]
+
+
+def state_of(batcher: Batcher, id: str) -> State:
+    status = find(batcher.scripts, id)
+    assert status is not None
+    return status.state
+
+
+def test_a_release_costs_nothing_and_ends_the_token(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claimed = claim_one(batcher)
+    assert batcher.release(claimed.id, claimed.token, 7)
+    assert client.zscore(key(f"lane:{HOST}"), "c-1") == 7
+    assert batcher.begin(claimed.id, claimed.token) is Refused.STALE
+    assert not batcher.release(claimed.id, claimed.token, 7)
+    assert counted(client, "attempts") == 0
+    assert list(books.audit()) == []
+
+
+def test_what_has_begun_is_not_released(batcher: Batcher, client: redis.Redis) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    before = everything(client)
+    assert not batcher.release(claimed.id, claimed.token, 0)
+    assert everything(client) == before
+
+
+def test_an_unbegun_callback_past_its_lease_is_due_again_at_once_without_a_crash(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claim_one(batcher)
+    assert batcher.reclaim(10, chance=0.5) == Recovered(0, 0, 0)
+    client.zadd(key("processing"), {"c-1": 1})
+    assert batcher.reclaim(10, chance=0.5) == Recovered(1, 0, 0)
+    assert batcher.reclaim(10, chance=0.5) == Recovered(0, 0, 0)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.crashes) == (State.QUEUED, 0)
+    assert status.next_attempt_at is not None
+    assert status.next_attempt_at * 1000 <= now_ms(client)
+    assert counted(client, "recovered") == 1
+    assert list(books.audit()) == []
+
+
+def test_a_begun_one_counts_as_a_crash_and_is_spread(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, destination_concurrency=0)
+    for n in range(20):
+        put(batcher, f"c-{n}")
+    for c in claim(batcher).callbacks:
+        begin(batcher, c)
+        client.zadd(key("processing"), {c.id: 1})
+    now = now_ms(client)
+    assert batcher.reclaim(100, chance=0.25) == Recovered(20, 0, 0)
+    dues = [due - now for _, due in client.zrange(key(f"lane:{HOST}"), 0, -1, withscores=True)]
+    assert min(dues) >= 5000
+    assert max(dues) <= 30_100
+    dues.sort()
+    assert min(y - x for x, y in zip(dues, dues[1:], strict=False)) > 500  # no two together
+    status = find(batcher.scripts, "c-3")
+    assert status is not None
+    assert (status.crashes, status.retries, status.reason) == (1, 0, "crashed")
+    assert list(books.audit()) == []
+
+
+def test_the_third_crash_is_the_end(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(min_interval=0)
+    put(batcher, "poison")
+    for crash in (1, 2, 3):
+        client.hset(key("state"), "send", 0)
+        client.hset(key(f"dest:{HOST}"), mapping={"send": 0, "slot": 0})
+        client.zadd(key(f"lane:{HOST}"), {"poison": 1})
+        client.zadd(key("ring"), {HOST: 1})
+        client.hset(key("state"), "slot", 0)
+        (claimed,) = claim(batcher).callbacks
+        go = begin(batcher, claimed)
+        assert (go.attempt, go.crashes, go.retries) == (crash, crash - 1, 0)
+        client.zadd(key("processing"), {"poison": 1})
+        batcher.reclaim(10, chance=0)
+    status = find(batcher.scripts, "poison")
+    assert status is not None
+    assert (status.state, status.reason, status.attempts) == (State.DEAD, "crashed", 3)
+    assert list(books.audit()) == []
+
+
+def test_a_retry_whose_wake_up_never_came_is_taken_back(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.RETRY, delay_ms=1000)
+    client.zadd(key("processing"), {"c-1": 1})
+    assert batcher.reclaim(10, chance=0) == Recovered(1, 0, 0)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.crashes, status.retries, status.attempts) == (0, 1, 1)
+
+
+def test_a_pass_is_bounded(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    for n in range(8):
+        put(batcher, f"c-{n}")
+    for c in claim(batcher).callbacks:
+        client.zadd(key("processing"), {c.id: 1})
+    assert batcher.reclaim(5, chance=0).recovered == 5
+    assert batcher.reclaim(5, chance=0).recovered == 3
+
+
+def test_a_cancelled_request_that_crashed_stays_cancelled(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    batcher.cancel("c-1")
+    client.zadd(key("processing"), {"c-1": 1})
+    assert batcher.reclaim(10, chance=0) == Recovered(0, 0, 1)
+    assert state_of(batcher, "c-1") is State.CANCELLED
+
+
+def test_taking_back_works_where_memory_is_full(batcher: Batcher, client: redis.Redis) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    client.zadd(key("processing"), {"c-1": 1})
+    client.config_set("maxmemory", 1)
+    assert batcher.reclaim(10, chance=0) == Recovered(1, 0, 0)
+
+
+def test_what_is_past_its_age_is_dead_wherever_it_waits(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, batch_size=3)
+    for n in range(5):
+        put(batcher, f"c-{n}")
+    retrying, sending, claimed = claim(batcher).callbacks
+    begin(batcher, retrying)
+    settle(batcher, retrying, Outcome.RETRY, delay_ms=60_000)
+    begin(batcher, sending)
+    for n in range(5):
+        client.zadd(key("expiry"), {f"c-{n}": 1})
+    assert batcher.expire(10) == 4
+    assert state_of(batcher, sending.id) is State.PROCESSING
+    others = {retrying.id, claimed.id, "c-3", "c-4"}
+    assert {state_of(batcher, id) for id in others} == {State.DEAD}
+    status = find(batcher.scripts, retrying.id)
+    assert status is not None
+    assert (status.reason, status.history[-1].reason) == ("expired", "server_error")
+    assert not client.exists(key("ring"), key(f"lane:{HOST}"))
+    assert list(books.audit()) == []
+    settle(batcher, sending)
+    assert state_of(batcher, sending.id) is State.SENT
+
+
+def test_a_claimed_callback_a_second_past_its_slot_is_named_once_in_a_while(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    late, begun, fresh = claim(batcher).callbacks
+    assert batcher.wake(10) == []
+    begin(batcher, begun)
+    for c in (late, begun):
+        backdate(client, "processing", c.id, 1500)
+    assert batcher.wake(10) == [(late.id, late.token)]
+    assert batcher.wake(10) == []
+    assert isinstance(begin(batcher, late).attempt, int)
+    assert not isinstance(batcher.begin(fresh.id, fresh.token), Later)
+
+
+def test_a_retry_past_its_due_time_is_named(batcher: Batcher, client: redis.Redis) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.RETRY, delay_ms=0)
+    assert batcher.wake(10) == []
+    backdate(client, "processing", "c-1", 1500)
+    assert batcher.wake(10) == [("c-1", claimed.token)]
+
+
+def test_old_records_are_forgotten_in_bounded_steps(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, sent_max=4)
+    for n in range(9):
+        put(batcher, f"c-{n}")
+    batch = claim(batcher).callbacks
+    for c in batch:
+        begin(batcher, c) if n < 4 else batcher.scripts.client.hset(key("state"), "send", 0)
+        if batcher.begin(c.id, c.token) is Refused.BEGUN:
+            pass
+        settle(batcher, c, Outcome.DEAD if c.id == "c-0" else Outcome.SENT)
+    assert client.zcard(key("sent")) == 8
+    assert batcher.trim(3) == Trimmed(3, 0, 0)
+    assert batcher.trim(3) == Trimmed(1, 0, 0)
+    assert batcher.trim(3) == Trimmed(0, 0, 0)
+    backdate(client, "sent", "c-8", 90_000_000)
+    backdate(client, "dead", "c-0", 700_000_000)
+    assert batcher.trim(3) == Trimmed(1, 1, 0)
+    assert find(batcher.scripts, "c-8") is None
+    assert find(batcher.scripts, "c-0") is None
+    assert counted(client, "purged") == 1
+    assert list(books.audit()) == []
+
+
+def test_a_destination_unused_for_a_day_is_forgotten_unless_it_waits_or_is_paused(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0)
+    for host in ("idle", "waits", "paused"):
+        put(batcher, host, f"https://{host}:443")
+    claim(batcher)
+    put(batcher, "more", "https://waits:443")
+    batcher.pause("https://paused:443")
+    for name in client.zrange(key("destinations"), 0, -1):
+        backdate(client, "destinations", name.decode(), 90_000_000)
+    assert batcher.trim(10) == Trimmed(0, 0, 1)
+    left = {name.decode() for name in client.zrange(key("destinations"), 0, -1)}
+    assert left == {"https://waits:443", "https://paused:443"}
+
+
+def test_one_process_ticks_in_each_interval(batcher: Batcher) -> None:
+    assert batcher.tick("a", 60_000)
+    assert not batcher.tick("b", 60_000)
+    assert not batcher.tick("a", 60_000)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books, find
+from callbacks.model import Outcome, Reason, Settled, State
+from tests.redis.support import (
+    HOST,
+    HOUR_MS,
+    begin,
+    claim,
+    claim_one,
+    counted,
+    everything,
+    key,
+    put,
+    settle,
+)
+
+Make = Callable[..., Batcher]
+
+
+def test_sent_drops_the_body_and_keeps_a_short_record(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    assert settle(batcher, claimed) is Settled.SENT
+    assert not client.exists(key("cb:c-1"), key("processing"), key(f"inflight:{HOST}"))
+    assert not client.exists(key("expiry"), key("ring"), key(f"lane:{HOST}"))
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.attempts) == (State.SENT, 1)
+    assert counted(client, "sent") == 1
+    assert list(books.audit()) == []
+
+
+def test_a_retry_keeps_its_place_in_processing_with_a_lease_past_its_wait(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    assert settle(batcher, claimed, Outcome.RETRY, delay_ms=30_000) is Settled.RETRY
+    record = client.hgetall(key("rec:c-1"))
+    due = int(record[b"due"])
+    assert client.zscore(key("processing"), "c-1") == due + 300_000
+    assert not client.exists(key(f"inflight:{HOST}"))
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.phase, status.retries) == (State.PROCESSING, "retry", 1)
+    assert status.next_attempt_at == due / 1000
+    assert counted(client, "retried") == 1
+    assert list(books.audit()) == []
+
+
+def test_a_long_wait_is_waited_in_the_lane(batcher: Batcher, books: Books) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    parked = settle(batcher, claimed, Outcome.RETRY, delay_ms=HOUR_MS // 2, park=True)
+    assert parked is Settled.QUEUED
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.attempts, status.retries) == (State.QUEUED, 1, 1)
+    assert list(books.audit()) == []
+
+
+def test_the_last_failure_goes_to_the_dead_letters_with_its_reason_and_body(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    assert settle(batcher, claimed, Outcome.DEAD, detail="HTTP 503") is Settled.DEAD
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.reason, status.status) == (State.DEAD, "server_error", 503)
+    assert status.detail == "HTTP 503"
+    assert client.exists(key("cb:c-1"))
+    assert counted(client, "dead") == 1
+    assert list(books.audit()) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "result"),
+    [
+        (Outcome.SENT, Settled.SENT),
+        (Outcome.RETRY, Settled.RETRY),
+        (Outcome.DEAD, Settled.DEAD),
+    ],
+)
+def test_a_repeated_settle_gets_the_first_result_and_counts_once(
+    batcher: Batcher, client: redis.Redis, outcome: Outcome, result: Settled
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    assert settle(batcher, claimed, outcome, delay_ms=60_000) is result
+    before = everything(client)
+    for other in (outcome, Outcome.SENT, Outcome.DEAD):
+        assert settle(batcher, claimed, other) is result
+    assert everything(client) == before
+
+
+def test_a_stale_token_or_attempt_settles_nothing(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    kept = ("processing", "rec:c-1", "cb:c-1", "expiry", f"inflight:{HOST}", "dead", "sent")
+
+    def state() -> list[object]:
+        contents = everything(client)
+        return [contents.get(key(name)) for name in kept]
+
+    before = state()
+    assert settle(batcher, claimed, attempt=2) is Settled.STALE
+    stale = type(claimed)(claimed.id, "old", claimed.slot_ms)
+    assert settle(batcher, stale) is Settled.STALE
+    assert state() == before
+    assert counted(client, "stale") == 2
+    assert counted(client, "sent") == 0
+
+
+def test_a_settle_after_the_lease_was_taken_back_is_stale(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    client.zadd(key("processing"), {"c-1": 1})
+    batcher.reclaim(10, chance=0.5)
+    assert settle(batcher, claimed) is Settled.STALE
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert status.state is State.QUEUED
+
+
+def test_a_throttled_answer_does_not_use_up_a_retry(batcher: Batcher) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.RETRY, delay_ms=0, throttled=True)
+    go = begin_when_due(batcher, claimed)
+    assert (go.attempt, go.retries, go.throttled) == (2, 0, 1)
+
+
+def begin_when_due(batcher: Batcher, claimed: object):  # type: ignore[no-untyped-def]
+    batcher.scripts.client.hset(key("state"), "send", 0)
+    batcher.scripts.client.hset(key(f"dest:{HOST}"), "send", 0)
+    return begin(batcher, claimed)  # type: ignore[arg-type]
+
+
+def test_the_record_tells_the_whole_story(batcher: Batcher) -> None:
+    claimed = claim_one(batcher)
+    for attempt in (1, 2):
+        begin_when_due(batcher, claimed)
+        settle(batcher, claimed, Outcome.RETRY, attempt, delay_ms=0)
+    begin_when_due(batcher, claimed)
+    settle(batcher, claimed, attempt=3)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert [(a.attempt, a.outcome) for a in status.history] == [
+        (1, "retry"),
+        (2, "retry"),
+        (3, "sent"),
+    ]
+    assert status.reason is None
+
+
+def test_a_cancel_during_the_request_allows_no_retry(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    batcher.cancel("c-1")
+    assert settle(batcher, claimed, Outcome.RETRY, delay_ms=1000) is Settled.CANCELLED
+    assert settle(batcher, claimed, Outcome.RETRY, delay_ms=1000) is Settled.CANCELLED
+    assert counted(client, "cancelled") == 1
+    assert list(books.audit()) == []
+
+
+def test_settling_works_where_memory_is_full(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    batch = claim(batcher).callbacks
+    for c in batch:
+        begin(batcher, c)
+    client.config_set("maxmemory", 1)
+    for c, outcome in zip(batch, Outcome, strict=True):
+        assert settle(batcher, c, outcome, delay_ms=5) is not Settled.STALE
+    client.config_set("maxmemory", 0)
+    assert list(books.audit()) == []
+
+
+def test_a_reason_is_kept_for_each_way_to_die(batcher: Batcher) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.DEAD, reason=Reason.GONE)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert status.reason == "gone"

