@@ -68,7 +68,7 @@ class Channel:
             rest = rest[sent:]
 
     def recv(self, size: int) -> bytes:
-        """Up to `size` bytes; b"" at the end of the stream. Raises OSError, TimeoutError included."""
+        """Up to `size` bytes; b"" at the end. Raises OSError, TimeoutError included."""
         self._is_sending = False
         self._sock.settimeout(self._time_for_a_step())
         try:

@@ -72,7 +72,8 @@ class Dialer:
         """
         found = self.lookups.addresses(origin.host, origin.port, deadline)
         addresses = in_turn(self.guard.check_all(found))
-        channel = Channel(self._first(addresses, origin.port, deadline), deadline, self.read_timeout)
+        sock = self._first(addresses, origin.port, deadline)
+        channel = Channel(sock, deadline, self.read_timeout)
         if origin.scheme == "https":
             try:
                 channel.handshake(self.tls_context, origin.host.rstrip("."), self.connect_timeout)
@@ -131,7 +132,7 @@ class Connection(urllib3.connection.HTTPConnection):
         super().__init__(origin.host, origin.port)
         self.origin = origin
         self.channel = channel
-        self.sock = channel  # type: ignore[assignment]  # all that http.client needs of one
+        self.sock = channel  # all that http.client needs of one
 
     def exchange(self, request: PreparedRequest, deadline: Deadline, limit: int) -> Head:
         """Send the request and return the head of its reply, its body read and dropped.
@@ -170,7 +171,7 @@ class Connection(urllib3.connection.HTTPConnection):
 class TlsConnection(Connection):
     """The same where the default port, which the Host header leaves out, is 443."""
 
-    default_port = 443
+    default_port = 443  # type: ignore[misc]  # a ClassVar of urllib3's, which mypy denies
 
 
 @dataclass(slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Protocol
 
 from callbacks.guard import Guard
@@ -31,14 +32,24 @@ class Sender(Protocol):
         ...
 
 
-@lru_cache(maxsize=1)
 def shared_transport(settings: Settings) -> Transport:
-    """Return this process's one connection pool; opens nothing yet."""
+    """Return this process's one connection pool for such settings; opens nothing yet."""
+    timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
+    return _transport(settings.allowed_networks, *timeouts)
+
+
+@cache
+def _transport(
+    networks: tuple[IPv4Network | IPv6Network, ...],
+    connect_timeout: float,
+    read_timeout: float,
+    deadline: float,
+) -> Transport:
     return Transport(
-        guard=Guard(settings.allowed_networks),
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        deadline=settings.deadline,
+        guard=Guard(networks),
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        deadline=deadline,
     )
 
 

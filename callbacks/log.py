@@ -25,6 +25,7 @@ _format = {"name": "logfmt", "own": False}
 
 
 def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> Any:
+    event = {name: value for name, value in event.items() if value is not None}
     if _format["own"]:
         event = structlog.processors.add_log_level(logger, method, event)
         event = structlog.processors.TimeStamper(fmt="iso", utc=True)(logger, method, event)

@@ -28,10 +28,9 @@ import requests
 import urllib3
 from requests import exceptions as requests_errors
 from requests.adapters import HTTPAdapter
-from requests.certs import where as requests_ca_bundle
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import exceptions as urllib3_errors
 
-from callbacks.deadline import Deadline
 from callbacks.connection import (
     Connect,
     Dialer,
@@ -41,6 +40,7 @@ from callbacks.connection import (
     connection_to,
     open_socket,
 )
+from callbacks.deadline import Deadline
 from callbacks.guard import BlockedAddress, Guard
 from callbacks.model import Answer, Reason
 from callbacks.resolve import Lookups, Resolver, system_addresses
@@ -309,7 +309,7 @@ def _default_tls_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and host names
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
-    context.load_verify_locations(cafile=requests_ca_bundle())
+    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -1,0 +1,168 @@
+"""What every command has: this process's parts, one line for a failure, `--json`, a console."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from typing import IO, Any, Final, TypeVar
+from urllib.parse import unquote
+
+import click
+import redis
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from callbacks.cli.text import printable
+from callbacks.log import LOGGER
+from callbacks.model import CallbacksError, InvalidCallback, Reason
+from callbacks.runtime import Runtime, runtime
+from callbacks.urls import destination_of
+
+#: Nothing is folded or cut in a pipe, whatever width it seems to have.
+_PIPE_WIDTH: Final = 100_000
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Failure(click.ClickException):
+    """Ends a command with exit code 1 and one line on stderr."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        line = " ".join(printable(self.format_message()).split())
+        click.echo(f"callbacks: {line}", file=file, err=True)
+
+
+class Commands(click.Group):
+    """The commands in the order in which they were added; expected errors become one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands as the documentation orders them."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. The duties' own log lines stay out of it: it says itself what it did."""
+        level = LOGGER.level
+        LOGGER.setLevel(logging.ERROR)
+        try:
+            return super().invoke(ctx)
+        except CallbacksError as error:
+            raise Failure(str(error)) from error
+        except redis.RedisError as error:
+            raise Failure(redis_line(error)) from error
+        finally:
+            LOGGER.setLevel(level)
+
+
+def redis_line(error: redis.RedisError) -> str:
+    """What an error of Redis means to people: which server was tried, and what it said."""
+    address = runtime().settings.redis_address
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return f"Redis cannot be reached at {address}: {error}"
+    return f"Redis at {address} answers: {error}"
+
+
+def parts() -> Runtime:
+    """This process's parts; what is odd about the settings is said on stderr."""
+    found = runtime()
+    for warning in found.settings.warnings:
+        click.echo(f"callbacks: {warning}", err=True)
+    return found
+
+
+# Options and arguments
+
+
+def json_option(function: _F) -> _F:
+    """Give a command `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(
+        function
+    )
+
+
+class _Destination(click.ParamType):
+    """A destination as it is shown, or any URL that belongs to it."""
+
+    name = "destination"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Bring it to the one form by which Redis knows it."""
+        origin, lane_mark, lane = str(value).partition("#")
+        try:
+            return destination_of(
+                origin,
+                lane=unquote(lane) if lane_mark else None,
+                shared_hosts=runtime().settings.shared_hosts,
+            )
+        except InvalidCallback as error:
+            self.fail(f"it {error.problem}", param, ctx)
+
+
+DESTINATION: Final = _Destination()
+REASON: Final = click.Choice([reason.value for reason in Reason])
+
+
+# Output
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document: ASCII only, whatever the terminal can show."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def print_json_array(documents: Iterable[object]) -> None:
+    """Print one JSON array, an element a line, without holding them all."""
+    between = "["
+    for document in documents:
+        click.echo(f"{between}\n  {json.dumps(document)}", nl=False)
+        between = ","
+    click.echo("[]" if between == "[" else "\n]")
+
+
+def say(text: str) -> None:
+    """Print one line for people."""
+    click.echo(printable(text))
+
+
+def note(text: str) -> None:
+    """Print one line beside the output proper, on stderr."""
+    click.echo(printable(text), err=True)
+
+
+def console(*, err: bool = False) -> Console:
+    """A console without markup, so that no text of others is taken for styling."""
+    stream = sys.stderr if err else sys.stdout
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table that folds what is too long and never cuts it; numbers to the right."""
+    return Table(
+        *(
+            Column(name, overflow="fold", justify="right" if name in set(right) else "left")
+            for name in columns
+        ),
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+
+
+def progress() -> Progress:
+    """A progress bar on a terminal's stderr, and nothing in a pipe."""
+    bar = console(err=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=bar,
+        transient=True,
+        disable=not bar.is_terminal,
+    )

@@ -1,0 +1,233 @@
+"""`callbacks dead`: look through, replay or purge the dead letters, page by page."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import click
+
+from callbacks.books import Books, Status
+from callbacks.cli.command import (
+    DESTINATION,
+    REASON,
+    Failure,
+    json_option,
+    parts,
+    print_json,
+    progress,
+    say,
+)
+from callbacks.cli.look import first, print_statuses
+from callbacks.cli.text import many
+from callbacks.model import State
+from callbacks.runtime import Runtime
+
+PAGE: Final = 200
+_SHOWN: Final = 50
+_AGE: Final = re.compile(r"(\d{1,9})(s|min|m|h|d)")
+_UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Since(click.ParamType):
+    """An ISO time (UTC where it names no zone) or an age; becomes ms since 1970."""
+
+    name = "TIME|AGE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Read either form."""
+        text = str(value)
+        ago = _AGE.fullmatch(text)
+        if ago:
+            return int((time.time() - int(ago[1]) * _UNIT_S[ago[2]]) * 1000)
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither a time nor an age, such as 2h, 30m or 1d", param, ctx)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters are meant; times in ms."""
+
+    ids: tuple[str, ...] = ()
+    destination: str | None = None
+    reason: str | None = None
+    since_ms: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether all are meant."""
+        return self == Filter()
+
+    def fits(self, status: Status) -> bool:
+        """Tell whether a callback is meant."""
+        return (
+            status.state is State.DEAD
+            and self.destination in (None, status.destination)
+            and self.reason in (None, status.reason)
+            and (self.since_ms is None or (status.ended_at or 0) * 1000 >= self.since_ms)
+        )
+
+
+def _filters(function: _F) -> _F:
+    """Give a command the filters."""
+    for option in reversed(
+        (
+            click.option("--id", "ids", multiple=True, help="This one; may be repeated."),
+            click.option("--destination", type=DESTINATION, help="Those for this destination."),
+            click.option("--reason", type=REASON, help="Those with this reason."),
+            click.option(
+                "--since",
+                "since_ms",
+                type=_Since(),
+                help="Those that died since an ISO time, or within an age such as 2h, 30m or 1d.",
+            ),
+            click.option("--limit", type=click.IntRange(min=1), help="At most so many."),
+            click.option("--all", "every", is_flag=True, help="All there are."),
+            click.option("--dry-run", is_flag=True, help="Change nothing; say what would be."),
+        )
+    ):
+        function = option(function)
+    return json_option(function)
+
+
+# Pages
+
+
+def pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
+    """Page through the dead letters of this moment by time of death, while some are removed.
+
+    It goes on from the last time it saw, not from a rank, so that removals make it skip
+    nothing; what is replayed and dies again is not seen twice.
+    """
+    key = found.batcher.scripts.keys.of("dead")
+    seconds, micros = found.client.time()
+    until = seconds * 1000 + micros // 1000
+    cursor: float = float("-inf") if since_ms is None else since_ms
+    seen: set[bytes] = set()  # of those that died at `cursor`
+    while True:
+        rows = found.client.zrange(
+            key, cursor, until, byscore=True, offset=0, num=PAGE + len(seen), withscores=True
+        )
+        fresh = [(id, died) for id, died in rows if id not in seen]
+        if not fresh:
+            return
+        last = fresh[-1][1]
+        seen = {id for id, died in fresh if died == last} | (seen if last == cursor else set())
+        cursor = last
+        yield [id.decode() for id, _ in fresh]
+
+
+def matching(found: Runtime, wanted: Filter) -> Iterator[Status]:
+    """Iterate over the dead letters that are meant, oldest first, or as their ids were given."""
+    books = Books(found.batcher.scripts)
+    ids = list(dict.fromkeys(wanted.ids))
+    source = _slices(ids) if ids else pages(found, wanted.since_ms)
+    for page in source:
+        yield from (status for status in books.find_many(page) if wanted.fits(status))
+
+
+def _slices(items: Sequence[str]) -> Iterator[list[str]]:
+    rest = iter(items)
+    while page := list(islice(rest, PAGE)):
+        yield page
+
+
+# Commands
+
+
+@click.group()
+def dead() -> None:
+    """Look through, replay or purge the dead letters."""
+
+
+@dead.command("show")
+@_filters
+def dead_show(limit: int | None, every: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """List dead letters, oldest first, 50 of them unless told otherwise; as one JSON array."""
+    del dry_run  # it changes nothing anyway
+    wanted = _wanted(given, every=every, needed=False)
+    found = parts()
+    if limit is None and not every and not wanted.ids:
+        limit = _SHOWN
+    print_statuses(first(matching(found, wanted), limit), as_json)
+    _complain(_strangers(found, wanted))
+
+
+@dead.command("replay")
+@_filters
+def dead_replay(every: bool, **given: Any) -> None:
+    """Put dead letters back into the queue: same id, new retries, at the usual pace."""
+    found = parts()
+    if _work(found, "replayed", found.batcher.replay, every=every, **given):
+        found.wakes.check(0)
+
+
+@dead.command("purge")
+@_filters
+def dead_purge(every: bool, **given: Any) -> None:
+    """Forget dead letters for good, with their requests."""
+    found = parts()
+    _work(found, "purged", found.batcher.purge, every=every, **given)
+
+
+def _wanted(given: dict[str, Any], *, every: bool, needed: bool) -> Filter:
+    """The filter that was given. What is changed has to be named, if only by --all."""
+    wanted = Filter(**given)
+    if every and not wanted.empty:
+        raise click.UsageError("--all goes with none of --id, --destination, --reason, --since")
+    if needed and wanted.empty and not every:
+        raise click.UsageError("which ones? Give --id, --destination, --reason, --since or --all")
+    return wanted
+
+
+def _work(
+    found: Runtime,
+    verb: str,
+    change: Callable[[Sequence[str]], int],
+    *,
+    every: bool,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Change those that are meant, page by page, and say how many there were."""
+    wanted = _wanted(given, every=every, needed=True)
+    strangers = _strangers(found, wanted)
+    ids = (status.id for status in islice(matching(found, wanted), limit))
+    done = 0
+    with progress() as bar:
+        task = bar.add_task(verb, total=limit or (len(wanted.ids) or None))
+        while page := list(islice(ids, PAGE)):
+            done += len(page) if dry_run else change(page)
+            bar.update(task, completed=done)
+    if as_json:
+        print_json({verb: 0 if dry_run else done, "would_be": done if dry_run else None})
+    else:
+        say(f"{many(done, 'dead letter')} {'would be ' if dry_run else ''}{verb}")
+    _complain(strangers)
+    return 0 if dry_run else done
+
+
+def _strangers(found: Runtime, wanted: Filter) -> list[str]:
+    """The ids that were asked for and are no dead letters."""
+    dead = {status.id for status in matching(found, Filter(ids=wanted.ids))} if wanted.ids else ()
+    return [id for id in wanted.ids if id not in dead]
+
+
+def _complain(strangers: list[str]) -> None:
+    if strangers:
+        names = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
+        raise Failure(f"no dead letter: {names}")

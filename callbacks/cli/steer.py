@@ -1,0 +1,124 @@
+"""`callbacks flush`, `pause`, `resume`, `cancel` and `cleanup`: move what waits."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import click
+
+from callbacks.books import find
+from callbacks.cli.command import DESTINATION, Failure, json_option, parts, print_json, say
+from callbacks.cli.text import age, many
+from callbacks.model import Cancelled, ClaimResult, Recovered
+from callbacks.runtime import Runtime
+from callbacks.work import dispatch_once, recover_once
+
+_WHY_NONE: Final = {
+    ClaimResult.PAUSED: "everything is paused (callbacks resume)",
+    ClaimResult.TOO_EARLY: "the last batch was too short a time ago (CALLBACKS_MIN_INTERVAL)",
+    ClaimResult.SATURATED: "a whole batch is claimed and late: the workers do not keep up",
+    ClaimResult.LOCK_LOST: "the dispatch lock was lost",
+}
+
+
+@click.command()
+@json_option
+def flush(as_json: bool) -> None:
+    """Claim a batch now; workers send it at its pace."""
+    found = parts()
+    batch = dispatch_once(found.batcher, found.wakes)
+    if batch is None:
+        raise Failure("nothing was claimed: another dispatcher holds the lock")
+    if batch.result is not ClaimResult.CLAIMED:
+        raise Failure(f"nothing was claimed: {_WHY_NONE[batch.result]}")
+    claimed = len(batch.callbacks)
+    if as_json:
+        print_json({"claimed": claimed, "ids": [callback.id for callback in batch.callbacks]})
+    elif claimed:
+        say(f"{many(claimed, 'callback')} claimed")
+    else:
+        say(f"nothing was claimed: {_why_empty(found)}")
+
+
+def _why_empty(found: Runtime) -> str:
+    look = found.batcher.look()
+    if not look.queued:
+        return "nothing is queued"
+    if look.next_ready_ms is None:
+        return f"{many(look.queued, 'callback')} queued, none of them ready"
+    soon = age((look.next_ready_ms - look.now_ms) / 1000)
+    return f"{many(look.queued, 'callback')} queued, the next is ready in {soon}"
+
+
+@click.command()
+@click.argument("destination", type=DESTINATION, required=False)
+@json_option
+def pause(destination: str | None, as_json: bool) -> None:
+    """Stop sending, to all or to one destination; what is in flight ends."""
+    in_flight = parts().batcher.pause(destination)
+    if as_json:
+        print_json({"paused": destination or "all", "in_flight": in_flight})
+        return
+    flying = f"{many(in_flight, 'request')} still in flight"
+    say(f"{destination or 'everything'} is paused; {flying}")
+
+
+@click.command()
+@click.argument("destination", type=DESTINATION, required=False, metavar="[DESTINATION|URL]")
+@json_option
+def resume(destination: str | None, as_json: bool) -> None:
+    """Start sending again, to all or to one destination; a URL stands for its destination."""
+    found = parts()
+    changed = found.batcher.resume(destination)
+    found.wakes.check(0)
+    if as_json:
+        print_json({"resumed": destination or "all", "changed": changed})
+    elif changed:
+        say(f"{destination or 'everything'} is resumed")
+    elif destination:
+        say(f"{destination} was neither paused nor on hold")
+    else:
+        say("it was not paused as a whole; destinations may be (callbacks destinations)")
+
+
+@click.command()
+@click.argument("id")
+@json_option
+def cancel(id: str, as_json: bool) -> None:
+    """See to it that a callback is not sent, or not again."""
+    found = parts()
+    outcome = found.batcher.cancel(id)
+    if outcome is Cancelled.UNKNOWN:
+        raise Failure(f"{id} is unknown")
+    if outcome is Cancelled.FINAL:
+        status = find(found.batcher.scripts, id)
+        raise Failure(f"{id} is {status.state if status else 'forgotten'} already")
+    in_flight = outcome is Cancelled.IN_FLIGHT
+    if as_json:
+        print_json({"id": id, "cancelled": not in_flight, "in_flight": in_flight})
+    elif in_flight:
+        say(f"{id} is being sent right now; there will be no further attempt")
+    else:
+        say(f"{id} is cancelled")
+
+
+@click.command()
+@json_option
+def cleanup(as_json: bool) -> None:
+    """Take back all callbacks that are past their lease, now."""
+    batcher = parts().batcher
+    recovered = dead = cancelled = 0
+    while (done := recover_once(batcher, chance=_chance())) != Recovered(0, 0, 0):
+        recovered += done.recovered
+        dead += done.dead
+        cancelled += done.cancelled
+    if as_json:
+        print_json({"recovered": recovered, "dead": dead, "cancelled": cancelled})
+        return
+    ended = f", {dead:,} dead, {cancelled:,} cancelled" if dead or cancelled else ""
+    say(f"{many(recovered, 'callback')} recovered{ended}")
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - spreads load, guards nothing

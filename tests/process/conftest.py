@@ -1,0 +1,98 @@
+"""Each test here has its own Redis process, its own workers, and ends them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books, Overview, overview
+from callbacks.redis_client import connect
+from callbacks.settings import load_settings
+from tests.support.processes import Groups, clean_environment
+from tests.support.server import Server, binaries
+
+SETTINGS = {
+    "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "CALLBACKS_ADAPTIVE": "false",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/process/" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
+
+
+class System:
+    """A Redis, the processes on it, and the producer's side."""
+
+    def __init__(self, server: Server, groups: Groups) -> None:
+        self.server, self.groups = server, groups
+        self.environ = {"REDIS_URL": server.url} | SETTINGS
+        self._opened: list[redis.Redis] = []
+
+    def configure(self, **given: object) -> System:
+        """Set variables for all processes: `batch_size=25` is CALLBACKS_BATCH_SIZE."""
+        self.environ |= {f"CALLBACKS_{k.upper()}": str(v) for k, v in given.items()}
+        self.groups.env |= self.environ
+        self.settings = load_settings(self.environ)
+        client = connect(self.settings)
+        self._opened.append(client)
+        self.batcher = Batcher(client, self.settings)
+        self.books = Books(self.batcher.scripts)
+        return self
+
+    def overview(self) -> Overview:
+        return overview(self.batcher.scripts)
+
+    def settled(self) -> bool:
+        now = self.overview()
+        return now.queued == 0 and now.processing == 0 and now.totals["accepted"] > 0
+
+    def audit(self) -> list[str]:
+        return list(self.books.audit())
+
+    def close(self) -> None:
+        for client in self._opened:
+            client.close()
+            client.connection_pool.disconnect()
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    aof = ("--appendonly", "yes", "--appendfsync", "everysec")
+    server = Server(binaries()["valkey"], *aof).start()
+    groups = Groups(clean_environment(REDIS_URL=server.url, **SETTINGS), tmp_path)
+    made = System(server, groups)
+    try:
+        with groups:
+            yield made.configure()
+    finally:
+        made.close()
+        server.stop()
+
+
+@pytest.fixture
+def enqueue(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`enqueue(url, 5)`: five callbacks through the public API, ids c-0 to c-4."""
+    import callbacks
+    from tests.conftest import forget_runtime
+
+    forget = forget_runtime()
+
+    def put(url: str, count: int, *, start: int = 0, **more: object) -> None:
+        forget()
+        for name, value in system.environ.items():
+            monkeypatch.setenv(name, value)
+        items = [
+            {"callback_url": url, "data": {"n": n}, "id": f"c-{n}"} | more
+            for n in range(start, start + count)
+        ]
+        assert all(receipt.accepted for receipt in callbacks.enqueue_many(items))
+
+    yield put
+    forget()

@@ -1,0 +1,110 @@
+"""Real `dramatiq callbacks` and `periodiq callbacks` processes, each in a group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+_WORKER = "import sys; from dramatiq.cli import main; sys.exit(main())"
+_SCHEDULER = "from periodiq import entrypoint; entrypoint()"
+REPO = Path(__file__).parents[2]
+
+
+def clean_environment(**given: object) -> dict[str, str]:
+    """This process's environment without any setting of ours, and with those given."""
+    mine = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CALLBACKS_", "REDIS_", "HEROKU_"))
+    }
+    return mine | {"PYTHONPATH": str(REPO)} | {k: str(v) for k, v in given.items()}
+
+
+class Group:
+    """One command in its own process group, with its output in a file."""
+
+    def __init__(self, code: str, args: list[str], env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *args],
+                env=env,
+                cwd=log.parent,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the whole group, as Heroku does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def wait(self, timeout: float) -> int:
+        return self.process.wait(timeout)
+
+
+def worker(env: dict[str, str], folder: Path, *, processes: int = 2, threads: int = 16) -> Group:
+    args = ["callbacks", "--processes", str(processes), "--threads", str(threads)]
+    args += ["--worker-shutdown-timeout", "11000"]
+    return Group(_WORKER, args, env, folder / "worker.log")
+
+
+def scheduler(env: dict[str, str], folder: Path) -> Group:
+    return Group(_SCHEDULER, ["callbacks"], env, folder / "scheduler.log")
+
+
+class Groups:
+    """All groups that a test starts; none outlives it."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        self.env, self.folder = env, folder
+        self.started: list[Group] = []
+
+    def worker(self, *, processes: int = 2, threads: int = 16, **env: object) -> Group:
+        more = self.env | {name: str(value) for name, value in env.items()}
+        group = worker(more, self.folder, processes=processes, threads=threads)
+        self.started.append(group)
+        return group
+
+    def scheduler(self, **env: object) -> Group:
+        group = scheduler(self.env | {k: str(v) for k, v in env.items()}, self.folder)
+        self.started.append(group)
+        return group
+
+    def __enter__(self) -> Groups:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for group in self.started:
+            group.kill()
+
+
+def until(met: Callable[[], bool], *, within: float, what: str = "") -> float:
+    """Poll until `met`; how long it took. Fails after `within` seconds."""
+    started = time.monotonic()
+    while not met():
+        waited = time.monotonic() - started
+        assert waited < within, f"not within {within} s: {what or met}"
+        time.sleep(0.02)
+    return time.monotonic() - started

@@ -1,0 +1,81 @@
+"""A receiver for the process tier: plain threads, counts every request, answers as told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+
+class Hit(NamedTuple):
+    at: float
+    id: str
+    attempt: int
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 512
+    daemon_threads = True
+    hits: list[Hit]
+    answer: Callable[[Hit, int], int]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def do_POST(self) -> None:
+        at = time.monotonic()
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        hit = Hit(
+            at, headers["webhook-id"], int(headers["webhook-attempt"]), self.path, headers, body
+        )
+        nth = 1 + sum(earlier.id == hit.id for earlier in self.server.hits)
+        self.server.hits.append(hit)
+        status = self.server.answer(hit, nth)
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Target:
+    """A receiver on a free loopback port. `answer(hit, nth)` gives the status of the nth request."""
+
+    def __init__(self, answer: Callable[[Hit, int], int] = lambda hit, nth: 200) -> None:
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.hits, self._server.answer = [], answer
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/hook"
+
+    @property
+    def hits(self) -> list[Hit]:
+        return list(self._server.hits)
+
+    def counts(self) -> Counter[str]:
+        return Counter(hit.id for hit in self.hits)
+
+    def gaps_ms(self) -> list[float]:
+        times = sorted(hit.at for hit in self.hits)
+        return sorted((y - x) * 1000 for x, y in zip(times, times[1:], strict=False))
+
+    def __enter__(self) -> Target:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
