@@ -25,7 +25,7 @@ from callbacks.model import (  # noqa: E402
     Receipt,
     SettingsError,
 )
-from callbacks.version import VERSION as __version__  # noqa: E402
+from callbacks.version import __version__  # noqa: E402
 
 __all__ = [
     "AICallback",

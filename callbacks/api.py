@@ -149,7 +149,9 @@ def _freeze(
         problem = f"is {delay} s, and it would expire after {life_ms / 1000:g} s"
         raise InvalidCallback("delay", problem)
     callback = AICallback(
-        **given, event="callback" if event is None else event, settings=settings,
+        **given,
+        event="callback" if event is None else event,
+        settings=settings,
         now=datetime.now(UTC),
     )
     if settings.signing_configured and not callback.secrets:

@@ -135,12 +135,12 @@ def overview(scripts: Scripts) -> Overview:
 
 def find(scripts: Scripts, id: str) -> Status | None:
     """Read one callback; None where its id is unknown."""
-    found = _Where(scripts.run("where", {"id": id, "lane": ""}))
+    found = Where(scripts.run("where", {"id": id, "lane": ""}))
     state = found.state
     return None if state is None else found.status(id, state)
 
 
-class _Where:
+class Where:
     """The answer of `where.lua`."""
 
     def __init__(self, answer: list[Any]) -> None:
@@ -193,36 +193,6 @@ class _Where:
             return int(self.record.get("due", self.now_ms)) / 1000
         return None
 
-    def problems(self) -> Iterator[str]:
-        """Say what does not fit together, as of the one instant that was read."""
-        phase = self.record.get("s", "queued")
-        live = self.lane is not None or self.lease is not None
-        homes = [h is not None for h in (self.lane, self.lease, self.sent, self.dead)]
-        if sum(homes) != 1:
-            names = [n for n, h in zip(("lane", "processing", "sent", "dead"), homes, strict=True) if h]
-            yield f"is in {' and '.join(names) or 'no structure'}"
-            return
-        if live != (self.expiry is not None):
-            yield "has an end of life and is final" if self.expiry else "has no end of life"
-        if not self.kept and (live or self.dead is not None):
-            yield "has lost its request"
-        if self.kept and self.sent is not None:
-            yield "keeps its request although it is final"
-        wanted = _PHASES[self.state] if self.state else frozenset()
-        if phase not in wanted:
-            yield f"is {self.state} and its record says {phase}"
-        if self.inflight is not None and phase != "sending":
-            yield "holds a request in flight and is not sending"
-
-
-_PHASES: Final = {
-    State.QUEUED: frozenset({"queued"}),
-    State.PROCESSING: frozenset({"claimed", "sending", "retry"}),
-    State.SENT: frozenset({"sent"}),
-    State.DEAD: frozenset({"dead"}),
-    State.CANCELLED: frozenset({"cancelled"}),
-}
-
 
 class Books:
     """Pages and sums over one namespace."""
@@ -239,15 +209,15 @@ class Books:
         if state is State.QUEUED:
             lanes = [destination] if destination else list(self.waiting())
             for lane in lanes:
-                yield from self._members("lane:", lane)
+                yield from self.members("lane:", lane)
             return
         name = {State.PROCESSING: "processing", State.DEAD: "dead"}.get(state, "sent")
-        yield from self._members(name)
+        yield from self.members(name)
 
     def find_many(self, ids: list[str]) -> list[Status]:
         """Read many callbacks in one pipeline; unknown ids are left out."""
         answers = self.scripts.run_many("where", [{"id": id, "lane": ""} for id in ids])
-        found = [(id, _Where(answer)) for id, answer in zip(ids, answers, strict=True)]
+        found = [(id, Where(answer)) for id, answer in zip(ids, answers, strict=True)]
         return [where.status(id, where.state) for id, where in found if where.state]
 
     def statuses(
@@ -260,7 +230,7 @@ class Books:
     ) -> Iterator[Status]:
         """Iterate over the callbacks in a state, filtered, page by page."""
         left = limit
-        for page in _pages(self.ids(state, destination=destination)):
+        for page in pages(self.ids(state, destination=destination)):
             for status in self.find_many(page):
                 if left == 0:
                     return
@@ -270,13 +240,13 @@ class Books:
 
     def waiting(self) -> Iterator[str]:
         """Iterate over the destinations with something waiting."""
-        yield from self._members("ring")
+        yield from self.members("ring")
 
     def destinations(self) -> list[Destination]:
         """Read every destination that waits or was used within a day."""
-        names = sorted({*self.waiting(), *self._members("destinations")})
+        names = sorted({*self.waiting(), *self.members("destinations")})
         found: list[Destination] = []
-        for page in _pages(iter(names)):
+        for page in pages(iter(names)):
             found += self._destinations(page)
         return found
 
@@ -294,71 +264,19 @@ class Books:
         rows = (answers[start : start + 5] for start in range(0, len(answers), 5))
         return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
-    def _members(self, name: str, member: str = "") -> Iterator[str]:
+    def members(self, name: str, member: str = "") -> Iterator[str]:
         """Iterate over a sorted set by rank, a page at a time.
 
         While others change it a member may be missed or come twice.
         """
         key, start = self.keys.of(name, member), 0
-        while page := self.client.zrange(key, start, start + PAGE - 1):
+        while page := self._page(key, start):
             yield from (raw.decode() for raw in page)
             start += PAGE
 
-    # Audit
-
-    def audit(self) -> Iterator[str]:
-        """Hold every structure against every other and the counters; yields what is wrong.
-
-        A first pass over pages collects what looks wrong; each suspect is then read again
-        in one step, so that traffic in the meantime is no finding. A record that no index
-        names is looked for as well.
-        """
-        seen: set[str] = set()
-        for lane in self._family("lane:"):
-            yield from self._wrong(self._members("lane:", lane), seen, lane)
-            yield from self._lane_problems(lane)
-        for name in ("processing", "expiry", "sent", "dead"):
-            yield from self._wrong(self._members(name), seen)
-        for family in ("rec:", "cb:"):
-            yield from self._wrong(self._family(family), seen)
-        for destination in self.waiting():
-            yield from self._lane_problems(destination)
-        balance = overview(self.scripts).balance
-        if balance:
-            yield f"counters: accepted + replayed exceed what they became by {balance}"
-
-    def _wrong(self, ids: Iterator[str], seen: set[str], lane: str = "") -> Iterator[str]:
-        for page in _pages(id for id in ids if id not in seen):
-            seen.update(page)
-            answers = self.scripts.run_many("where", [{"id": id, "lane": lane} for id in page])
-            for id, answer in zip(page, answers, strict=True):
-                if _gone(_Where(answer)):
-                    continue
-                for problem in _Where(answer).problems():
-                    yield f"{id}: {problem}"
-
-    def _lane_problems(self, name: str) -> Iterator[str]:
-        with self.client.pipeline(transaction=True) as pipe:
-            pipe.exists(self.keys.of("lane:", name))
-            pipe.zscore(self.keys.of("ring"), name)
-            waits, place = pipe.execute()
-        if bool(waits) != (place is not None):
-            yield f"{name}: {'waits and is not' if waits else 'is empty and'} in the ring"
-
-    def _family(self, name: str) -> Iterator[str]:
-        prefix = self.keys.of(name)
-        pattern = prefix.translate(_GLOB) + "*"
-        for raw in self.client.scan_iter(match=pattern, count=PAGE):
-            yield raw.decode()[len(prefix) :]
-
-
-_GLOB: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
-
-
-def _gone(where: _Where) -> bool:
-    """Tell whether a callback was forgotten between the page and the second look."""
-    homes = (where.lane, where.lease, where.sent, where.dead, where.expiry)
-    return not where.record and not where.kept and all(home is None for home in homes)
+    def _page(self, key: str, start: int) -> list[bytes]:
+        page: Any = self.client.zrange(key, start, start + PAGE - 1)
+        return list(page)
 
 
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
@@ -377,9 +295,7 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
     )
 
 
-def _fits(
-    status: Status, state: State, destination: str | None, reason: Reason | None
-) -> bool:
+def _fits(status: Status, state: State, destination: str | None, reason: Reason | None) -> bool:
     return (
         status.state is state
         and (destination is None or status.destination == destination)
@@ -391,7 +307,7 @@ def _history(text: str) -> tuple[Attempt, ...]:
     return tuple(Attempt(*entry) for entry in json.loads(f"[{text}]"))
 
 
-def _pages(items: Iterator[str]) -> Iterator[list[str]]:
+def pages(items: Iterator[str]) -> Iterator[list[str]]:
     page: list[str] = []
     for item in items:
         page.append(item)
@@ -402,10 +318,10 @@ def _pages(items: Iterator[str]) -> Iterator[list[str]]:
         yield page
 
 
-def _fields(flat: list[bytes]) -> dict[str, str]:
-    words = [word.decode() if isinstance(word, bytes) else str(word) for word in flat]
+def _fields(flat: list[bytes | int]) -> dict[str, str]:
+    words = [str(word, "utf-8") if isinstance(word, bytes) else str(word) for word in flat]
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def _int(value: bytes | str | int | None) -> int | None:
-    return int(float(value)) if value not in (None, "", b"") else None
+    return int(float(value)) if value else None

@@ -67,7 +67,7 @@ class CallbacksBroker(RedisBroker):
         return self._connected
 
     @property
-    def client(self) -> Redis:
+    def client(self) -> Redis:  # type: ignore[override]  # theirs is set, ours built when needed
         """The process's one Redis client."""
         return self._parts()[0]
 
@@ -77,7 +77,7 @@ class CallbacksBroker(RedisBroker):
         return self._parts()[1]
 
     @property
-    def scripts(self) -> dict[str, Any]:
+    def scripts(self) -> dict[str, Any]:  # type: ignore[override]  # as client
         """Dramatiq's own Lua scripts on our client."""
         return self._parts()[2]
 
@@ -97,7 +97,7 @@ class CallbacksBroker(RedisBroker):
             message = super().enqueue(message, delay=delay)
         except redis.RedisError as error:
             if "scheduled_at" not in message.options:
-                raise ConnectionClosed(error) from error
+                raise _closed(error) from error
             log.warning("tick_lost", actor=message.actor_name, error=str(error))
             return message
         self.arrival(message.queue_name).set()
@@ -112,15 +112,15 @@ class CallbacksBroker(RedisBroker):
         try:
             self._give_back(queue_name)
         except redis.RedisError as error:
-            raise ConnectionClosed(error) from error
+            raise _closed(error) from error
         return _Consumer(self, queue_name, prefetch, timeout)
 
     def _give_back(self, queue_name: str) -> None:
         held = self.held(queue_name)
         if queue_name == dq_name(queue_name):
             held.clear()  # the thread has forgotten them
-        acks = self.client.smembers(self._acks(self.broker_id, queue_name))
-        stranded = [id for id in (raw.decode() for raw in acks) if id not in held]
+        fetched = self.fetched(self.broker_id, queue_name)
+        stranded = [id for id in fetched if id not in held]
         if stranded:
             log.info("given_back", queue=queue_name, count=len(stranded))
             for start in range(0, len(stranded), 500):
@@ -128,6 +128,11 @@ class CallbacksBroker(RedisBroker):
 
     def _acks(self, broker_id: str, queue_name: str) -> str:
         return f"{self.namespace}:__acks__.{broker_id}.{queue_name}"
+
+    def fetched(self, broker_id: str, queue_name: str) -> set[str]:
+        """The Redis ids of the messages that a process has fetched and not acknowledged."""
+        raw: Any = self.client.smembers(self._acks(broker_id, queue_name))
+        return {id.decode() for id in raw}
 
     def held(self, queue_name: str) -> set[str]:
         """The Redis ids of this process's messages of a queue: fetched, not yet acknowledged."""
@@ -144,7 +149,7 @@ class CallbacksBroker(RedisBroker):
         on average. The callbacks behind these messages have got new ones long since.
         """
         heartbeats = f"{self.namespace}:__heartbeats__"
-        dead = self.client.zrangebyscore(
+        dead: Any = self.client.zrangebyscore(
             heartbeats, 0, current_millis() - self.heartbeat_timeout, start=0, num=limit
         )
         return sum(self._forget(raw.decode(), heartbeats) for raw in dead)
@@ -152,20 +157,20 @@ class CallbacksBroker(RedisBroker):
     def _forget(self, broker_id: str, heartbeats: str) -> int:
         dropped = 0
         for queue_name in (QUEUE, dq_name(QUEUE)):
-            acks = self._acks(broker_id, queue_name)
-            ids = self.client.smembers(acks)
+            ids = self.fetched(broker_id, queue_name)
             with self.client.pipeline(transaction=True) as pipe:
                 for id in ids:
                     pipe.hdel(f"{self.namespace}:{queue_name}.msgs", id)
-                pipe.delete(acks)
+                pipe.delete(self._acks(broker_id, queue_name))
                 pipe.execute()
             dropped += len(ids)
-        if not self._queues_beside_ours():
+        if self.queues <= {QUEUE}:  # else Dramatiq still finds its other acks by it
             self.client.zrem(heartbeats, broker_id)
         return dropped
 
-    def _queues_beside_ours(self) -> bool:
-        return bool(self.queues - {QUEUE})
+
+def _closed(error: Exception) -> ConnectionClosed:
+    return ConnectionClosed(error)  # type: ignore[no-untyped-call]
 
 
 class _Consumer(_RedisConsumer):
@@ -179,20 +184,23 @@ class _Consumer(_RedisConsumer):
     def __init__(
         self, broker: CallbacksBroker, queue_name: str, prefetch: int, timeout: int
     ) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)
+        super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._held = broker.held(queue_name)
         self._arrival = broker.arrival(queue_name)
         self._etas: list[tuple[float, str]] = []
 
     def __next__(self) -> MessageProxy | None:
         message = self._next_cached()
-        if message is not None or self.broker.stopping:
-            return message or self._idle(STOPPING_POLL_MS)
+        if message is not None:
+            return message
         room = self.prefetch - self.outstanding_message_count
-        if room > 0:
+        if room > 0 and not self.broker.stopping:
             self._arrival.clear()
             self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
-        return self._next_cached() or self._idle(IDLE_POLL_MS)
+            message = self._next_cached()
+        if message is None:
+            self._idle(STOPPING_POLL_MS if self.broker.stopping else IDLE_POLL_MS)
+        return message
 
     def _next_cached(self) -> MessageProxy | None:
         while self.message_cache:
@@ -209,8 +217,10 @@ class _Consumer(_RedisConsumer):
             redis_id = message.options["redis_message_id"]
             eta = message.options.get("eta")
         except (DecodeError, KeyError, TypeError, AttributeError) as error:
-            log.warning("message_dropped", queue=self.queue_name, error=type(error).__name__)
-            self._calm(lambda: self._drop(data))
+            self._refuse(data, type(error).__name__)
+            return None
+        if message.queue_name != self.queue_name:  # it would be acknowledged elsewhere
+            self._refuse(data, "belongs to another queue")
             return None
         self.queued_message_ids.add(message.message_id)
         self._held.add(redis_id)
@@ -218,11 +228,14 @@ class _Consumer(_RedisConsumer):
             heapq.heappush(self._etas, (eta, redis_id))
         return MessageProxy(message)
 
+    def _refuse(self, data: bytes, error: str) -> None:
+        log.warning("message_dropped", queue=self.queue_name, error=error)
+        self._calm(lambda: self._drop(data))
+
     def _drop(self, data: bytes) -> None:
         """Acknowledge a message by its bytes: its id could not be read."""
         broker = self.broker
-        ids = broker.client.smembers(broker._acks(broker.broker_id, self.queue_name))
-        for id in ids:
+        for id in broker.fetched(broker.broker_id, self.queue_name):
             if broker.client.hget(f"{broker.namespace}:{self.queue_name}.msgs", id) == data:
                 broker.do_ack(self.queue_name, id)
 
@@ -274,4 +287,4 @@ class _Consumer(_RedisConsumer):
         try:
             return call()
         except redis.RedisError as error:
-            raise ConnectionClosed(error) from error
+            raise _closed(error) from error

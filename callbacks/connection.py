@@ -36,6 +36,9 @@ MAX_IDLE_PER_ORIGIN: Final = 64  # as many as a worker process has threads
 MAX_IDLE_S: Final = 30.0
 MAX_ADDRESSES: Final = 4  # of one name that are tried, both families in turn
 
+# Past the deadline, for reading a reply that came while the request could not be sent.
+GRACE_S: Final = 0.2
+
 # (address, port, timeout in seconds) -> a connected socket. It raises OSError.
 Connect = Callable[[Address, int, float], socket.socket]
 
@@ -164,6 +167,7 @@ class Connection(urllib3.connection.HTTPConnection):
         except OSError:
             if not self.channel.has_input():
                 raise
+            self.channel.deadline = Deadline(GRACE_S)
             return False
         return True
 

@@ -21,7 +21,7 @@ from callbacks.payload import (
 )
 from callbacks.settings import Settings, load_settings
 from callbacks.transport import Transport
-from callbacks.version import VERSION
+from callbacks.version import __version__
 
 
 class Sender(Protocol):
@@ -95,7 +95,7 @@ class AICallback:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secrets that sign this callback: the resolver's, its environment's, or the default."""
+        """What signs this callback: the resolver's secrets, its environment's, or the default."""
         return secrets_for(self.settings, self.request.callback_url, self.request.environment)
 
     def headers(self, *, attempt: int, timestamp_s: int) -> dict[str, str]:
@@ -106,7 +106,7 @@ class AICallback:
             attempt=attempt,
             timestamp_s=timestamp_s,
             secrets=self.secrets,
-            version=VERSION,
+            version=__version__,
         )
 
     def send(

@@ -4,25 +4,29 @@ All begin with `{<namespace>}:`; the braces are a hash tag, so that one slot of 
 holds them all. `<destination>` and `<id>` stand for the end of a family's names. Times are
 Redis `TIME` in integer milliseconds.
 
-| key | type | member or field | score or value | who deletes it |
-|---|---|---|---|---|
-| `lane:<destination>` | zset | id | due time | claim, cancel, expire (QUEUE is all lanes together) |
-| `ring` | zset | destination with something waiting | when it may next be claimed from, `inf`: paused | whoever empties its lane |
-| `cb:<id>` | string | the frozen request, see `payload.pack` | | settle as sent, cancel, purge, trim |
-| `rec:<id>` | hash | see below | | trim, purge |
-| `processing` | zset | id | end of its lease (PROCESSING) | settle, release, reclaim, cancel, expire |
-| `expiry` | zset | id of every queued or processing callback | end of its life | whoever ends it |
-| `sent` | zset | id of a sent or cancelled callback | when it ended | trim |
-| `dead` | zset | id of a dead letter | when it died | replay, purge, trim |
-| `dest:<destination>` | hash | `slot`, `send`, `hold`, `paused`, `last` | see below | expires a day after its last use |
-| `inflight:<destination>` | zset | id | end of its lease | settle, reclaim; expires by itself |
-| `destinations` | zset | destination | last use | trim, a day after its last use |
-| `state` | hash | `slot`, `send`, `paused`, `last_batch`, `next_batch`, `check_at`, `peek_at`, `fence` | | nobody |
-| `lock` | string | the dispatcher's token and fence | | unlock; expires |
-| `claimed` | string | the last claim's nonce and answer | | expires after a minute |
-| `tick` | string | who ticks | | expires after the check interval |
-| `counters` | hash | `accepted`, `sent`, ...: transitions, never falling | | nobody |
-| `rate:<n>` | hash | the same for the n-th 10 s since 1970 | | expires after 15 minutes |
+lane:<destination>      zset    id -> due time (QUEUE is all lanes together)
+                                deleted by claim, cancel, expire
+ring                    zset    destination with something waiting -> when it may next be
+                                claimed from, inf while paused; by whoever empties its lane
+cb:<id>                 string  the frozen request, see `payload.pack`
+                                by settle as sent, cancel, purge, trim
+rec:<id>                hash    see below; by trim, purge
+processing              zset    id -> end of its lease (PROCESSING)
+                                by settle, release, reclaim, cancel, expire
+expiry                  zset    id of every queued or processing callback -> end of its life
+                                by whoever ends it
+sent                    zset    id of a sent or cancelled callback -> when it ended; by trim
+dead                    zset    id of a dead letter -> when it died; by replay, purge, trim
+dest:<destination>      hash    see below; expires a day after its last use
+inflight:<destination>  zset    id -> end of its lease; by settle, reclaim, or by itself
+destinations            zset    destination -> last use; by trim, a day after that
+state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`,
+                                `check_at`, `peek_at`, `fence`; by nobody
+lock                    string  the dispatcher's token and fence; by unlock, or expires
+claimed                 string  the last claim's nonce and answer; expires after a minute
+tick                    string  who ticks; expires after the check interval
+counters                hash    `accepted`, `sent`, ...: transitions, never falling; by nobody
+rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
 Fields of `rec:<id>`, short because there is one for each callback that was ever claimed:
 `s` phase (`queued`, `claimed`, `sending`, `retry`, or a final state), `d` destination,
@@ -31,7 +35,9 @@ throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeate
 `x` a cancel came during the request, `h` history (JSON lists, comma-separated), `e` detail
 of the last failure, `o` why it ended, `f` when it ended.
 
-Fields of `dest:` and `state`: `slot` is the next free slot of the schedule that claims
+Fields of `dest:`: `slot` and `send` as in `state`, `hold` (not claimed from before), `full`
+(on hold because its concurrency is used up), `paused`, `last` (when and how it answered).
+`slot` is the next free slot of the schedule that claims
 extend, `send` the earliest instant at which the pace gate of `begin` lets the next send go.
 """
 

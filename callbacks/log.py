@@ -47,15 +47,12 @@ class _Stderr(logging.StreamHandler[Any]):
     """Writes to whatever `sys.stderr` is at the time: Dramatiq replaces it in its workers."""
 
     def __init__(self) -> None:
-        logging.Handler.__init__(self)
+        logging.Handler.__init__(self)  # StreamHandler's would keep the stream of now
 
     @property
     def stream(self) -> Any:
+        """The stream of the moment."""
         return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        raise AttributeError("follows sys.stderr")
 
 
 def configure(log_format: str, *, level: int = logging.INFO) -> None:

@@ -14,7 +14,8 @@ from callbacks.model import Answer, Look, Outcome, Reason
 PARK_AFTER_S: Final = 300.0
 
 _REASON_OF_STATUS: Final = {410: Reason.GONE, 429: Reason.RATE_LIMITED}
-#: Client errors that say "not now" rather than "not like this" (RFC 9110 15.5.9, RFC 8470, RFC 6585).
+#: Client errors that say "not now" rather than "not like this" (RFC 9110 15.5.9, RFC 8470,
+#: RFC 6585).
 _RETRIED_CLIENT_ERRORS: Final = frozenset({408, 425, 429})
 #: Faults that no retry mends: the address stays refused.
 _FINAL_FAULTS: Final = frozenset({Reason.BLOCKED_ADDRESS})
@@ -49,12 +50,8 @@ def decide_flush(look: Look, *, batch_size: int, max_delay_ms: int) -> Flush | W
     Half a batch goes after half of `max_delay_ms`. Only ready callbacks count, and age is
     measured from the due time, so paused and parked destinations never trigger.
     """
-    if look.paused:
-        return Wait(None)
-    if look.oldest_due_ms is None:
-        if look.next_ready_ms is None:
-            return Wait(None)
-        return Wait(max(0, look.next_ready_ms - look.now_ms) + max_delay_ms)
+    if look.paused or look.oldest_due_ms is None:
+        return _wait_for_the_first(look, max_delay_ms)
     waited = look.now_ms - look.oldest_due_ms
     if look.ready >= batch_size:
         return Flush(FlushReason.BATCH_FULL, waited)
@@ -65,6 +62,12 @@ def decide_flush(look: Look, *, batch_size: int, max_delay_ms: int) -> Flush | W
         return Flush(FlushReason.HALF_FULL, waited)
     patience = max_delay_ms // 2 + max_delay_ms % 2 if half_full else max_delay_ms
     return Wait(patience - waited)
+
+
+def _wait_for_the_first(look: Look, max_delay_ms: int) -> Wait:
+    if look.paused or look.next_ready_ms is None:
+        return Wait(None)
+    return Wait(max(0, look.next_ready_ms - look.now_ms) + max_delay_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,9 @@ class Receiver:
     def _serve(self) -> None:
         try:
             asyncio.run(self._listen())
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # a port in use, no port at all
+            if self._listening.done():
+                raise
             self._listening.set_exception(error)
 
     async def _listen(self) -> None:
@@ -150,8 +152,10 @@ class Receiver:
         try:
             while await self._answer_one(reader, writer):
                 pass
-        except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            pass  # whoever sent it went away, sent too much, or the receiver stops
+        except (OSError, EOFError, asyncio.LimitOverrunError):
+            pass  # whoever sent it went away, or sent too much
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the receiver stops: nobody waits for a TLS goodbye
         finally:
             writer.close()
 
@@ -184,7 +188,7 @@ class Receiver:
         with self._came:
             self.hits.append(hit)
             if self._keep is not None:
-                del self.hits[: -self._keep]
+                del self.hits[: max(0, len(self.hits) - self._keep)]
             self._came.notify_all()
         return hit
 

@@ -19,10 +19,10 @@ from redis import Redis
 from callbacks import log as logs
 from callbacks.batcher import Batcher
 from callbacks.broker import QUEUE, CallbacksBroker
-from callbacks.redis_client import connect
 from callbacks.log import log
 from callbacks.middleware import Boot, Ticker, stop_process
 from callbacks.model import SettingsError
+from callbacks.redis_client import connect
 from callbacks.settings import Settings, load_settings, ms
 from callbacks.work import tick_once
 

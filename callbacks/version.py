@@ -13,4 +13,4 @@ def _version() -> str:
         return "0+unknown"
 
 
-VERSION: Final = _version()
+__version__: Final = _version()

@@ -11,11 +11,12 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import redis
 
-from callbacks.batcher import MAX_WAIT_MS, Batcher
+from callbacks.batcher import Batcher
 from callbacks.delivery import AICallback, Sender
 from callbacks.log import log
 from callbacks.model import (
@@ -27,7 +28,6 @@ from callbacks.model import (
     Later,
     LaterWhy,
     Look,
-    Outcome,
     Recovered,
     Refused,
     Settled,
@@ -35,10 +35,10 @@ from callbacks.model import (
 )
 from callbacks.payload import unpack
 from callbacks.policy import Decision, Flush, classify, decide_attempt, decide_flush
-from callbacks.settings import Settings, ms
+from callbacks.settings import ms
 
 #: A message asks to come so much before its slot; the rest is waited in the actor, so that
-#: slots are met although messages arrive unevenly.
+#: slots are met although messages arrive unevenly. Less than `batcher.MAX_WAIT_MS`.
 LEAD_MS: Final = 100
 #: A finished request is worth waiting for Redis: its result is known, its lease runs.
 SETTLE_PATIENCE_S: Final = 120.0
@@ -152,8 +152,7 @@ def send_once(
     """Ask the gate, send if it opens, and settle; else give the callback back."""
     gate = batcher.begin(id, token)
     if isinstance(gate, Go):
-        sleep(gate.wait_ms / 1_000)
-        return _attempt(batcher, sender, id, token, gate, sleep)
+        return _Attempt(batcher, id, token, gate, sleep).make(sender)
     if isinstance(gate, Later):
         batcher.release(id, token, gate.due_ms, full=gate.why is LaterWhy.FULL)
     elif gate is Refused.EXPIRED:
@@ -162,74 +161,74 @@ def send_once(
     return Sent(gate)
 
 
-def _attempt(
-    batcher: Batcher,
-    sender: Sender,
-    id: str,
-    token: str,
-    go: Go,
-    sleep: Callable[[float], None],
-) -> Sent:
-    settings = batcher.settings
-    at_ms = go.now_ms + go.wait_ms
-    request = unpack(go.packed)
-    callback = AICallback.stored(id, request, settings)
-    answer = callback.send(attempt=go.attempt, timestamp_s=at_ms // 1_000, sender=sender)
-    decision = _decide(settings, go, answer)
-    settled = _settle(batcher, id, token, go, answer, decision, at_ms, sleep)
-    log.info(
-        "attempt",
-        id=id,
-        destination=request.destination,
-        attempt=go.attempt,
-        outcome=decision.outcome.value,
-        reason=decision.reason and decision.reason.value,
-        status=answer.status,
-        duration_ms=answer.duration_ms,
-        state=settled.name.lower(),
-        retry_in_s=decision.delay_s if settled in (Settled.RETRY, Settled.QUEUED) else None,
-        detail=answer.detail or None,
-    )
-    retry_ms = ms(decision.delay_s) if settled is Settled.RETRY else None
-    return Sent(go, settled, answer, retry_ms)
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt that the gate let through."""
 
+    batcher: Batcher
+    id: str
+    token: str
+    go: Go
+    sleep: Callable[[float], None]
 
-def _decide(settings: Settings, go: Go, answer: Answer) -> Decision:
-    verdict = classify(answer, retry_client_errors=settings.retry_client_errors)
-    return decide_attempt(verdict, retries=go.retries, delays=settings.retry_delays)
+    @property
+    def at_ms(self) -> int:
+        """The instant that the gate reserved."""
+        return self.go.now_ms + self.go.wait_ms
 
+    def make(self, sender: Sender) -> Sent:
+        """Wait for the instant, send, settle, and log one line."""
+        self.sleep(self.go.wait_ms / 1_000)
+        settings, go = self.batcher.settings, self.go
+        request = unpack(go.packed)
+        callback = AICallback.stored(self.id, request, settings)
+        answer = callback.send(attempt=go.attempt, timestamp_s=self.at_ms // 1_000, sender=sender)
+        verdict = classify(answer, retry_client_errors=settings.retry_client_errors)
+        decision = decide_attempt(verdict, retries=go.retries, delays=settings.retry_delays)
+        settled = self._settle(answer, decision)
+        self._log(request.destination, answer, decision, settled)
+        retry_ms = ms(decision.delay_s) if settled is Settled.RETRY else None
+        return Sent(go, settled, answer, retry_ms)
 
-def _settle(
-    batcher: Batcher,
-    id: str,
-    token: str,
-    go: Go,
-    answer: Answer,
-    decision: Decision,
-    at_ms: int,
-    sleep: Callable[[float], None],
-) -> Settled:
-    """Settle, waiting for Redis as long as it may take: a known result is not thrown away."""
-    reason = decision.reason.value if decision.reason else None
-    entry = [go.attempt, at_ms, decision.outcome.value, answer.status, reason, answer.duration_ms]
-    for left in range(int(SETTLE_PATIENCE_S / _SETTLE_PAUSE_S), -1, -1):
-        try:
-            return batcher.settle(
-                id,
-                token,
-                go.attempt,
-                decision.outcome,
-                reason=decision.reason,
-                delay_ms=ms(decision.delay_s),
-                park=decision.park,
-                entry=json.dumps(entry, separators=(",", ":")),
-                detail=answer.detail,
-            )
-        except redis.RedisError:
-            if not left:
-                raise
-            sleep(_SETTLE_PAUSE_S)
-    raise AssertionError("unreachable")
+    def _settle(self, answer: Answer, decision: Decision) -> Settled:
+        """Settle, waiting for Redis as long as it may take: a known result is not thrown away."""
+        reason = decision.reason and decision.reason.value
+        outcome, attempt = decision.outcome, self.go.attempt
+        entry = [attempt, self.at_ms, outcome.value, answer.status, reason, answer.duration_ms]
+        settle = partial(
+            self.batcher.settle,
+            self.id,
+            self.token,
+            attempt,
+            outcome,
+            reason=decision.reason,
+            delay_ms=ms(decision.delay_s),
+            park=decision.park,
+            entry=json.dumps(entry, separators=(",", ":")),
+            detail=answer.detail,
+        )
+        for _ in range(int(SETTLE_PATIENCE_S / _SETTLE_PAUSE_S)):
+            try:
+                return settle()
+            except redis.RedisError:
+                self.sleep(_SETTLE_PAUSE_S)
+        return settle()
+
+    def _log(self, destination: str, answer: Answer, decision: Decision, settled: Settled) -> None:
+        again = settled in {Settled.RETRY, Settled.QUEUED}
+        log.info(
+            "attempt",
+            id=self.id,
+            destination=destination,
+            attempt=self.go.attempt,
+            outcome=decision.outcome.value,
+            reason=decision.reason and decision.reason.value,
+            status=answer.status,
+            duration_ms=answer.duration_ms,
+            state=settled.name.lower(),
+            retry_in_s=decision.delay_s if again else None,
+            detail=answer.detail or None,
+        )
 
 
 # Keeping promises
@@ -290,6 +289,3 @@ def tick_once(
             first = first or error
     if first is not None:
         raise first
-
-
-assert LEAD_MS < MAX_WAIT_MS

@@ -83,9 +83,7 @@ def books(batcher: Batcher) -> Books:
 
 
 @pytest.fixture
-def environment(
-    monkeypatch: pytest.MonkeyPatch, redis_url: str
-) -> Iterator[Callable[..., None]]:
+def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Callable[..., None]]:
     """This process's environment: `environment(CALLBACKS_BATCH_SIZE=5)` sets and reloads."""
     forget = forget_runtime()
     monkeypatch.setenv("REDIS_URL", redis_url)

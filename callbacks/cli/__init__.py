@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from callbacks.cli.command import Commands
-from callbacks.cli.dead import dead
 from callbacks.cli.demonstrate import demo
 from callbacks.cli.importing import import_
+from callbacks.cli.letters import dead
 from callbacks.cli.look import audit, destinations, list_, show
+from callbacks.cli.overall import status
 from callbacks.cli.put import enqueue
-from callbacks.cli.status import status
 from callbacks.cli.steer import cancel, cleanup, flush, pause, resume
-from callbacks.version import VERSION
+from callbacks.version import __version__
 
 __all__ = ["main"]
 
@@ -21,7 +21,7 @@ __all__ = ["main"]
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(VERSION, prog_name="callbacks")
+@click.version_option(__version__, prog_name="callbacks")
 def main() -> None:
     """Queue, watch and steer HTTP callbacks kept in Redis.
 

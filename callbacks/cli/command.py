@@ -39,7 +39,7 @@ class Failure(click.ClickException):
 class Commands(click.Group):
     """The commands in the order in which they were added; expected errors become one line."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Name the commands as the documentation orders them."""
         return list(self.commands)
 
@@ -83,27 +83,20 @@ def json_option(function: _F) -> _F:
     )
 
 
-class _Destination(click.ParamType):
-    """A destination as it is shown, or any URL that belongs to it."""
-
-    name = "destination"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Bring it to the one form by which Redis knows it."""
-        origin, lane_mark, lane = str(value).partition("#")
-        try:
-            return destination_of(
-                origin,
-                lane=unquote(lane) if lane_mark else None,
-                shared_hosts=runtime().settings.shared_hosts,
-            )
-        except InvalidCallback as error:
-            self.fail(f"it {error.problem}", param, ctx)
+def in_normal_form(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Take a destination as it is shown, or any URL that belongs to it; as Redis knows it."""
+    if value is None:
+        return None
+    url, mark, lane = value.partition("#")
+    shared = runtime().settings.shared_hosts
+    try:
+        return destination_of(url, lane=unquote(lane) if mark else None, shared_hosts=shared)
+    except InvalidCallback as error:
+        raise click.BadParameter(f"it {error.problem}") from None
 
 
-DESTINATION: Final = _Destination()
 REASON: Final = click.Choice([reason.value for reason in Reason])
 
 
@@ -115,13 +108,13 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def print_json_array(documents: Iterable[object]) -> None:
-    """Print one JSON array, an element a line, without holding them all."""
-    between = "["
-    for document in documents:
-        click.echo(f"{between}\n  {json.dumps(document)}", nl=False)
-        between = ","
-    click.echo("[]" if between == "[" else "\n]")
+def print_json_array(documents: Iterable[object]) -> int:
+    """Print one JSON array, an element a line, without holding them all; how many there were."""
+    count = 0
+    for count, document in enumerate(documents, start=1):
+        click.echo(f"{'[' if count == 1 else ','}\n  {json.dumps(document)}", nl=False)
+    click.echo("\n]" if count else "[]")
+    return count
 
 
 def say(text: str) -> None:

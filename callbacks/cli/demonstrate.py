@@ -18,10 +18,10 @@ from callbacks.demo import DemoError, run_demo
 )
 @json_option
 def demo(count: int, as_json: bool) -> None:
-    """Run server, receivers, workers and scheduler here, send callbacks, and check the numbers.
+    """Run the whole thing on this machine and check its numbers.
 
-    It starts a Redis-compatible server of its own in a temporary folder, touches no other,
-    and ends by itself: 200 callbacks take less than a minute.
+    It starts a Redis-compatible server of its own in a temporary folder, receivers, two
+    workers and the scheduler, and ends by itself: 200 callbacks take less than a minute.
     """
     try:
         summary = run_demo(count, console(err=as_json))

@@ -69,7 +69,7 @@ def _checked(found: Runtime, raw: bytes | None) -> _Item:
         raise ValueError(f"is longer than {_limit(found):,} bytes")
     item = read_json(raw)
     if not isinstance(item, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is no JSON object")  # noqa: TRY004 - as all that is wrong with a line
     return _freeze(found, **_parameters(item))
 
 
@@ -152,9 +152,11 @@ def _size(stream: IO[bytes]) -> int | None:
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @json_option
 def import_(file: IO[bytes], as_json: bool) -> None:
-    """Hand in callbacks from NDJSON, one object a line with the parameters of enqueue.
+    """Hand in many callbacks from NDJSON, one JSON object a line.
 
-    Bad lines are named by number on stderr and skipped; blank ones are passed over.
+    Its keys are callback_url and data, and as you like event, id, environment, headers,
+    expires_in, delay (both in seconds) and lane. Bad lines are named by number on stderr
+    and skipped; blank ones are passed over.
     """
     found = parts()
     run = _Import(found)

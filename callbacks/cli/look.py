@@ -11,12 +11,13 @@ from typing import Any
 import click
 from rich.table import Table
 
+from callbacks.audit import audit as find_problems
 from callbacks.books import Books, Destination, Status, find, overview
 from callbacks.cli.command import (
-    DESTINATION,
     REASON,
     Failure,
     console,
+    in_normal_form,
     json_option,
     note,
     parts,
@@ -36,7 +37,7 @@ from callbacks.urls import display_url
 
 def request_of(found: Runtime, id: str) -> Request | None:
     """The frozen request, where it is still kept."""
-    packed = found.client.get(found.batcher.scripts.keys.of("cb:", id))
+    packed: Any = found.client.get(found.batcher.scripts.keys.of("cb:", id))
     return None if packed is None else unpack(packed)
 
 
@@ -55,28 +56,27 @@ def shown_request(request: Request | None) -> dict[str, Any]:
 def next_step(status: Status, now_s: float) -> str:
     """Say what comes next, in one sentence."""
     at = status.next_attempt_at
-    match status.state, status.phase:
-        case State.QUEUED, _ if at is not None and at > now_s:
-            return f"is due {when(at, now_s)}, then waits for its batch"
-        case State.QUEUED, _:
-            return "waits for its batch"
-        case State.PROCESSING, "sending":
-            return "a request is in flight"
-        case State.PROCESSING, "retry" if at is not None:
-            return f"will be tried again {when(at, now_s)}"
-        case State.PROCESSING, _ if at is not None:
-            return f"is claimed, to be sent {when(at, now_s)}"
-        case State.DEAD, _:
-            return f"nothing, unless replayed: callbacks dead replay --id {status.id}"
-        case _:
-            return "nothing"
+    place = "" if at is None else when(at, now_s)
+    sentences = {
+        "queued": "waits for its batch",
+        "claimed": f"is claimed, to be sent {place}",
+        "retry": f"will be tried again {place}",
+        "sending": "a request is in flight",
+        "dead": f"nothing, unless replayed: callbacks dead replay --id {status.id}",
+    }
+    if status.state is State.QUEUED and at is not None and at > now_s:
+        return f"is due {place}, then waits for its batch"
+    return sentences.get(status.phase, "nothing")
 
 
 @click.command()
 @click.argument("id")
 @json_option
 def show(id: str, as_json: bool) -> None:
-    """Show one callback: its state, every attempt with its duration in ms, and what comes next."""
+    """Show one callback, its attempts, and what comes next.
+
+    Durations are milliseconds. Of its headers only the names are shown.
+    """
     found = parts()
     status = find(found.batcher.scripts, id)
     if status is None:
@@ -169,16 +169,23 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
 
 @click.command("list")
 @click.argument("state", type=click.Choice([state.value for state in State]))
-@click.option("--destination", type=DESTINATION, help="Only those for this destination.")
+@click.option("--destination", callback=in_normal_form, help="Only those for this destination.")
 @click.option("--reason", type=REASON, help="Only those with this reason.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most so many."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Show at most so many.",
 )
 @json_option
 def list_(
     state: str, destination: str | None, reason: str | None, limit: int, as_json: bool
 ) -> None:
-    """List the callbacks in a state, oldest first; with --json as one array."""
+    """List the callbacks in a state, oldest first.
+
+    With --json they are one array, also where there are none.
+    """
     statuses = Books(parts().batcher.scripts).statuses(
         State(state), destination=destination, reason=Reason(reason) if reason else None
     )
@@ -191,7 +198,7 @@ def list_(
 @click.command()
 @json_option
 def destinations(as_json: bool) -> None:
-    """Show each destination in use: what waits, what is in flight, its holds and last outcome."""
+    """Show each destination that waits or was used within a day."""
     found = Books(parts().batcher.scripts).destinations()
     if as_json:
         print_json_array(asdict(one) for one in found)
@@ -234,22 +241,21 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
 @click.command()
 @json_option
 def audit(as_json: bool) -> None:
-    """Hold every structure against every other and the counters; exit 1 where they differ."""
+    """Hold every structure against every other and the totals.
+
+    Prints what is wrong, a line each, and exits with 1 where the books do not balance.
+    """
     scripts = parts().batcher.scripts
-    wrong = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal wrong
-        for wrong, problem in enumerate(Books(scripts).audit(), start=1):
-            yield problem
-
+    problems = find_problems(Books(scripts))
+    count = 0
     if as_json:
-        print_json_array(counted())
+        count = print_json_array(problems)
     else:
-        for problem in counted():
+        for problem in problems:
+            count += 1
             say(problem)
-    if wrong:
-        raise Failure(f"the books do not balance: {many(wrong, 'problem')}")
+    if count:
+        raise Failure(f"the books do not balance: {many(count, 'problem')}")
     if not as_json:
         o = overview(scripts)
         say(

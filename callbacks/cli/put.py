@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def _refuse(name: str) -> None:
 def _data(_context: click.Context, _parameter: click.Parameter, value: str) -> bytes:
     """The bytes that `--data` names: itself, those of a file, or those of stdin."""
     if value == "-":
-        return click.get_binary_stream("stdin").read()
+        return sys.stdin.buffer.read()
     if not value.startswith("@"):
         return value.encode(errors="surrogateescape")
     try:
@@ -69,7 +70,7 @@ def _headers(
     callback=_data,
     help="What to tell the receiver: JSON, a file with it, or - for stdin.",
 )
-@click.option("--event", help='The envelope\'s "type".  [default: callback]')
+@click.option("--event", default="callback", show_default=True, help='The "type" of the envelope.')
 @click.option("--id", help="An id of your own, which makes a repeat harmless.  [default: minted]")
 @click.option("--environment", help="The envelope's environment.  [default: inferred]")
 @click.option(
@@ -86,16 +87,15 @@ def _headers(
 @click.option("--delay", type=float, metavar="SECONDS", help="Not sent before.")
 @click.option("--lane", help="A destination of its own on a host that many share.")
 @json_option
-def enqueue(url: str, data: bytes, as_json: bool, event: str | None, **given: Any) -> None:
+def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> None:
     """Hand in one callback to URL and print its id."""
     parts()
     try:
         value = read_json(data)
     except ValueError as error:
         raise InvalidCallback("data", str(error)) from None
-    named = {} if event is None else {"event": event}
     try:
-        receipt = api.enqueue(url, value, **named, **given)
+        receipt = api.enqueue(url, value, event=event, **given)
     except redis.RedisError as error:
         id = getattr(error, "callback_id", None)
         again = f"; repeated with --id {id} it is sent only once" if id else ""

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from callbacks.books import find
-from callbacks.cli.command import DESTINATION, Failure, json_option, parts, print_json, say
+from callbacks.cli.command import Failure, in_normal_form, json_option, parts, print_json, say
 from callbacks.cli.text import age, many
 from callbacks.model import Cancelled, ClaimResult, Recovered
 from callbacks.runtime import Runtime
@@ -52,10 +52,13 @@ def _why_empty(found: Runtime) -> str:
 
 
 @click.command()
-@click.argument("destination", type=DESTINATION, required=False)
+@click.argument("destination", callback=in_normal_form, required=False)
 @json_option
 def pause(destination: str | None, as_json: bool) -> None:
-    """Stop sending, to all or to one destination; what is in flight ends."""
+    """Stop sending, to all or to one destination.
+
+    Requests in flight are ended as usual; how many there are is said.
+    """
     in_flight = parts().batcher.pause(destination)
     if as_json:
         print_json({"paused": destination or "all", "in_flight": in_flight})
@@ -65,10 +68,13 @@ def pause(destination: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("destination", type=DESTINATION, required=False, metavar="[DESTINATION|URL]")
+@click.argument("destination", callback=in_normal_form, required=False, metavar="[DESTINATION|URL]")
 @json_option
 def resume(destination: str | None, as_json: bool) -> None:
-    """Start sending again, to all or to one destination; a URL stands for its destination."""
+    """Start sending again, to all or to one destination.
+
+    A URL stands for the destination that it belongs to.
+    """
     found = parts()
     changed = found.batcher.resume(destination)
     found.wakes.check(0)
@@ -106,7 +112,7 @@ def cancel(id: str, as_json: bool) -> None:
 @click.command()
 @json_option
 def cleanup(as_json: bool) -> None:
-    """Take back all callbacks that are past their lease, now."""
+    """Take back callbacks that are past their lease, now."""
     batcher = parts().batcher
     recovered = dead = cancelled = 0
     while (done := recover_once(batcher, chance=_chance())) != Recovered(0, 0, 0):

@@ -39,6 +39,4 @@ def many(count: int, noun: str) -> str:
 
 def printable(text: str) -> str:
     """Text of others without what could steer a terminal."""
-    return "".join(
-        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

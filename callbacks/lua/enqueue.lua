@@ -22,8 +22,7 @@
 -- Returns {1, 0, 0}: accepted; {1, 1, 0}: and a batch is full or overdue, trigger it;
 --   {1, 2, ms}: and a check is wanted in so many ms; {0, 0, 0}: the id is known; {-1, n, 0}: full,
 --   n are waiting.
--- Twice: the same bytes under the same id are the same call, answered {1, 0, 0} while the
---   request is kept; any other repeat is {0, 0, 0}. Neither changes more than `duplicates`.
+-- Twice: the second is told {0, 0, 0} and changes nothing but `duplicates`.
 -- Cost: O(log n); once in 200 ms at most also O(batch) to count what is ready.
 local K = {
   cbs = KEYS[1], recs = KEYS[2], lanes = KEYS[3], ring = KEYS[4], dests = KEYS[5],
@@ -34,7 +33,6 @@ local delay, life, max_queued = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
 local batch_size, max_delay, horizon = num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
 
 if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
-  if redis.call('GET', K.cbs .. id) == request then return {1, 0, 0} end
   redis.pcall('HINCRBY', K.counters, 'duplicates', 1)
   return {0, 0, 0}
 end

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, Overview, overview
 from callbacks.redis_client import connect
@@ -54,7 +55,7 @@ class System:
         return now.queued == 0 and now.processing == 0 and now.totals["accepted"] > 0
 
     def audit(self) -> list[str]:
-        return list(self.books.audit())
+        return list(audit(self.books))
 
     def close(self) -> None:
         for client in self._opened:

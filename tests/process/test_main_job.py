@@ -74,9 +74,7 @@ def test_a_503_is_retried_twice_with_growing_waits_and_then_sent(
     ]
 
 
-def test_after_the_last_retry_a_callback_is_a_dead_letter(
-    system: System, enqueue: Enqueue
-) -> None:
+def test_after_the_last_retry_a_callback_is_a_dead_letter(system: System, enqueue: Enqueue) -> None:
     system.configure(retry_increment=0.2, max_delay=0)
     with Target(lambda hit, nth: 500) as target:
         system.groups.worker()
@@ -97,7 +95,9 @@ def test_nobody_waits_longer_than_max_delay_and_a_second_for_a_batch_without_a_s
     system.configure(max_delay=2, check_interval=60)
     with Target() as target:
         system.groups.worker()
-        until(lambda: system.batcher.scripts.client.exists("callbacks:__heartbeats__") == 1, within=20)
+        until(
+            lambda: system.batcher.scripts.client.exists("callbacks:__heartbeats__") == 1, within=20
+        )
         for n in range(3):  # the second and third come while the check for the first is due
             enqueue(target.url, 1, start=n)
             handed_in = time.monotonic()

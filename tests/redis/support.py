@@ -28,9 +28,7 @@ def put(
     delay_ms: int = 0,
     life_ms: int = HOUR_MS,
 ) -> Stored:
-    return batcher.enqueue(
-        id, destination, packed(destination), delay_ms=delay_ms, life_ms=life_ms
-    )
+    return batcher.enqueue(id, destination, packed(destination), delay_ms=delay_ms, life_ms=life_ms)
 
 
 def claim(batcher: Batcher) -> Batch:
@@ -64,7 +62,7 @@ def settle(
     **more: Any,
 ) -> Settled:
     reason = None if outcome is Outcome.SENT else Reason.SERVER_ERROR
-    tail = '200,null' if outcome is Outcome.SENT else '503,"server_error"'
+    tail = "200,null" if outcome is Outcome.SENT else '503,"server_error"'
     entry = f'[{attempt},1,"{outcome.value}",{tail},5]'
     given = {"reason": reason, "entry": entry} | more
     return batcher.settle(claimed.id, claimed.token, attempt, outcome, **given)

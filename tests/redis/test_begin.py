@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import redis
 
+from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books
 from callbacks.model import Go, Later, LaterWhy, Outcome, Refused, Settled
@@ -35,12 +37,10 @@ def test_the_open_gate_counts_the_attempt_and_leases_it(
     assert lease == go.now_ms + go.wait_ms + 15_000
     assert client.zscore(key(f"inflight:{HOST}"), "c-1") == lease
     assert counted(client, "attempts") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
-def test_a_stale_token_changes_nothing_but_the_count(
-    batcher: Batcher, client: redis.Redis
-) -> None:
+def test_a_stale_token_changes_nothing_but_the_count(batcher: Batcher, client: redis.Redis) -> None:
     claim_one(batcher)
     before = everything(client)
     assert batcher.begin("c-1", "somebody else's") is Refused.STALE
@@ -88,7 +88,7 @@ def test_sends_are_reserved_a_stagger_apart_even_when_all_are_overdue(
 
     instants = [g.now_ms + g.wait_ms for g in gates if isinstance(g, Go)]
     assert len(instants) >= 6
-    gaps = [y - x for x, y in zip(instants, instants[1:], strict=False)]
+    gaps = [y - x for x, y in pairwise(instants)]
     assert min(gaps) >= 40
     later = [g for g in gates if not isinstance(g, Go)]
     assert len(later) >= 20
@@ -108,7 +108,7 @@ def test_sends_to_one_destination_keep_its_interval_retries_included(
     first, second, third, fourth = (batcher.begin(c.id, c.token) for c in batch[:4])
     assert isinstance(first, Go)
     instants = [g.now_ms + g.wait_ms for g in (first, second, third, fourth) if isinstance(g, Go)]
-    assert all(y - x >= 100 for x, y in zip(instants, instants[1:], strict=False))
+    assert all(y - x >= 100 for x, y in pairwise(instants))
     settle(batcher, batch[0], Outcome.RETRY, delay_ms=0)
     retry = batcher.begin(batch[0].id, batch[0].token)
     if isinstance(retry, Go):
@@ -150,7 +150,7 @@ def test_a_full_destination_is_later_and_not_claimed_from_until_a_request_ends(
     assert settle(batcher, a) is Settled.SENT
     assert [x.id for x in claim(batcher).callbacks] == ["c-2", "c-3"]
     assert counted(client, "attempts") == 2
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_concurrency_lease_of_a_dead_worker_frees_itself(
@@ -187,9 +187,7 @@ def test_past_its_age_nothing_begins(batcher: Batcher, client: redis.Redis) -> N
 
 
 def test_with_pacing_off_nobody_waits(make_batcher: Make) -> None:
-    batcher = make_batcher(
-        send_interval=0, destination_interval=0, destination_concurrency=0
-    )
+    batcher = make_batcher(send_interval=0, destination_interval=0, destination_concurrency=0)
     for n in range(50):
         put(batcher, f"c-{n}")
     waits = [begin(batcher, c).wait_ms for c in claim(batcher).callbacks]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import redis
 
+from callbacks.audit import audit
 from callbacks.batcher import HORIZON_MS, Batcher
 from callbacks.books import Books
 from callbacks.model import ClaimResult
@@ -30,7 +32,7 @@ def test_slots_are_one_stagger_apart_and_end_at_the_horizon(
     assert [c.id for c in batch.callbacks] == [f"c-{n:02}" for n in range(11)]
     leases = client.zrange(key("processing"), 0, -1, withscores=True)
     assert leases == [(c.id.encode(), c.slot_ms + 300_000) for c in batch.callbacks]
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_the_schedule_goes_on_across_batches(make_batcher: Make) -> None:
@@ -38,7 +40,7 @@ def test_the_schedule_goes_on_across_batches(make_batcher: Make) -> None:
     for n in range(12):
         put(batcher, f"c-{n:02}")
     slots = [c.slot_ms for _ in range(2) for c in claim(batcher).callbacks]
-    assert [later - earlier for earlier, later in zip(slots, slots[1:], strict=False)] == [200] * 7
+    assert [later - earlier for earlier, later in pairwise(slots)] == [200] * 7
 
 
 def test_a_batch_has_at_most_batch_size_callbacks(make_batcher: Make) -> None:
@@ -67,7 +69,7 @@ def test_slots_of_one_destination_keep_its_interval(make_batcher: Make) -> None:
     batch = claim(batcher)
     for host in "ab":
         slots = [c.slot_ms for c in batch.callbacks if c.id.startswith(host)]
-        assert [y - x for x, y in zip(slots, slots[1:], strict=False)] == [500] * (len(slots) - 1)
+        assert [y - x for x, y in pairwise(slots)] == [500] * (len(slots) - 1)
         assert slots
 
 
@@ -217,4 +219,4 @@ def test_claiming_writes_where_memory_is_full(
     client.config_set("maxmemory", 1)
     assert len(batcher.claim("o", fence).callbacks) == 1
     client.config_set("maxmemory", 0)
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []

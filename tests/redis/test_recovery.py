@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import redis
 
+from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
 from callbacks.model import Later, Outcome, Recovered, Refused, State, Trimmed
@@ -41,7 +43,7 @@ def test_a_release_costs_nothing_and_ends_the_token(
     assert batcher.begin(claimed.id, claimed.token) is Refused.STALE
     assert not batcher.release(claimed.id, claimed.token, 7)
     assert counted(client, "attempts") == 0
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_what_has_begun_is_not_released(batcher: Batcher, client: redis.Redis) -> None:
@@ -66,7 +68,7 @@ def test_an_unbegun_callback_past_its_lease_is_due_again_at_once_without_a_crash
     assert status.next_attempt_at is not None
     assert status.next_attempt_at * 1000 <= now_ms(client)
     assert counted(client, "recovered") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_begun_one_counts_as_a_crash_and_is_spread(
@@ -84,16 +86,14 @@ def test_a_begun_one_counts_as_a_crash_and_is_spread(
     assert min(dues) >= 5000
     assert max(dues) <= 30_100
     dues.sort()
-    assert min(y - x for x, y in zip(dues, dues[1:], strict=False)) > 500  # no two together
+    assert min(y - x for x, y in pairwise(dues)) > 500  # no two together
     status = find(batcher.scripts, "c-3")
     assert status is not None
     assert (status.crashes, status.retries, status.reason) == (1, 0, "crashed")
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
-def test_the_third_crash_is_the_end(
-    make_batcher: Make, client: redis.Redis, books: Books
-) -> None:
+def test_the_third_crash_is_the_end(make_batcher: Make, client: redis.Redis, books: Books) -> None:
     batcher = make_batcher(min_interval=0)
     put(batcher, "poison")
     for crash in (1, 2, 3):
@@ -110,7 +110,7 @@ def test_the_third_crash_is_the_end(
     status = find(batcher.scripts, "poison")
     assert status is not None
     assert (status.state, status.reason, status.attempts) == (State.DEAD, "crashed", 3)
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_retry_whose_wake_up_never_came_is_taken_back(
@@ -175,7 +175,7 @@ def test_what_is_past_its_age_is_dead_wherever_it_waits(
     assert status is not None
     assert (status.reason, status.history[-1].reason) == ("expired", "server_error")
     assert not client.exists(key("ring"), key(f"lane:{HOST}"))
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
     settle(batcher, sending)
     assert state_of(batcher, sending.id) is State.SENT
 
@@ -228,7 +228,7 @@ def test_old_records_are_forgotten_in_bounded_steps(
     assert find(batcher.scripts, "c-8") is None
     assert find(batcher.scripts, "c-0") is None
     assert counted(client, "purged") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_destination_unused_for_a_day_is_forgotten_unless_it_waits_or_is_paused(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
 from callbacks.model import Outcome, Reason, Settled, State
@@ -36,7 +37,7 @@ def test_sent_drops_the_body_and_keeps_a_short_record(
     assert status is not None
     assert (status.state, status.attempts) == (State.SENT, 1)
     assert counted(client, "sent") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_retry_keeps_its_place_in_processing_with_a_lease_past_its_wait(
@@ -54,7 +55,7 @@ def test_a_retry_keeps_its_place_in_processing_with_a_lease_past_its_wait(
     assert (status.state, status.phase, status.retries) == (State.PROCESSING, "retry", 1)
     assert status.next_attempt_at == due / 1000
     assert counted(client, "retried") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_long_wait_is_waited_in_the_lane(batcher: Batcher, books: Books) -> None:
@@ -65,7 +66,7 @@ def test_a_long_wait_is_waited_in_the_lane(batcher: Batcher, books: Books) -> No
     status = find(batcher.scripts, "c-1")
     assert status is not None
     assert (status.state, status.attempts, status.retries) == (State.QUEUED, 1, 1)
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_the_last_failure_goes_to_the_dead_letters_with_its_reason_and_body(
@@ -80,7 +81,7 @@ def test_the_last_failure_goes_to_the_dead_letters_with_its_reason_and_body(
     assert status.detail == "HTTP 503"
     assert client.exists(key("cb:c-1"))
     assert counted(client, "dead") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 @pytest.mark.parametrize(
@@ -103,9 +104,7 @@ def test_a_repeated_settle_gets_the_first_result_and_counts_once(
     assert everything(client) == before
 
 
-def test_a_stale_token_or_attempt_settles_nothing(
-    batcher: Batcher, client: redis.Redis
-) -> None:
+def test_a_stale_token_or_attempt_settles_nothing(batcher: Batcher, client: redis.Redis) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
     kept = ("processing", "rec:c-1", "cb:c-1", "expiry", f"inflight:{HOST}", "dead", "sent")
@@ -176,7 +175,7 @@ def test_a_cancel_during_the_request_allows_no_retry(
     assert settle(batcher, claimed, Outcome.RETRY, delay_ms=1000) is Settled.CANCELLED
     assert settle(batcher, claimed, Outcome.RETRY, delay_ms=1000) is Settled.CANCELLED
     assert counted(client, "cancelled") == 1
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_settling_works_where_memory_is_full(
@@ -192,7 +191,7 @@ def test_settling_works_where_memory_is_full(
     for c, outcome in zip(batch, Outcome, strict=True):
         assert settle(batcher, c, outcome, delay_ms=5) is not Settled.STALE
     client.config_set("maxmemory", 0)
-    assert list(books.audit()) == []
+    assert list(audit(books)) == []
 
 
 def test_a_reason_is_kept_for_each_way_to_die(batcher: Batcher) -> None:

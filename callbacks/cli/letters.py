@@ -14,9 +14,9 @@ import click
 
 from callbacks.books import Books, Status
 from callbacks.cli.command import (
-    DESTINATION,
     REASON,
     Failure,
+    in_normal_form,
     json_option,
     parts,
     print_json,
@@ -36,24 +36,19 @@ _UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class _Since(click.ParamType):
-    """An ISO time (UTC where it names no zone) or an age; becomes ms since 1970."""
-
-    name = "TIME|AGE"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Read either form."""
-        text = str(value)
-        ago = _AGE.fullmatch(text)
-        if ago:
-            return int((time.time() - int(ago[1]) * _UNIT_S[ago[2]]) * 1000)
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither a time nor an age, such as 2h, 30m or 1d", param, ctx)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+def _since(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """Read an ISO time (UTC where it names no zone) or an age, as ms since 1970."""
+    if text is None:
+        return None
+    ago = _AGE.fullmatch(text)
+    if ago:
+        return int((time.time() - int(ago[1]) * _UNIT_S[ago[2]]) * 1000)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        problem = f"{text!r} is neither an ISO time nor an age such as 2h, 30m or 1d"
+        raise click.BadParameter(problem) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +80,15 @@ def _filters(function: _F) -> _F:
     for option in reversed(
         (
             click.option("--id", "ids", multiple=True, help="This one; may be repeated."),
-            click.option("--destination", type=DESTINATION, help="Those for this destination."),
+            click.option(
+                "--destination", callback=in_normal_form, help="Those for this destination."
+            ),
             click.option("--reason", type=REASON, help="Those with this reason."),
             click.option(
                 "--since",
                 "since_ms",
-                type=_Since(),
+                metavar="TIME|AGE",
+                callback=_since,
                 help="Those that died since an ISO time, or within an age such as 2h, 30m or 1d.",
             ),
             click.option("--limit", type=click.IntRange(min=1), help="At most so many."),
@@ -117,7 +115,7 @@ def pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
     cursor: float = float("-inf") if since_ms is None else since_ms
     seen: set[bytes] = set()  # of those that died at `cursor`
     while True:
-        rows = found.client.zrange(
+        rows: Any = found.client.zrange(
             key, cursor, until, byscore=True, offset=0, num=PAGE + len(seen), withscores=True
         )
         fresh = [(id, died) for id, died in rows if id not in seen]
@@ -155,7 +153,10 @@ def dead() -> None:
 @dead.command("show")
 @_filters
 def dead_show(limit: int | None, every: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
-    """List dead letters, oldest first, 50 of them unless told otherwise; as one JSON array."""
+    """List dead letters, oldest first.
+
+    Without --limit, --all and --id it shows 50. With --json they are one array.
+    """
     del dry_run  # it changes nothing anyway
     wanted = _wanted(given, every=every, needed=False)
     found = parts()
@@ -168,7 +169,10 @@ def dead_show(limit: int | None, every: bool, dry_run: bool, as_json: bool, **gi
 @dead.command("replay")
 @_filters
 def dead_replay(every: bool, **given: Any) -> None:
-    """Put dead letters back into the queue: same id, new retries, at the usual pace."""
+    """Put dead letters back into the queue, with their ids.
+
+    They get new retries and a new life, and are sent at the usual pace.
+    """
     found = parts()
     if _work(found, "replayed", found.batcher.replay, every=every, **given):
         found.wakes.check(0)

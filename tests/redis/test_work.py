@@ -1,0 +1,278 @@
+"""The duties against a real Redis, with messages and HTTP replaced by recorders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import redis
+
+from callbacks import work
+from callbacks.audit import audit
+from callbacks.batcher import Batcher
+from callbacks.books import Books, find
+from callbacks.delivery import AICallback
+from callbacks.model import Answer, Go, Later, Reason, Refused, Settled, State
+from callbacks.payload import pack
+from callbacks.policy import FlushReason
+from callbacks.settings import ms
+from tests.redis.support import HOST, claim, everything, key, put
+
+Make = Callable[..., Batcher]
+
+
+class Recorder:
+    """Keeps the messages instead of sending them."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[tuple[str, str, int]] = []
+        self.triggers: list[int] = []
+        self.checks: list[int] = []
+
+    def callback(self, id: str, token: str, delay_ms: int) -> None:
+        self.callbacks.append((id, token, delay_ms))
+
+    def trigger(self, delay_ms: int) -> None:
+        self.triggers.append(delay_ms)
+
+    def check(self, delay_ms: int) -> None:
+        self.checks.append(delay_ms)
+
+
+class Receiver:
+    """Answers as told and keeps what was posted."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.posts: list[tuple[str, Mapping[str, str], bytes]] = []
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        self.posts.append((url, headers, body))
+        return self.answers.pop(0)
+
+
+OK = Answer(200, None, duration_ms=7)
+BUSY = Answer(503, None, "HTTP 503", duration_ms=9)
+
+
+def store(batcher: Batcher, id: str = "c-1", url: str = "https://a.example/x") -> None:
+    callback = AICallback(url, {"n": 1}, id=id, settings=batcher.settings)
+    request = callback.request
+    batcher.enqueue(id, request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
+
+
+def sent(batcher: Batcher, receiver: Receiver, id: str, token: str) -> work.Sent:
+    waits: list[float] = []
+    return work.send_once(batcher, receiver, id, token, sleep=waits.append)
+
+
+def test_a_dispatch_sends_each_message_a_little_before_its_slot(make_batcher: Make) -> None:
+    batcher, wakes = make_batcher(destination_interval=0), Recorder()
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    batch = work.dispatch_once(batcher, wakes)
+    assert batch is not None
+    assert wakes.callbacks == [
+        ("c-0", batch.callbacks[0].token, 0),
+        ("c-1", batch.callbacks[1].token, 100),
+        ("c-2", batch.callbacks[2].token, 300),
+    ]
+    assert wakes.triggers == []
+
+
+def test_a_dispatch_gives_its_lock_back_even_when_messages_fail(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    class Broken(Recorder):
+        def callback(self, id: str, token: str, delay_ms: int) -> None:
+            raise RuntimeError("no messages today")
+
+    put(batcher, "c-1")
+    with pytest.raises(RuntimeError):
+        work.dispatch_once(batcher, Broken())
+    assert not client.exists(key("lock"))
+
+
+def test_while_another_holds_the_lock_a_dispatch_does_nothing(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    put(batcher, "c-1")
+    batcher.lock("another")
+    before = everything(client)
+    assert work.dispatch_once(batcher, Recorder()) is None
+    assert everything(client) == before
+
+
+def test_a_check_flushes_what_waited_long_enough_and_says_why(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, wakes = make_batcher(), Recorder()
+    put(batcher, "c-1")
+    assert work.flush_once(batcher, wakes).flush is None
+    client.zincrby(key(f"lane:{HOST}"), -6000, "c-1")
+    client.zincrby(key("ring"), -6000, HOST)
+    checked = work.flush_once(batcher, wakes)
+    assert checked.flush is not None
+    assert checked.flush.reason is FlushReason.MAX_DELAY
+    assert checked.flush.waited_ms >= 6000
+    assert len(wakes.callbacks) == 1
+
+
+def test_a_check_that_comes_too_early_arms_the_next_one_once(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, wakes = make_batcher(), Recorder()
+    put(batcher, "c-1")
+    client.hset(key("state"), "check_at", 0)  # the message that enqueue asked for was lost
+    work.flush_once(batcher, wakes)
+    work.flush_once(batcher, wakes)
+    (wait,) = wakes.checks
+    assert 4500 <= wait <= 5000
+
+
+def test_a_paused_system_is_neither_flushed_nor_armed(batcher: Batcher) -> None:
+    wakes = Recorder()
+    put(batcher, "c-1")
+    batcher.pause()
+    work.flush_once(batcher, wakes)
+    assert (wakes.callbacks, wakes.triggers, wakes.checks) == ([], [], [])
+
+
+def test_a_send_posts_the_frozen_bytes_and_settles(batcher: Batcher, books: Books) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    receiver = Receiver(OK)
+    result = sent(batcher, receiver, claimed.id, claimed.token)
+    assert (result.settled, result.retry_ms) == (Settled.SENT, None)
+    ((url, headers, body),) = receiver.posts
+    assert url == "https://a.example/x"
+    assert body.startswith(b'{"type":"callback"')
+    assert headers["webhook-id"] == "c-1"
+    assert headers["webhook-attempt"] == "1"
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.status, status.history[0].duration_ms) == (State.SENT, 200, 7)
+    assert list(audit(books)) == []
+
+
+def test_a_failure_asks_for_thirty_and_then_sixty_seconds_and_then_dies(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    waits = []
+    for _ in range(3):
+        client.hset(key("state"), "send", 0)
+        client.hset(key("dest:https://a.example:443"), "send", 0)
+        client.hset(key("rec:c-1"), "due", 0)
+        waits.append(sent(batcher, Receiver(BUSY), claimed.id, claimed.token).retry_ms)
+    assert waits == [30_000, 60_000, None]
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.reason) == (State.DEAD, "server_error")
+
+
+def test_every_attempt_sends_the_same_bytes(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = make_batcher(retry_increment=0, send_interval=0, destination_interval=0)
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    receiver = Receiver(BUSY, BUSY, OK)
+    for _ in range(3):
+        sent(batcher, receiver, claimed.id, claimed.token)
+    assert len({body for _, _, body in receiver.posts}) == 1
+    assert [h["webhook-attempt"] for _, h, _ in receiver.posts] == ["1", "2", "3"]
+    assert len({h["webhook-id"] for _, h, _ in receiver.posts}) == 1
+
+
+def test_a_stale_message_posts_nothing(batcher: Batcher) -> None:
+    store(batcher)
+    claim(batcher)
+    receiver = Receiver()
+    assert sent(batcher, receiver, "c-1", "old token").gate is Refused.STALE
+    assert receiver.posts == []
+
+
+def test_a_shut_gate_gives_the_callback_back(batcher: Batcher) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    batcher.pause()
+    assert isinstance(sent(batcher, Receiver(), claimed.id, claimed.token).gate, Later)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.attempts) == (State.QUEUED, 0)
+
+
+def test_an_expired_callback_is_ended_at_its_gate(batcher: Batcher, client: redis.Redis) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    client.zadd(key("expiry"), {"c-1": 1})
+    sent(batcher, Receiver(), claimed.id, claimed.token)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.reason) == (State.DEAD, "expired")
+
+
+def test_a_result_waits_for_redis_to_come_back(
+    batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    settle, calls = batcher.settle, []
+
+    def away_twice(*args: object, **kwargs: object) -> Settled:
+        calls.append(args)
+        if len(calls) <= 2:
+            raise redis.ConnectionError("away")
+        return settle(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batcher, "settle", away_twice)
+    assert sent(batcher, Receiver(OK), claimed.id, claimed.token).settled is Settled.SENT
+    assert len(calls) == 3
+
+
+def test_late_callbacks_get_a_new_message_with_the_same_token(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    wakes = Recorder()
+    put(batcher, "c-1")
+    (claimed,) = claim(batcher).callbacks
+    assert work.wake_once(batcher, wakes) == 0
+    client.zincrby(key("processing"), -1500, "c-1")
+    assert work.wake_once(batcher, wakes) == 1
+    assert wakes.callbacks == [("c-1", claimed.token, 0)]
+
+
+def test_a_duty_that_fails_keeps_none_of_the_others_from_its_turn(
+    batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(batcher, "c-1")
+    client.zadd(key("expiry"), {"c-1": 1})
+
+    def broken(limit: int) -> None:
+        raise RuntimeError("no waking today")
+
+    also: list[str] = []
+    monkeypatch.setattr(batcher, "wake", broken)
+    with pytest.raises(RuntimeError, match="no waking today"):
+        work.tick_once(batcher, Recorder(), chance=0, also=lambda: also.append("done"))
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert status.state is State.DEAD
+    assert also == ["done"]
+
+
+def test_a_failing_secret_resolver_is_told_and_retried(make_batcher: Make) -> None:
+    batcher = make_batcher(secret_resolver="tests.redis.test_work:broken_resolver")
+    request = AICallback("https://a.example/x", 1, id="c-1", settings=batcher.settings).request
+    batcher.enqueue("c-1", request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
+    (claimed,) = claim(batcher).callbacks
+    receiver = Receiver()
+    result = sent(batcher, receiver, claimed.id, claimed.token)
+    assert isinstance(result.gate, Go)
+    assert receiver.posts == []
+    assert result.answer is not None
+    assert result.answer.fault is Reason.CRASHED
+
+
+def broken_resolver(callback_url: str, environment: str) -> list[str]:
+    raise LookupError("the vault is closed")

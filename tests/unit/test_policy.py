@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callbacks.model import Answer, Look, Outcome, Reason
+from callbacks.policy import (
+    Decision,
+    Flush,
+    FlushReason,
+    Verdict,
+    Wait,
+    classify,
+    decide_attempt,
+    decide_flush,
+)
+
+NOW = 1_800_000_000_000
+
+
+def look(ready: int = 0, waited: int | None = None, **more: object) -> Look:
+    fields = {
+        "now_ms": NOW,
+        "paused": False,
+        "ready": ready,
+        "oldest_due_ms": None if waited is None else NOW - waited,
+        "next_ready_ms": None,
+        "queued": ready,
+        "processing": 0,
+    }
+    return Look(**(fields | more))  # type: ignore[arg-type]
+
+
+def decide(seen: Look) -> Flush | Wait:
+    return decide_flush(seen, batch_size=100, max_delay_ms=5000)
+
+
+@pytest.mark.parametrize(
+    ("ready", "waited", "expected"),
+    [
+        (100, 0, Flush(FlushReason.BATCH_FULL, 0)),
+        (100, 9000, Flush(FlushReason.BATCH_FULL, 9000)),
+        (99, 2499, Wait(1)),  # half a batch: its patience is 2,500
+        (50, 2500, Flush(FlushReason.HALF_FULL, 2500)),
+        (50, 2499, Wait(1)),
+        (49, 2500, Wait(2500)),
+        (49, 4999, Wait(1)),
+        (1, 5000, Flush(FlushReason.MAX_DELAY, 5000)),
+        (1, 0, Wait(5000)),
+    ],
+)
+def test_a_batch_is_due_when_full_old_or_half_of_both(
+    ready: int, waited: int, expected: Flush | Wait
+) -> None:
+    assert decide(look(ready, waited)) == expected
+
+
+def test_nothing_ready_waits_until_a_destination_gets_ready_and_its_patience_is_over() -> None:
+    assert decide(look()) == Wait(None)
+    assert decide(look(next_ready_ms=NOW + 700)) == Wait(5700)
+    assert decide(look(next_ready_ms=NOW - 5)) == Wait(5000)
+
+
+def test_while_paused_nothing_is_due() -> None:
+    assert decide(look(100, 9000, paused=True)) == Wait(None)
+
+
+def test_without_a_delay_one_callback_is_a_batch() -> None:
+    one = look(1, 0)
+    assert decide_flush(one, batch_size=100, max_delay_ms=0) == Flush(FlushReason.MAX_DELAY, 0)
+
+
+@given(
+    ready=st.integers(0, 200),
+    waited=st.integers(0, 20_000),
+    batch_size=st.integers(1, 200),
+    max_delay=st.integers(0, 10_000),
+)
+def test_waiting_as_long_as_told_makes_a_batch_due_and_a_moment_less_does_not(
+    ready: int, waited: int, batch_size: int, max_delay: int
+) -> None:
+    decision = decide_flush(look(ready, waited), batch_size=batch_size, max_delay_ms=max_delay)
+    if isinstance(decision, Wait):
+        assert decision.ms is not None
+        assert decision.ms > 0
+        then = look(ready, waited + decision.ms)
+        just_before = look(ready, waited + decision.ms - 1)
+        assert isinstance(decide_flush(then, batch_size=batch_size, max_delay_ms=max_delay), Flush)
+        assert isinstance(
+            decide_flush(just_before, batch_size=batch_size, max_delay_ms=max_delay), Wait
+        )
+
+
+def verdict_of(status: int) -> Verdict:
+    return classify(Answer(status, None))
+
+
+def test_every_status_has_its_outcome_and_reason() -> None:
+    table = {
+        range(200, 300): Verdict(Outcome.SENT, None),
+        range(300, 400): Verdict(Outcome.DEAD, Reason.REDIRECT),
+        range(400, 500): Verdict(Outcome.DEAD, Reason.CLIENT_ERROR),
+        range(500, 600): Verdict(Outcome.RETRY, Reason.SERVER_ERROR),
+    }
+    special = {
+        408: Verdict(Outcome.RETRY, Reason.CLIENT_ERROR),
+        410: Verdict(Outcome.DEAD, Reason.GONE),
+        425: Verdict(Outcome.RETRY, Reason.CLIENT_ERROR),
+        429: Verdict(Outcome.RETRY, Reason.RATE_LIMITED),
+    }
+    for codes, verdict in table.items():
+        for code in codes:
+            assert verdict_of(code) == special.get(code, verdict), code
+
+
+def test_a_status_that_no_receiver_may_send_is_a_protocol_fault_and_retried() -> None:
+    for code in (0, 100, 199, 600, 999):
+        assert verdict_of(code) == Verdict(Outcome.RETRY, Reason.PROTOCOL)
+
+
+def test_other_client_errors_are_retried_where_that_is_asked_for_but_not_410() -> None:
+    assert classify(Answer(404, None), retry_client_errors=True).outcome is Outcome.RETRY
+    assert classify(Answer(410, None), retry_client_errors=True).outcome is Outcome.DEAD
+
+
+@pytest.mark.parametrize("fault", list(Reason))
+def test_every_fault_is_retried_but_a_refused_address(fault: Reason) -> None:
+    outcome = Outcome.DEAD if fault is Reason.BLOCKED_ADDRESS else Outcome.RETRY
+    assert classify(Answer(None, fault)) == Verdict(outcome, fault)
+
+
+def test_an_answer_that_says_nothing_is_a_protocol_fault() -> None:
+    assert classify(Answer(None, None)) == Verdict(Outcome.RETRY, Reason.PROTOCOL)
+
+
+def test_retries_wait_by_the_schedule_until_it_is_used_up() -> None:
+    failed = Verdict(Outcome.RETRY, Reason.TIMEOUT)
+    delays = (30.0, 60.0)
+    assert decide_attempt(failed, retries=0, delays=delays) == Decision(
+        Outcome.RETRY, Reason.TIMEOUT, 30.0
+    )
+    assert decide_attempt(failed, retries=1, delays=delays).delay_s == 60.0
+    dead = Decision(Outcome.DEAD, Reason.TIMEOUT)
+    assert decide_attempt(failed, retries=2, delays=delays) == dead
+    assert decide_attempt(failed, retries=10_000, delays=delays) == dead
+    assert decide_attempt(failed, retries=0, delays=()) == dead
+
+
+def test_a_wait_of_more_than_five_minutes_is_waited_in_the_lane() -> None:
+    failed = Verdict(Outcome.RETRY, Reason.TIMEOUT)
+    assert not decide_attempt(failed, retries=0, delays=(300.0,)).park
+    assert decide_attempt(failed, retries=0, delays=(300.1,)).park
+
+
+def test_final_verdicts_stay_as_they_are() -> None:
+    for verdict in (Verdict(Outcome.SENT, None), Verdict(Outcome.DEAD, Reason.GONE)):
+        decision = decide_attempt(verdict, retries=0, delays=(1.0,))
+        assert (decision.outcome, decision.reason) == (verdict.outcome, verdict.reason)

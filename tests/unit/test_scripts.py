@@ -1,0 +1,82 @@
+"""The header of each Lua file is its interface: it has to say what the body does."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from callbacks.keys import NAMES, Keys
+from callbacks.scripts import load
+
+FOLDER = Path(str(resources.files("callbacks") / "lua"))
+VERBS = sorted(path.stem for path in FOLDER.glob("*.lua") if path.stem != "lib")
+READ_ONLY = {"look", "status", "where"}
+
+
+def parts(verb: str) -> tuple[str, str]:
+    text = (FOLDER / f"{verb}.lua").read_text()
+    lines = text.splitlines()
+    header = [line for line in lines if line.startswith("--")]
+    first_code = next(n for n, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(header[:first_code]), "\n".join(lines[first_code:])
+
+
+def numbers(kind: str, text: str) -> set[int]:
+    return {int(n) for n in re.findall(rf"{kind}\[(\d+)\]", text)}
+
+
+def test_there_are_verbs() -> None:
+    assert {"enqueue", "claim", "begin", "settle", "release", "reclaim", "cancel"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_header_names_exactly_the_keys_and_arguments_that_the_body_uses(verb: str) -> None:
+    header, body = parts(verb)
+    for kind in ("KEYS", "ARGV"):
+        used = numbers(kind, body)
+        if f"#{kind}" in body:  # the rest of the list
+            used.add(max(numbers(kind, header)))
+        assert used == numbers(kind, header), kind
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_key_in_a_header_is_in_the_table_of_keys(verb: str) -> None:
+    assert set(load(verb).keys) <= NAMES
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_header_says_what_it_does_returns_costs_and_why_twice_is_harmless(verb: str) -> None:
+    header, _ = parts(verb)
+    assert re.match(r"-- [A-Z].*[.?]$", header.splitlines()[0])
+    wanted = ["Returns", "Cost:"] + ([] if verb in READ_ONLY else ["Twice:"])
+    for word in wanted:
+        assert f"-- {word}" in header, word
+
+
+@pytest.mark.parametrize("verb", sorted(READ_ONLY))
+def test_a_verb_that_says_it_changes_nothing_has_no_command_that_could(verb: str) -> None:
+    _, body = parts(verb)
+    commands = set(re.findall(r"redis\.call\('([A-Z]+)'", body))
+    assert commands <= {
+        "EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"
+    }  # fmt: skip
+
+
+def test_a_family_and_a_key_are_named_under_one_hash_tag() -> None:
+    keys = Keys("shop")
+    assert keys.of("ring") == "{shop}:ring"
+    assert keys.of("lane:", "https://a:443") == "{shop}:lane:https://a:443"
+    with pytest.raises(KeyError):
+        keys.of("rings")
+
+
+def test_every_verb_has_its_method() -> None:
+    from callbacks.batcher import Batcher
+    from callbacks.books import find, overview
+
+    reading = {"where": find, "status": overview}
+    for verb in VERBS:
+        assert callable(reading.get(verb) or getattr(Batcher, verb))
