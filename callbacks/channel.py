@@ -8,8 +8,10 @@ many packets it takes; only loops over calls would go on for ever, and those are
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import struct
 from typing import Final
 
 from urllib3.util.wait import wait_for_read
@@ -18,6 +20,11 @@ from callbacks.deadline import Deadline
 from callbacks.wire import Reader
 
 _SEND_BYTES: Final = 65_536
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+
+
+class HandshakeFailed(OSError):
+    """The connection ended before TLS was agreed upon."""
 
 
 class Channel:
@@ -38,20 +45,22 @@ class Channel:
         self._is_sending = False
 
     def handshake(self, context: ssl.SSLContext, hostname: str, timeout_s: float) -> None:
-        """Speak TLS from here on; raises ssl.SSLError, and TimeoutError."""
-        self._sock = sock = context.wrap_socket(
-            self._sock, server_hostname=hostname, do_handshake_on_connect=False
-        )
+        """Speak TLS from here on; raises HandshakeFailed, ssl.SSLError and TimeoutError."""
         self._expects_silence = False
-        sock.settimeout(min(timeout_s, self.deadline.left()))
         try:
+            self._sock = sock = context.wrap_socket(
+                self._sock, server_hostname=hostname, do_handshake_on_connect=False
+            )
+            sock.settimeout(min(timeout_s, self.deadline.left()))
             sock.do_handshake()
         except TimeoutError:
             raise TimeoutError("the TLS handshake did not end in time") from None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise HandshakeFailed("the receiver broke off the TLS handshake") from None
         except ssl.SSLError:
             raise
-        except (OSError, ValueError) as error:
-            raise ssl.SSLError(f"the TLS handshake was broken off ({_name(error)})") from None
+        except OSError:
+            raise HandshakeFailed("the receiver broke off the TLS handshake") from None
 
     def sendall(self, data: bytes) -> None:
         """Send all of it, or raise OSError, TimeoutError included."""
@@ -90,6 +99,14 @@ class Channel:
     def settimeout(self, _timeout: float | None) -> None:
         """Nothing: urllib3 sets one timeout for all, here each wait gets what is left."""
 
+    def give_up_sending(self) -> None:
+        """Let closing drop what the kernel still holds: nobody wants half a request delivered.
+
+        It would be kept for as long as a receiver that takes nothing pleases.
+        """
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+
     def close(self) -> None:
         self._sock.close()
 
@@ -99,7 +116,3 @@ class Channel:
     def _timed_out(self, what: str) -> TimeoutError:
         self.deadline.left()  # where nothing is left, that is what to tell
         return TimeoutError(f"the receiver {what} for {self._step_s:g} s")
-
-
-def _name(error: Exception) -> str:
-    return type(error).__name__

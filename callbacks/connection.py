@@ -71,7 +71,7 @@ class Dialer:
 
         The socket is connected to the address that was checked, so a second lookup that
         tells something else (DNS rebinding) never takes place. Raises socket.gaierror,
-        BlockedAddress, TimeoutError, Unreachable and ssl.SSLError.
+        BlockedAddress, TimeoutError, Unreachable, HandshakeFailed and ssl.SSLError.
         """
         found = self.lookups.addresses(origin.host, origin.port, deadline)
         addresses = in_turn(self.guard.check_all(found))
@@ -166,6 +166,7 @@ class Connection(urllib3.connection.HTTPConnection):
             )
         except OSError:
             if not self.channel.has_input():
+                self.channel.give_up_sending()
                 raise
             self.channel.deadline = Deadline(GRACE_S)
             return False

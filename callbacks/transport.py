@@ -31,6 +31,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import exceptions as urllib3_errors
 
+from callbacks.channel import HandshakeFailed
 from callbacks.connection import (
     Connect,
     Dialer,
@@ -60,13 +61,14 @@ REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
         HeadTooLarge: Reason.TOO_LARGE,
         BadReply: Reason.PROTOCOL,
         Unreachable: Reason.CONNECT,
+        HandshakeFailed: Reason.TLS,
         # The system's
         TimeoutError: Reason.TIMEOUT,
         socket.gaierror: Reason.DNS,
         socket.herror: Reason.DNS,
         UnicodeError: Reason.DNS,  # a host name that cannot be encoded
         ssl.SSLError: Reason.TLS,
-        ssl.SSLEOFError: Reason.RESET,  # in a handshake it is a plain SSLError, see Channel
+        ssl.SSLEOFError: Reason.RESET,  # of a reply; in a handshake: HandshakeFailed
         ssl.SSLZeroReturnError: Reason.RESET,
         ConnectionRefusedError: Reason.CONNECT,
         ConnectionError: Reason.RESET,
@@ -85,6 +87,7 @@ REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
         urllib3_errors.SSLError: Reason.TLS,
         urllib3_errors.IncompleteRead: Reason.RESET,
         urllib3_errors.LocationValueError: Reason.DNS,
+        urllib3_errors.URLSchemeUnknown: Reason.PROTOCOL,
         # requests', which derive from OSError
         requests_errors.RequestException: Reason.PROTOCOL,
         requests_errors.ConnectionError: Reason.CONNECT,
@@ -176,8 +179,8 @@ def detail_of(error: BaseException) -> str:
             text = str(error)
         case requests_errors.RequestException():
             text = f"the URL cannot be sent to ({type(error).__name__})"
-        case ssl.SSLCertVerificationError():
-            text = f"the certificate was refused: {error.verify_message}"
+        case ssl.SSLError():
+            text = _tls_problem(error)
         case OSError():
             text = error.strerror or str(error)
         case _:
@@ -324,6 +327,15 @@ def _checked(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def _ms_since(started: float) -> int:
     return round((time.monotonic() - started) * 1_000)
+
+
+def _tls_problem(error: ssl.SSLError) -> str:
+    """Without `(_ssl.c:1006)`. An error that was not made by OpenSSL has neither attribute."""
+    refused = getattr(error, "verify_message", None)
+    if refused:
+        return f"the certificate was refused: {refused}"
+    reason = getattr(error, "reason", None) or "unknown reason"
+    return f"TLS failed: {reason.replace('_', ' ').lower()}"
 
 
 def _place_of(error: BaseException) -> str:

@@ -124,12 +124,14 @@ class _Import:
         """Say where it got full: Redis tried all of the chunk, and others make room meanwhile."""
         statuses = Books(self.found.batcher.scripts).find_many([item[0] for _, item in chunk])
         stored = {status.id for status in statuses}
-        out = [number for number, item in chunk if item[0] not in stored]
-        stop = out[0] if out else chunk[-1][0]
-        before = sum(number < stop for number, _ in chunk)
-        after = len(stored) - before
-        beyond = f", {many(after, 'line')} after it went in" if after > 0 else ""
-        return f"stopped at line {stop}{beyond} ({self.tally} and {before:,} more in before)"
+        inside = [number for number, item in chunk if item[0] in stored]
+        stop = next((number for number, item in chunk if item[0] not in stored), chunk[-1][0])
+        after = sum(number > stop for number in inside)
+        beyond = f", though {many(after, 'line')} after it went in" if after else ""
+        return (
+            f"stopped at line {stop}{beyond} (before line {chunk[0][0]}: {self.tally}; "
+            f"{many(len(inside), 'line')} in from there)"
+        )
 
 
 def _sized(numbered: Iterable[_Line], advance: Any) -> Iterator[_Line]:
@@ -140,12 +142,13 @@ def _sized(numbered: Iterable[_Line], advance: Any) -> Iterator[_Line]:
 
 
 def _size(stream: IO[bytes]) -> int | None:
-    """How many bytes a file has; None for what is no file."""
+    """How many bytes of a file are left to read; None for what is no file."""
     if not stream.seekable():
         return None
-    size = stream.seek(0, 2)
-    stream.seek(0)
-    return size
+    here = stream.tell()
+    end = stream.seek(0, 2)
+    stream.seek(here)
+    return end - here
 
 
 @click.command("import")

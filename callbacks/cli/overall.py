@@ -121,7 +121,10 @@ def _facts(shown: Snapshot) -> list[tuple[str, str]]:
         ("last batch", f"{last}{upcoming}"),
         ("send interval", f"{shown.settings.send_interval:g} s"),
         ("lock", f"held by {o.lock}" if o.lock else "free"),
-        ("processes", f"{shown.processes} seen within {_SEEN_MS // 1000} s"),
+        (
+            "processes",
+            f"{shown.processes} of Dramatiq seen within {_SEEN_MS // 1000} s, workers or enqueuers",
+        ),
     ]
 
 

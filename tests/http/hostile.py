@@ -221,7 +221,6 @@ def reads_slowly(talk: Conversation) -> None:
     for _ in range(40):
         talk.sock.recv(16)
         talk.pause()
-    talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
 
 
 def gzip_bomb() -> bytes:

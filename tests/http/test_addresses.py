@@ -100,10 +100,10 @@ SPELLINGS = [
     "0.0.0.0",
     "127.0.0.1.",
     "127.1.",
-    "１２７.0.0.1",  # noqa: RUF001 -- full-width digits
-    "127。0。0。1",  # ideographic full stops
-    "①②⑦.0.0.1",
-    "⓪x7f.1",
+    "\uff11\uff12\uff17.0.0.1",  # full-width digits
+    "127\u30020\u30020\u30021",  # ideographic full stops
+    "\u2460\u2461\u2466.0.0.1",  # circled digits
+    "\u24eax7f.1",
     "localhost",
     "LOCALHOST",
     "localhost.",

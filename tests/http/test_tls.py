@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import socket
 import ssl
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -20,8 +17,6 @@ from callbacks.transport import Transport, _default_tls_context
 from tests.http import hostile
 from tests.http.conftest import DEADLINE_S, LOOPBACK, SLACK_S, MakeTransport
 from tests.http.hostile import OK, Conversation, Hostile, Script
-
-Post = Callable[[str], object]
 
 
 def server_context(cert: trustme.LeafCert) -> ssl.SSLContext:
@@ -184,61 +179,59 @@ def test_a_dripped_handshake_ends_in_time(
 
 
 @pytest.mark.parametrize(
-    ("reply", "status", "fault"),
+    ("script", "verdict"),
     [
-        (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 40, None, Reason.TIMEOUT),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n" + b"z" * 99, 200, None),
+        (hostile.drips(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 40), Reason.TIMEOUT),
+        (hostile.drips(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n", b"z" * 99), 200),
     ],
 )
 def test_a_reply_dripped_over_tls_ends_in_time(
     make_transport: MakeTransport,
     trusting: ssl.SSLContext,
     ca: trustme.CA,
-    reply: bytes,
-    status: int | None,
-    fault: Reason | None,
+    script: Script,
+    verdict: int | Reason,
 ) -> None:
     transport = make_transport(tls_context=trusting, read_timeout=30)
-    head, _, rest = reply.partition(b"x: y\r\n" if fault else b"z")
-    script = hostile.drips(head, rest)
     with Hostile(over_tls(server_context(ca.issue_cert("127.0.0.1")), script)) as server:
         started = time.monotonic()
         answer = transport.post(server.url(scheme="https"), {}, b"{}")
         assert time.monotonic() - started < DEADLINE_S + SLACK_S
         assert server.all_ended()
-    assert (answer.status, answer.fault) == (status, fault)
+    assert verdict in {answer.status, answer.fault}
+
+
+def answers_hello(reply: bytes) -> Script:
+    def script(talk: Conversation) -> None:
+        talk.sock.recv(9_999)
+        talk.send(reply)
+
+    return script
+
+
+def resets_after_hello(talk: Conversation) -> None:
+    talk.sock.recv(9_999)
+    talk.reset()
 
 
 @pytest.mark.parametrize(
-    ("script", "reason"),
+    ("script", "detail"),
     [
-        (hostile.closes_at_once, Reason.TLS),
-        (Conversation.reset, Reason.TLS),
-        (hostile.repeats(b"", b"220 smtp ready\r\n"), Reason.TLS),
-        (
-            lambda talk: (talk.sock.recv(9_999), talk.send(b"HTTP/1.1 400 No\r\n\r\n"))[0],
-            Reason.TLS,
-        ),
+        (hostile.closes_at_once, "the receiver broke off the TLS handshake"),
+        (resets_after_hello, "the receiver broke off the TLS handshake"),
+        (answers_hello(b"220 smtp ready\r\n"), "TLS failed: wrong version number"),
+        (answers_hello(b"HTTP/1.1 400 No\r\n\r\n"), "TLS failed: wrong version number"),
+        (answers_hello(b"\x15\x03\x01\0\x02\x02\x28"), "TLS failed: "),  # handshake_failure
     ],
 )
 def test_what_is_no_tls_is_a_tls_fault(
-    make_transport: MakeTransport, trusting: ssl.SSLContext, script: Script, reason: Reason
+    make_transport: MakeTransport, trusting: ssl.SSLContext, script: Script, detail: str
 ) -> None:
     transport = make_transport(connect_timeout=5, read_timeout=5, deadline=10, tls_context=trusting)
-    with Hostile(replaying(script)) as server:
+    with Hostile(script) as server:
         answer = transport.post(server.url(scheme="https"), {}, b"{}")
-    assert answer.fault is reason
-    assert answer.detail
-
-
-def replaying(script: Script) -> Script:
-    """The script, with a ClientHello for its request."""
-
-    def run(talk: Conversation) -> None:
-        talk.read_request = lambda: talk.sock.recv(9_999)  # type: ignore[method-assign]
-        script(talk)
-
-    return run
+    assert answer.fault is Reason.TLS
+    assert answer.detail.startswith(detail)
 
 
 @pytest.mark.parametrize("abrupt", [True, False])
@@ -265,10 +258,11 @@ def test_extra_bytes_over_tls_close_the_connection(secure: Transport, ca: trustm
             assert len(server.conversations) == number + 1
 
 
-def test_http_and_https_share_no_connection(secure: Transport, ca: trustme.CA) -> None:
+def test_http_and_https_share_no_connection(make_transport: MakeTransport) -> None:
+    transport = make_transport()
     with Hostile(hostile.answers(OK)) as server:
-        assert secure.post(server.url(), {}, b"{}").status == 200
-        assert secure.post(server.url(scheme="https"), {}, b"{}").fault is not None
+        assert transport.post(server.url(), {}, b"{}").status == 200
+        assert transport.post(server.url(scheme="https"), {}, b"{}").fault is not None
         assert len(server.conversations) == 2
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ import requests.exceptions
 import urllib3.exceptions
 
 from callbacks import connection
+from callbacks.channel import HandshakeFailed
 from callbacks.connection import Unreachable
 from callbacks.guard import BlockedAddress
 from callbacks.model import Reason
@@ -156,9 +158,10 @@ def test_a_request_that_meets_a_closing_connection_is_a_reset_and_is_not_sent_ag
     def script(talk: hostile.Conversation) -> None:
         talk.read_request()
         talk.send(OK)
-        talk.read_request()  # the second one is read, and the connection closed
+        talk.read_request()
+        talk.sock.close()
 
-    with Hostile(lambda talk: (script(talk), talk.sock.close())[0]) as server:
+    with Hostile(script) as server:
         assert patient.post(server.url(), {}, BODY).status == 200
         answer = patient.post(server.url(), {}, BODY)
         assert len(server.conversations) == 1
@@ -309,6 +312,7 @@ def test_an_exception_thrown_into_the_thread_comes_out_and_frees_the_connection(
         (socket.gaierror(), Reason.DNS),
         (socket.herror(), Reason.DNS),
         (ssl.SSLError(), Reason.TLS),
+        (HandshakeFailed("x"), Reason.TLS),
         (ssl.SSLCertVerificationError(), Reason.TLS),
         (ssl.SSLEOFError(), Reason.RESET),
         (ssl.SSLZeroReturnError(), Reason.RESET),
@@ -370,8 +374,9 @@ def test_each_exception_class_of_a_library_means(library: ModuleType) -> None:
     expected = LIBRARIES[library]
     for name, cls in vars(library).items():
         if isinstance(cls, type) and issubclass(cls, Exception) and "Warning" not in name:
-            found = reason_of(cls.__new__(cls))
-            assert found is expected.get(name, Reason.PROTOCOL), name
+            error = cls.__new__(cls)
+            assert reason_of(error) is expected.get(name, Reason.PROTOCOL), name
+            assert isinstance(detail_of(error), str)
 
 
 @pytest.mark.parametrize("kind", [KeyError, RecursionError, ValueError, AttributeError])
@@ -422,10 +427,14 @@ def test_a_detail_is_one_short_line() -> None:
     assert detail_of(BadReply("a\r\nb" + "c" * 999)) == "a b" + "c" * 197
     assert detail_of(OSError(5, "Input/output error")) == "Input/output error"
     assert detail_of(KeyError("planted")) == "KeyError in an unknown place"
+    assert detail_of(ssl.SSLError()) == "TLS failed: unknown reason"
+    assert detail_of(HandshakeFailed("one line")) == "one line"
 
 
-def test_importing_starts_no_thread_and_opens_nothing() -> None:
-    assert not [each for each in threading.enumerate() if "callbacks" in each.name]
+def test_making_one_starts_no_thread_and_opens_nothing(make_transport: MakeTransport) -> None:
+    threads, descriptors = threading.enumerate(), open_descriptors()
+    make_transport()
+    assert (threading.enumerate(), open_descriptors()) == (threads, descriptors)
 
 
 def raw(reply: Reply) -> bytes:
@@ -435,7 +444,8 @@ def raw(reply: Reply) -> bytes:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+    folder = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
+    return sum(1 for _ in folder.iterdir())
 
 
 def wait_for_input(kept: connection.Connection) -> None:

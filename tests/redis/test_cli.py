@@ -416,17 +416,17 @@ def test_show_of_an_unknown_id_exits_with_1(run: Run) -> None:
 
 def test_list_filters_and_limits(run: Run, unpaced: Batcher) -> None:
     kill(unpaced, "c-1", "c-2")
-    kill(unpaced, "b-1", destination="https://b.example:443", reason=Reason.GONE)
+    kill(unpaced, "z-1", destination="https://z.example:443", reason=Reason.GONE)
 
     def ids(*words: str) -> list[str]:
         return [one["id"] for one in json.loads(run("list", *words, "--json").stdout)]
 
-    assert ids("dead") == ["c-1", "c-2", "b-1"]
-    assert ids("dead", "--destination", "HTTPS://B.example/any?thing") == ["b-1"]
-    assert ids("dead", "--reason", "gone") == ["b-1"]
+    assert ids("dead") == ["c-1", "c-2", "z-1"]
+    assert ids("dead", "--destination", "HTTPS://Z.example/any?thing") == ["z-1"]
+    assert ids("dead", "--reason", "gone") == ["z-1"]
     assert ids("queued") == []
     limited = run("list", "dead", "--limit", "2")
-    assert ["c-1" in limited.stdout, "b-1" in limited.stdout] == [True, False]
+    assert ["c-1" in limited.stdout, "z-1" in limited.stdout] == [True, False]
     assert "--limit" in limited.stderr
 
 
@@ -552,10 +552,10 @@ def test_a_replay_passes_over_what_does_not_fit_and_stops_at_the_limit(
 ) -> None:
     odd = [f"o-{n:03}" for n in range(PAGE + 10)]
     kill(unpaced, *odd, destination="https://b.example:443")
-    kill(unpaced, "c-1", "c-2", "c-3")
+    kill(unpaced, "z-1", "z-2", "z-3")
     result = run("dead", "replay", "--destination", URL, "--limit", "2")
     assert result.stdout == "2 dead letters replayed\n"
-    assert client.zrange(key("dead"), -1, -1) == [b"c-3"]
+    assert client.zrange(key("dead"), -1, -1) == [b"z-3"]
     assert client.zcard(key("dead")) == len(odd) + 1
 
 

@@ -1,0 +1,179 @@
+"""The receiver for demonstrations and tests does what it is told, for many at once."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import pytest
+import requests
+
+from callbacks import receiver as receivers
+from callbacks.receiver import Behaviour, Hit, Receiver, Reply
+from callbacks.signature import sign, verify
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+
+
+def answered(behaviour: Behaviour, count: int = 1, path: str = "/") -> list[int]:
+    with Receiver(behaviour=behaviour) as receiver, requests.Session() as session:
+        headers = {"webhook-id": "one"}
+        url = receiver.url(path)
+        return [session.post(url, headers=headers).status_code for _ in range(count)]
+
+
+def test_a_hit_tells_what_came_and_when() -> None:
+    before_s, before_unix_s = time.monotonic(), time.time()
+    with Receiver() as receiver:
+        requests.post(receiver.url("/a?b=c"), data=b"body", headers={"X-Y": "z"}, timeout=5)
+        (hit,) = receiver.hits
+    assert (hit.method, hit.path, hit.body, hit.headers["x-y"]) == ("POST", "/a?b=c", b"body", "z")
+    assert hit.signature_ok is None
+    assert before_s <= hit.at_s <= time.monotonic()
+    assert before_unix_s <= hit.time_s <= time.time()
+    assert "body" not in repr(hit)
+
+
+@pytest.mark.parametrize(
+    ("secret", "ok"), [(SECRET, True), ("whsec_" + base64.b64encode(b"x" * 32).decode(), False)]
+)
+def test_signatures_are_checked(secret: str, ok: bool) -> None:
+    timestamp = int(time.time())
+    headers = {
+        "webhook-id": "one",
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign([secret], "one", timestamp, b"body"),
+    }
+    with Receiver(secrets=[SECRET], verify=verify) as receiver:
+        requests.post(receiver.url(), data=b"body", headers=headers, timeout=5)
+        assert [hit.signature_ok for hit in receiver.hits] == [ok]
+
+
+def test_what_cannot_be_checked_is_not_signed() -> None:
+    def fail(_s: Sequence[str], _h: Mapping[str, str], _b: bytes, _now_s: float) -> None:
+        raise KeyError
+
+    with Receiver(verify=fail) as receiver:
+        assert requests.post(receiver.url(), timeout=5).status_code == 200
+        assert receiver.hits[0].signature_ok is False
+
+
+def test_behaviours() -> None:
+    assert answered(receivers.status(418)) == [418]
+    assert answered(receivers.fail_first(2, 503), 4) == [503, 503, 200, 200]
+    started = time.monotonic()
+    assert answered(receivers.slow(0.2, 202)) == [202]
+    assert time.monotonic() - started >= 0.2
+    with pytest.raises(requests.ConnectionError):
+        answered(receivers.drop())
+
+
+def test_fail_first_counts_for_each_id() -> None:
+    behave = receivers.fail_first(1, 500)
+    hits = [hit_of(id) for id in ("a", "b", "a", "b")]
+    assert [behave(hit).status for hit in hits] == [500, 500, 200, 200]
+
+
+def test_a_limited_receiver_lets_its_rate_through() -> None:
+    now = 0.0
+    behave = receivers.limited(3, clock=lambda: now)
+    statuses = []
+    for tick in range(100):  # ten a second for ten seconds
+        now = tick / 10
+        statuses.append(behave(hit_of("x")).status)
+    # A burst of 3, then 3 a second for 9.9 s: 32 of the 29.7 + 3 that came to be allowed.
+    assert statuses.count(200) == 32
+    assert statuses.count(429) == 68
+    assert behave(hit_of("x")).headers == (("retry-after", "1"),)
+
+
+def test_behaviours_by_path() -> None:
+    behave = receivers.by_path({"bad": receivers.status(500)}, receivers.status(204))
+    paths = ["/bad", "/bad/7", "/bad?x", "/good/bad", "/", "*"]
+    assert [behave(hit_of("x", path)).status for path in paths] == [500, 500, 500, 204, 204, 204]
+
+
+def test_only_the_last_hits_are_kept() -> None:
+    with Receiver(keep=2) as receiver, requests.Session() as session:
+        for number in range(5):
+            session.post(receiver.url(f"/{number}"))
+        assert [hit.path for hit in receiver.hits] == ["/3", "/4"]
+
+
+def test_a_reply_has_what_it_was_given() -> None:
+    reply = Reply(429, (("retry-after", "7"),), b"slow down", close=True)
+    with Receiver(behaviour=lambda _: reply) as receiver:
+        response = requests.post(receiver.url(), timeout=5)
+    assert (response.status_code, response.content) == (429, b"slow down")
+    assert response.headers["retry-after"] == "7"
+    assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST / HTTP/2\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nno field\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", b"413"),
+    ],
+)
+def test_what_is_no_request_is_refused(request_bytes: bytes, status: bytes) -> None:
+    with Receiver() as receiver, socket.create_connection((receiver.host, receiver.port)) as sock:
+        sock.sendall(request_bytes)
+        assert sock.recv(999).split(b" ")[1] == status
+        assert sock.recv(1) == b""
+        assert receiver.hits == []
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HT", b"x" * 200_000, b"POST / HTTP/1.1\r\n"])
+def test_a_sender_that_leaves_does_no_harm(sent: bytes) -> None:
+    with Receiver() as receiver:
+        with socket.create_connection((receiver.host, receiver.port)) as sock:
+            sock.sendall(sent)
+        assert requests.post(receiver.url(), timeout=5).status_code == 200
+
+
+def test_many_connections_are_open_at_once() -> None:
+    with Receiver() as receiver:
+        socks = [socket.create_connection((receiver.host, receiver.port)) for _ in range(300)]
+        try:
+            for sock in socks:
+                sock.sendall(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nhi")
+            assert receiver.wait_for_hits(300, timeout_s=10)
+            assert not receiver.wait_for_hits(301, timeout_s=0)
+        finally:
+            for sock in socks:
+                sock.close()
+
+
+def test_a_port_in_use_is_told() -> None:
+    with (
+        Receiver() as receiver,
+        pytest.raises(OSError, match="in use"),
+        Receiver(port=receiver.port),
+    ):
+        pass
+    with pytest.raises(OverflowError), Receiver(port=99_999):
+        pass
+
+
+def test_it_ends_with_its_context_and_leaves_no_thread() -> None:
+    with Receiver(behaviour=receivers.slow(60)) as receiver:
+        sock = socket.create_connection((receiver.host, receiver.port))
+        sock.sendall(b"POST / HTTP/1.1\r\n\r\n")
+        assert receiver.wait_for_hits(1, timeout_s=5)
+    assert "receiver" not in {thread.name for thread in threading.enumerate()}
+    with sock, contextlib.suppress(ConnectionResetError):
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
+
+
+def hit_of(id: str, path: str = "/") -> Hit:
+    return Hit(0.0, 0.0, "POST", path, {"webhook-id": id}, b"")
