@@ -24,7 +24,8 @@ def trigger_batch_send() -> None:
 def send_single_callback(callback_id: str, token: str) -> None:
     """Send one claimed callback; raises `dramatiq.Retry` where it is to be tried again."""
     parts = runtime()
-    sent = send_once(parts.batcher, shared_transport(parts.settings), callback_id, token)
+    transport = shared_transport(parts.settings)
+    sent = send_once(parts.batcher, parts.wakes, transport, callback_id, token)
     if sent.retry_ms is not None:
         raise dramatiq.Retry("granted by the batcher", delay=sent.retry_ms)
 

@@ -6,6 +6,7 @@ out; an unknown code raises. All verbs decide by the server's clock.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -19,8 +20,10 @@ from callbacks.model import (
     Cancelled,
     Claimed,
     ClaimResult,
+    Demand,
     Gate,
     Go,
+    Impression,
     Later,
     LaterWhy,
     Look,
@@ -29,11 +32,14 @@ from callbacks.model import (
     Reason,
     Recovered,
     Refused,
+    Released,
     Settled,
+    Settlement,
     Signal,
     Stored,
     Trimmed,
 )
+from callbacks.pace import Stagger
 from callbacks.scripts import Scripts
 from callbacks.settings import Settings, ms
 
@@ -45,6 +51,10 @@ MAX_WAIT_MS: Final = 250
 LATE_MS: Final = 1_000
 #: A destination that was full is not claimed from for so long, or until a request ends.
 FULL_HOLD_MS: Final = 1_000
+#: While callbacks keep coming, a batch follows the last one by so much at the latest.
+FLOW_INTERVAL_MS: Final = 1_000
+#: A sender that comes so long after its instant needs a new one.
+MISSED_MS: Final = 10
 #: The lock outlives every claim with its messages by far, and a dead dispatcher by little.
 LOCK_TTL_MS: Final = 10_000
 MAX_CRASHES: Final = 3
@@ -65,6 +75,7 @@ class Batcher:
         self.scripts = Scripts(client, Keys(settings.namespace))
         self._lease_ms = ms(settings.stuck_after)
         self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
+        self._look_ahead_ms = max(ms(settings.check_interval), ms(settings.min_interval))
 
     # Taking in
 
@@ -144,11 +155,14 @@ class Batcher:
                 "batch_size": s.batch_size,
                 "horizon": HORIZON_MS,
                 "min_interval": ms(s.min_interval),
+                "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
                 "stagger": ms(s.send_interval),
                 "interval": ms(s.destination_interval),
+                "adaptive": int(s.adaptive),
+                "concurrency": s.destination_concurrency,
                 "lease": self._lease_ms,
                 "begun_lease": self._begun_lease_ms,
-                "look_ahead": max(ms(s.check_interval), ms(s.min_interval)),
+                "look_ahead": self._look_ahead_ms,
             },
         )
         ids, slots = pairs[::2], pairs[1::2]
@@ -157,6 +171,21 @@ class Batcher:
             for place, (id, slot) in enumerate(zip(ids, slots, strict=True), start=1)
         )
         return Batch(ClaimResult(code), now, _time(arm), tuple(claimed))
+
+    def demand(self) -> Demand:
+        """See how much is wanted of the stagger."""
+        ready, accepted, rate, tried, failing = self.scripts.run("demand", {"horizon": HORIZON_MS})
+        before = None if rate < 0 else rate / 1000
+        return Demand(ready, accepted / 10, before, tried, failing)
+
+    def steer(self, stagger: Stagger) -> bool:
+        """Set the stagger that was decided; True: it changed."""
+        call = {
+            "rate": round(stagger.rate_per_s * 1000),
+            "stagger": us(stagger.interval_s),
+            "why": stagger.why.value,
+        }
+        return bool(self.scripts.run("steer", call))
 
     # Sending
 
@@ -172,12 +201,15 @@ class Batcher:
                 "lease": ms(s.attempt_lease),
                 "stagger": ms(s.send_interval),
                 "interval": ms(s.destination_interval),
+                "adaptive": int(s.adaptive),
                 "concurrency": s.destination_concurrency,
                 "max_wait": MAX_WAIT_MS,
+                "late": MISSED_MS,
             },
         )
         if answer[0] == 1:
-            return Go(*answer[1:])
+            _, wait, attempt, retries, throttled, crashes, probe, now, packed = answer
+            return Go(wait, attempt, retries, throttled, crashes, bool(probe), now, packed)
         if answer[0] == 2:
             return Later(answer[1], LaterWhy(answer[2]))
         return Refused(answer[0])
@@ -190,40 +222,64 @@ class Batcher:
         outcome: Outcome,
         *,
         reason: Reason | None,
+        impression: Impression,
+        entry: str,
         delay_ms: int = 0,
         park: bool = False,
         throttled: bool = False,
-        entry: str,
+        duration_ms: int = 0,
         detail: str = "",
-        tries: int | None = None,
-    ) -> Settled:
-        """End a begun attempt; everything it changes changes at once."""
-        call = {
-            "id": id,
-            "token": token,
-            "attempt": attempt,
-            "outcome": outcome.value,
-            "reason": reason.value if reason else "",
-            "delay": delay_ms,
-            "park": int(park),
-            "throttled": int(throttled),
-            "lease": self._lease_ms,
-            "entry": entry,
-            "detail": detail,
-            "horizon": HORIZON_MS,
-        }
-        return Settled(self.scripts.run("settle", call, **({"tries": tries} if tries else {})))
+        callback_url: str = "",
+    ) -> Settlement:
+        """End a begun attempt; the callback and its destination change in one step."""
+        s = self.settings
+        adapts = s.adaptive and s.destination_interval > 0
+        code, arm = self.scripts.run(
+            "settle",
+            {
+                "id": id,
+                "token": token,
+                "attempt": attempt,
+                "outcome": outcome.value,
+                "reason": reason.value if reason else "",
+                "delay": delay_ms,
+                "park": int(park),
+                "throttled": int(throttled),
+                "lease": self._lease_ms,
+                "entry": entry,
+                "detail": detail,
+                "horizon": HORIZON_MS,
+                "look_ahead": self._look_ahead_ms,
+                "effect": impression.effect.value,
+                "transport": int(impression.transport),
+                "duration": duration_ms,
+                "hold": impression.hold_ms,
+                "factor": impression.factor if adapts else 1000,
+                "interval": us(s.destination_interval),
+                "interval_min": us(s.destination_interval_min),
+                "interval_max": us(s.destination_interval_max),
+                "failures": s.breaker_failures,
+                "open_min": ms(s.breaker_open_min),
+                "open_max": ms(s.breaker_open_max),
+                "gone_url": digest(callback_url) if impression.gone else "",
+            },
+        )
+        return Settlement(Settled(code), _time(arm))
 
-    def release(self, id: str, token: str, due_ms: int, *, full: bool = False) -> bool:
-        """Give a claimed callback back to its lane; False: the token is stale."""
-        call = {
-            "id": id,
-            "token": token,
-            "due": due_ms,
-            "full": FULL_HOLD_MS if full else 0,
-            "horizon": HORIZON_MS,
-        }
-        return bool(self.scripts.run("release", call))
+    def release(self, id: str, token: str, due_ms: int, *, full: bool = False) -> Released:
+        """Give a claimed callback back to its lane; the token may be stale."""
+        done, arm = self.scripts.run(
+            "release",
+            {
+                "id": id,
+                "token": token,
+                "due": due_ms,
+                "full": FULL_HOLD_MS if full else 0,
+                "horizon": HORIZON_MS,
+                "look_ahead": self._look_ahead_ms,
+            },
+        )
+        return Released(bool(done), _time(arm))
 
     # Keeping promises
 
@@ -291,6 +347,10 @@ class Batcher:
         call = {"destination": destination or "", "horizon": HORIZON_MS}
         return bool(self.scripts.run("resume", call))
 
+    def forgive(self, callback_url: str) -> bool:
+        """Lift the mark that a URL is gone; False: there was none."""
+        return bool(self.scripts.run("forgive", {"url": digest(callback_url)}))
+
     def replay(self, ids: Sequence[str]) -> int:
         """Put dead letters back into the queue; how many of `ids` were dead letters."""
         if not ids:
@@ -308,6 +368,16 @@ def _stored(reply: list[int]) -> Stored:
     if code == -1:
         raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
     return Stored(bool(code), Signal(signal), wait_ms)
+
+
+def us(seconds: float) -> int:
+    """Seconds as whole microseconds, the unit of paces that adapt."""
+    return round(seconds * 1_000_000)
+
+
+def digest(callback_url: str) -> str:
+    """The mark of a URL; guards nothing, so SHA-1, which Redis' scripts can compute, will do."""
+    return hashlib.sha1(callback_url.encode(), usedforsecurity=False).hexdigest()
 
 
 def _no_room() -> QueueFull:

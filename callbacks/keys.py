@@ -20,8 +20,11 @@ dead                    zset    id of a dead letter -> when it died; by replay, 
 dest:<destination>      hash    see below; expires a day after its last use
 inflight:<destination>  zset    id -> end of its lease; by settle, reclaim, or by itself
 destinations            zset    destination -> last use; by trim, a day after that
+tried                   zset    destination -> its last attempt, within a minute; by settle
+failing                 zset    those whose last attempt failed in transport; by settle
+gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`,
-                                `check_at`, `peek_at`, `fence`; by nobody
+                                `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
 tick                    string  who ticks; expires after the check interval
@@ -32,13 +35,18 @@ Fields of `rec:<id>`, short because there is one for each callback that was ever
 `s` phase (`queued`, `claimed`, `sending`, `retry`, or a final state), `d` destination,
 `t` token of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th`
 throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeated wake-up,
+`p` it is its broken destination's trial,
 `x` a cancel came during the request, `h` history (JSON lists, comma-separated), `e` detail
 of the last failure, `o` why it ended, `f` when it ended.
 
-Fields of `dest:`: `slot` and `send` as in `state`, `hold` (not claimed from before), `full`
-(on hold because its concurrency is used up), `paused`, `last` (when and how it answered).
-`slot` is the next free slot of the schedule that claims
-extend, `send` the earliest instant at which the pace gate of `begin` lets the next send go.
+Fields of `dest:`: `slot` and `send` as in `state`; `paused`; `hold` (not claimed from before)
+and `why` (`full`: until a request ends, `park`: it asked for it, `breaker`); `ok` (its last
+request did not time out); `fails` (consecutive faults), `broken`, `opens` (times in a row that
+its breaker opened); `interval` (us) and `grown` (when it grew last); `latency` (ms, smoothed);
+`last` (when and how it answered).
+`slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
+which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
+and `why` are what was decided last.
 """
 
 from __future__ import annotations
@@ -60,6 +68,9 @@ NAMES: Final = frozenset(
         "dest:",
         "inflight:",
         "destinations",
+        "tried",
+        "failing",
+        "gone",
         "state",
         "lock",
         "claimed",

@@ -167,8 +167,9 @@ class Go:
     retries: int
     throttled: int
     crashes: int
-    packed: bytes
+    probe: bool
     now_ms: int
+    packed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,57 @@ class Settled(IntEnum):
     QUEUED = 3
     DEAD = 4
     CANCELLED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """A settle's result. `arm_ms`: send the next trigger in so many ms; None: need not."""
+
+    settled: Settled
+    arm_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A release's result, likewise; `released` is False where the token was stale."""
+
+    released: bool
+    arm_ms: int | None = None
+
+
+class Effect(StrEnum):
+    """What an answer says about its destination."""
+
+    OK = "ok"
+    ALIVE = "alive"
+    FAULT = "fault"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """What an answer changes about its destination.
+
+    `factor` is by how many thousandths its interval changes, `hold_ms` for how long it asked
+    to be left alone, `transport` whether no answer came at all, `gone` whether its URL is.
+    """
+
+    effect: Effect
+    transport: bool = False
+    factor: int = 1000
+    hold_ms: int = 0
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is wanted of the stagger. `rate_per_s` is what was set before, None: nothing yet."""
+
+    ready: int
+    accepted_per_s: float
+    rate_per_s: float | None
+    tried: int
+    failing: int
 
 
 class Cancelled(IntEnum):

@@ -1,5 +1,6 @@
-"""Decisions, as pure functions over frozen values: when to flush, what an answer means, how long
-to wait. Time and chance are arguments; nothing here touches Redis, a socket or a clock.
+"""Decisions, as pure functions over frozen values: when to flush, whether and when to try again.
+
+Time and chance are arguments; nothing here touches Redis, a socket or a clock.
 """
 
 from __future__ import annotations
@@ -8,17 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from callbacks.model import Answer, Look, Outcome, Reason
+from callbacks.model import Look, Outcome, Reason
+from callbacks.verdicts import Verdict
 
 #: A retry that waits longer than this does so in its lane, not in a worker's memory.
 PARK_AFTER_S: Final = 300.0
-
-_REASON_OF_STATUS: Final = {410: Reason.GONE, 429: Reason.RATE_LIMITED}
-#: Client errors that say "not now" rather than "not like this" (RFC 9110 15.5.9, RFC 8470,
-#: RFC 6585).
-_RETRIED_CLIENT_ERRORS: Final = frozenset({408, 425, 429})
-#: Faults that no retry mends: the address stays refused.
-_FINAL_FAULTS: Final = frozenset({Reason.BLOCKED_ADDRESS})
+#: "Not now" answers that cost no retry; from then on they do.
+MAX_THROTTLED: Final = 10
+#: What a receiver that says "not now" without saying when is left, doubling.
+THROTTLE_MIN_S: Final = 1.0
+THROTTLE_MAX_S: Final = 60.0
 
 
 class FlushReason(StrEnum):
@@ -71,55 +71,45 @@ def _wait_for_the_first(look: Look, max_delay_ms: int) -> Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one answer means for the callback."""
+class Spent:
+    """What a callback has used up before this attempt; `probe`: it tries a broken destination."""
 
-    outcome: Outcome
-    reason: Reason | None
-
-
-def classify(answer: Answer, *, retry_client_errors: bool = False) -> Verdict:
-    """Map any answer to an outcome and its reason.
-
-    2xx is sent; 410, 3xx and other 4xx are dead; 408, 425, 429, 5xx and faults of the
-    network are retried. A status outside 200-599 cannot come from the transport; it is
-    treated as `protocol` and retried, like every fault that is not known to be final.
-    """
-    if answer.status is None:
-        fault = answer.fault or Reason.PROTOCOL
-        return Verdict(Outcome.DEAD if fault in _FINAL_FAULTS else Outcome.RETRY, fault)
-    return _classify_status(answer.status, retry_client_errors)
-
-
-def _classify_status(status: int, retry_client_errors: bool) -> Verdict:
-    if 200 <= status <= 299:
-        return Verdict(Outcome.SENT, None)
-    if 300 <= status <= 399:
-        return Verdict(Outcome.DEAD, Reason.REDIRECT)
-    if 400 <= status <= 499:
-        reason = _REASON_OF_STATUS.get(status, Reason.CLIENT_ERROR)
-        again = status in _RETRIED_CLIENT_ERRORS or (retry_client_errors and status != 410)
-        return Verdict(Outcome.RETRY if again else Outcome.DEAD, reason)
-    if 500 <= status <= 599:
-        return Verdict(Outcome.RETRY, Reason.SERVER_ERROR)
-    return Verdict(Outcome.RETRY, Reason.PROTOCOL)
+    retries: int = 0
+    throttled: int = 0
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How an attempt ends. `delay_s` and `park` are for a retry."""
+    """How an attempt ends. `park`: a retry waits in its lane; `throttled`: it costs no retry."""
 
     outcome: Outcome
     reason: Reason | None
     delay_s: float = 0.0
     park: bool = False
+    throttled: bool = False
 
 
-def decide_attempt(verdict: Verdict, *, retries: int, delays: tuple[float, ...]) -> Decision:
-    """Grant a retry while `retries` used so far leave one of `delays` (s), else end it."""
+def decide_attempt(verdict: Verdict, spent: Spent, *, delays: tuple[float, ...]) -> Decision:
+    """Grant a retry while the budget lasts, else end the callback.
+
+    The n-th retry waits `delays[n - 1]` seconds. A receiver's "not now" and the failure of a
+    broken destination's trial cost no retry, `MAX_THROTTLED` times at most.
+    """
     if verdict.outcome is not Outcome.RETRY:
         return Decision(verdict.outcome, verdict.reason)
-    if retries >= len(delays):
+    if (verdict.throttled or spent.probe) and spent.throttled < MAX_THROTTLED:
+        delay_s = _patience(verdict, spent)
+        return Decision(Outcome.RETRY, verdict.reason, delay_s, park=True, throttled=True)
+    if spent.retries >= len(delays):
         return Decision(Outcome.DEAD, verdict.reason)
-    delay_s = delays[retries]
+    delay_s = delays[spent.retries]
     return Decision(Outcome.RETRY, verdict.reason, delay_s, park=delay_s > PARK_AFTER_S)
+
+
+def _patience(verdict: Verdict, spent: Spent) -> float:
+    """Give seconds: what the receiver asked for, or else a doubling wait; a trial has its own."""
+    if not verdict.throttled:
+        return 0.0  # the breaker of its destination knows when
+    asked_s = verdict.impression.hold_ms / 1_000
+    return asked_s or min(THROTTLE_MAX_S, THROTTLE_MIN_S * 2**spent.throttled)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 import redis
 
-from callbacks.batcher import Batcher
+from callbacks.batcher import MISSED_MS, Batcher
 from callbacks.delivery import AICallback, Sender
 from callbacks.log import log
 from callbacks.model import (
@@ -30,12 +30,16 @@ from callbacks.model import (
     Look,
     Recovered,
     Refused,
+    Request,
     Settled,
+    Settlement,
     Trimmed,
 )
+from callbacks.pace import Stagger, next_stagger
 from callbacks.payload import unpack
-from callbacks.policy import Decision, Flush, classify, decide_attempt, decide_flush
+from callbacks.policy import Decision, Flush, Spent, decide_attempt, decide_flush
 from callbacks.settings import ms
+from callbacks.verdicts import Verdict, classify
 
 #: A message asks to come so much before its slot; the rest is waited in the actor, so that
 #: slots are met although messages arrive unevenly. Less than `batcher.MAX_WAIT_MS`.
@@ -43,9 +47,31 @@ LEAD_MS: Final = 100
 #: A finished request is worth waiting for Redis: its result is known, its lease runs.
 SETTLE_PATIENCE_S: Final = 120.0
 _SETTLE_PAUSE_S: Final = 0.5
+#: How often an attempt asks for a new instant before it goes all the same.
+_NEW_INSTANTS: Final = 3
 #: Most of anything in one pass of the ticker.
 PASS: Final = 100
 TRIM_PASS: Final = 500
+
+
+class Timer(Protocol):
+    """How a sender waits; a test does without waiting."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+        ...
+
+
+class _Clock:
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+
+TIMER: Final[Timer] = _Clock()
 
 
 class Wakes(Protocol):
@@ -69,6 +95,7 @@ class Wakes(Protocol):
 
 def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
     """Claim one batch under the lock and send its messages; None: another dispatcher is at it."""
+    pace_once(batcher)
     owner = secrets.token_hex(16)
     fence = batcher.lock(owner)
     if not fence:
@@ -83,6 +110,24 @@ def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
         batcher.unlock(owner, fence)
     _log_batch(batch)
     return batch
+
+
+def pace_once(batcher: Batcher) -> Stagger | None:
+    """Let arrivals, backlog and failures move the stagger; None: it is fixed."""
+    s = batcher.settings
+    if not s.adaptive or not s.send_interval:
+        return None
+    stagger = next_stagger(
+        batcher.demand(),
+        base_s=s.send_interval,
+        min_s=s.send_interval_min,
+        max_s=s.send_interval_max,
+        drain_target_s=s.drain_target,
+        batch_size=s.batch_size,
+    )
+    if batcher.steer(stagger):
+        log.info("stagger", interval_s=round(stagger.interval_s, 4), reason=stagger.why.value)
+    return stagger
 
 
 def _wake(wakes: Wakes, claimed: Claimed, now_ms: int) -> None:
@@ -143,22 +188,32 @@ class Sent:
 
 def send_once(
     batcher: Batcher,
+    wakes: Wakes,
     sender: Sender,
     id: str,
     token: str,
     *,
-    sleep: Callable[[float], None] = time.sleep,
+    timer: Timer = TIMER,
 ) -> Sent:
     """Ask the gate, send if it opens, and settle; else give the callback back."""
-    gate = batcher.begin(id, token)
+    nonce = secrets.token_hex(8)
+    asked = timer.monotonic()
+    gate = batcher.begin(id, token, nonce=nonce)
     if isinstance(gate, Go):
-        return _Attempt(batcher, id, token, gate, sleep).make(sender)
+        attempt = _Attempt(batcher, wakes, id, token, nonce, timer)
+        return attempt.make(sender, attempt.await_instant(gate, asked))
     if isinstance(gate, Later):
-        batcher.release(id, token, gate.due_ms, full=gate.why is LaterWhy.FULL)
+        released = batcher.release(id, token, gate.due_ms, full=gate.why is LaterWhy.FULL)
+        _trigger(wakes, released.arm_ms)
     elif gate is Refused.EXPIRED:
         expire_once(batcher)
     log.debug("postponed", id=id, why=str(gate))
     return Sent(gate)
+
+
+def _trigger(wakes: Wakes, arm_ms: int | None) -> None:
+    if arm_ms is not None:
+        wakes.trigger(arm_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,61 +221,95 @@ class _Attempt:
     """One attempt that the gate let through."""
 
     batcher: Batcher
+    wakes: Wakes
     id: str
     token: str
-    go: Go
-    sleep: Callable[[float], None]
+    nonce: str
+    timer: Timer
+
+    def await_instant(self, go: Go, asked: float) -> Go:
+        """Sleep until the reserved instant; reserve another where this process slept past it.
+
+        A process that is stopped and continued would else send at once what it had reserved,
+        and so would all its threads together.
+        """
+        self.timer.sleep(go.wait_ms / 1_000)
+        for _ in range(_NEW_INSTANTS):
+            missed_ms = (self.timer.monotonic() - asked) * 1_000 - go.wait_ms
+            if missed_ms <= MISSED_MS or not self._paced:
+                break
+            asked = self.timer.monotonic()
+            again = self.batcher.begin(self.id, self.token, nonce=self.nonce)
+            if not isinstance(again, Go):
+                break  # taken back meanwhile; settle will say so
+            go = again
+            self.timer.sleep(go.wait_ms / 1_000)
+        return go
 
     @property
-    def at_ms(self) -> int:
-        """The instant that the gate reserved."""
-        return self.go.now_ms + self.go.wait_ms
+    def _paced(self) -> bool:
+        settings = self.batcher.settings
+        return bool(settings.send_interval or settings.destination_interval)
 
-    def make(self, sender: Sender) -> Sent:
-        """Wait for the instant, send, settle, and log one line."""
-        self.sleep(self.go.wait_ms / 1_000)
-        settings, go = self.batcher.settings, self.go
+    def make(self, sender: Sender, go: Go) -> Sent:
+        """Send, settle, and log one line."""
+        settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
         request = unpack(go.packed)
         callback = AICallback.stored(self.id, request, settings)
-        answer = callback.send(attempt=go.attempt, timestamp_s=self.at_ms // 1_000, sender=sender)
-        verdict = classify(answer, retry_client_errors=settings.retry_client_errors)
-        decision = decide_attempt(verdict, retries=go.retries, delays=settings.retry_delays)
-        settled = self._settle(answer, decision)
-        self._log(request.destination, answer, decision, settled)
-        retry_ms = ms(decision.delay_s) if settled is Settled.RETRY else None
-        return Sent(go, settled, answer, retry_ms)
+        answer = callback.send(attempt=go.attempt, timestamp_s=at_ms // 1_000, sender=sender)
+        verdict = classify(
+            answer,
+            now_s=at_ms / 1_000,
+            retry_client_errors=settings.retry_client_errors,
+            retry_after_max_s=settings.retry_after_max,
+        )
+        spent = Spent(go.retries, go.throttled, go.probe)
+        decision = decide_attempt(verdict, spent, delays=settings.retry_delays)
+        settlement = self._settle(go, request, answer, verdict, decision)
+        _trigger(self.wakes, settlement.arm_ms)
+        self._log(go, request, answer, decision, settlement.settled)
+        retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
+        return Sent(go, settlement.settled, answer, retry_ms)
 
-    def _settle(self, answer: Answer, decision: Decision) -> Settled:
+    def _settle(
+        self, go: Go, request: Request, answer: Answer, verdict: Verdict, decision: Decision
+    ) -> Settlement:
         """Settle, waiting for Redis as long as it may take: a known result is not thrown away."""
         reason = decision.reason and decision.reason.value
-        outcome, attempt = decision.outcome, self.go.attempt
-        entry = [attempt, self.at_ms, outcome.value, answer.status, reason, answer.duration_ms]
+        outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
+        entry = [go.attempt, at_ms, outcome.value, answer.status, reason, answer.duration_ms]
         settle = partial(
             self.batcher.settle,
             self.id,
             self.token,
-            attempt,
+            go.attempt,
             outcome,
             reason=decision.reason,
+            impression=verdict.impression,
             delay_ms=ms(decision.delay_s),
             park=decision.park,
+            throttled=decision.throttled,
             entry=json.dumps(entry, separators=(",", ":")),
             detail=answer.detail,
+            duration_ms=answer.duration_ms,
+            callback_url=request.callback_url,
         )
         for _ in range(int(SETTLE_PATIENCE_S / _SETTLE_PAUSE_S)):
             try:
                 return settle()
             except redis.RedisError:
-                self.sleep(_SETTLE_PAUSE_S)
+                self.timer.sleep(_SETTLE_PAUSE_S)
         return settle()
 
-    def _log(self, destination: str, answer: Answer, decision: Decision, settled: Settled) -> None:
+    def _log(
+        self, go: Go, request: Request, answer: Answer, decision: Decision, settled: Settled
+    ) -> None:
         again = settled in {Settled.RETRY, Settled.QUEUED}
         log.info(
             "attempt",
             id=self.id,
-            destination=destination,
-            attempt=self.go.attempt,
+            destination=request.destination,
+            attempt=go.attempt,
             outcome=decision.outcome.value,
             reason=decision.reason and decision.reason.value,
             status=answer.status,

@@ -15,64 +15,89 @@
 -- ARGV[4] lease         ms of the attempt's lease
 -- ARGV[5] stagger       ms between two sends, 0: none
 -- ARGV[6] interval      ms between two sends to one destination, 0: none
--- ARGV[7] concurrency   most requests in flight to one destination, 0: no limit
--- ARGV[8] max_wait      ms that the caller may sleep until its instant
--- Returns {1, wait, attempt, retries, throttled, crashes, request, now}: go after `wait` ms, the
---   attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on hold,
---   3 its destination is full, 4 the pace); {3, due}: not due yet, a later message will
+-- ARGV[7] adaptive      1: both as they have adapted, 0: as given
+-- ARGV[8] concurrency   most requests in flight to one destination, 0: no limit
+-- ARGV[9] max_wait      ms that the caller may sleep until its instant
+-- ARGV[10] late         ms after its instant from which a caller needs a new one
+-- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
+--   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
+--   hold, 3 its destination is full, 4 the pace); {3, due}: not due yet, a later message will
 --   come; {4}: past its life; {0}: a stale token; {5}: begun already.
--- Twice: the same nonce gets the same answer while the attempt lasts.
+-- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
+--   old one has passed unused (its process was stopped, say).
 -- Cost: O(log n).
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
   dests = KEYS[6], inflights = KEYS[7], counters = KEYS[8], rates = KEYS[9],
 }
 local id, token, nonce, lease = ARGV[1], ARGV[2], ARGV[3], num(ARGV[4])
-local stagger, interval, concurrency, max_wait = num(ARGV[5]), num(ARGV[6]), num(ARGV[7]), num(ARGV[8])
+local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] == '1'
+local concurrency, max_wait, late = num(ARGV[8]), num(ARGV[9]), num(ARGV[10])
 local now = now_ms()
 
-local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at')
+local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p')
 local phase, destination, due = r[2], r[3], num(r[4], now)
 if r[1] ~= token or not (phase == 'claimed' or phase == 'retry' or phase == 'sending') then
   count(K, 'stale', 1, now)
   return {0}
 end
-local function go(wait, attempt)
-  local request = redis.call('GET', K.cbs .. id)
-  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), num(r[8], 0), request, now}
-end
-if phase == 'sending' then
-  if r[9] ~= nonce then return {5} end
-  return go(math.max(0, num(r[10], now) - now), num(r[5], 1))
-end
+if phase == 'sending' and r[9] ~= nonce then return {5} end
 if due - now > max_wait then return {3, due} end
-if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
 
-local s = redis.call('HMGET', K.state, 'paused', 'send')
-local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send')
-if s[1] or d[1] then return {2, now, 1} end
-if num(d[2], 0) > now then return {2, num(d[2], 0), 2} end
+local s = redis.call('HMGET', K.state, 'paused', 'send', 'stagger')
+local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken')
+local stagger = pace_of(s[3], set_stagger, adaptive)
+local interval = pace_of(d[4], set_interval, adaptive)
 local inflight = K.inflights .. destination
-redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
-if concurrency > 0 and redis.call('ZCARD', inflight) >= concurrency then return {2, now, 3} end
+
+-- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
+local function go(at, attempt)
+  local expires = at + lease
+  redis.call('ZREM', inflight, id)
+  redis.call('ZADD', inflight, expires, id)
+  redis.call('PEXPIRE', inflight, 86400000)
+  redis.call('ZADD', K.processing, expires, id)
+  redis.call('HSET', K.recs .. id, 's', 'sending', 'a', attempt, 'at', at, 'bn', nonce)
+  redis.call('HSET', K.state, 'send', at + stagger)
+  redis.call('HSET', K.dests .. destination, 'send', at + interval)
+  if not d[1] then redis.call('PEXPIRE', K.dests .. destination, 86400000) end
+  if phase ~= 'sending' then count(K, 'attempts', 1, now) end
+end
+local function answer(wait, attempt)
+  local request = redis.call('GET', K.cbs .. id)
+  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), num(r[8], 0), r[11] and 1 or 0, now, request}
+end
 
 -- Both paces free, no burst (GCRA with tolerance 0). An instant is reserved before it comes, so
--- that sends go out evenly however unevenly messages arrive. A wait for the destination alone
--- must stay short, because it holds up the others' instants.
-local at = math.max(now, due)
-if stagger > 0 then at = math.max(at, num(s[2], 0)) end
+-- that sends go out evenly however unevenly messages arrive.
+local free = math.max(now, due)
+if stagger > 0 then free = math.max(free, num(s[2], 0)) end
 local own = interval > 0 and num(d[3], 0) or 0
-if own > at and own - at > math.max(stagger, 50) then return {2, own, 4} end
-at = math.max(at, own)
-if at - now > max_wait then return {2, at, 4} end
 
-local attempt, expires = num(r[5], 0) + 1, at + lease
-redis.call('ZADD', K.processing, expires, id)
-redis.call('ZADD', inflight, expires, id)
-redis.call('PEXPIRE', inflight, 86400000)
-redis.call('HSET', K.recs .. id, 's', 'sending', 'a', attempt, 'at', at, 'bn', nonce)
-redis.call('HSET', K.state, 'send', at + stagger)
-redis.call('HSET', K.dests .. destination, 'send', at + interval)
-redis.call('PEXPIRE', K.dests .. destination, 86400000)
-count(K, 'attempts', 1, now)
-return go(at - now, attempt)
+if phase == 'sending' then
+  local at = num(r[10], now)
+  if now - at > late then
+    at = math.max(free, own)
+    go(at, num(r[5], 1))
+  end
+  return answer(math.max(0, at - now), num(r[5], 1))
+end
+if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
+if s[1] or d[1] then return {2, now, 1} end
+local hold = num(d[2], 0)
+if not r[11] then
+  if d[6] then return {2, math.max(now, hold), 2} end
+  local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
+  if why and why ~= 'full' then return {2, hold, 2} end
+end
+redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
+if concurrency > 0 then
+  local allowed = d[5] and concurrency or 1
+  if redis.call('ZCARD', inflight) >= allowed then return {2, now, 3} end
+end
+-- A wait for the destination alone must stay short: it holds up the others' instants.
+if own > free and own - free > math.max(stagger, 50) then return {2, own, 4} end
+local at = math.max(free, own)
+if at - now > max_wait then return {2, at, 4} end
+go(at, num(r[5], 0) + 1)
+return answer(at - now, num(r[5], 0) + 1)

@@ -9,29 +9,43 @@
 -- KEYS[7] processing    PROCESSING
 -- KEYS[8] claimed       the last claim, for a repeat
 -- KEYS[9] destinations  all destinations by last use
+-- KEYS[10] inflight:    requests in flight
+-- KEYS[11] gone         URLs that answered 410
+-- KEYS[12] cb:          frozen requests
+-- KEYS[13] expiry       ends of life
+-- KEYS[14] sent         sent and cancelled records
+-- KEYS[15] dead         dead letters
+-- KEYS[16] counters     totals
+-- KEYS[17] rate:        totals of each 10 s
 -- ARGV[1] owner         token of the dispatcher
 -- ARGV[2] fence         number that came with the lock
 -- ARGV[3] nonce         random token of this claim
 -- ARGV[4] batch_size    most callbacks
 -- ARGV[5] horizon       ms that a slot may lie ahead
 -- ARGV[6] min_interval  ms from one batch to the next
--- ARGV[7] stagger       ms between two slots, 0: none
--- ARGV[8] interval      ms between two slots of one destination, 0: none
--- ARGV[9] lease         ms past its slot at which a callback is taken back
--- ARGV[10] begun_lease  ms of an attempt's lease, shorter than `lease`
--- ARGV[11] look_ahead   ms within which the next batch is armed
+-- ARGV[7] flow_interval ms from one batch to the next while callbacks keep coming
+-- ARGV[8] stagger       ms between two slots, 0: none
+-- ARGV[9] interval      ms between two slots of one destination, 0: none
+-- ARGV[10] adaptive     1: both as they have adapted, 0: as given
+-- ARGV[11] concurrency  most requests in flight to one destination, 0: no limit
+-- ARGV[12] lease        ms past its slot at which a callback is taken back
+-- ARGV[13] begun_lease  ms of an attempt's lease, shorter than `lease`
+-- ARGV[14] look_ahead   ms within which the next batch is armed
 -- Returns {code, now, arm, id, slot, id, slot, ...}: code 1 claimed (perhaps nobody), 0 paused,
 --   2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
--- Cost: O(batch * log n), whatever waits.
+-- Cost: O(batch * log n), whatever waits; at most 500 more for what is gone.
 local K = {
   lock = KEYS[1], state = KEYS[2], ring = KEYS[3], lanes = KEYS[4], dests = KEYS[5],
   recs = KEYS[6], processing = KEYS[7], claimed = KEYS[8], destinations = KEYS[9],
+  inflights = KEYS[10], gone = KEYS[11], cbs = KEYS[12], expiry = KEYS[13], sent = KEYS[14],
+  dead = KEYS[15], counters = KEYS[16], rates = KEYS[17],
 }
-local nonce, batch_size, horizon, min_interval = ARGV[3], num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
-local stagger, interval, lease = num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
-local begun_lease, look_ahead = num(ARGV[10]), num(ARGV[11])
+local nonce, batch_size, horizon = ARGV[3], num(ARGV[4]), num(ARGV[5])
+local min_interval, flow_interval, adaptive = num(ARGV[6]), num(ARGV[7]), ARGV[10] == '1'
+local set_interval, concurrency = num(ARGV[9]), num(ARGV[11])
+local lease, begun_lease, look_ahead = num(ARGV[12]), num(ARGV[13]), num(ARGV[14])
 local now = now_ms()
 
 if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then return {-1, now, -1} end
@@ -39,17 +53,15 @@ local before = redis.call('GET', K.claimed)
 if before and string.sub(before, 1, #nonce) == nonce then
   return cjson.decode(string.sub(before, #nonce + 1))
 end
-local s = redis.call('HMGET', K.state, 'paused', 'slot', 'send', 'last_batch', 'next_batch')
+local s = redis.call('HMGET', K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger')
 if s[1] then return {0, now, -1} end
+local stagger = pace_of(s[5], num(ARGV[8]), adaptive)
 
 -- Ask for the next trigger at the earliest useful time, if anything will be ready by then.
 local function arm(earliest)
   local first = redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')
-  local at = math.max(earliest, num(first[2], 0))
-  local armed = num(redis.call('HGET', K.state, 'next_batch'), 0)
-  if not first[1] or at > now + look_ahead or (armed > now and armed <= at) then return -1 end
-  redis.call('HSET', K.state, 'next_batch', at)
-  return at - now
+  if not first[1] then return -1 end
+  return arm_trigger(K, math.max(earliest, num(first[2], 0)), now, look_ahead)
 end
 
 local last = num(s[4], 0)
@@ -57,28 +69,68 @@ if now < last + min_interval and now >= last then return {2, now, arm(last + min
 local late = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - 1000)
 if late > batch_size then return {3, now, arm(now + math.max(min_interval, 500))} end
 
--- The destinations that may be claimed from, in the ring's order; each knows its next slot.
+-- One turn of the ring for each destination: its next slot, the time between its slots (no
+-- shorter than its answers allow at its concurrency), and how many it may give. Who has not
+-- answered well yet, or is tried again after faults, gives one.
+local function turn_of(name)
+  local d = redis.call('HMGET', K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken')
+  local turn = {name = name, slot = math.max(num(d[1], 0), num(d[2], 0)), taken = 0, ids = {}}
+  turn.interval, turn.most = pace_of(d[3], set_interval, adaptive), batch_size
+  turn.probe = d[6]
+  if concurrency > 0 then
+    local allowed = d[5] and concurrency or 1
+    if set_interval > 0 then
+      turn.interval = math.max(turn.interval, math.ceil(num(d[4], 0) / allowed))
+    end
+    turn.alone = not d[5]
+    redis.call('ZREMRANGEBYSCORE', K.inflights .. name, '-inf', now)
+    if redis.call('ZCARD', K.inflights .. name) >= allowed then turn.most = 0 end
+  end
+  turn.alone = turn.alone or turn.probe
+  if turn.alone then turn.most = math.min(turn.most, 1) end
+  return turn
+end
+
 local slot, limit = math.max(now, num(s[2], 0), num(s[3], 0)), now + horizon
 if stagger == 0 then slot = now end
 local most = batch_size
 if stagger > 0 then most = math.min(most, math.floor((limit - slot) / stagger) + 1) end
-local turns = {}
+local turns, touched = {}, {}
 if most > 0 then
-  local names = redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, most)
-  for i, name in ipairs(names) do
-    local d = redis.call('HMGET', K.dests .. name, 'slot', 'send')
-    turns[i] = {name = name, slot = math.max(num(d[1], 0), num(d[2], 0)), taken = 0, ids = {}}
+  for i, name in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, most)) do
+    touched[i] = turn_of(name)
+    if touched[i].most > 0 then turns[#turns + 1] = touched[i] end
   end
 end
-local touched, share = {}, math.max(1, math.ceil(most / math.max(1, #turns)))
-for i, turn in ipairs(turns) do touched[i] = turn end
+local share = math.max(1, math.ceil(most / math.max(1, #turns)))
+local any_gone, buried = redis.call('EXISTS', K.gone) == 1, {}
 
+local function is_gone(id)
+  if not any_gone or #buried >= 500 then return false end
+  local request = redis.call('GET', K.cbs .. id)
+  local line = request and string.match(request, '^[^\n]*\n([^\n]*)\n')
+  return line and redis.call('ZSCORE', K.gone, redis.sha1hex(cjson.decode(line)[1]))
+end
+
+-- The next callback of a destination that is due, past those whose URL is gone.
 local function next_id(turn)
-  if not turn.ids[turn.taken + 1] then
-    local more = redis.call('ZRANGEBYSCORE', K.lanes .. turn.name, '-inf', now, 'LIMIT', turn.taken, share)
-    for _, id in ipairs(more) do turn.ids[#turn.ids + 1] = id end
+  while true do
+    if not turn.ids[turn.taken + 1] then
+      local more = redis.call(
+        'ZRANGEBYSCORE', K.lanes .. turn.name, '-inf', now, 'LIMIT', #turn.ids + (turn.gone or 0), share)
+      for _, id in ipairs(more) do
+        if is_gone(id) then
+          buried[#buried + 1] = {id, turn.name}
+          turn.gone = (turn.gone or 0) + 1
+        else
+          turn.ids[#turn.ids + 1] = id
+        end
+      end
+      if #more == 0 or turn.ids[turn.taken + 1] then return turn.ids[turn.taken + 1] end
+    else
+      return turn.ids[turn.taken + 1]
+    end
   end
-  return turn.ids[turn.taken + 1]
 end
 
 -- Slots are unique over all and spaced within each destination. Where no destination can use
@@ -100,36 +152,53 @@ while #picked < most and #turns > 0 and slot <= limit do
     local id = next_id(turn)
     if id then
       turn.taken = turn.taken + 1
-      turn.slot = slot + interval
-      picked[#picked + 1] = {id, turn.name, slot}
+      turn.slot = slot + turn.interval
+      picked[#picked + 1] = {id, turn, slot}
       slot = slot + stagger
-      if turn.slot <= limit then turns[#turns + 1] = turn end
+      if turn.slot <= limit and turn.taken < turn.most then turns[#turns + 1] = turn end
     end
   end
 end
 
 for i, pick in ipairs(picked) do
-  local id, name, at = pick[1], pick[2], pick[3]
-  redis.call('ZREM', K.lanes .. name, id)
+  local id, turn, at = pick[1], pick[2], pick[3]
+  redis.call('ZREM', K.lanes .. turn.name, id)
   redis.call('ZADD', K.processing, at + lease, id)
-  redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', name, 't', nonce .. '.' .. i, 'due', at)
+  redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', nonce .. '.' .. i, 'due', at)
+  if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
+end
+for _, grave in ipairs(buried) do
+  redis.call('ZREM', K.lanes .. grave[2], grave[1])
+  finish(K, grave[1], grave[2], 'dead', 'gone', now)
 end
 for _, turn in ipairs(touched) do
+  local dest = K.dests .. turn.name
   if turn.taken > 0 then
-    redis.call('HSET', K.dests .. turn.name, 'slot', turn.slot)
-    redis.call('PEXPIRE', K.dests .. turn.name, 86400000)
+    redis.call('HSET', dest, 'slot', turn.slot)
+    redis.call('PEXPIRE', dest, 86400000)
     redis.call('ZADD', K.destinations, now, turn.name)
   end
-  if turn.taken > 0 or not next_id(turn) then to_ring(K, turn.name, horizon, now) end
+  -- Nothing more until the one request that says how it is going: settle lifts this.
+  if turn.most == 0 or (turn.alone and turn.taken > 0) then
+    redis.call('HSET', dest, 'hold', now + begun_lease, 'why', turn.probe and 'breaker' or 'full')
+  end
+  -- One that got no slot this time keeps its place.
+  if turn.taken > 0 or turn.most == 0 or turn.gone or not next_id(turn) then
+    to_ring(K, turn.name, horizon, now)
+  end
 end
 redis.call('HSET', K.state, 'next_batch', 0)
-local earliest = now + min_interval
-if #picked > 0 then
-  redis.call('HSET', K.state, 'slot', slot, 'last_batch', now)
-end
-if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
+if #picked > 0 then redis.call('HSET', K.state, 'slot', slot, 'last_batch', now) end
 
-local answer = {1, now, arm(earliest)}
+-- While callbacks keep coming, the next batch is armed although none waits at this moment.
+local earliest = now + min_interval
+if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
+local armed = arm(earliest)
+if armed < 0 and #picked * 4 >= batch_size then
+  armed = arm_trigger(K, math.max(earliest, now + flow_interval), now, look_ahead)
+end
+
+local answer = {1, now, armed}
 for _, pick in ipairs(picked) do
   answer[#answer + 1] = pick[1]
   answer[#answer + 1] = pick[3]

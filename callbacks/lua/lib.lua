@@ -18,6 +18,27 @@ local function count(K, field, n, now)
   if redis.call('HINCRBY', bucket, field, n) == n then redis.call('PEXPIRE', bucket, 900000) end
 end
 
+-- What is stored in microseconds, as the whole milliseconds that slots count in.
+local function us_to_ms(us)
+  return math.ceil(us / 1000)
+end
+
+-- Have the next trigger sent at `at`, or say -1: one that comes by then is on its way, or it is
+-- further ahead than `look_ahead`, where the ticker finds it.
+local function arm_trigger(K, at, now, look_ahead)
+  local s = redis.call('HMGET', K.state, 'next_batch', 'paused')
+  local armed = num(s[1], 0)
+  if s[2] or at > now + look_ahead or (armed > now and armed <= at) then return -1 end
+  redis.call('HSET', K.state, 'next_batch', at)
+  return math.max(0, at - now)
+end
+
+-- A pace in ms, stagger or interval: as set, or where it adapts, as it was stored last.
+local function pace_of(stored_us, set, adaptive)
+  if set > 0 and adaptive and stored_us then return us_to_ms(num(stored_us, set * 1000)) end
+  return set
+end
+
 -- When a destination may next be claimed from, whatever waits there; false while paused.
 local function gate_of(K, destination, horizon)
   local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'hold')
@@ -70,7 +91,7 @@ local function finish(K, id, destination, state, reason, now)
     redis.call('DEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
   end
-  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x')
+  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p')
   redis.call('HSET', K.recs .. id, 's', state, 'd', destination, 'o', reason, 'f', now)
   count(K, state, 1, now)
 end

@@ -60,7 +60,7 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
   end
   count(K, 'recovered', 1, now)
   if kind == 1 then
-    redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at')
+    redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p')
     redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
     to_lane(K, destination, id, due, horizon)
   else

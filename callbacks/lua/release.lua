@@ -5,25 +5,40 @@
 -- KEYS[3] lane:         lanes
 -- KEYS[4] ring          destinations with something waiting
 -- KEYS[5] dest:         destinations' own state
+-- KEYS[6] state         the schedule
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] due           ms, not claimed again before
 -- ARGV[4] full          ms for which its full destination is not claimed from, 0: not full
 -- ARGV[5] horizon       ms that slots may lie ahead
--- Returns 1: released; 0: a stale token, or begun meanwhile, nothing changed.
+-- ARGV[6] look_ahead    ms within which the next batch is armed
+-- Returns {1, arm}: released, arm: ms until the next trigger, to be sent by this caller, or -1;
+--   {0, -1}: a stale token, or begun meanwhile, nothing changed.
 -- Twice: the token ends with the release, so the second changes nothing.
 -- Cost: O(log n).
-local K = {processing = KEYS[1], recs = KEYS[2], lanes = KEYS[3], ring = KEYS[4], dests = KEYS[5]}
-local id, token, due, full, horizon = ARGV[1], ARGV[2], num(ARGV[3]), num(ARGV[4]), num(ARGV[5])
-local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd')
-if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return 0 end
+local K = {
+  processing = KEYS[1], recs = KEYS[2], lanes = KEYS[3], ring = KEYS[4], dests = KEYS[5],
+  state = KEYS[6],
+}
+local id, token, due = ARGV[1], ARGV[2], num(ARGV[3])
+local full, horizon, look_ahead = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
+local now = now_ms()
+local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'p')
+if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return {0, -1} end
+local destination = r[3]
+local dest = K.dests .. destination
 
 redis.call('ZREM', K.processing, id)
-redis.call('HDEL', K.recs .. id, 't', 'w')
+redis.call('HDEL', K.recs .. id, 't', 'w', 'p')
 redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
+local why = redis.call('HGET', dest, 'why')
 if full > 0 then
-  redis.call('HSET', K.dests .. r[3], 'full', 1, 'hold', now_ms() + full)
+  if not why then redis.call('HSET', dest, 'hold', now + full, 'why', 'full') end
+elseif why == 'full' or r[4] then
+  redis.call('HDEL', dest, 'hold', 'why')  -- it waited for this very callback
 end
-to_lane(K, r[3], id, due, horizon)
-if full > 0 then to_ring(K, r[3], horizon, now_ms()) end
-return 1
+to_lane(K, destination, id, due, horizon)
+to_ring(K, destination, horizon, now)
+local place = num(redis.call('ZSCORE', K.ring, destination), math.huge)
+if place == math.huge then return {1, -1} end
+return {1, arm_trigger(K, math.max(now, place), now, look_ahead)}

@@ -1,4 +1,4 @@
--- Let claims and begins go on, of all or of one destination; the latter also loses its hold.
+-- Let claims and begins go on, of all or of one destination, which loses its hold and breaker.
 --
 -- KEYS[1] state         the schedule
 -- KEYS[2] dest:         destinations' own state
@@ -6,13 +6,14 @@
 -- KEYS[4] lane:         lanes
 -- ARGV[1] destination   empty: all
 -- ARGV[2] horizon       ms that slots may lie ahead
--- Returns 1: was paused or on hold; 0: was not.
+-- Returns 1: was paused, on hold or broken; 0: was not.
 -- Twice: the second finds nothing to resume.
 -- Cost: O(log n).
 local K = {state = KEYS[1], dests = KEYS[2], ring = KEYS[3], lanes = KEYS[4]}
 local name, horizon = ARGV[1], num(ARGV[2])
 if name == '' then return redis.call('HDEL', K.state, 'paused') end
-local changed = redis.call('HDEL', K.dests .. name, 'paused', 'hold', 'full')
+local changed = redis.call('HDEL', K.dests .. name, 'paused', 'hold', 'why', 'broken')
+redis.call('HDEL', K.dests .. name, 'fails', 'opens', 'interval', 'grown', 'latency')
 redis.call('PEXPIRE', K.dests .. name, 86400000)
 to_ring(K, name, horizon, now_ms())
 return math.min(1, changed)

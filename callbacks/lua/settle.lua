@@ -12,6 +12,10 @@
 -- KEYS[10] dest:        destinations' own state
 -- KEYS[11] counters     totals
 -- KEYS[12] rate:        totals of each 10 s
+-- KEYS[13] state        the schedule
+-- KEYS[14] tried        destinations tried lately
+-- KEYS[15] failing      those whose last attempt failed in transport
+-- KEYS[16] gone         URLs that answered 410
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] attempt       number that `begin` gave
@@ -24,53 +28,135 @@
 -- ARGV[10] entry        the attempt for the history, a JSON list
 -- ARGV[11] detail       one line about the failure
 -- ARGV[12] horizon      ms that slots may lie ahead
--- Returns 1 sent, 2 waits in PROCESSING for its retry, 3 waits in its lane, 4 dead,
---   5 cancelled meanwhile; 0: a stale token or attempt, nothing changed.
+-- ARGV[13] look_ahead   ms within which the next batch is armed
+-- ARGV[14] effect       on the destination: ok, alive, fault, none
+-- ARGV[15] transport    1: failed in transport
+-- ARGV[16] duration     ms that the request took
+-- ARGV[17] hold         ms for which the destination asked to be left alone, 0: it did not
+-- ARGV[18] factor       thousandths by which its interval changes
+-- ARGV[19] interval     us, where the interval starts
+-- ARGV[20] interval_min us
+-- ARGV[21] interval_max us
+-- ARGV[22] failures     consecutive faults that open the breaker, 0: none do
+-- ARGV[23] open_min     ms for which it opens at first
+-- ARGV[24] open_max     ms for which it opens at most
+-- ARGV[25] gone_url     SHA-1 of a URL that is gone, or empty
+-- Returns {code, arm}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits in its lane,
+--   4 dead, 5 cancelled meanwhile; 0: a stale token or attempt, nothing changed. arm: ms until
+--   the next trigger, to be sent by this caller, or -1.
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
 local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
-  counters = KEYS[11], rates = KEYS[12],
+  counters = KEYS[11], rates = KEYS[12], state = KEYS[13], tried = KEYS[14], failing = KEYS[15],
+  gone = KEYS[16],
 }
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
-local entry, detail, horizon = ARGV[10], ARGV[11], num(ARGV[12])
+local entry, detail, horizon, look_ahead = ARGV[10], ARGV[11], num(ARGV[12]), num(ARGV[13])
+local effect, transport, duration = ARGV[14], ARGV[15] == '1', num(ARGV[16])
+local hold, factor, interval = num(ARGV[17]), num(ARGV[18]), num(ARGV[19])
+local interval_min, interval_max = num(ARGV[20]), num(ARGV[21])
+local failures, open_min, open_max, gone_url = num(ARGV[22]), num(ARGV[23]), num(ARGV[24]), ARGV[25]
 local rec = K.recs .. id
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 local now = now_ms()
 
-local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h')
+local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at')
 if r[1] ~= token or r[2] ~= attempt or not (r[3] == 'sending' or results[r[3]]) then
   count(K, 'stale', 1, now)
-  return 0
+  return {0, -1}
 end
-if r[3] ~= 'sending' then return results[r[3]] end
-local destination = r[4]
+if r[3] ~= 'sending' then return {results[r[3]], -1} end
+local destination, probe = r[4], r[7]
+local dest = K.dests .. destination
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
 redis.call('HSET', rec, 'h', (r[6] and r[6] ~= '' and r[6] .. ',' or '') .. entry, 'e', detail)
-redis.call('HSET', K.dests .. destination, 'last', now .. ' ' .. (reason == '' and 'sent' or reason))
--- A slot of a full destination is free again.
-if redis.call('HDEL', K.dests .. destination, 'full') == 1 then
-  redis.call('HDEL', K.dests .. destination, 'hold')
-  to_ring(K, destination, horizon, now)
+redis.call('HDEL', rec, 'p')
+
+-- What the answer says about the destination: its pace, its hold, its breaker.
+local d = redis.call('HMGET', dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency')
+local set = {'last', now .. ' ' .. (reason == '' and 'sent' or reason)}
+local function put(field, value)
+  set[#set + 1] = field
+  set[#set + 1] = value
 end
-if outcome ~= 'retry' then
-  finish(K, id, destination, outcome, reason, now)
-  return results[outcome]
+local function open(opens)
+  local span = math.min(open_max, open_min * 2 ^ math.min(opens, 30))
+  redis.call('HDEL', dest, 'fails')
+  redis.call('ZREM', K.failing, destination)
+  redis.call('ZREM', K.tried, destination)
+  put('broken', 1)
+  put('opens', opens + 1)
+  put('hold', now + span)
+  put('why', 'breaker')
 end
-if r[5] then
-  finish(K, id, destination, 'cancelled', 'cancelled', now)
-  return results.cancelled
+if d[1] == 'full' or probe then redis.call('HDEL', dest, 'hold', 'why') end
+if effect ~= 'none' then
+  put('latency', math.floor(0.7 * num(d[8], duration) + 0.3 * duration))
+  redis.call('ZADD', K.tried, now, destination)
+  redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
+  redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
+  if transport then
+    redis.call('ZADD', K.failing, now, destination)
+  else
+    redis.call('ZREM', K.failing, destination)
+  end
 end
-count(K, throttled and 'throttled' or 'retried', 1, now)
-redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)
-redis.call('HSET', rec, 's', park and 'queued' or 'retry', 'due', now + delay, 'o', reason)
-if park then
-  to_lane(K, destination, id, now + delay, horizon)
-  return results.queued
+local pace = num(d[6], interval)
+if factor < 1000 then put('interval', math.max(interval_min, math.floor(pace * factor / 1000))) end
+-- Once for each burst: answers to what was under way at the last growth are no news.
+if factor > 1000 and num(r[8], now) >= num(d[7], 0) then
+  put('interval', math.min(interval_max, math.ceil(pace * factor / 1000)))
+  put('grown', now)
 end
-redis.call('ZADD', K.processing, now + delay + lease, id)
-return results.retry
+if effect == 'ok' or effect == 'alive' then
+  redis.call('HDEL', dest, 'fails')
+  if effect == 'ok' then put('ok', 1) end
+  if d[5] then
+    redis.call('HDEL', dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'latency')
+    set = {'last', set[2], effect == 'ok' and 'ok' or 'fails', effect == 'ok' and 1 or 0}
+  end
+elseif effect == 'fault' and failures > 0 then
+  if reason == 'timeout' then redis.call('HDEL', dest, 'ok') end
+  if probe then
+    open(num(d[4], 0))
+  elseif not d[5] then
+    local fails = num(d[3], 0) + 1
+    if fails >= failures then open(num(d[4], 0)) else put('fails', fails) end
+  end
+elseif effect == 'fault' and reason == 'timeout' then
+  redis.call('HDEL', dest, 'ok')
+end
+if hold > 0 and num(d[2], 0) < now + hold then
+  put('hold', now + hold)
+  put('why', 'park')
+end
+redis.call('HSET', dest, unpack(set))
+if redis.call('HEXISTS', dest, 'paused') == 0 then redis.call('PEXPIRE', dest, 86400000) end
+if gone_url ~= '' then redis.call('ZADD', K.gone, now, gone_url) end
+
+-- What becomes of the callback.
+local what = outcome
+if outcome == 'retry' and r[5] then what = 'cancelled' end
+if what ~= 'retry' then
+  finish(K, id, destination, what, what == 'cancelled' and what or reason, now)
+else
+  count(K, throttled and 'throttled' or 'retried', 1, now)
+  redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)
+  redis.call('HSET', rec, 's', park and 'queued' or 'retry', 'due', now + delay, 'o', reason)
+  if park then
+    what = 'queued'
+    to_lane(K, destination, id, now + delay, horizon)
+  else
+    redis.call('ZADD', K.processing, now + delay + lease, id)
+  end
+end
+to_ring(K, destination, horizon, now)
+local place = num(redis.call('ZSCORE', K.ring, destination), -1)
+local armed = -1
+if place >= 0 and place < math.huge then armed = arm_trigger(K, math.max(now, place), now, look_ahead) end
+return {results[what], armed}

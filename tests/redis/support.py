@@ -8,7 +8,18 @@ from typing import Any
 import redis
 
 from callbacks.batcher import Batcher
-from callbacks.model import Batch, Claimed, Go, Outcome, Reason, Settled, Stored
+from callbacks.model import (
+    Batch,
+    Claimed,
+    Effect,
+    Go,
+    Impression,
+    Outcome,
+    Reason,
+    Settled,
+    Settlement,
+    Stored,
+)
 
 HOST = "https://a.example:443"
 HOUR_MS = 3_600_000
@@ -27,7 +38,12 @@ def put(
     *,
     delay_ms: int = 0,
     life_ms: int = HOUR_MS,
+    proven: bool = True,
 ) -> Stored:
+    """Enqueue one; `proven`: its destination has answered well before, so it need not go alone."""
+    client = batcher.scripts.client
+    if proven and not client.hexists(key(f"dest:{destination}"), "ok"):
+        client.hset(key(f"dest:{destination}"), "ok", 1)
     return batcher.enqueue(id, destination, packed(destination), delay_ms=delay_ms, life_ms=life_ms)
 
 
@@ -59,12 +75,30 @@ def settle(
     claimed: Claimed,
     outcome: Outcome = Outcome.SENT,
     attempt: int = 1,
+    *,
+    effect: Effect = Effect.NONE,
+    impression: Impression | None = None,
     **more: Any,
 ) -> Settled:
+    """Settle with no word about the destination, unless the test has one."""
+    return settlement(
+        batcher, claimed, outcome, attempt, impression=impression or Impression(effect), **more
+    ).settled
+
+
+def settlement(
+    batcher: Batcher,
+    claimed: Claimed,
+    outcome: Outcome,
+    attempt: int,
+    *,
+    impression: Impression,
+    **more: Any,
+) -> Settlement:
     reason = None if outcome is Outcome.SENT else Reason.SERVER_ERROR
     tail = "200,null" if outcome is Outcome.SENT else '503,"server_error"'
     entry = f'[{attempt},1,"{outcome.value}",{tail},5]'
-    given = {"reason": reason, "entry": entry} | more
+    given = {"reason": reason, "entry": entry, "impression": impression} | more
     return batcher.settle(claimed.id, claimed.token, attempt, outcome, **given)
 
 

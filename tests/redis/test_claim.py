@@ -192,7 +192,7 @@ def test_each_claim_mints_new_tokens(make_batcher: Make) -> None:
     batch = claim(batcher)
     tokens = {c.token for c in batch.callbacks}
     for c in batch.callbacks:
-        assert batcher.release(c.id, c.token, 0)
+        assert batcher.release(c.id, c.token, 0).released
     again = {c.token for c in claim(batcher).callbacks}
     assert len(tokens) == len(again) == 4
     assert not tokens & again

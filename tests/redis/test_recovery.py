@@ -38,10 +38,10 @@ def test_a_release_costs_nothing_and_ends_the_token(
     batcher: Batcher, client: redis.Redis, books: Books
 ) -> None:
     claimed = claim_one(batcher)
-    assert batcher.release(claimed.id, claimed.token, 7)
+    assert batcher.release(claimed.id, claimed.token, 7).released
     assert client.zscore(key(f"lane:{HOST}"), "c-1") == 7
     assert batcher.begin(claimed.id, claimed.token) is Refused.STALE
-    assert not batcher.release(claimed.id, claimed.token, 7)
+    assert not batcher.release(claimed.id, claimed.token, 7).released
     assert counted(client, "attempts") == 0
     assert list(audit(books)) == []
 
@@ -50,7 +50,7 @@ def test_what_has_begun_is_not_released(batcher: Batcher, client: redis.Redis) -
     claimed = claim_one(batcher)
     begin(batcher, claimed)
     before = everything(client)
-    assert not batcher.release(claimed.id, claimed.token, 0)
+    assert not batcher.release(claimed.id, claimed.token, 0).released
     assert everything(client) == before
 
 

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.model import Answer, Look, Outcome, Reason
+from callbacks.model import Effect, Impression, Look, Outcome, Reason
 from callbacks.policy import (
     Decision,
     Flush,
     FlushReason,
-    Verdict,
+    Spent,
     Wait,
-    classify,
     decide_attempt,
     decide_flush,
 )
+from callbacks.verdicts import Verdict
 
 NOW = 1_800_000_000_000
 
@@ -92,68 +92,53 @@ def test_waiting_as_long_as_told_makes_a_batch_due_and_a_moment_less_does_not(
         )
 
 
-def verdict_of(status: int) -> Verdict:
-    return classify(Answer(status, None))
-
-
-def test_every_status_has_its_outcome_and_reason() -> None:
-    table = {
-        range(200, 300): Verdict(Outcome.SENT, None),
-        range(300, 400): Verdict(Outcome.DEAD, Reason.REDIRECT),
-        range(400, 500): Verdict(Outcome.DEAD, Reason.CLIENT_ERROR),
-        range(500, 600): Verdict(Outcome.RETRY, Reason.SERVER_ERROR),
-    }
-    special = {
-        408: Verdict(Outcome.RETRY, Reason.CLIENT_ERROR),
-        410: Verdict(Outcome.DEAD, Reason.GONE),
-        425: Verdict(Outcome.RETRY, Reason.CLIENT_ERROR),
-        429: Verdict(Outcome.RETRY, Reason.RATE_LIMITED),
-    }
-    for codes, verdict in table.items():
-        for code in codes:
-            assert verdict_of(code) == special.get(code, verdict), code
-
-
-def test_a_status_that_no_receiver_may_send_is_a_protocol_fault_and_retried() -> None:
-    for code in (0, 100, 199, 600, 999):
-        assert verdict_of(code) == Verdict(Outcome.RETRY, Reason.PROTOCOL)
-
-
-def test_other_client_errors_are_retried_where_that_is_asked_for_but_not_410() -> None:
-    assert classify(Answer(404, None), retry_client_errors=True).outcome is Outcome.RETRY
-    assert classify(Answer(410, None), retry_client_errors=True).outcome is Outcome.DEAD
-
-
-@pytest.mark.parametrize("fault", list(Reason))
-def test_every_fault_is_retried_but_a_refused_address(fault: Reason) -> None:
-    outcome = Outcome.DEAD if fault is Reason.BLOCKED_ADDRESS else Outcome.RETRY
-    assert classify(Answer(None, fault)) == Verdict(outcome, fault)
-
-
-def test_an_answer_that_says_nothing_is_a_protocol_fault() -> None:
-    assert classify(Answer(None, None)) == Verdict(Outcome.RETRY, Reason.PROTOCOL)
+def verdict(outcome: Outcome, reason: Reason | None, **more: object) -> Verdict:
+    return Verdict(outcome, reason, Impression(Effect.NONE), **more)  # type: ignore[arg-type]
 
 
 def test_retries_wait_by_the_schedule_until_it_is_used_up() -> None:
-    failed = Verdict(Outcome.RETRY, Reason.TIMEOUT)
+    failed = verdict(Outcome.RETRY, Reason.TIMEOUT)
     delays = (30.0, 60.0)
-    assert decide_attempt(failed, retries=0, delays=delays) == Decision(
+    assert decide_attempt(failed, Spent(0), delays=delays) == Decision(
         Outcome.RETRY, Reason.TIMEOUT, 30.0
     )
-    assert decide_attempt(failed, retries=1, delays=delays).delay_s == 60.0
+    assert decide_attempt(failed, Spent(1), delays=delays).delay_s == 60.0
     dead = Decision(Outcome.DEAD, Reason.TIMEOUT)
-    assert decide_attempt(failed, retries=2, delays=delays) == dead
-    assert decide_attempt(failed, retries=10_000, delays=delays) == dead
-    assert decide_attempt(failed, retries=0, delays=()) == dead
+    assert decide_attempt(failed, Spent(2), delays=delays) == dead
+    assert decide_attempt(failed, Spent(10_000), delays=delays) == dead
+    assert decide_attempt(failed, Spent(0), delays=()) == dead
 
 
 def test_a_wait_of_more_than_five_minutes_is_waited_in_the_lane() -> None:
-    failed = Verdict(Outcome.RETRY, Reason.TIMEOUT)
-    assert not decide_attempt(failed, retries=0, delays=(300.0,)).park
-    assert decide_attempt(failed, retries=0, delays=(300.1,)).park
+    failed = verdict(Outcome.RETRY, Reason.TIMEOUT)
+    assert not decide_attempt(failed, Spent(0), delays=(300.0,)).park
+    assert decide_attempt(failed, Spent(0), delays=(300.1,)).park
 
 
 def test_final_verdicts_stay_as_they_are() -> None:
-    for verdict in (Verdict(Outcome.SENT, None), Verdict(Outcome.DEAD, Reason.GONE)):
-        decision = decide_attempt(verdict, retries=0, delays=(1.0,))
-        assert (decision.outcome, decision.reason) == (verdict.outcome, verdict.reason)
+    for final in (verdict(Outcome.SENT, None), verdict(Outcome.DEAD, Reason.GONE)):
+        decision = decide_attempt(final, Spent(0), delays=(1.0,))
+        assert (decision.outcome, decision.reason) == (final.outcome, final.reason)
+
+
+def test_not_now_costs_no_retry_ten_times_and_waits_longer_each_time() -> None:
+    not_now = verdict(Outcome.RETRY, Reason.RATE_LIMITED, throttled=True)
+    decisions = [decide_attempt(not_now, Spent(0, n), delays=(30.0,)) for n in range(12)]
+    # 1 s doubling to a minute: 1, 2, 4, 8, 16, 32, then 60; after ten the budget pays.
+    assert [d.delay_s for d in decisions[:10]] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    assert all(d.throttled and d.park for d in decisions[:10])
+    assert decisions[10] == Decision(Outcome.RETRY, Reason.RATE_LIMITED, 30.0)
+
+
+def test_a_receiver_that_says_when_is_taken_at_its_word() -> None:
+    asked = Verdict(
+        Outcome.RETRY, Reason.RATE_LIMITED, Impression(Effect.ALIVE, hold_ms=7000), throttled=True
+    )
+    assert decide_attempt(asked, Spent(0, 3), delays=()).delay_s == 7
+
+
+def test_a_broken_destinations_trial_costs_no_retry_ten_times() -> None:
+    failed = verdict(Outcome.RETRY, Reason.CONNECT)
+    free = decide_attempt(failed, Spent(2, 9, probe=True), delays=(30.0,))
+    assert free == Decision(Outcome.RETRY, Reason.CONNECT, 0.0, park=True, throttled=True)
+    assert decide_attempt(failed, Spent(2, 10, probe=True), delays=(30.0,)).outcome is Outcome.DEAD

@@ -1,0 +1,29 @@
+-- See how much is wanted of the stagger, for the decision what it should be; changes nothing.
+--
+-- KEYS[1] state         the schedule
+-- KEYS[2] ring          destinations with something waiting
+-- KEYS[3] lane:         lanes
+-- KEYS[4] rate:         totals of each 10 s
+-- KEYS[5] tried         destinations tried lately
+-- KEYS[6] failing       those whose last attempt failed in transport
+-- ARGV[1] horizon       ms within which a destination counts as ready
+-- Returns {ready, accepted in the last 10 s, rate set before in sends per 1000 s or -1,
+--   destinations tried in the last minute, those failing}.
+-- Cost: O(destinations ready), the first 1,000 are read.
+local K = {
+  state = KEYS[1], ring = KEYS[2], lanes = KEYS[3], rates = KEYS[4], tried = KEYS[5],
+  failing = KEYS[6],
+}
+local now = now_ms()
+local ready = 0
+local names = redis.call('ZRANGEBYSCORE', K.ring, '-inf', now + num(ARGV[1]), 'LIMIT', 0, 1000)
+for _, destination in ipairs(names) do
+  ready = ready + redis.call('ZCARD', K.lanes .. destination)
+end
+local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
+local accepted = num(redis.call('HGET', K.rates .. bucket, 'accepted'), 0)
+  + (1 - share) * num(redis.call('HGET', K.rates .. bucket - 1, 'accepted'), 0)
+local rate = num(redis.call('HGET', K.state, 'rate'), -1)
+local tried = redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
+local failing = redis.call('ZCOUNT', K.failing, now - 60000, '+inf')
+return {ready, math.floor(accepted), rate, tried, failing}

@@ -1,0 +1,75 @@
+"""How fast to send over all destinations: the stagger, as a pure function of what is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from callbacks.model import Demand
+
+#: So many destinations have to be tried in a minute before their failures say anything about us.
+MIN_TRIED: Final = 10
+#: Up to this share of failing destinations the fault is theirs; beyond it, probably ours.
+OWN_FAULT_SHARE: Final = 0.5
+#: With all of them failing the stagger is so many times longer.
+MAX_SLOWDOWN: Final = 32.0
+
+
+class StaggerWhy(StrEnum):
+    """Why the stagger is what it is."""
+
+    BASE = "base"
+    DEMAND = "arrivals and backlog"
+    HELD = "held until the backlog is gone"
+    NETWORK = "many destinations fail in transport"
+
+
+@dataclass(frozen=True, slots=True)
+class Stagger:
+    """A decision: the wanted rate in sends a second, and the time between two sends in s."""
+
+    rate_per_s: float
+    interval_s: float
+    why: StaggerWhy
+
+
+def next_stagger(
+    demand: Demand,
+    *,
+    base_s: float,
+    min_s: float,
+    max_s: float,
+    drain_target_s: float,
+    batch_size: int,
+) -> Stagger:
+    """Decide the stagger from arrivals and backlog.
+
+    The rate covers what arrives and what waits, the latter within `drain_target_s`, and is not
+    lowered while a batch or more waits: a rate that follows a shrinking backlog would never
+    finish it. When most of at least `MIN_TRIED` destinations fail in transport, it is our own
+    network, and the stagger grows with their share.
+    """
+    base = 1 / base_s
+    wanted = max(base, demand.accepted_per_s + demand.ready / drain_target_s)
+    rate, why = wanted, StaggerWhy.BASE if wanted == base else StaggerWhy.DEMAND
+    before = demand.rate_per_s
+    if demand.ready >= batch_size and before is not None and before > wanted:
+        rate, why = before, StaggerWhy.HELD
+    slowdown = _slowdown(demand)
+    if slowdown > 1:
+        why = StaggerWhy.NETWORK
+    # The rate is kept within its bounds too: one that was beyond them would be held for long.
+    rate = min(max(rate, 1 / max_s), 1 / min_s)
+    return Stagger(rate, min(max(slowdown / rate, min_s), max_s), why)
+
+
+def _slowdown(demand: Demand) -> float:
+    """Give 1 up to half failing, growing evenly on a logarithmic scale to `MAX_SLOWDOWN`."""
+    if demand.tried < MIN_TRIED:
+        return 1.0
+    share = min(1.0, demand.failing / demand.tried)
+    if share <= OWN_FAULT_SHARE:
+        return 1.0
+    beyond = (share - OWN_FAULT_SHARE) / (1 - OWN_FAULT_SHARE)
+    return float(MAX_SLOWDOWN**beyond)
