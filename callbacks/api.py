@@ -19,7 +19,8 @@ from callbacks.settings import ms
 #: As many callbacks go to Redis in one pipeline.
 CHUNK: Final = 500
 
-_Item = tuple[str, str, bytes, int, int]
+#: What goes to the batcher: id, destination, packed request, delay in ms, life in ms.
+Item = tuple[str, str, bytes, int, int]
 _PARAMETERS: Final = frozenset(
     {
         "callback_url",
@@ -78,7 +79,7 @@ def enqueue(
     except (redis.ConnectionError, redis.TimeoutError) as error:
         error.callback_id = name  # type: ignore[union-attr]
         raise
-    _signal(parts, [stored])
+    announce(parts, [stored])
     return Receipt(name, stored.accepted)
 
 
@@ -95,7 +96,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     receipts: list[Receipt] = []
     for chunk in _chunks(frozen):
         stored = parts.batcher.enqueue_many(chunk)
-        _signal(parts, stored)
+        announce(parts, stored)
         receipts += [
             Receipt(item[0], reply.accepted) for item, reply in zip(chunk, stored, strict=True)
         ]
@@ -112,9 +113,28 @@ def get_status(id: str) -> Status | None:
     return find(runtime().batcher.scripts, id)
 
 
-def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any]) -> _Item:
+def prepare(parts: Runtime, item: object) -> Item:
+    """Check and freeze one mapping with the parameters of `enqueue`; stores nothing.
+
+    Raises `InvalidCallback`.
+    """
+    return _freeze(parts, **_parameters(item))
+
+
+def announce(parts: Runtime, stored: Iterable[Stored]) -> None:
+    """Send the wake-up that the answers to enqueues ask for, once for all of them."""
+    stored = list(stored)
+    if any(reply.signal is Signal.TRIGGER for reply in stored):
+        parts.wakes.trigger(0)
+        return
+    waits = [reply.wait_ms for reply in stored if reply.signal is Signal.CHECK]
+    if waits:
+        parts.wakes.check(min(waits))
+
+
+def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any]) -> Item:
     try:
-        return _freeze(parts, **_parameters(item))
+        return prepare(parts, item)
     except InvalidCallback as error:
         raise InvalidCallback(f"[{place}].{error.field}", error.problem) from None
 
@@ -140,7 +160,7 @@ def _freeze(
     delay: float | None = None,
     event: str | None = None,
     **given: Any,
-) -> _Item:
+) -> Item:
     settings = parts.settings
     life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1)
     delay_ms = _milliseconds("delay", delay, 0.0, low=0)
@@ -171,17 +191,7 @@ def _milliseconds(field: str, value: float | None, default: float, *, low: int) 
     return ms(value)
 
 
-def _chunks(items: list[_Item]) -> Iterator[list[_Item]]:
+def _chunks(items: list[Item]) -> Iterator[list[Item]]:
     rest = iter(items)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk
-
-
-def _signal(parts: Runtime, stored: list[Stored]) -> None:
-    """Wake whom the answers ask for, once for all of them."""
-    if any(reply.signal is Signal.TRIGGER for reply in stored):
-        parts.wakes.trigger(0)
-        return
-    waits = [reply.wait_ms for reply in stored if reply.signal is Signal.CHECK]
-    if waits:
-        parts.wakes.check(min(waits))

@@ -327,6 +327,16 @@ class Batcher:
         }
         return Trimmed(*self.scripts.run("trim", call))
 
+    def deaths(self, limit: int) -> tuple[int, list[tuple[str, str]]]:
+        """Name (id, reason) of callbacks that died since `told`, and up to when that is."""
+        until, *words = self.scripts.run("deaths", {"limit": limit})
+        texts = [_text(word) for word in words]
+        return int(until), list(zip(texts[::2], texts[1::2], strict=True))
+
+    def told(self, until_ms: int) -> None:
+        """Remember that deaths up to then have been told of."""
+        self.scripts.run("told", {"until": until_ms})
+
     def tick(self, ticker: str, interval_ms: int) -> bool:
         """Be the one ticker of this interval; one cheap command."""
         key = self.scripts.keys.of("tick")

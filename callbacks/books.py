@@ -85,6 +85,8 @@ class Overview:
     paused_since_ms: int | None
     next_batch_ms: int | None
     last_batch_ms: int | None
+    stagger_us: int | None
+    stagger_why: str
     totals: dict[str, int]
     per_minute: dict[str, int]
 
@@ -98,13 +100,22 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One destination. Ages and times in ms."""
+    """One destination; times in ms.
+
+    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park` or
+    `breaker`; `interval_ms` is None where it has not adapted; `latency_ms` is smoothed.
+    """
 
     name: str
     waiting: int
     in_flight: int
     paused: bool
+    breaker: str
+    faults: int
+    interval_ms: float | None
+    latency_ms: int | None
     hold_until_ms: int | None
+    hold_why: str
     next_claim_ms: int | None
     oldest_due_ms: int | None
     last: str
@@ -128,6 +139,8 @@ def overview(scripts: Scripts) -> Overview:
         paused_since_ms=_int(schedule.get("paused")),
         next_batch_ms=_int(schedule.get("next_batch")) or None,
         last_batch_ms=_int(schedule.get("last_batch")) or None,
+        stagger_us=_int(schedule.get("stagger")),
+        stagger_why=schedule.get("why", ""),
         totals={name: int(counted.get(name, 0)) for name in TOTALS},
         per_minute={name: int(value) for name, value in _fields(rates).items()},
     )
@@ -283,12 +296,22 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
     waiting, first, in_flight, raw, place = row
     state = {key.decode(): value.decode() for key, value in raw.items()}
     hold = int(state.get("hold", 0))
+    held = hold > now_ms
+    interval = _int(state.get("interval"))
+    breaker = "closed"
+    if "broken" in state:
+        breaker = "open" if held and not in_flight else "half-open"
     return Destination(
         name=name,
         waiting=waiting,
         in_flight=in_flight,
         paused="paused" in state,
-        hold_until_ms=hold if hold > now_ms else None,
+        breaker=breaker,
+        faults=int(state.get("fails", 0)),
+        interval_ms=None if interval is None else interval / 1000,
+        latency_ms=_int(state.get("latency")),
+        hold_until_ms=hold if held else None,
+        hold_why=state.get("why", "") if held else "",
         next_claim_ms=None if place is None or place == float("inf") else int(place),
         oldest_due_ms=int(first[0][1]) if first else None,
         last=state.get("last", "").partition(" ")[2],

@@ -104,6 +104,7 @@ class Channel:
 
         It would be kept for as long as a receiver that takes nothing pleases.
         """
+        self.spoke_early = self.has_input()
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 

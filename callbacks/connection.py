@@ -145,9 +145,9 @@ class Connection(urllib3.connection.HTTPConnection):
         """
         self.channel.deadline = deadline
         self.idle_limit_s = 0.0
-        sent = self._send(request)
+        self._send(request)
         reply = cast(Reply, http.client.HTTPConnection.getresponse(self))
-        if reply.drain(limit) and sent and not self.channel.spoke_early:
+        if reply.drain(limit) and not self.channel.spoke_early:
             self.idle_limit_s = idle_limit_s(reply.head, MAX_IDLE_S)
         return reply.head
 
@@ -155,8 +155,8 @@ class Connection(urllib3.connection.HTTPConnection):
         """Whether another request may be sent: not idle for too long, still open, and silent."""
         return now - self.idle_since < self.idle_limit_s and not self.channel.has_input()
 
-    def _send(self, request: PreparedRequest) -> bool:
-        """False where the receiver did not take all of the request but has answered it."""
+    def _send(self, request: PreparedRequest) -> None:
+        """Send it all, or as much as is taken by a receiver that has answered meanwhile."""
         try:
             self.request(
                 request.method or "POST",
@@ -165,12 +165,10 @@ class Connection(urllib3.connection.HTTPConnection):
                 headers=request.headers,
             )
         except OSError:
-            if not self.channel.has_input():
-                self.channel.give_up_sending()
+            self.channel.give_up_sending()
+            if not self.channel.spoke_early:
                 raise
             self.channel.deadline = Deadline(GRACE_S)
-            return False
-        return True
 
 
 class TlsConnection(Connection):

@@ -24,7 +24,8 @@ tried                   zset    destination -> its last attempt, within a minute
 failing                 zset    those whose last attempt failed in transport; by settle
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`,
-                                `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`
+                                `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
+                                `told` (up to when deaths have been told of)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
 tick                    string  who ticks; expires after the check interval

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import dramatiq
@@ -24,7 +25,7 @@ from callbacks.middleware import Boot, Ticker, stop_process
 from callbacks.model import SettingsError
 from callbacks.redis_client import connect
 from callbacks.settings import Settings, load_settings, ms
-from callbacks.work import tick_once
+from callbacks.work import tell_once, tick_once
 
 #: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
 ACTOR_RETRIES: Final = 2
@@ -107,7 +108,21 @@ def tick() -> None:
     """Do every duty once."""
     parts = runtime()
     chance = random.random()  # noqa: S311 - spreads load, guards nothing
-    tick_once(parts.batcher, parts.wakes, chance=chance, also=broker.forget_dead_workers)
+    more: list[Callable[[], object]] = [broker.forget_dead_workers]
+    if parts.settings.on_dead:
+        more.append(lambda: tell_once(parts.batcher, partial(_tell, parts.settings.on_dead)))
+    tick_once(parts.batcher, parts.wakes, chance=chance, more=more)
+
+
+def _tell(actor_name: str, id: str, reason: str) -> None:
+    """Send the application's actor word of a death; it has to be imported in the workers."""
+    actors = broker.actors | dramatiq.get_broker().actors
+    if actor_name not in actors:
+        raise LookupError(
+            f"CALLBACKS_ON_DEAD: no actor {actor_name!r} here; start the workers with the module"
+            " that has it: dramatiq callbacks yourapp.tasks"
+        )
+    actors[actor_name].send(id, reason)
 
 
 _TICKER: Final = f"{os.getpid()}-{secrets.token_hex(4)}"

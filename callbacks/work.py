@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -354,10 +354,22 @@ def trim_once(batcher: Batcher) -> Trimmed:
     return batcher.trim(TRIM_PASS)
 
 
+def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:
+    """Tell `(callback_id, reason)` of each callback that died since the last pass; how many.
+
+    At least once: a pass that fails in between tells of the same ones again.
+    """
+    until_ms, deaths = batcher.deaths(PASS)
+    for id, reason in deaths:
+        tell(id, reason)
+    batcher.told(until_ms)
+    return len(deaths)
+
+
 def tick_once(
-    batcher: Batcher, wakes: Wakes, *, chance: float, also: Callable[[], object] | None = None
+    batcher: Batcher, wakes: Wakes, *, chance: float, more: Sequence[Callable[[], object]] = ()
 ) -> None:
-    """Do every duty once. One that fails keeps none of the others from its turn.
+    """Do every duty once, and `more`. One that fails keeps none of the others from its turn.
 
     Raises the first error when all had their turn.
     """
@@ -367,9 +379,8 @@ def tick_once(
         lambda: expire_once(batcher),
         lambda: flush_once(batcher, wakes),
         lambda: trim_once(batcher),
+        *more,
     ]
-    if also is not None:
-        duties.append(also)
     first: Exception | None = None
     for duty in duties:
         try:

@@ -84,7 +84,7 @@ def json_option(function: _F) -> _F:
 
 
 def in_normal_form(
-    _context: click.Context, _parameter: click.Parameter, value: str | None
+    _context: click.Context, _parameter: click.Parameter | None, value: str | None
 ) -> str | None:
     """Take a destination as it is shown, or any URL that belongs to it; as Redis knows it."""
     if value is None:

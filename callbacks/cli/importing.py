@@ -9,7 +9,7 @@ from typing import IO, Any, Final
 import click
 import redis
 
-from callbacks.api import CHUNK, _freeze, _parameters, _signal
+from callbacks.api import CHUNK, Item, announce, prepare
 from callbacks.books import Books
 from callbacks.cli.command import (
     Failure,
@@ -34,8 +34,7 @@ _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 
 _Line = tuple[int, bytes | None]
-_Item = tuple[str, str, bytes, int, int]
-_Chunk = list[tuple[int, _Item]]
+_Chunk = list[tuple[int, Item]]
 
 
 @dataclass(slots=True)
@@ -63,14 +62,14 @@ def lines(stream: IO[bytes], limit: int) -> Iterator[_Line]:
             yield number, raw.removeprefix(_BOM) if number == 1 else raw
 
 
-def _checked(found: Runtime, raw: bytes | None) -> _Item:
+def _checked(found: Runtime, raw: bytes | None) -> Item:
     """Check one line; ValueError says what is wrong with it."""
     if raw is None:
         raise ValueError(f"is longer than {_limit(found):,} bytes")
     item = read_json(raw)
     if not isinstance(item, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004 - as all that is wrong with a line
-    return _freeze(found, **_parameters(item))
+    return prepare(found, item)
 
 
 def _limit(found: Runtime) -> int:
@@ -115,7 +114,7 @@ class _Import:
             first, last = chunk[0][0], chunk[-1][0]
             where = f"stopped in lines {first} to {last}, which may be in or not"
             raise Failure(f"{where} ({self.tally} before): {redis_line(error)}") from error
-        _signal(self.found, stored)
+        announce(self.found, stored)
         accepted = sum(reply.accepted for reply in stored)
         self.tally.accepted += accepted
         self.tally.known += len(stored) - accepted

@@ -31,6 +31,7 @@ from callbacks.model import Reason, Request, State
 from callbacks.payload import unpack
 from callbacks.runtime import Runtime
 from callbacks.urls import display_url
+from callbacks.verdicts import HINTS
 
 # One callback
 
@@ -69,6 +70,10 @@ def next_step(status: Status, now_s: float) -> str:
     return sentences.get(status.phase, "nothing")
 
 
+def _hint(status: Status) -> str | None:
+    return HINTS[Reason(status.reason)] if status.reason else None
+
+
 @click.command()
 @click.argument("id")
 @json_option
@@ -84,7 +89,7 @@ def show(id: str, as_json: bool) -> None:
     request = shown_request(request_of(found, id))
     following = next_step(status, time.time())
     if as_json:
-        print_json(asdict(status) | request | {"next": following})
+        print_json(asdict(status) | request | {"hint": _hint(status), "next": following})
         return
     screen = console()
     screen.print(_facts(status, request, following))
@@ -104,6 +109,7 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
         "destination": status.destination,
         "url": request["url"],
         "reason": status.reason,
+        "hint": _hint(status),
         "detail": status.detail,
         "attempts": f"{status.attempts} begun, {status.retries} of them retries, "
         f"{status.crashes} crashed",
@@ -205,8 +211,9 @@ def destinations(as_json: bool) -> None:
         return
     now_ms = time.time() * 1000
     rows = table(
-        "destination", "waiting", "oldest", "in flight", "next claim", "state", "last outcome",
-        right=("waiting", "oldest", "in flight"),
+        "destination", "waiting", "oldest", "in flight", "next claim", "state", "interval",
+        "latency", "faults", "last outcome",
+        right=("waiting", "oldest", "in flight", "interval", "latency", "faults"),
     )  # fmt: skip
     for one in found:
         rows.add_row(*_destination(one, now_ms))
@@ -219,20 +226,32 @@ def destinations(as_json: bool) -> None:
 def _destination(one: Destination, now_ms: float) -> list[str]:
     oldest_ms = None if one.oldest_due_ms is None else now_ms - one.oldest_due_ms
     claim_ms = None if one.next_claim_ms is None else one.next_claim_ms - now_ms
-    state = "ready"
-    if one.paused:
-        state = "paused"
-    elif one.hold_until_ms is not None:
-        state = f"on hold for {age(max(0.0, one.hold_until_ms - now_ms) / 1000)}"
     return [
         printable(one.name),
         f"{one.waiting:,}",
         "-" if oldest_ms is None or oldest_ms < 0 else age(oldest_ms / 1000),
         f"{one.in_flight:,}",
         "-" if claim_ms is None else "now" if claim_ms <= 0 else f"in {age(claim_ms / 1000)}",
-        state,
+        _condition(one, now_ms),
+        "-" if one.interval_ms is None else f"{one.interval_ms:,.0f} ms",
+        "-" if one.latency_ms is None else f"{one.latency_ms:,} ms",
+        f"{one.faults:,}",
         one.last or "-",
     ]
+
+
+_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open"}
+
+
+def _condition(one: Destination, now_ms: float) -> str:
+    if one.paused:
+        return "paused"
+    if one.breaker == "half-open":
+        return "breaker half-open"
+    if one.hold_until_ms is None:
+        return "ready"
+    left = age(max(0.0, one.hold_until_ms - now_ms) / 1000)
+    return f"{_HOLDS.get(one.hold_why, 'on hold')}, {left} more at most"
 
 
 # Audit

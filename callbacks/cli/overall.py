@@ -41,6 +41,24 @@ class Snapshot:
         due_ms = self.overview.oldest_due_ms
         return None if due_ms is None else (self.overview.now_ms - due_ms) / 1000
 
+    @property
+    def adapts(self) -> bool:
+        """Whether the stagger moves by itself."""
+        return self.settings.adaptive and self.settings.send_interval > 0
+
+    @property
+    def send_interval_s(self) -> float:
+        """The stagger of now, in seconds."""
+        stagger_us = self.overview.stagger_us
+        if not self.adapts or stagger_us is None:
+            return self.settings.send_interval
+        return stagger_us / 1_000_000
+
+    @property
+    def send_interval_why(self) -> str:
+        """Why it is what it is."""
+        return (self.overview.stagger_why or "base") if self.adapts else "fixed"
+
     def document(self) -> dict[str, Any]:
         """The snapshot for programs: ages and intervals in seconds."""
         o = self.overview
@@ -55,7 +73,8 @@ class Snapshot:
             "paused": o.paused_since_ms is not None,
             "oldest_queued_age": self.oldest_s,
             "destinations_waiting": o.destinations_waiting,
-            "send_interval": self.settings.send_interval,
+            "send_interval": self.send_interval_s,
+            "send_interval_reason": self.send_interval_why,
             "last_batch_age": None if last is None else (o.now_ms - last) / 1000,
             "next_batch_in": None if upcoming is None else max(0, upcoming - o.now_ms) / 1000,
             "lock": o.lock or None,
@@ -119,7 +138,7 @@ def _facts(shown: Snapshot) -> list[tuple[str, str]]:
         ("dead", f"{o.dead:,}"),
         ("records", f"{o.sent_records:,} sent or cancelled are remembered"),
         ("last batch", f"{last}{upcoming}"),
-        ("send interval", f"{shown.settings.send_interval:g} s"),
+        ("send interval", f"{shown.send_interval_s:.4g} s ({shown.send_interval_why})"),
         ("lock", f"held by {o.lock}" if o.lock else "free"),
         (
             "processes",

@@ -12,6 +12,7 @@ from callbacks.cli.command import Failure, in_normal_form, json_option, parts, p
 from callbacks.cli.text import age, many
 from callbacks.model import Cancelled, ClaimResult, Recovered
 from callbacks.runtime import Runtime
+from callbacks.urls import display_url, normal_url
 from callbacks.work import dispatch_once, recover_once
 
 _WHY_NONE: Final = {
@@ -68,24 +69,36 @@ def pause(destination: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("destination", callback=in_normal_form, required=False, metavar="[DESTINATION|URL]")
+@click.argument("target", required=False, metavar="[DESTINATION|URL]")
 @json_option
-def resume(destination: str | None, as_json: bool) -> None:
+@click.pass_context
+def resume(context: click.Context, target: str | None, as_json: bool) -> None:
     """Start sending again, to all or to one destination.
 
-    A URL stands for the destination that it belongs to.
+    Resuming a destination also ends its wait, closes its breaker and resets its interval.
+    Resuming a URL (with a path) lifts the mark that it is gone, and nothing else.
     """
     found = parts()
-    changed = found.batcher.resume(destination)
+    destination = in_normal_form(context, None, target)
+    with_path = "/" in (target or "").partition("://")[2].partition("#")[0]
+    shared = with_path and "/" in (destination or "").partition("://")[2]
+    changed, what, idle = False, destination or "everything", ""
+    if with_path:
+        what = display_url(normal_url(target))
+        changed = found.batcher.forgive(normal_url(target))
+        idle = f"{what} had no mark that it is gone"
+    if not with_path or shared:  # on a shared host a URL is a destination, too
+        changed = found.batcher.resume(destination) or changed
+        idle = (
+            f"{what} was neither paused nor on hold"
+            if destination
+            else "it was not paused as a whole; destinations may be (callbacks destinations)"
+        )
     found.wakes.check(0)
     if as_json:
-        print_json({"resumed": destination or "all", "changed": changed})
-    elif changed:
-        say(f"{destination or 'everything'} is resumed")
-    elif destination:
-        say(f"{destination} was neither paused nor on hold")
+        print_json({"resumed": what if target else "all", "changed": changed})
     else:
-        say("it was not paused as a whole; destinations may be (callbacks destinations)")
+        say(f"{what} is resumed" if changed else idle)
 
 
 @click.command()

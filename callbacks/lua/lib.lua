@@ -8,7 +8,7 @@ local function now_ms()
 end
 
 local function num(value, default)
-  return tonumber(value) or default
+  return value and tonumber(value) or default
 end
 
 -- Count a transition: for good, and in the bucket of its 10 s.

@@ -118,7 +118,9 @@ if effect == 'ok' or effect == 'alive' then
   if effect == 'ok' then put('ok', 1) end
   if d[5] then
     redis.call('HDEL', dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'latency')
-    set = {'last', set[2], effect == 'ok' and 'ok' or 'fails', effect == 'ok' and 1 or 0}
+    local anew = now + us_to_ms(interval)
+    set = {'last', set[2], 'slot', anew, 'send', anew}
+    if effect == 'ok' then put('ok', 1) end
   end
 elseif effect == 'fault' and failures > 0 then
   if reason == 'timeout' then redis.call('HDEL', dest, 'ok') end

@@ -29,7 +29,7 @@ class Conversation:
 
     def read_request(self) -> bytes:
         """One whole request; EOFError where the sender has gone."""
-        head = self._until(b"\r\n\r\n")
+        head = self.read_head()
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
@@ -38,6 +38,10 @@ class Conversation:
             self._more()
         body, self._rest = self._rest[:length], self._rest[length:]
         return head + body
+
+    def read_head(self) -> bytes:
+        """The head of a request, when all of it is there."""
+        return self._until(b"\r\n\r\n")
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

@@ -23,7 +23,7 @@ from callbacks.guard import Guard
 from callbacks.model import Reason
 from callbacks.resolve import Lookups, system_addresses
 from tests.http import hostile
-from tests.http.conftest import CONNECT_S, DEADLINE_S, LOOPBACK, SLACK_S, MakeTransport
+from tests.http.conftest import DEADLINE_S, LOOPBACK, SLACK_S, MakeTransport
 from tests.http.hostile import OK, Hostile
 
 Address = IPv4Address | IPv6Address
@@ -75,7 +75,7 @@ class Connects:
         self.calls: list[Address] = []
 
     def __call__(self, address: Address, _port: int, timeout_s: float) -> socket.socket:
-        assert timeout_s <= CONNECT_S
+        assert timeout_s <= 5
         self.calls.append(address)
         error = self._errors.get(f"v{address.version}")
         if error is not None:
@@ -434,7 +434,7 @@ def test_a_lookup_that_hangs_ends_with_the_attempt_and_takes_one_thread(
         return [PUBLIC]
 
     connects = Connects()
-    transport = make_transport(guard=Guard(), resolve=hang, connect=connects)
+    transport = make_transport(guard=Guard(), resolve=hang, connect=connects, deadline=DEADLINE_S)
     try:
         with ThreadPoolExecutor(20) as pool:
             started = time.monotonic()
@@ -472,6 +472,17 @@ def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
         release["b"].set()
         assert [each.result() for each in [*hanging, waiting]] == [[PUBLIC]] * 4
     wait_until(lambda: not lookups._running)
+
+
+def test_where_no_address_answers_the_fault_is_that_of_the_preferred_one(
+    make_transport: MakeTransport,
+) -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    unreachable = OSError(errno.ENETUNREACH, "Network is unreachable")
+    names = Names(**{"both.example": [[PUBLIC, PUBLIC_V6]]})
+    connects = Connects(v4=refused, v6=unreachable)
+    transport = make_transport(guard=Guard(), resolve=names, connect=connects)
+    assert transport.post("http://both.example/", {}, b"").detail == "Connection refused"
 
 
 def test_addresses_are_tried_with_both_families_in_turn() -> None:

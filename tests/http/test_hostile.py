@@ -192,7 +192,7 @@ def expect(transport: Transport, url: str, verdict: int | Reason, body: bytes = 
 def test_an_attempt_ends_at_its_deadline(make_transport: MakeTransport, name: str) -> None:
     script, verdict = ENDLESS[name]
     # Waiting for one byte may take longer than all of it: only the deadline ends these.
-    transport = make_transport(read_timeout=30)
+    transport = make_transport(read_timeout=30, deadline=DEADLINE_S)
     with Hostile(script) as server:
         took = expect(transport, server.url(), verdict, body=bytes(8_000_000))
         assert took < DEADLINE_S + SLACK_S
@@ -201,10 +201,10 @@ def test_an_attempt_ends_at_its_deadline(make_transport: MakeTransport, name: st
 
 
 @pytest.mark.parametrize("name", PROMPT)
-def test_a_bad_reply_gets_the_right_verdict(patient: Transport, name: str) -> None:
+def test_a_bad_reply_gets_the_right_verdict(transport: Transport, name: str) -> None:
     script, verdict = PROMPT[name]
     with Hostile(script) as server:
-        assert expect(patient, server.url(), verdict) < 2.0
+        assert expect(transport, server.url(), verdict) < 2.0
 
 
 KEPT = {
@@ -226,11 +226,11 @@ KEPT = {
 
 @pytest.mark.parametrize("name", PROMPT)
 def test_a_connection_is_kept_only_after_a_reply_with_a_clear_end(
-    patient: Transport, name: str
+    transport: Transport, name: str
 ) -> None:
     with Hostile(PROMPT[name][0]) as server:
-        patient.post(server.url(), {}, b"{}")
-        assert len(patient._adapter._idle._by_age) == (name in KEPT)
+        transport.post(server.url(), {}, b"{}")
+        assert len(transport._adapter._idle._by_age) == (name in KEPT)
 
 
 def test_a_receiver_that_sends_nothing_for_the_read_timeout_is_given_up(
@@ -244,15 +244,15 @@ def test_a_receiver_that_sends_nothing_for_the_read_timeout_is_given_up(
 
 @pytest.mark.parametrize("interim", [CONTINUE, HINTS, PROCESSING, CONTINUE + HINTS, HINTS * 8])
 def test_an_interim_reply_is_never_the_verdict_nor_does_its_final_one_answer_the_next(
-    patient: Transport, interim: bytes
+    transport: Transport, interim: bytes
 ) -> None:
     with Hostile(hostile.answers(interim + ERROR, OK)) as server:
-        assert patient.post(server.url(), {}, b"1").status == 500
-        assert patient.post(server.url(), {}, b"2").status == 200
+        assert transport.post(server.url(), {}, b"1").status == 500
+        assert transport.post(server.url(), {}, b"2").status == 200
         assert len(server.conversations) == 1
 
 
-def test_a_late_final_reply_does_not_answer_the_next_request(patient: Transport) -> None:
+def test_a_late_final_reply_does_not_answer_the_next_request(transport: Transport) -> None:
     def script(talk: hostile.Conversation) -> None:
         talk.read_request()
         talk.send(HINTS)
@@ -262,11 +262,11 @@ def test_a_late_final_reply_does_not_answer_the_next_request(patient: Transport)
         talk.send(OK)
 
     with Hostile(script) as server:
-        assert [patient.post(server.url(), {}, b"").status for _ in range(2)] == [500, 200]
+        assert [transport.post(server.url(), {}, b"").status for _ in range(2)] == [500, 200]
 
 
 def test_a_second_reply_that_comes_later_does_not_answer_the_next_request(
-    patient: Transport,
+    transport: Transport,
 ) -> None:
     def script(talk: hostile.Conversation) -> None:
         talk.read_request()
@@ -276,7 +276,7 @@ def test_a_second_reply_that_comes_later_does_not_answer_the_next_request(
 
     with Hostile(script) as server:
         for number in range(3):
-            assert patient.post(server.url(), {}, b"").status == 200
+            assert transport.post(server.url(), {}, b"").status == 200
             assert len(server.conversations) == number + 1
             time.sleep(0.2)
 
@@ -285,14 +285,38 @@ def test_a_reply_before_the_request_was_read_counts_but_its_connection_is_not_us
     make_transport: MakeTransport,
 ) -> None:
     too_long = b"HTTP/1.1 413 Too Long\r\ncontent-length: 0\r\n\r\n"
-    transport = make_transport(read_timeout=5)
+    transport = make_transport(read_timeout=30, deadline=DEADLINE_S)
     with Hostile(hostile.replies_unread(too_long)) as server:
         took = expect(transport, server.url(), 413, body=bytes(16_000_000))
         assert took < DEADLINE_S + SLACK_S
         assert not transport._adapter._idle._by_age
 
 
-def test_cookies_are_not_sent_back(patient: Transport) -> None:
+def test_a_connection_that_answered_a_request_before_its_end_is_not_used_again(
+    transport: Transport,
+) -> None:
+    def script(talk: hostile.Conversation) -> None:
+        talk.read_head()
+        talk.send(OK)
+
+    with Hostile(script) as server:
+        for number in range(2):
+            assert transport.post(server.url(), {}, bytes(16_000_000)).status == 200
+            assert len(server.conversations) == number + 1
+
+
+def test_each_attempt_on_a_kept_connection_has_a_deadline_of_its_own(
+    make_transport: MakeTransport,
+) -> None:
+    transport = make_transport(deadline=DEADLINE_S)
+    with Hostile(hostile.answers(OK, OK)) as server:
+        assert transport.post(server.url(), {}, b"").status == 200
+        time.sleep(DEADLINE_S)
+        assert transport.post(server.url(), {}, b"").status == 200
+        assert len(server.conversations) == 1
+
+
+def test_cookies_are_not_sent_back(transport: Transport) -> None:
     seen: list[bytes] = []
 
     def script(talk: hostile.Conversation) -> None:
@@ -302,15 +326,15 @@ def test_cookies_are_not_sent_back(patient: Transport) -> None:
 
     with Hostile(script) as server:
         for _ in range(2):
-            assert patient.post(server.url(), {}, b"").status == 200
+            assert transport.post(server.url(), {}, b"").status == 200
     assert len(seen) == 2
     assert not any(b"cookie" in request.lower() for request in seen)
 
 
-def test_an_absurd_retry_after_is_passed_on_as_one_short_line(patient: Transport) -> None:
+def test_an_absurd_retry_after_is_passed_on_as_one_short_line(transport: Transport) -> None:
     head = b"HTTP/1.1 503 No\r\nretry-after: " + b"9" * 5_000 + b"\xa0\x07\r\n"
     with Hostile(hostile.answers(head + b"content-length: 0\r\n\r\n")) as server:
-        answer = patient.post(server.url(), {}, b"")
+        answer = transport.post(server.url(), {}, b"")
     assert answer.status == 503
     assert answer.retry_after == "9" * 100
 
@@ -334,7 +358,7 @@ def test_many_hanging_receivers_do_not_slow_down_a_prompt_one(
 
 
 def test_no_thread_is_left_behind(make_transport: MakeTransport) -> None:
-    transport = make_transport()
+    transport = make_transport(read_timeout=0.2)
     with Hostile(hostile.silence) as server:
         before = {each for each in threading.enumerate() if each.name.startswith("lookup")}
         expect(transport, server.url(host="localhost"), Reason.TIMEOUT)
@@ -351,12 +375,12 @@ def test_no_thread_is_left_behind(make_transport: MakeTransport) -> None:
         hostile.repeats(b"", bytes(99_999)),
     ],
 )
-def test_a_flood_takes_no_memory(patient: Transport, script: Script) -> None:
+def test_a_flood_takes_no_memory(transport: Transport, script: Script) -> None:
     with Hostile(script) as server:
-        patient.post(server.url(), {}, b"")
+        transport.post(server.url(), {}, b"")
         tracemalloc.start()
         try:
-            patient.post(server.url(), {}, b"")
+            transport.post(server.url(), {}, b"")
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import socket
 import ssl
 import time
 import warnings
@@ -11,6 +13,8 @@ from collections.abc import Callable
 import pytest
 import trustme
 
+from callbacks.channel import Channel
+from callbacks.deadline import Deadline
 from callbacks.model import Reason
 from callbacks.receiver import Receiver
 from callbacks.transport import Transport, _default_tls_context
@@ -39,13 +43,7 @@ def over_tls(context: ssl.SSLContext, script: Script) -> Script:
 
 @pytest.fixture
 def secure(make_transport: MakeTransport, trusting: ssl.SSLContext) -> Transport:
-    return make_transport(
-        connect_timeout=5,
-        read_timeout=5,
-        deadline=10,
-        tls_context=trusting,
-        resolve=lambda _host, _port: ["127.0.0.1"],
-    )
+    return make_transport(tls_context=trusting, resolve=lambda _host, _port: ["127.0.0.1"])
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -99,12 +97,7 @@ def test_an_unknown_ca_is_refused(secure: Transport) -> None:
 
 
 def test_the_tests_ca_is_refused_by_default(make_transport: MakeTransport, ca: trustme.CA) -> None:
-    transport = make_transport(
-        connect_timeout=5,
-        read_timeout=5,
-        deadline=10,
-        resolve=lambda _host, _port: ["127.0.0.1"],
-    )
+    transport = make_transport(resolve=lambda _host, _port: ["127.0.0.1"])
     refused(transport, ca.issue_cert("customer.example"), "certificate was refused")
 
 
@@ -192,7 +185,7 @@ def test_a_reply_dripped_over_tls_ends_in_time(
     script: Script,
     verdict: int | Reason,
 ) -> None:
-    transport = make_transport(tls_context=trusting, read_timeout=30)
+    transport = make_transport(tls_context=trusting, read_timeout=30, deadline=DEADLINE_S)
     with Hostile(over_tls(server_context(ca.issue_cert("127.0.0.1")), script)) as server:
         started = time.monotonic()
         answer = transport.post(server.url(scheme="https"), {}, b"{}")
@@ -227,7 +220,7 @@ def resets_after_hello(talk: Conversation) -> None:
 def test_what_is_no_tls_is_a_tls_fault(
     make_transport: MakeTransport, trusting: ssl.SSLContext, script: Script, detail: str
 ) -> None:
-    transport = make_transport(connect_timeout=5, read_timeout=5, deadline=10, tls_context=trusting)
+    transport = make_transport(tls_context=trusting)
     with Hostile(script) as server:
         answer = transport.post(server.url(scheme="https"), {}, b"{}")
     assert answer.fault is Reason.TLS
@@ -258,8 +251,21 @@ def test_extra_bytes_over_tls_close_the_connection(secure: Transport, ca: trustm
             assert len(server.conversations) == number + 1
 
 
+def test_bytes_that_openssl_holds_back_are_input(ca: trustme.CA, trusting: ssl.SSLContext) -> None:
+    context = server_context(ca.issue_cert("127.0.0.1"))
+    with Hostile(over_tls(context, lambda talk: talk.send(b"ab"))) as server:
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        channel = Channel(sock, Deadline(10), step_s=5)
+        with contextlib.closing(channel):
+            channel.handshake(trusting, "127.0.0.1", timeout_s=5)
+            assert channel.recv(1) == b"a"
+            assert channel.has_input()
+            assert channel.recv(1) == b"b"
+            assert not channel.has_input()
+
+
 def test_http_and_https_share_no_connection(make_transport: MakeTransport) -> None:
-    transport = make_transport()
+    transport = make_transport(connect_timeout=0.3)
     with Hostile(hostile.answers(OK)) as server:
         assert transport.post(server.url(), {}, b"{}").status == 200
         assert transport.post(server.url(scheme="https"), {}, b"{}").fault is not None

@@ -41,10 +41,10 @@ def idle_count(transport: Transport) -> int:
     return len(transport._adapter._idle._by_age)
 
 
-def test_the_request_is_what_was_asked_for(patient: Transport) -> None:
+def test_the_request_is_what_was_asked_for(transport: Transport) -> None:
     headers = {"content-type": "application/json", "user-agent": "callbacks/1", "webhook-id": "i"}
     with Receiver() as receiver:
-        answer = patient.post(receiver.url("/a%20b/c?d=e&f=%2F"), headers, BODY)
+        answer = transport.post(receiver.url("/a%20b/c?d=e&f=%2F"), headers, BODY)
         (hit,) = receiver.hits
     assert (answer.status, answer.fault, answer.detail) == (200, None, "")
     assert (hit.method, hit.path, hit.body) == ("POST", "/a%20b/c?d=e&f=%2F", BODY)
@@ -55,31 +55,31 @@ def test_the_request_is_what_was_asked_for(patient: Transport) -> None:
     }
 
 
-def test_an_empty_body_has_a_length(patient: Transport) -> None:
+def test_an_empty_body_has_a_length(transport: Transport) -> None:
     with Receiver() as receiver:
-        assert patient.post(receiver.url(), {}, b"").status == 200
+        assert transport.post(receiver.url(), {}, b"").status == 200
         assert receiver.hits[0].headers["content-length"] == "0"
 
 
 @pytest.mark.parametrize(
     "status", [200, 201, 204, 299, 301, 302, 304, 400, 404, 410, 429, 500, 599]
 )
-def test_the_status_is_the_verdict(patient: Transport, status: int) -> None:
+def test_the_status_is_the_verdict(transport: Transport, status: int) -> None:
     with Receiver(behaviour=lambda _: Reply(status)) as receiver:
-        answer = patient.post(receiver.url(), {}, BODY)
+        answer = transport.post(receiver.url(), {}, BODY)
     assert (answer.status, answer.fault) == (status, None)
 
 
 @pytest.mark.parametrize("value", ["120", "Wed, 21 Oct 2026 07:28:00 GMT", "soon", ""])
-def test_retry_after_is_passed_on_as_it_came(patient: Transport, value: str) -> None:
+def test_retry_after_is_passed_on_as_it_came(transport: Transport, value: str) -> None:
     reply = Reply(503, (("Retry-After", value),))
     with Receiver(behaviour=lambda _: reply) as receiver:
-        assert patient.post(receiver.url(), {}, BODY).retry_after == value
+        assert transport.post(receiver.url(), {}, BODY).retry_after == value
 
 
-def test_the_duration_is_measured(patient: Transport) -> None:
+def test_the_duration_is_measured(transport: Transport) -> None:
     with Receiver(behaviour=lambda _: Reply(delay_s=0.2)) as receiver:
-        assert 200 <= patient.post(receiver.url(), {}, BODY).duration_ms < 1_200
+        assert 200 <= transport.post(receiver.url(), {}, BODY).duration_ms < 1_200
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_the_duration_is_measured(patient: Transport) -> None:
     ],
 )
 def test_what_the_caller_did_wrong_is_raised(
-    patient: Transport, headers: dict[str, str], body: Any, error: type[Exception]
+    transport: Transport, headers: dict[str, str], body: Any, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        patient.post("http://127.0.0.1:1/", headers, body)
+        transport.post("http://127.0.0.1:1/", headers, body)
 
 
-def test_a_port_where_nobody_listens_is_a_connect_fault(patient: Transport) -> None:
+def test_a_port_where_nobody_listens_is_a_connect_fault(transport: Transport) -> None:
     with hostile.refusing_port() as port:
-        answer = patient.post(f"http://127.0.0.1:{port}/secret?token=planted", {}, BODY)
+        answer = transport.post(f"http://127.0.0.1:{port}/secret?token=planted", {}, BODY)
     assert (answer.status, answer.fault) == (None, Reason.CONNECT)
     assert answer.detail == os.strerror(111 if sys.platform == "linux" else 61)
 
@@ -108,19 +108,19 @@ def test_a_port_where_nobody_listens_is_a_connect_fault(patient: Transport) -> N
 # Connections that are used again
 
 
-def test_a_connection_is_used_again(patient: Transport) -> None:
+def test_a_connection_is_used_again(transport: Transport) -> None:
     with Hostile(hostile.answers(*[OK] * 5)) as server:
         for _ in range(5):
-            assert patient.post(server.url(), {}, BODY).status == 200
+            assert transport.post(server.url(), {}, BODY).status == 200
         assert len(server.conversations) == 1
 
 
-def test_each_origin_has_connections_of_its_own(patient: Transport) -> None:
+def test_each_origin_has_connections_of_its_own(transport: Transport) -> None:
     with Hostile(hostile.answers(OK)) as one, Hostile(hostile.answers(OK)) as other:
         for server in (one, other):
-            assert patient.post(server.url(), {}, BODY).status == 200
+            assert transport.post(server.url(), {}, BODY).status == 200
             assert len(server.conversations) == 1
-    assert idle_count(patient) == 2
+    assert idle_count(transport) == 2
 
 
 @pytest.mark.parametrize(
@@ -133,27 +133,27 @@ def test_each_origin_has_connections_of_its_own(patient: Transport) -> None:
         b"HTTP/1.1 204 OK\r\ncontent-length: 5\r\n\r\n",
     ],
 )
-def test_a_connection_is_closed_where_the_reply_says_so(patient: Transport, reply: bytes) -> None:
+def test_a_connection_is_closed_where_the_reply_says_so(transport: Transport, reply: bytes) -> None:
     with Hostile(hostile.answers(reply, OK)) as server:
         for _ in range(2):
-            patient.post(server.url(), {}, BODY)
+            transport.post(server.url(), {}, BODY)
         assert len(server.conversations) == 2
         assert server.conversations[0].saw_end.wait(2)
 
 
 def test_a_connection_that_the_receiver_has_closed_is_not_used_again(
-    patient: Transport,
+    transport: Transport,
 ) -> None:
     with Hostile(hostile.answers_and_closes(OK)) as server:
         for number in range(3):
-            assert patient.post(server.url(), {}, BODY).status == 200
+            assert transport.post(server.url(), {}, BODY).status == 200
             assert len(server.conversations) == number + 1
-            (kept,) = patient._adapter._idle._by_age
+            (kept,) = transport._adapter._idle._by_age
             wait_for_input(kept)
 
 
 def test_a_request_that_meets_a_closing_connection_is_a_reset_and_is_not_sent_again(
-    patient: Transport,
+    transport: Transport,
 ) -> None:
     def script(talk: hostile.Conversation) -> None:
         talk.read_request()
@@ -162,34 +162,34 @@ def test_a_request_that_meets_a_closing_connection_is_a_reset_and_is_not_sent_ag
         talk.sock.close()
 
     with Hostile(script) as server:
-        assert patient.post(server.url(), {}, BODY).status == 200
-        answer = patient.post(server.url(), {}, BODY)
+        assert transport.post(server.url(), {}, BODY).status == 200
+        answer = transport.post(server.url(), {}, BODY)
         assert len(server.conversations) == 1
     assert answer.fault is Reason.RESET
 
 
 @pytest.mark.parametrize(("announced", "limit_s"), [(None, 30.0), ("timeout=5, max=9", 4.0)])
 def test_a_connection_that_idled_too_long_is_not_used_again(
-    patient: Transport, monkeypatch: pytest.MonkeyPatch, announced: str | None, limit_s: float
+    transport: Transport, monkeypatch: pytest.MonkeyPatch, announced: str | None, limit_s: float
 ) -> None:
     headers = (("keep-alive", announced),) if announced else ()
     now = time.monotonic()
     clock = [now]
     monkeypatch.setattr(connection.time, "monotonic", lambda: clock[0])
     with Hostile(hostile.answers(*[raw(Reply(headers=headers))] * 9)) as server:
-        patient.post(server.url(), {}, BODY)
+        transport.post(server.url(), {}, BODY)
         clock[0] += limit_s - 0.1
-        patient.post(server.url(), {}, BODY)
+        transport.post(server.url(), {}, BODY)
         assert len(server.conversations) == 1
         clock[0] += limit_s
-        patient.post(server.url(), {}, BODY)
+        transport.post(server.url(), {}, BODY)
         assert len(server.conversations) == 2
 
 
 def test_the_bytes_of_a_body_over_the_limit_are_not_waited_for(
     make_transport: MakeTransport,
 ) -> None:
-    transport = make_transport(read_timeout=5, deadline=10, max_response_bytes=100)
+    transport = make_transport(max_response_bytes=100)
     for size, kept in ((100, 1), (101, 0)):
         with Hostile(hostile.answers(raw(Reply(body=bytes(size))))) as server:
             assert transport.post(server.url(), {}, BODY).status == 200
@@ -202,11 +202,7 @@ def test_many_hosts_leave_a_bounded_number_of_connections(
 ) -> None:
     monkeypatch.setattr(connection, "MAX_IDLE", 20)
     with Receiver(keep=1) as receiver:
-        transport = make_transport(
-            read_timeout=5,
-            deadline=10,
-            resolve=lambda _host, _port: ["127.0.0.1"],
-        )
+        transport = make_transport(resolve=lambda _host, _port: ["127.0.0.1"])
         before = open_descriptors()
         with ThreadPoolExecutor(8) as pool:
             urls = [f"http://host-{number}.example:{receiver.port}/" for number in range(1_000)]
@@ -224,7 +220,7 @@ def test_one_host_leaves_a_bounded_number_of_connections(
     make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "MAX_IDLE_PER_ORIGIN", 3)
-    transport = make_transport(read_timeout=5, deadline=10)
+    transport = make_transport()
     with (
         Receiver(behaviour=lambda _: Reply(delay_s=0.2)) as receiver,
         ThreadPoolExecutor(9) as pool,
@@ -235,7 +231,7 @@ def test_one_host_leaves_a_bounded_number_of_connections(
 
 
 def test_64_threads_share_one_transport_and_each_gets_its_own_answer(
-    patient: Transport,
+    transport: Transport,
 ) -> None:
     def behave(hit: Any) -> Reply:
         return Reply(200 + int(hit.body) % 99, body=hit.body)
@@ -243,7 +239,7 @@ def test_64_threads_share_one_transport_and_each_gets_its_own_answer(
     with Receiver(behaviour=behave) as receiver, ThreadPoolExecutor(64) as pool:
         numbers = range(2_000)
         answers = pool.map(
-            lambda number: patient.post(receiver.url(), {}, str(number).encode()), numbers
+            lambda number: transport.post(receiver.url(), {}, str(number).encode()), numbers
         )
         assert [answer.status for answer in answers] == [200 + n % 99 for n in numbers]
         assert len(receiver.hits) == 2_000
@@ -252,7 +248,7 @@ def test_64_threads_share_one_transport_and_each_gets_its_own_answer(
 def test_closing_closes_what_is_idle_and_what_comes_back_later(
     make_transport: MakeTransport,
 ) -> None:
-    transport = make_transport(read_timeout=5, deadline=10)
+    transport = make_transport()
     with Hostile(hostile.answers(OK)) as server:
         transport.post(server.url(), {}, BODY)
         transport.close()
@@ -264,29 +260,29 @@ def test_closing_closes_what_is_idle_and_what_comes_back_later(
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_uses_no_connection_and_no_lock_of_its_parent(
-    patient: Transport,
+    transport: Transport,
 ) -> None:
     with Receiver() as receiver:
         url = receiver.url()
-        assert patient.post(url, {}, BODY).status == 200
-        pool = patient._adapter._idle
+        assert transport.post(url, {}, BODY).status == 200
+        pool = transport._adapter._idle
         with pool._lock:  # as another thread might at that instant
             child = os.fork()
             if child == 0:
                 code = 1
                 with contextlib.suppress(BaseException):
-                    fresh = idle_count(patient) == 0
-                    code = 0 if fresh and patient.post(url, {}, BODY).status == 200 else 1
+                    fresh = idle_count(transport) == 0
+                    code = 0 if fresh and transport.post(url, {}, BODY).status == 200 else 1
                 os._exit(code)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-        assert idle_count(patient) == 1
-        assert patient.post(url, {}, BODY).status == 200  # on the connection from before
+        assert idle_count(transport) == 1
+        assert transport.post(url, {}, BODY).status == 200  # on the connection from before
         assert len(receiver.hits) == 3
 
 
 def test_an_exception_thrown_into_the_thread_comes_out_and_frees_the_connection(
-    patient: Transport, monkeypatch: pytest.MonkeyPatch
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any) -> None:
         raise SystemExit
@@ -294,7 +290,7 @@ def test_an_exception_thrown_into_the_thread_comes_out_and_frees_the_connection(
     with Hostile(hostile.silence) as server:
         monkeypatch.setattr(connection, "read_head", stop)
         with pytest.raises(SystemExit):
-            patient.post(server.url(), {}, BODY)
+            transport.post(server.url(), {}, BODY)
         assert server.all_ended()
 
 
@@ -381,14 +377,14 @@ def test_each_exception_class_of_a_library_means(library: ModuleType) -> None:
 
 @pytest.mark.parametrize("kind", [KeyError, RecursionError, ValueError, AttributeError])
 def test_what_nobody_expected_is_an_answer_that_names_the_place_and_not_the_text(
-    patient: Transport, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    transport: Transport, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     def fail(*_: Any) -> None:
         raise kind("planted")
 
     monkeypatch.setattr(connection, "read_head", fail)
     with Hostile(hostile.answers(OK)) as server:
-        answer = patient.post(server.url(), {}, BODY)
+        answer = transport.post(server.url(), {}, BODY)
         assert answer.fault is Reason.PROTOCOL
         assert answer.detail.startswith(f"{kind.__name__} in test_transport.py:")
         assert server.all_ended()
@@ -414,7 +410,7 @@ def test_no_secret_is_in_a_detail_or_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     garbage = b"HTTP/1.1 planted-body\r\n\r\n"
-    transport = make_transport(resolve=lambda host, _port: [host])
+    transport = make_transport(resolve=lambda host, _port: [host], connect_timeout=0.5)
     with Hostile(hostile.answers_and_closes(garbage)) as server:
         url = start.format(port=server.port) + "/planted-path?token=planted-query"
         answer = transport.post(url, {"authorization": "planted-header"}, b"planted-body")

@@ -145,6 +145,12 @@ def test_limits_are_met_to_the_byte() -> None:
     assert not drain(reader_of(b"abcd"), 3, limit=3)
 
 
+def test_chunks_count_with_their_sizes() -> None:
+    data = b"1;x\r\na\r\n" * 10 + b"0\r\n\r\n"  # of 8 bytes each
+    assert drain(reader_of(data), Body.CHUNKED, limit=80)
+    assert not drain(reader_of(data), Body.CHUNKED, limit=79)
+
+
 def test_a_body_until_the_close_is_read_up_to_the_limit() -> None:
     assert not drain(reader_of(b"abc"), Body.UNTIL_CLOSE, limit=3)
     with pytest.raises(ConnectionResetError):

@@ -75,7 +75,7 @@ def test_a_503_is_retried_twice_with_growing_waits_and_then_sent(
 
 
 def test_after_the_last_retry_a_callback_is_a_dead_letter(system: System, enqueue: Enqueue) -> None:
-    system.configure(retry_increment=0.2, max_delay=0)
+    system.configure(retry_increment=0.2, max_delay=0, breaker_failures=0)
     with Target(lambda hit, nth: 500) as target:
         system.groups.worker()
         enqueue(target.url, 2)

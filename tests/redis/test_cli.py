@@ -311,6 +311,7 @@ def books(**more: Any) -> Overview:
         "now_ms": NOW, "queued": 0, "processing": 0, "dead": 0, "sent_records": 0,
         "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "paused_since_ms": None,
         "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
+        "stagger_us": None, "stagger_why": "",
         "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),
     }  # fmt: skip
     return Overview(**given | more)

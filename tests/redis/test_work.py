@@ -274,7 +274,7 @@ def test_a_duty_that_fails_keeps_none_of_the_others_from_its_turn(
     also: list[str] = []
     monkeypatch.setattr(batcher, "wake", broken)
     with pytest.raises(RuntimeError, match="no waking today"):
-        work.tick_once(batcher, Recorder(), chance=0, also=lambda: also.append("done"))
+        work.tick_once(batcher, Recorder(), chance=0, more=[lambda: also.append("done")])
     status = find(batcher.scripts, "c-1")
     assert status is not None
     assert status.state is State.DEAD
@@ -296,3 +296,32 @@ def test_a_failing_secret_resolver_is_told_and_retried(make_batcher: Make) -> No
 
 def broken_resolver(callback_url: str, environment: str) -> list[str]:
     raise LookupError("the vault is closed")
+
+
+def test_each_death_is_told_once_and_again_only_where_telling_failed(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    told: list[tuple[str, str]] = []
+
+    def tell(id: str, reason: str) -> None:
+        told.append((id, reason))
+
+    assert work.tell_once(batcher, tell) == 0  # begins here
+    for n in range(150):
+        put(batcher, f"c-{n:03}")
+        client.zadd(key("expiry"), {f"c-{n:03}": 1})
+    assert batcher.expire(200) == 150
+    assert work.tell_once(batcher, tell) == 0  # a moment later
+    for n in range(150):  # most of them at one millisecond
+        client.zadd(key("dead"), {f"c-{n:03}": client.zscore(key("dead"), f"c-{n:03}") - 2000})
+    client.hset(key("state"), "told", 1)
+    with pytest.raises(RuntimeError):
+        work.tell_once(batcher, broken_tell)
+    assert work.tell_once(batcher, tell) + work.tell_once(batcher, tell) == 150
+    assert work.tell_once(batcher, tell) == 0
+    assert sorted(told) == [(f"c-{n:03}", "expired") for n in range(150)]
+
+
+def broken_tell(id: str, reason: str) -> None:
+    raise RuntimeError("nobody listens")

@@ -1,0 +1,403 @@
+"""What answers do to their destination: breaker, hold, pace, concurrency, gone URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from callbacks.audit import audit
+from callbacks.batcher import Batcher, digest
+from callbacks.books import Books, find
+from callbacks.model import Effect, Go, Impression, Later, LaterWhy, Outcome, Reason, State
+from tests.redis.support import (
+    HOST,
+    begin,
+    claim,
+    counted,
+    key,
+    now_ms,
+    packed,
+    put,
+    settle,
+    settlement,
+)
+
+Make = Callable[..., Batcher]
+FAST = {"send_interval": 0, "min_interval": 0, "destination_interval": 0}
+FAULT = Impression(Effect.FAULT, transport=True)
+FINE = Impression(Effect.OK)
+
+
+def dest(client: redis.Redis, destination: str = HOST) -> dict[str, str]:
+    raw = client.hgetall(key(f"dest:{destination}"))
+    return {name.decode(): value.decode() for name, value in raw.items()}
+
+
+def fail(batcher: Batcher, times: int, impression: Impression = FAULT, **more: object) -> None:
+    """Let so many callbacks of HOST fail once, each; they wait for a retry in PROCESSING."""
+    for _ in range(times):
+        put(batcher, f"f-{fail.counter}", proven=False)  # type: ignore[attr-defined]
+        fail.counter += 1  # type: ignore[attr-defined]
+    for c in claim(batcher).callbacks:
+        begin(batcher, c)
+        settle(batcher, c, Outcome.RETRY, impression=impression, delay_ms=60_000, **more)
+
+
+fail.counter = 0  # type: ignore[attr-defined]
+
+
+def end_hold(client: redis.Redis, destination: str = HOST) -> None:
+    """Let the hold of a destination pass without waiting."""
+    client.hset(key(f"dest:{destination}"), "hold", 1)
+    if client.zscore(key("ring"), destination):
+        client.zadd(key("ring"), {destination: 1})
+
+
+def test_consecutive_faults_open_the_breaker_and_nothing_is_claimed_or_begun(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    put(batcher, "early")
+    (early,) = claim(batcher).callbacks
+    fail(batcher, 4)
+    assert "broken" not in dest(client)
+    fail(batcher, 1)
+    state = dest(client)
+    assert (state["broken"], state["why"], state["opens"]) == ("1", "breaker", "1")
+    assert 29_000 < int(state["hold"]) - now_ms(client) <= 30_000
+
+    put(batcher, "waits")
+    assert claim(batcher).callbacks == ()
+    gate = batcher.begin(early.id, early.token)
+    assert isinstance(gate, Later)
+    assert (gate.why, gate.due_ms) == (LaterWhy.ON_HOLD, int(state["hold"]))
+    batcher.release(early.id, early.token, gate.due_ms)
+    assert list(audit(books)) == []
+
+
+def test_a_success_or_any_answer_in_between_starts_the_count_anew(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    for impression in (FINE, Impression(Effect.ALIVE)):
+        fail(batcher, 4)
+        fail(batcher, 1, impression)
+    fail(batcher, 4)
+    assert "broken" not in dest(client)
+
+
+def test_half_open_sends_the_one_oldest_callback(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    fail(batcher, 5)
+    for n in range(5):
+        put(batcher, f"c-{n}")
+    end_hold(client)
+    (probe,) = claim(batcher).callbacks
+    assert probe.id == "c-0"
+    assert claim(batcher).callbacks == ()
+    assert begin(batcher, probe).probe
+
+
+def test_a_failed_trial_doubles_the_open_time_up_to_its_bound(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    fail(batcher, 5)
+    put(batcher, "c-1")
+    opened = []
+    for attempt in range(1, 8):
+        end_hold(client)
+        (probe,) = claim(batcher).callbacks
+        begin(batcher, probe)
+        settle(batcher, probe, Outcome.RETRY, attempt, impression=FAULT, park=True, throttled=True)
+        opened.append(round((int(dest(client)["hold"]) - now_ms(client)) / 1000))
+    assert opened == [60, 120, 240, 480, 600, 600, 600]
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.retries, status.attempts) == (State.QUEUED, 0, 7)
+
+
+def test_a_success_of_the_trial_closes_the_breaker_and_resets_the_interval(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, min_interval=0, destination_concurrency=0)
+    client.hset(key(f"dest:{HOST}"), mapping={"interval": 9_000_000, "fails": 4})
+    fail(batcher, 1)
+    assert dest(client)["broken"] == "1"
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    end_hold(client)
+    client.hset(key(f"dest:{HOST}"), mapping={"slot": 0, "send": 0})
+    (probe,) = claim(batcher).callbacks
+    begin(batcher, probe)
+    done = settlement(batcher, probe, Outcome.SENT, 1, impression=FINE)
+    assert done.arm_ms is not None  # somebody has to trigger the others
+    state = dest(client)
+    assert not {"broken", "hold", "why", "opens", "interval", "fails"} & set(state)
+    end_hold(client)
+    client.hset(key(f"dest:{HOST}"), mapping={"slot": 0, "send": 0})
+    assert len(claim(batcher).callbacks) == 2
+    assert list(audit(books)) == []
+
+
+def test_what_fails_late_does_not_open_it_again(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    for n in range(8):
+        put(batcher, f"c-{n}")
+    flight = claim(batcher).callbacks
+    for c in flight:
+        begin(batcher, c)
+    for c in flight:
+        settle(batcher, c, Outcome.RETRY, impression=FAULT, delay_ms=60_000)
+    assert dest(client)["opens"] == "1"
+
+
+def test_without_a_breaker_faults_open_nothing(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0, breaker_failures=0)
+    fail(batcher, 20)
+    assert "broken" not in dest(client)
+
+
+def test_a_dead_trial_is_tried_with_another_callback_after_its_lease(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    fail(batcher, 5)
+    put(batcher, "c-1"), put(batcher, "c-2")
+    end_hold(client)
+    assert [c.id for c in claim(batcher).callbacks] == ["c-1"]
+    end_hold(client)  # its worker died, the hold of the trial has passed
+    assert [c.id for c in claim(batcher).callbacks] == ["c-2"]
+
+
+def test_a_destination_that_asks_to_be_left_alone_is(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(**FAST)
+    for n in range(4):
+        put(batcher, f"c-{n}")
+    put(batcher, "other", "https://b:443")
+    asking, claimed, *_ = [c for c in claim(batcher).callbacks if c.id != "other"]
+    begin(batcher, asking)
+    park = Impression(Effect.ALIVE, hold_ms=7000)
+    done = settlement(
+        batcher, asking, Outcome.RETRY, 1, impression=park, delay_ms=7000, park=True,
+        throttled=True,
+    )  # fmt: skip
+    assert done.arm_ms is None  # beyond what is armed: the ticker sees to it
+    assert dest(client)["why"] == "park"
+    gate = batcher.begin(claimed.id, claimed.token)
+    assert isinstance(gate, Later)
+    assert 6000 < gate.due_ms - now_ms(client) <= 7000
+    assert counted(client, "throttled") == 1
+    assert dest(client, "https://b:443").get("why") is None
+    assert list(audit(books)) == []
+
+
+def test_a_short_park_arms_the_next_batch(make_batcher: Make) -> None:
+    batcher = make_batcher(**FAST)
+    put(batcher, "c-1")
+    (asking,) = claim(batcher).callbacks
+    begin(batcher, asking)
+    park = Impression(Effect.ALIVE, hold_ms=1000)
+    done = settlement(batcher, asking, Outcome.RETRY, 1, impression=park, delay_ms=1000, park=True)
+    assert done.arm_ms is not None
+    assert 990 <= done.arm_ms <= 1000
+
+
+@pytest.mark.parametrize(
+    ("factor", "start_us", "expected_us"),
+    [
+        (990, 200_000, 198_000),
+        (1500, 200_000, 300_000),
+        (990, 20_100, 20_000),
+        (1500, 29_000_000, 30_000_000),
+        (1000, 200_000, None),
+    ],
+)
+def test_answers_move_the_interval_within_its_bounds(
+    make_batcher: Make, client: redis.Redis, factor: int, start_us: int, expected_us: int | None
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0)
+    if start_us != 200_000:
+        client.hset(key(f"dest:{HOST}"), "interval", start_us)
+    put(batcher, "c-1")
+    (c,) = claim(batcher).callbacks
+    begin(batcher, c)
+    settle(batcher, c, impression=Impression(Effect.OK, factor=factor))
+    found = dest(client).get("interval")
+    assert found == (str(expected_us) if expected_us else None)
+
+
+def test_a_burst_of_refusals_grows_the_interval_once(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0, destination_interval=0.001)
+    for n in range(4):
+        put(batcher, f"c-{n}")
+    flight = claim(batcher).callbacks
+    for c in flight:
+        begin(batcher, c)
+    slow = Impression(Effect.ALIVE, factor=1500)
+    client.hset(key(f"dest:{HOST}"), "interval", 40_000)
+    for c in flight:
+        client.hset(key(f"rec:{c.id}"), "at", now_ms(client) - 1000)
+    for c in flight:
+        settle(batcher, c, Outcome.RETRY, impression=slow, delay_ms=60_000)
+    assert dest(client)["interval"] == "60000"
+
+
+def test_an_interval_that_has_adapted_spaces_slots_and_sends(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0)
+    client.hset(key(f"dest:{HOST}"), "interval", 500_000)
+    for n in range(4):
+        put(batcher, f"c-{n}")
+    batch = claim(batcher)
+    assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 500]
+    fixed = make_batcher(min_interval=0, send_interval=0, adaptive="false")
+    client.hset(key(f"dest:{HOST}"), "slot", 0)
+    batch = claim(fixed)
+    assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 200]
+
+
+def test_who_has_not_answered_yet_gets_one_request_first(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, min_interval=0, destination_interval=0.05)
+    for n in range(9):
+        put(batcher, f"c-{n}", proven=False)
+    (first,) = claim(batcher).callbacks
+    assert claim(batcher).callbacks == ()
+    begin(batcher, first)
+    done = settlement(batcher, first, Outcome.SENT, 1, impression=FINE)
+    assert done.arm_ms is not None
+    client.hset(key(f"dest:{HOST}"), mapping={"slot": 0, "send": 0})
+    assert len(claim(batcher).callbacks) == 8
+
+
+def test_after_a_timeout_a_destination_has_one_request_until_a_success(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST)
+    put(batcher, "c-1")
+    (c,) = claim(batcher).callbacks
+    begin(batcher, c)
+    settle(batcher, c, Outcome.RETRY, impression=FAULT, reason=Reason.TIMEOUT, delay_ms=60_000)
+    for n in range(2, 6):
+        put(batcher, f"c-{n}", proven=False)
+    assert len(claim(batcher).callbacks) == 1
+
+
+def test_slots_are_no_closer_than_latency_and_concurrency_allow(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=1.5, send_interval=0, destination_interval=0.02)
+    for n in range(9):
+        put(batcher, f"c-{n}")
+    client.hset(key(f"dest:{HOST}"), "latency", 2000)  # 4 at once, 2 s each: one in 500 ms
+    batch = claim(batcher)
+    assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 500, 1000, 1500, 2000]
+
+
+def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(**FAST, batch_size=4)
+    url = "https://a.example/x"
+    for n in range(3):
+        put(batcher, f"gone-{n}")
+    first, *_ = claim(batcher).callbacks
+    for n in range(700):
+        put(batcher, f"later-{n:03}")
+    other = packed().replace(b"/x", b"/y")
+    batcher.enqueue("alive", HOST, other, delay_ms=0, life_ms=1_000_000)
+    begin(batcher, first)
+    gone = Impression(Effect.ALIVE, gone=True)
+    settle(batcher, first, Outcome.DEAD, impression=gone, reason=Reason.GONE, callback_url=url)
+    assert client.zscore(key("gone"), digest(url)) is not None
+    claimed: list[str] = []
+    passes = 0
+    while "alive" not in claimed:
+        claimed += [c.id for c in claim(batcher).callbacks]
+        passes += 1
+        assert passes < 9
+    dead = client.zcard(key("dead"))
+    assert dead >= 700 - 8  # up to 500 a claim; the rest of that claim's batch is sent
+    status = find(batcher.scripts, "later-000")
+    assert status is not None
+    assert (status.state, status.reason, status.attempts) == (State.DEAD, "gone", 0)
+    assert list(audit(books)) == []
+    assert batcher.forgive(url)
+    assert not batcher.forgive(url)
+
+
+def test_resuming_a_destination_clears_its_hold_breaker_and_interval(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    fail(batcher, 5)
+    client.hset(key(f"dest:{HOST}"), "interval", 9_000_000)
+    put(batcher, "c-1"), put(batcher, "c-2")
+    assert batcher.resume(HOST)
+    assert not batcher.resume(HOST)
+    assert not {"broken", "hold", "why", "opens", "interval"} & set(dest(client))
+    assert len(claim(batcher).callbacks) == 2
+
+
+def test_destinations_that_fail_in_transport_are_counted_for_a_minute(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST)
+    for n in range(6):
+        put(batcher, f"c-{n}", f"https://h{n}:443")
+    for c in claim(batcher).callbacks:
+        begin(batcher, c)
+        failed = c.id in ("c-0", "c-1")
+        outcome = Outcome.RETRY if failed else Outcome.SENT
+        settle(batcher, c, outcome, impression=FAULT if failed else FINE, delay_ms=60_000)
+    demand = batcher.demand()
+    assert (demand.tried, demand.failing) == (6, 2)
+    client.zincrby(key("tried"), -61_000, "https://h0:443")
+    client.zincrby(key("failing"), -61_000, "https://h0:443")
+    demand = batcher.demand()
+    assert (demand.tried, demand.failing) == (5, 1)
+
+
+def test_demand_counts_what_is_ready_and_what_arrived(make_batcher: Make) -> None:
+    batcher = make_batcher()
+    for n in range(30):
+        put(batcher, f"c-{n}")
+    batcher.pause("https://p:443")
+    put(batcher, "paused", "https://p:443")
+    demand = batcher.demand()
+    assert demand.ready == 30
+    assert 2 <= demand.accepted_per_s <= 3.1
+    assert demand.rate_per_s is None
+
+
+def test_a_process_that_slept_past_its_instant_gets_a_new_one(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0.1, destination_interval=0)
+    for n in range(3):
+        put(batcher, f"c-{n}", f"https://h{n}:443")
+    gates = []
+    for c in claim(batcher).callbacks:
+        client.hset(key(f"rec:{c.id}"), "due", 0)
+        gate = batcher.begin(c.id, c.token, nonce=f"n-{c.id}")
+        assert isinstance(gate, Go)
+        gates.append((c, gate))
+    for c, _ in gates:  # all of them stopped for five seconds
+        client.hincrby(key(f"rec:{c.id}"), "at", -5000)
+    client.hincrby(key("state"), "send", -5000)
+    again = [batcher.begin(c.id, c.token, nonce=f"n-{c.id}") for c, _ in gates]
+    instants = [g.now_ms + g.wait_ms for g in again if isinstance(g, Go)]
+    assert len(instants) == 3
+    assert instants[1] - instants[0] >= 100
+    assert instants[2] - instants[1] >= 100
+    assert [g.attempt for g in again if isinstance(g, Go)] == [1, 1, 1]
+    assert counted(client, "attempts") == 3
