@@ -52,7 +52,7 @@ LATE_MS: Final = 1_000
 #: A destination that was full is not claimed from for so long, or until a request ends.
 FULL_HOLD_MS: Final = 1_000
 #: While callbacks keep coming, a batch follows the last one by so much at the latest.
-FLOW_INTERVAL_MS: Final = 1_000
+FLOW_INTERVAL_MS: Final = 500
 #: A sender that comes so long after its instant needs a new one.
 MISSED_MS: Final = 10
 #: The lock outlives every claim with its messages by far, and a dead dispatcher by little.

@@ -8,6 +8,8 @@ from typing import Final
 
 from callbacks.model import Demand
 
+#: What a steady flow has left behind is caught up within so many seconds.
+CATCH_UP_S: Final = 5.0
 #: So many destinations have to be tried in a minute before their failures say anything about us.
 MIN_TRIED: Final = 10
 #: Up to this share of failing destinations the fault is theirs; beyond it, probably ours.
@@ -45,13 +47,16 @@ def next_stagger(
 ) -> Stagger:
     """Decide the stagger from arrivals and backlog.
 
-    The rate covers what arrives and what waits, the latter within `drain_target_s`, and is not
-    lowered while a batch or more waits: a rate that follows a shrinking backlog would never
-    finish it. When most of at least `MIN_TRIED` destinations fail in transport, it is our own
+    The rate covers what arrives and what waits, the latter within `drain_target_s`. What a flow
+    has left behind (while its rate was being found, say) is caught up within `CATCH_UP_S`, at no
+    more than half the flow on top of it. The rate is not lowered while a batch or more waits: one
+    that follows a shrinking backlog would never finish it. When most of at least `MIN_TRIED` destinations fail in transport, it is our own
     network, and the stagger grows with their share.
     """
     base = 1 / base_s
-    wanted = max(base, demand.accepted_per_s + demand.ready / drain_target_s)
+    flow = demand.accepted_per_s
+    backlog = max(demand.ready / drain_target_s, min(demand.ready / CATCH_UP_S, flow / 2))
+    wanted = max(base, flow + backlog)
     rate, why = wanted, StaggerWhy.BASE if wanted == base else StaggerWhy.DEMAND
     before = demand.rate_per_s
     if demand.ready >= batch_size and before is not None and before > wanted:

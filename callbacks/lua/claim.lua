@@ -194,7 +194,7 @@ if #picked > 0 then redis.call('HSET', K.state, 'slot', slot, 'last_batch', now)
 local earliest = now + min_interval
 if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
 local armed = arm(earliest)
-if armed < 0 and #picked * 4 >= batch_size then
+if armed < 0 and #picked * 8 >= batch_size then
   armed = arm_trigger(K, math.max(earliest, now + flow_interval), now, look_ahead)
 end
 

@@ -7,7 +7,7 @@
 -- KEYS[5] tried         destinations tried lately
 -- KEYS[6] failing       those whose last attempt failed in transport
 -- ARGV[1] horizon       ms within which a destination counts as ready
--- Returns {ready, accepted in the last 10 s, rate set before in sends per 1000 s or -1,
+-- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in sends per 1000 s or -1,
 --   destinations tried in the last minute, those failing}.
 -- Cost: O(destinations ready), the first 1,000 are read.
 local K = {
@@ -23,7 +23,10 @@ end
 local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
 local accepted = num(redis.call('HGET', K.rates .. bucket, 'accepted'), 0)
   + (1 - share) * num(redis.call('HGET', K.rates .. bucket - 1, 'accepted'), 0)
-local rate = num(redis.call('HGET', K.state, 'rate'), -1)
+local s = redis.call('HMGET', K.state, 'rate', 'slot', 'stagger')
+local rate, stagger = num(s[1], -1), num(s[3], 0)
+-- What is claimed and has its slot still ahead waits, too.
+if stagger > 0 then ready = ready + math.floor(math.max(0, num(s[2], 0) - now) * 1000 / stagger) end
 local tried = redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
 local failing = redis.call('ZCOUNT', K.failing, now - 60000, '+inf')
 return {ready, math.floor(accepted), rate, tried, failing}

@@ -260,25 +260,28 @@ def test_closing_closes_what_is_idle_and_what_comes_back_later(
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_uses_no_connection_and_no_lock_of_its_parent(
-    transport: Transport,
+    make_transport: MakeTransport,
 ) -> None:
+    transport = make_transport(resolve=lambda _host, _port: ["127.0.0.1"])
     with Receiver() as receiver:
         url = receiver.url()
         assert transport.post(url, {}, BODY).status == 200
-        pool = transport._adapter._idle
-        with pool._lock:  # as another thread might at that instant
+        adapter = transport._adapter
+        with adapter._idle._lock, adapter._dialer.lookups._changed:  # as other threads might
             child = os.fork()
             if child == 0:
                 code = 1
                 with contextlib.suppress(BaseException):
-                    fresh = idle_count(transport) == 0
-                    code = 0 if fresh and transport.post(url, {}, BODY).status == 200 else 1
+                    is_fresh = idle_count(transport) == 0
+                    urls = [url, url.replace("127.0.0.1", "name.example")]
+                    statuses = [transport.post(each, {}, BODY).status for each in urls]
+                    code = 0 if is_fresh and statuses == [200, 200] else 1
                 os._exit(code)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert idle_count(transport) == 1
         assert transport.post(url, {}, BODY).status == 200  # on the connection from before
-        assert len(receiver.hits) == 3
+        assert len(receiver.hits) == 4
 
 
 def test_an_exception_thrown_into_the_thread_comes_out_and_frees_the_connection(

@@ -31,7 +31,9 @@ def decide(
         (0, 0, None, 5, StaggerWhy.BASE),
         (300, 0, None, 5, StaggerWhy.BASE),  # 300 / 60 s: just what the base does
         (600, 0, None, 10, StaggerWhy.DEMAND),
-        (600, 20, None, 30, StaggerWhy.DEMAND),  # 20 arrive, 600 / 60 wait
+        (600, 20, None, 30, StaggerWhy.DEMAND),  # 20 arrive, half of that on top
+        (3_000, 20, None, 70, StaggerWhy.DEMAND),  # 20 arrive, 3,000 / 60 wait
+        (30, 20, None, 26, StaggerWhy.DEMAND),  # 20 arrive, 30 / 5 catch up
         (0, 50, None, 50, StaggerWhy.DEMAND),
         (10_000, 0, None, 10_000 / 60, StaggerWhy.DEMAND),
         (5_000, 0, 150, 150, StaggerWhy.HELD),  # not lowered while it drains
