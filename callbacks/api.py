@@ -174,7 +174,7 @@ def _freeze(
         settings=settings,
         now=datetime.now(UTC),
     )
-    if settings.signing_configured and not callback.secrets:
+    if not callback.signable:
         problem = f"no secret is configured for environment {callback.request.environment!r}"
         raise InvalidCallback("environment", problem)
     request = callback.request

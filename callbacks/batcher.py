@@ -27,6 +27,7 @@ from callbacks.model import (
     Later,
     LaterWhy,
     Look,
+    Memory,
     Outcome,
     QueueFull,
     Reason,
@@ -316,13 +317,13 @@ class Batcher:
         grace = ms(self.settings.attempt_lease)
         return int(self.scripts.run("expire", {"limit": limit, "grace": grace}))
 
-    def trim(self, limit: int) -> Trimmed:
-        """Forget records past their time."""
+    def trim(self, limit: int, *, sent_max: int | None = None) -> Trimmed:
+        """Forget records past their time, and sent ones beyond `sent_max`."""
         s = self.settings
         call = {
             "limit": limit,
             "sent_ttl": ms(s.sent_ttl),
-            "sent_max": s.sent_max,
+            "sent_max": s.sent_max if sent_max is None else sent_max,
             "dead_ttl": ms(s.dead_ttl),
         }
         return Trimmed(*self.scripts.run("trim", call))
@@ -339,8 +340,17 @@ class Batcher:
 
     def tick(self, ticker: str, interval_ms: int) -> bool:
         """Be the one ticker of this interval; one cheap command."""
-        key = self.scripts.keys.of("tick")
-        return bool(self.scripts.client.set(key, ticker, nx=True, px=max(1, interval_ms)))
+        call = {"ticker": ticker, "interval": max(1, interval_ms)}
+        return bool(self.scripts.run("tick", call))
+
+    def memory(self) -> Memory:
+        """See how much memory Redis uses, and how much it may use."""
+        info: Any = self.scripts.client.info("memory")
+        return Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
+
+    def admit(self, *, full: bool) -> bool:
+        """Let enqueues in, or refuse them for want of memory; True: that is a change."""
+        return bool(self.scripts.run("admit", {"full": int(full)}))
 
     # Steering
 
@@ -375,6 +385,8 @@ class Batcher:
 
 def _stored(reply: list[int]) -> Stored:
     code, signal, wait_ms = reply
+    if code == -2:
+        raise _no_room()
     if code == -1:
         raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
     return Stored(bool(code), Signal(signal), wait_ms)
@@ -391,7 +403,7 @@ def digest(callback_url: str) -> str:
 
 
 def _no_room() -> QueueFull:
-    return QueueFull("Redis has no memory left (maxmemory); nothing was stored")
+    return QueueFull("Redis is at its memory limit (maxmemory); nothing was stored")
 
 
 def _time(value: int) -> int | None:

@@ -103,7 +103,8 @@ class Destination:
     """One destination; times in ms.
 
     `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park` or
-    `breaker`; `interval_ms` is None where it has not adapted; `latency_ms` is smoothed.
+    `breaker`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted;
+    `latency_ms` is smoothed.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Destination:
     paused: bool
     breaker: str
     faults: int
+    per_minute: int
     interval_ms: float | None
     latency_ms: int | None
     hold_until_ms: int | None
@@ -308,6 +310,7 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         paused="paused" in state,
         breaker=breaker,
         faults=int(state.get("fails", 0)),
+        per_minute=_per_minute(state, now_ms),
         interval_ms=None if interval is None else interval / 1000,
         latency_ms=_int(state.get("latency")),
         hold_until_ms=hold if held else None,
@@ -316,6 +319,18 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         oldest_due_ms=int(first[0][1]) if first else None,
         last=state.get("last", "").partition(" ")[2],
     )
+
+
+def _per_minute(state: dict[str, str], now_ms: int) -> int:
+    """Attempts in the last 60 s, those of the minute before by the share that still counts."""
+    minute, share = divmod(now_ms / 60_000, 1)
+    behind = minute - int(state.get("m", 0))
+    this, before = int(state.get("mc", 0)), int(state.get("mp", 0))
+    if behind > 1:
+        return 0
+    if behind == 1:
+        this, before = 0, this
+    return round(this + (1 - share) * before)
 
 
 def _fits(status: Status, state: State, destination: str | None, reason: Reason | None) -> bool:

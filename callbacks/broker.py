@@ -25,6 +25,7 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from redis import Redis
 
 from callbacks.log import log
+from callbacks.model import SettingsError
 
 QUEUE: Final = "callbacks"
 #: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
@@ -34,6 +35,11 @@ STOPPING_POLL_MS: Final = 20
 #: A process whose heartbeat is older is dead; its messages are dropped, the ticker sends new ones.
 DEAD_AFTER_MS: Final = 60_000
 DEAD_MESSAGE_TTL_MS: Final = 7 * 86_400_000
+#: A full Redis refuses a script whose first write may grow, as Dramatiq's is. With a removal in
+#: front its messages still come and are acknowledged, so that deliveries go on and make room.
+_REMOVAL_FIRST: Final = (
+    b"""if KEYS[1] then redis.call("zrem", KEYS[1] .. ":__heartbeats__", "") end\n"""
+)
 
 
 class CallbacksBroker(RedisBroker):
@@ -62,7 +68,10 @@ class CallbacksBroker(RedisBroker):
     def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
         if self._connected is None:
             client, namespace = self._connect()
-            scripts = {name: client.register_script(text) for name, text in _scripts.items()}
+            scripts = {
+                name: client.register_script(_REMOVAL_FIRST + text)
+                for name, text in _scripts.items()
+            }
             self._connected = (client, namespace, scripts)
         return self._connected
 
@@ -100,6 +109,10 @@ class CallbacksBroker(RedisBroker):
                 raise _closed(error) from error
             log.warning("tick_lost", actor=message.actor_name, error=str(error))
             return message
+        except SettingsError as error:
+            if "scheduled_at" not in message.options:
+                raise
+            raise SystemExit(f"callbacks: {error}") from None  # periodiq would print a traceback
         self.arrival(message.queue_name).set()
         return message
 

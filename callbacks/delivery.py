@@ -98,14 +98,31 @@ class AICallback:
         """What signs this callback: the resolver's secrets, its environment's, or the default."""
         return secrets_for(self.settings, self.request.callback_url, self.request.environment)
 
+    @property
+    def signable(self) -> bool:
+        """Whether it can be signed, or need not be; a resolver that fails now may work later."""
+        if not self.settings.signing_configured:
+            return True
+        try:
+            return bool(self.secrets)
+        except SecretResolverError:
+            return True
+
     def headers(self, *, attempt: int, timestamp_s: int) -> dict[str, str]:
-        """All headers of one attempt, signed where secrets are configured."""
+        """All headers of one attempt, signed where secrets are configured.
+
+        Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
+        is to be signed never goes out unsigned.
+        """
+        secrets = self.secrets
+        if self.settings.signing_configured and not secrets:
+            raise SecretResolverError("there is no secret for this callback any more")
         return request_headers(
             self.request,
             id=self.id,
             attempt=attempt,
             timestamp_s=timestamp_s,
-            secrets=self.secrets,
+            secrets=secrets,
             version=__version__,
         )
 

@@ -25,7 +25,8 @@ failing                 zset    those whose last attempt failed in transport; by
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
-                                `told` (up to when deaths have been told of)
+                                `told` (up to when deaths have been told of),
+                                `full` (refuse enqueues: Redis is near its memory limit)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
 tick                    string  who ticks; expires after the check interval
@@ -44,7 +45,8 @@ Fields of `dest:`: `slot` and `send` as in `state`; `paused`; `hold` (not claime
 and `why` (`full`: until a request ends, `park`: it asked for it, `breaker`); `ok` (its last
 request did not time out); `fails` (consecutive faults), `broken`, `opens` (times in a row that
 its breaker opened); `interval` (us) and `grown` (when it grew last); `latency` (ms, smoothed);
-`last` (when and how it answered).
+`last` (when and how it answered); `m`, `mc`, `mp` (this minute, attempts in it and in the one
+before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
 and `why` are what was decided last.

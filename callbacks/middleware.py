@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -95,11 +93,3 @@ class Ticker(Middleware):
             if time.monotonic() - self._complained_at >= _COMPLAIN_S:
                 self._complained_at = time.monotonic()
                 log.warning("tick_failed", error=f"{type(error).__name__}: {error}")
-
-
-def stop_process(line: str) -> None:
-    """End this process with one line on stderr: a setting is wrong."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"callbacks: {line}\n")
-        sys.stderr.flush()
-    raise SystemExit(1)

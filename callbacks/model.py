@@ -281,6 +281,14 @@ class Trimmed:
     destinations: int
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that Redis uses and may use; `limit` 0: as many as it likes."""
+
+    used: int
+    limit: int
+
+
 class CallbacksError(Exception):
     """The base of this package's own errors."""
 

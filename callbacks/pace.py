@@ -50,8 +50,8 @@ def next_stagger(
     The rate covers what arrives and what waits, the latter within `drain_target_s`. What a flow
     has left behind (while its rate was being found, say) is caught up within `CATCH_UP_S`, at no
     more than half the flow on top of it. The rate is not lowered while a batch or more waits: one
-    that follows a shrinking backlog would never finish it. When most of at least `MIN_TRIED` destinations fail in transport, it is our own
-    network, and the stagger grows with their share.
+    that follows a shrinking backlog would never finish it. When most of at least `MIN_TRIED`
+    destinations fail in transport, it is our own network, and the stagger grows with their share.
     """
     base = 1 / base_s
     flow = demand.accepted_per_s

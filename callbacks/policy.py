@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from callbacks.model import Look, Outcome, Reason
+from callbacks.model import Look, Memory, Outcome, Reason
 from callbacks.verdicts import Verdict
 
 #: A retry that waits longer than this does so in its lane, not in a worker's memory.
@@ -19,6 +19,11 @@ MAX_THROTTLED: Final = 10
 #: What a receiver that says "not now" without saying when is left, doubling.
 THROTTLE_MIN_S: Final = 1.0
 THROTTLE_MAX_S: Final = 60.0
+#: From this share of its memory limit on Redis counts as full. The rest is for settling, for
+#: records, and for what comes in before the next look.
+FULL_SHARE: Final = 0.9
+#: A sent record with its place in the index, measured generously.
+SENT_RECORD_BYTES: Final = 450
 
 
 class FlushReason(StrEnum):
@@ -68,6 +73,22 @@ def _wait_for_the_first(look: Look, max_delay_ms: int) -> Wait:
     if look.paused or look.next_ready_ms is None:
         return Wait(None)
     return Wait(max(0, look.next_ready_ms - look.now_ms) + max_delay_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a memory limit allows: whether enqueues are refused, and how many sent records."""
+
+    full: bool
+    sent_max: int
+
+
+def decide_room(memory: Memory, *, sent_max: int) -> Room:
+    """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it."""
+    if not memory.limit:
+        return Room(False, sent_max)
+    full = memory.used >= FULL_SHARE * memory.limit
+    return Room(full, min(sent_max, memory.limit // 5 // SENT_RECORD_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

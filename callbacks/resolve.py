@@ -73,13 +73,19 @@ class Lookups:
 
     def _run(self, name: tuple[str, int], future: Future[Sequence[str]]) -> None:
         try:
-            future.set_result(self._resolve(*name))
-        except Exception as error:  # noqa: BLE001 -- it goes to those who wait
+            found = self._resolve(*name)
+        except BaseException as error:  # noqa: BLE001 -- it goes to those who wait
+            self._forget(name)
             future.set_exception(error)
-        finally:
-            with self._changed:
-                del self._running[name]
-                self._changed.notify_all()
+        else:
+            self._forget(name)
+            future.set_result(found)
+
+    def _forget(self, name: tuple[str, int]) -> None:
+        """Before anyone has the answer, so that whoever asks next gets one of their own."""
+        with self._changed:
+            del self._running[name]
+            self._changed.notify_all()
 
 
 def _is_address(host: str) -> bool:

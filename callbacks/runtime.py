@@ -21,7 +21,7 @@ from callbacks import log as logs
 from callbacks.batcher import Batcher
 from callbacks.broker import QUEUE, CallbacksBroker
 from callbacks.log import log
-from callbacks.middleware import Boot, Ticker, stop_process
+from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
 from callbacks.redis_client import connect
 from callbacks.settings import Settings, load_settings, ms
@@ -91,8 +91,7 @@ def prepare_process() -> None:
     try:
         settings = runtime().settings
     except SettingsError as error:
-        stop_process(str(error))
-        raise
+        raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format)
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)

@@ -90,7 +90,8 @@ _FAULTS: Final = {
     Reason.PROTOCOL: _PROTOCOL,
     Reason.TOO_LARGE: _again(Reason.TOO_LARGE, Effect.FAULT),
     Reason.BLOCKED_ADDRESS: Verdict(Outcome.DEAD, Reason.BLOCKED_ADDRESS, Impression(Effect.NONE)),
-    Reason.CRASHED: _again(Reason.CRASHED, Effect.NONE),
+    # Our own trouble (a secret resolver that fails) costs no retry.
+    Reason.CRASHED: Verdict(Outcome.RETRY, Reason.CRASHED, Impression(Effect.NONE), throttled=True),
 }
 
 

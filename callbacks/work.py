@@ -37,7 +37,7 @@ from callbacks.model import (
 )
 from callbacks.pace import Stagger, next_stagger
 from callbacks.payload import unpack
-from callbacks.policy import Decision, Flush, Spent, decide_attempt, decide_flush
+from callbacks.policy import Decision, Flush, Spent, decide_attempt, decide_flush, decide_room
 from callbacks.settings import ms
 from callbacks.verdicts import Verdict, classify
 
@@ -350,8 +350,11 @@ def expire_once(batcher: Batcher) -> int:
 
 
 def trim_once(batcher: Batcher) -> Trimmed:
-    """Forget old records, one bounded pass."""
-    return batcher.trim(TRIM_PASS)
+    """Forget old records, one bounded pass, and refuse enqueues while memory is short."""
+    room = decide_room(batcher.memory(), sent_max=batcher.settings.sent_max)
+    if batcher.admit(full=room.full):
+        log.warning("memory", full=room.full)
+    return batcher.trim(TRIM_PASS, sent_max=room.sent_max)
 
 
 def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:

@@ -111,7 +111,7 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
         "reason": status.reason,
         "hint": _hint(status),
         "detail": status.detail,
-        "attempts": f"{status.attempts} begun, {status.retries} of them retries, "
+        "attempts": f"{status.attempts} begun, {status.retries} retries granted, "
         f"{status.crashes} crashed",
         "environment": request["environment"],
         "headers": ", ".join(request["header_names"] or ()),
@@ -211,9 +211,9 @@ def destinations(as_json: bool) -> None:
         return
     now_ms = time.time() * 1000
     rows = table(
-        "destination", "waiting", "oldest", "in flight", "next claim", "state", "interval",
-        "latency", "faults", "last outcome",
-        right=("waiting", "oldest", "in flight", "interval", "latency", "faults"),
+        "destination", "waiting", "oldest", "in flight", "next claim", "state", "per minute",
+        "interval", "latency", "faults", "last outcome",
+        right=("waiting", "oldest", "in flight", "per minute", "interval", "latency", "faults"),
     )  # fmt: skip
     for one in found:
         rows.add_row(*_destination(one, now_ms))
@@ -233,6 +233,7 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
         f"{one.in_flight:,}",
         "-" if claim_ms is None else "now" if claim_ms <= 0 else f"in {age(claim_ms / 1000)}",
         _condition(one, now_ms),
+        f"{one.per_minute:,}",
         "-" if one.interval_ms is None else f"{one.interval_ms:,.0f} ms",
         "-" if one.latency_ms is None else f"{one.latency_ms:,} ms",
         f"{one.faults:,}",

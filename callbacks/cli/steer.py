@@ -80,25 +80,26 @@ def resume(context: click.Context, target: str | None, as_json: bool) -> None:
     """
     found = parts()
     destination = in_normal_form(context, None, target)
-    with_path = "/" in (target or "").partition("://")[2].partition("#")[0]
-    shared = with_path and "/" in (destination or "").partition("://")[2]
-    changed, what, idle = False, destination or "everything", ""
-    if with_path:
+    changed, what = False, destination or "everything"
+    path = (target or "").partition("://")[2].partition("#")[0].partition("/")[2]
+    if target and path:
         what = display_url(normal_url(target))
         changed = found.batcher.forgive(normal_url(target))
-        idle = f"{what} had no mark that it is gone"
-    if not with_path or shared:  # on a shared host a URL is a destination, too
+    if not path or "/" in (destination or "").partition("://")[2]:  # shared: URL and destination
         changed = found.batcher.resume(destination) or changed
-        idle = (
-            f"{what} was neither paused nor on hold"
-            if destination
-            else "it was not paused as a whole; destinations may be (callbacks destinations)"
-        )
     found.wakes.check(0)
     if as_json:
         print_json({"resumed": what if target else "all", "changed": changed})
     else:
-        say(f"{what} is resumed" if changed else idle)
+        say(f"{what} is resumed" if changed else _nothing_to_resume(destination, path))
+
+
+def _nothing_to_resume(destination: str | None, path: str) -> str:
+    if destination is None:
+        return "it was not paused as a whole; destinations may be (callbacks destinations)"
+    if path:
+        return f"that URL has no mark that it is gone; its destination is {destination}"
+    return f"{destination} was neither paused nor on hold"
 
 
 @click.command()

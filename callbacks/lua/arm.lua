@@ -10,5 +10,6 @@ local now = now_ms()
 local wanted = now + num(ARGV[1])
 local check_at = num(redis.call('HGET', K.state, 'check_at'), 0)
 if check_at > now and check_at <= wanted + 50 then return 0 end  -- looks differ by a moment
+redis.call('HDEL', K.state, 'check_at')  -- a removal first: a full Redis lets the rest pass
 redis.call('HSET', K.state, 'check_at', wanted)
 return 1

@@ -21,7 +21,7 @@
 -- ARGV[9] horizon       ms that slots may lie ahead
 -- Returns {1, 0, 0}: accepted; {1, 1, 0}: and a batch is full or overdue, trigger it;
 --   {1, 2, ms}: and a check is wanted in so many ms; {0, 0, 0}: the id is known; {-1, n, 0}: full,
---   n are waiting.
+--   n are waiting; {-2, 0, 0}: Redis is near its memory limit.
 -- Twice: the second is told {0, 0, 0} and changes nothing but `duplicates`.
 -- Cost: O(log n); once in 200 ms at most also O(batch) to count what is ready.
 local K = {
@@ -36,6 +36,7 @@ if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
   redis.pcall('HINCRBY', K.counters, 'duplicates', 1)
   return {0, 0, 0}
 end
+if redis.call('HEXISTS', K.state, 'full') == 1 then return {-2, 0, 0} end
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 if max_queued > 0 and queued >= max_queued then return {-1, queued, 0} end
 

@@ -14,6 +14,7 @@
 local state, dests, ring, inflights = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local processing, recs, destinations, name = KEYS[5], KEYS[6], KEYS[7], ARGV[1]
 local now = now_ms()
+redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
 if name ~= '' then
   redis.call('HSET', dests .. name, 'paused', now)
   redis.call('PERSIST', dests .. name)

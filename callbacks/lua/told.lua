@@ -6,5 +6,6 @@
 -- Twice: it never moves back.
 -- Cost: O(1).
 local before = num(redis.call('HGET', KEYS[1], 'told'), 0)
+redis.call('HDEL', KEYS[1], 'told')  -- a removal first: a full Redis lets the rest pass
 redis.call('HSET', KEYS[1], 'told', math.max(before, num(ARGV[1])))
 return 1

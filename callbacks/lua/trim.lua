@@ -9,6 +9,7 @@
 -- KEYS[7] dest:         destinations' own state
 -- KEYS[8] counters      totals
 -- KEYS[9] rate:         totals of each 10 s
+-- KEYS[10] gone         URLs that answered 410
 -- ARGV[1] limit         most of each kind
 -- ARGV[2] sent_ttl      ms that a sent record is kept
 -- ARGV[3] sent_max      most sent records kept
@@ -37,6 +38,8 @@ if over > 0 then sent = forget(K.sent, redis.call('ZRANGE', K.sent, 0, over - 1)
 sent = sent + forget(K.sent, redis.call('ZRANGEBYSCORE', K.sent, '-inf', now - sent_ttl, 'LIMIT', 0, limit))
 local dead = forget(K.dead, redis.call('ZRANGEBYSCORE', K.dead, '-inf', now - dead_ttl, 'LIMIT', 0, limit))
 if dead > 0 then count(K, 'purged', dead, now) end
+
+redis.call('ZREMRANGEBYRANK', KEYS[10], 0, -100001)  -- the newest 100,000 marks stay
 
 local unused = 0
 local idle = redis.call('ZRANGEBYSCORE', K.destinations, '-inf', now - 86400000, 'LIMIT', 0, limit)

@@ -246,6 +246,23 @@ def test_a_public_name_is_connected_to_at_the_address_that_was_checked(
     assert requests[0].startswith(b"POST /hook?x=1 HTTP/1.1\r\n")
 
 
+def test_an_ipv6_address_is_connected_to_as_it_is_and_named_in_brackets(
+    make_transport: MakeTransport,
+) -> None:
+    requests: list[bytes] = []
+
+    def script(talk: hostile.Conversation) -> None:
+        requests.append(talk.read_request())
+        talk.send(OK)
+
+    with Hostile(script) as server:
+        connects = Connects(server.port)
+        transport = make_transport(guard=Guard(), resolve=Names(), connect=connects)
+        assert transport.post(f"http://[{PUBLIC_V6}]:8080/", {}, b"").status == 200
+    assert connects.calls == [IPv6Address(PUBLIC_V6)]
+    assert f"\r\nHost: [{PUBLIC_V6}]:8080\r\n".encode() in requests[0]
+
+
 def test_a_name_that_turns_private_is_refused_at_its_next_connection(
     make_transport: MakeTransport,
 ) -> None:
@@ -483,6 +500,23 @@ def test_where_no_address_answers_the_fault_is_that_of_the_preferred_one(
     connects = Connects(v4=refused, v6=unreachable)
     transport = make_transport(guard=Guard(), resolve=names, connect=connects)
     assert transport.post("http://both.example/", {}, b"").detail == "Connection refused"
+
+
+def test_an_answer_is_not_given_again_to_whoever_asks_next() -> None:
+    answers = iter(range(300))
+    lookups = Lookups(lambda _host, _port: [str(next(answers))])
+    found = [lookups.addresses("a.example", 80, Deadline(10)) for _ in range(300)]
+    assert found == [[str(number)] for number in range(300)]
+
+
+def test_a_resolver_that_gives_up_its_thread_leaves_no_lookup_behind() -> None:
+    def stop(_host: str, _port: int) -> list[str]:
+        raise SystemExit
+
+    lookups = Lookups(stop)
+    with pytest.raises(SystemExit):
+        lookups.addresses("a.example", 80, Deadline(10))
+    assert not lookups._running
 
 
 def test_addresses_are_tried_with_both_families_in_turn() -> None:

@@ -134,6 +134,20 @@ def test_where_secrets_are_configured_an_environment_without_one_is_refused(
         callbacks.enqueue(URL, 1, environment="production")
 
 
+@pytest.mark.parametrize(
+    ("resolver", "accepted"), [("broken_resolver", True), ("empty_resolver", False)]
+)
+def test_a_resolver_that_knows_no_secret_refuses_and_one_that_fails_is_asked_again_at_the_send(
+    environment: Environment, resolver: str, accepted: bool
+) -> None:
+    environment(CALLBACKS_SECRET_RESOLVER=f"tests.redis.test_work:{resolver}")
+    if accepted:
+        assert callbacks.enqueue(URL, 1).accepted
+    else:
+        with pytest.raises(callbacks.InvalidCallback, match="no secret"):
+            callbacks.enqueue(URL, 1)
+
+
 def test_a_lane_is_a_destination_of_its_own(environment: Environment) -> None:
     ids = [callbacks.enqueue(URL, 1, lane=lane).id for lane in ("a", "b", None)]
     found = [callbacks.get_status(id) for id in ids]

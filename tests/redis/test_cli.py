@@ -15,7 +15,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from callbacks.batcher import Batcher
+from callbacks.batcher import Batcher, digest
 from callbacks.books import TOTALS, Overview, overview
 from callbacks.cli import main, overall
 from callbacks.cli.health import health
@@ -484,8 +484,21 @@ def test_pause_and_resume_all_or_one(run: Run, unpaced: Batcher) -> None:
 
     paused = json.loads(run("pause", "https://a.example/hooks", "--json").stdout)
     assert paused == {"paused": HOST, "in_flight": 1}
-    assert run("resume", URL).stdout == f"{HOST} is resumed\n"
+    assert run("resume", f"{HOST}/").stdout == f"{HOST} is resumed\n"
     assert run("resume", HOST).stdout == f"{HOST} was neither paused nor on hold\n"
+
+
+def test_resuming_a_url_lifts_its_mark_and_leaves_its_destination_paused(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    run("pause", HOST)
+    url = "https://a.example/hooks?token=s3cret"
+    unpaced.scripts.client.zadd("{callbacks}:gone", {digest(url): 1})
+    assert run("resume", url).stdout == "https://a.example/hooks is resumed\n"
+    assert run("resume", url).stdout == (
+        f"that URL has no mark that it is gone; its destination is {HOST}\n"
+    )
+    assert client.hexists(f"{{callbacks}}:dest:{HOST}", "paused")
 
 
 def test_cancel_by_state(run: Run, unpaced: Batcher) -> None:

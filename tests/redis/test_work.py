@@ -12,7 +12,17 @@ from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
 from callbacks.delivery import AICallback
-from callbacks.model import Answer, Go, Later, Reason, Refused, Settled, Settlement, State
+from callbacks.model import (
+    Answer,
+    Go,
+    Later,
+    QueueFull,
+    Reason,
+    Refused,
+    Settled,
+    Settlement,
+    State,
+)
 from callbacks.payload import pack
 from callbacks.policy import FlushReason
 from callbacks.settings import ms
@@ -281,7 +291,35 @@ def test_a_duty_that_fails_keeps_none_of_the_others_from_its_turn(
     assert also == ["done"]
 
 
-def test_a_failing_secret_resolver_is_told_and_retried(make_batcher: Make) -> None:
+def test_near_the_memory_limit_enqueues_are_refused_until_there_is_room_again(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher()
+    used = batcher.memory().used
+    client.config_set("maxmemory", int(used * 1.05))
+    work.trim_once(batcher)
+    with pytest.raises(QueueFull, match="maxmemory"):
+        put(batcher, "c-1", proven=False)
+    client.config_set("maxmemory", used * 10)
+    work.trim_once(batcher)
+    assert put(batcher, "c-1").accepted
+
+
+def test_a_full_redis_still_dispatches_sends_and_keeps_ticking(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, wakes = make_batcher(), Recorder()
+    store(batcher)
+    client.config_set("maxmemory", 1)
+    assert batcher.tick("a", 1000)
+    batch = work.dispatch_once(batcher, wakes)
+    assert batch is not None
+    ((id, token, _),) = wakes.callbacks
+    assert sent(batcher, Receiver(OK), id, token).settled is Settled.SENT
+    work.tick_once(batcher, wakes, chance=0)
+
+
+def test_a_failing_secret_resolver_is_told_and_retried_at_no_cost(make_batcher: Make) -> None:
     batcher = make_batcher(secret_resolver="tests.redis.test_work:broken_resolver")
     request = AICallback("https://a.example/x", 1, id="c-1", settings=batcher.settings).request
     batcher.enqueue("c-1", request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
@@ -292,6 +330,23 @@ def test_a_failing_secret_resolver_is_told_and_retried(make_batcher: Make) -> No
     assert receiver.posts == []
     assert result.answer is not None
     assert result.answer.fault is Reason.CRASHED
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.retries, status.reason) == (State.QUEUED, 0, "crashed")
+
+
+def test_a_callback_that_is_to_be_signed_never_goes_out_unsigned(make_batcher: Make) -> None:
+    batcher = make_batcher(secret_resolver="tests.redis.test_work:empty_resolver")
+    request = AICallback("https://a.example/x", 1, id="c-1", settings=batcher.settings).request
+    batcher.enqueue("c-1", request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
+    (claimed,) = claim(batcher).callbacks
+    receiver = Receiver()
+    sent(batcher, receiver, claimed.id, claimed.token)
+    assert receiver.posts == []
+
+
+def empty_resolver(callback_url: str, environment: str) -> list[str]:
+    return []
 
 
 def broken_resolver(callback_url: str, environment: str) -> list[str]:

@@ -4,15 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.model import Effect, Impression, Look, Outcome, Reason
+from callbacks.model import Effect, Impression, Look, Memory, Outcome, Reason
 from callbacks.policy import (
     Decision,
     Flush,
     FlushReason,
+    Room,
     Spent,
     Wait,
     decide_attempt,
     decide_flush,
+    decide_room,
 )
 from callbacks.verdicts import Verdict
 
@@ -142,3 +144,19 @@ def test_a_broken_destinations_trial_costs_no_retry_ten_times() -> None:
     free = decide_attempt(failed, Spent(2, 9, probe=True), delays=(30.0,))
     assert free == Decision(Outcome.RETRY, Reason.CONNECT, 0.0, park=True, throttled=True)
     assert decide_attempt(failed, Spent(2, 10, probe=True), delays=(30.0,)).outcome is Outcome.DEAD
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "full", "sent_max"),
+    [
+        (10**9, 0, False, 100_000),
+        (899, 1000, False, 0),
+        (900, 1000, True, 0),
+        (0, 25_000_000, False, 11_111),  # a fifth is 5,000,000 bytes, 450 each
+        (0, 10**9, False, 100_000),
+    ],
+)
+def test_near_its_limit_memory_is_kept_for_what_is_under_way(
+    used: int, limit: int, full: bool, sent_max: int
+) -> None:
+    assert decide_room(Memory(used, limit), sent_max=100_000) == Room(full, sent_max)
