@@ -16,6 +16,7 @@ from redis import Redis
 
 from callbacks.keys import Keys
 from callbacks.model import (
+    Again,
     Batch,
     Cancelled,
     Claimed,
@@ -46,6 +47,9 @@ from callbacks.settings import Settings, ms
 
 #: No slot lies further ahead, so what is claimed is always little.
 HORIZON_MS: Final = 2_000
+#: A destination is claimed from so long before its next slot, and by `min_interval` more: the
+#: next batch and its messages have to come in time.
+WINDOW_MS: Final = 300
 #: How long a thread may sleep until its reserved instant.
 MAX_WAIT_MS: Final = 250
 #: From here on a claimed callback that has not begun counts as late.
@@ -76,6 +80,7 @@ class Batcher:
         self.scripts = Scripts(client, Keys(settings.namespace))
         self._lease_ms = ms(settings.stuck_after)
         self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
+        self._window_ms = min(HORIZON_MS, ms(settings.min_interval) + WINDOW_MS)
         self._look_ahead_ms = max(ms(settings.check_interval), ms(settings.min_interval))
 
     # Taking in
@@ -119,7 +124,7 @@ class Batcher:
             "max_queued": self.settings.max_queued,
             "batch_size": self.settings.batch_size,
             "max_delay": ms(self.settings.max_delay),
-            "horizon": HORIZON_MS,
+            "window": self._window_ms,
         }
 
     # Dispatching
@@ -155,6 +160,7 @@ class Batcher:
                 "nonce": nonce,
                 "batch_size": s.batch_size,
                 "horizon": HORIZON_MS,
+                "window": self._window_ms,
                 "min_interval": ms(s.min_interval),
                 "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
                 "stagger": ms(s.send_interval),
@@ -211,6 +217,8 @@ class Batcher:
         if answer[0] == 1:
             _, wait, attempt, retries, throttled, crashes, probe, now, packed = answer
             return Go(wait, attempt, retries, throttled, crashes, bool(probe), now, packed)
+        if answer[0] == 6:
+            return Again(answer[1])
         if answer[0] == 2:
             return Later(answer[1], LaterWhy(answer[2]))
         return Refused(answer[0])
@@ -249,7 +257,7 @@ class Batcher:
                 "lease": self._lease_ms,
                 "entry": entry,
                 "detail": detail,
-                "horizon": HORIZON_MS,
+                "window": self._window_ms,
                 "look_ahead": self._look_ahead_ms,
                 "effect": impression.effect.value,
                 "transport": int(impression.transport),
@@ -276,7 +284,7 @@ class Batcher:
                 "token": token,
                 "due": due_ms,
                 "full": FULL_HOLD_MS if full else 0,
-                "horizon": HORIZON_MS,
+                "window": self._window_ms,
                 "look_ahead": self._look_ahead_ms,
             },
         )
@@ -308,7 +316,7 @@ class Batcher:
             "spread_min": low,
             "spread_max": high,
             "chance": chance,
-            "horizon": HORIZON_MS,
+            "window": self._window_ms,
         }
         return Recovered(*self.scripts.run("reclaim", call))
 
@@ -364,7 +372,7 @@ class Batcher:
 
     def resume(self, destination: str | None = None) -> bool:
         """Start all, or one destination; False: it was not paused."""
-        call = {"destination": destination or "", "horizon": HORIZON_MS}
+        call = {"destination": destination or "", "window": self._window_ms}
         return bool(self.scripts.run("resume", call))
 
     def forgive(self, callback_url: str) -> bool:
@@ -375,7 +383,7 @@ class Batcher:
         """Put dead letters back into the queue; how many of `ids` were dead letters."""
         if not ids:
             return 0
-        call = {"life": ms(self.settings.max_age), "horizon": HORIZON_MS, "ids": list(ids)}
+        call = {"life": ms(self.settings.max_age), "window": self._window_ms, "ids": list(ids)}
         return int(self.scripts.run("replay", call))
 
     def purge(self, ids: Sequence[str]) -> int:

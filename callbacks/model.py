@@ -180,6 +180,13 @@ class Later:
     why: LaterWhy
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Its destination is full, but the slot is still ahead: ask again after `wait_ms`."""
+
+    wait_ms: int
+
+
 class Refused(IntEnum):
     """The gate answers none of this message's business."""
 
@@ -189,7 +196,7 @@ class Refused(IntEnum):
     BEGUN = 5
 
 
-Gate = Go | Later | Refused
+Gate = Go | Later | Again | Refused
 
 
 class Settled(IntEnum):

@@ -20,6 +20,7 @@ from callbacks.batcher import MISSED_MS, Batcher
 from callbacks.delivery import AICallback, Sender
 from callbacks.log import log
 from callbacks.model import (
+    Again,
     Answer,
     Batch,
     Claimed,
@@ -180,7 +181,7 @@ def flush_once(batcher: Batcher, wakes: Wakes) -> Checked:
 class Sent:
     """What one wake-up of a callback led to. `retry_ms`: wake it again after so long."""
 
-    gate: Go | Later | Refused
+    gate: Go | Later | Again | Refused
     settled: Settled | None = None
     answer: Answer | None = None
     retry_ms: int | None = None
@@ -199,12 +200,17 @@ def send_once(
     nonce = secrets.token_hex(8)
     asked = timer.monotonic()
     gate = batcher.begin(id, token, nonce=nonce)
+    if isinstance(gate, Again):
+        timer.sleep(gate.wait_ms / 1_000)
+        asked = timer.monotonic()
+        gate = batcher.begin(id, token, nonce=nonce)
     if isinstance(gate, Go):
         attempt = _Attempt(batcher, wakes, id, token, nonce, timer)
         return attempt.make(sender, attempt.await_instant(gate, asked))
-    if isinstance(gate, Later):
-        released = batcher.release(id, token, gate.due_ms, full=gate.why is LaterWhy.FULL)
-        _trigger(wakes, released.arm_ms)
+    if isinstance(gate, Later | Again):
+        due_ms = gate.due_ms if isinstance(gate, Later) else 0
+        full = isinstance(gate, Again) or gate.why is LaterWhy.FULL
+        _trigger(wakes, batcher.release(id, token, due_ms, full=full).arm_ms)
     elif gate is Refused.EXPIRED:
         expire_once(batcher)
     log.debug("postponed", id=id, why=str(gate))

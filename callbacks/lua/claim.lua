@@ -31,6 +31,7 @@
 -- ARGV[12] lease        ms past its slot at which a callback is taken back
 -- ARGV[13] begun_lease  ms of an attempt's lease, shorter than `lease`
 -- ARGV[14] look_ahead   ms within which the next batch is armed
+-- ARGV[15] window       ms ahead of its next slot that a destination is claimed from
 -- Returns {code, now, arm, id, slot, id, slot, ...}: code 1 claimed (perhaps nobody), 0 paused,
 --   2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms.
@@ -46,6 +47,7 @@ local nonce, batch_size, horizon = ARGV[3], num(ARGV[4]), num(ARGV[5])
 local min_interval, flow_interval, adaptive = num(ARGV[6]), num(ARGV[7]), ARGV[10] == '1'
 local set_interval, concurrency = num(ARGV[9]), num(ARGV[11])
 local lease, begun_lease, look_ahead = num(ARGV[12]), num(ARGV[13]), num(ARGV[14])
+local window = num(ARGV[15])
 local now = now_ms()
 
 if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then return {-1, now, -1} end
@@ -134,9 +136,8 @@ local function next_id(turn)
 end
 
 -- Slots are unique over all and spaced within each destination. Where no destination can use
--- the next slot, the schedule jumps ahead, but only as far as the next batch comes anyway, so
--- that a newcomer does not wait behind holes.
-local jump_limit = now + math.min(horizon, min_interval + 500)
+-- the next slot, the schedule jumps ahead, but only within the window that has to be filled
+-- until the next batch comes, so that a newcomer does not wait behind holes.
 local picked = {}
 while #picked < most and #turns > 0 and slot <= limit do
   local at, soonest = nil, nil
@@ -145,7 +146,7 @@ while #picked < most and #turns > 0 and slot <= limit do
     if not soonest or turn.slot < soonest then soonest = turn.slot end
   end
   if not at then
-    if soonest > jump_limit then break end
+    if soonest > now + window then break end
     slot = soonest
   else
     local turn = table.remove(turns, at)
@@ -174,7 +175,7 @@ end
 for _, turn in ipairs(touched) do
   local dest = K.dests .. turn.name
   if turn.taken > 0 then
-    redis.call('HSET', dest, 'slot', turn.slot)
+    redis.call('HSET', dest, 'slot', turn.interval > 0 and turn.slot or 0)
     redis.call('PEXPIRE', dest, 86400000)
     redis.call('ZADD', K.destinations, now, turn.name)
   end
@@ -184,7 +185,7 @@ for _, turn in ipairs(touched) do
   end
   -- One that got no slot this time keeps its place.
   if turn.taken > 0 or turn.most == 0 or turn.gone or not next_id(turn) then
-    to_ring(K, turn.name, horizon, now)
+    to_ring(K, turn.name, window, now)
   end
 end
 redis.call('HSET', K.state, 'next_batch', 0)

@@ -18,7 +18,7 @@
 -- ARGV[6] max_queued    most that may wait, 0: no limit
 -- ARGV[7] batch_size    as many ready are a full batch
 -- ARGV[8] max_delay     ms that a callback may wait for its batch
--- ARGV[9] horizon       ms that slots may lie ahead
+-- ARGV[9] window        ms ahead of its next slot that a destination is claimed from
 -- Returns {1, 0, 0}: accepted; {1, 1, 0}: and a batch is full or overdue, trigger it;
 --   {1, 2, ms}: and a check is wanted in so many ms; {0, 0, 0}: the id is known; {-1, n, 0}: full,
 --   n are waiting; {-2, 0, 0}: Redis is near its memory limit.
@@ -30,7 +30,7 @@ local K = {
 }
 local id, destination, request = ARGV[1], ARGV[2], ARGV[3]
 local delay, life, max_queued = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
-local batch_size, max_delay, horizon = num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
+local batch_size, max_delay, window = num(ARGV[7]), num(ARGV[8]), num(ARGV[9])
 
 if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
   redis.pcall('HINCRBY', K.counters, 'duplicates', 1)
@@ -44,7 +44,7 @@ local now = now_ms()
 local due = now + delay
 redis.call('SET', K.cbs .. id, request)
 redis.call('ZADD', K.expiry, now + life, id)
-to_lane(K, destination, id, due, horizon)
+to_lane(K, destination, id, due, window)
 count(K, 'accepted', 1, now)
 
 local s = redis.call('HMGET', K.state, 'next_batch', 'check_at', 'peek_at', 'paused')

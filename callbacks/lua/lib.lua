@@ -40,28 +40,28 @@ local function pace_of(stored_us, set, adaptive)
 end
 
 -- When a destination may next be claimed from, whatever waits there; false while paused.
-local function gate_of(K, destination, horizon)
+local function gate_of(K, destination, window)
   local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'hold')
   if d[1] then return false end
-  return math.max(num(d[2], 0) - horizon, num(d[3], 0))
+  return math.max(num(d[2], 0) - window, num(d[3], 0))
 end
 
 -- Put an id into its lane. A destination that waits in the ring already only moves forward,
 -- so that one with many arrivals does not overtake the others.
-local function to_lane(K, destination, id, due, horizon)
+local function to_lane(K, destination, id, due, window)
   redis.call('ZADD', K.lanes .. destination, due, id)
-  local gate = gate_of(K, destination, horizon)
+  local gate = gate_of(K, destination, window)
   redis.call('ZADD', K.ring, 'LT', gate and math.max(gate, due) or '+inf', destination)
 end
 
 -- Give a destination its place in the ring anew, not before `now` (the tail of those ready).
-local function to_ring(K, destination, horizon, now)
+local function to_ring(K, destination, window, now)
   local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
   if not first[1] then
     redis.call('ZREM', K.ring, destination)
     return
   end
-  local gate = gate_of(K, destination, horizon)
+  local gate = gate_of(K, destination, window)
   redis.call('ZADD', K.ring, gate and math.max(gate, num(first[2], 0), now) or '+inf', destination)
 end
 

@@ -17,7 +17,7 @@
 -- ARGV[3] spread_min    ms, and
 -- ARGV[4] spread_max    ms: a crashed one is due again after crashes * so much,
 -- ARGV[5] chance        picked by this number in [0, 1) and its place in the pass
--- ARGV[6] horizon       ms that slots may lie ahead
+-- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
@@ -27,7 +27,7 @@ local K = {
   counters = KEYS[11], rates = KEYS[12],
 }
 local limit, max_crashes, spread_min, spread_max = ARGV[1], num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
-local chance, horizon = num(ARGV[5]), num(ARGV[6])
+local chance, window = num(ARGV[5]), num(ARGV[6])
 local now = now_ms()
 local done = {0, 0, 0}
 
@@ -62,7 +62,7 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
   if kind == 1 then
     redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p')
     redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
-    to_lane(K, destination, id, due, horizon)
+    to_lane(K, destination, id, due, window)
   else
     finish(K, id, destination, what, reason, now)
   end

@@ -10,7 +10,7 @@
 -- ARGV[2] token         of the claim
 -- ARGV[3] due           ms, not claimed again before
 -- ARGV[4] full          ms for which its full destination is not claimed from, 0: not full
--- ARGV[5] horizon       ms that slots may lie ahead
+-- ARGV[5] window        ms ahead of its next slot that a destination is claimed from
 -- ARGV[6] look_ahead    ms within which the next batch is armed
 -- Returns {1, arm}: released, arm: ms until the next trigger, to be sent by this caller, or -1;
 --   {0, -1}: a stale token, or begun meanwhile, nothing changed.
@@ -21,7 +21,7 @@ local K = {
   state = KEYS[6],
 }
 local id, token, due = ARGV[1], ARGV[2], num(ARGV[3])
-local full, horizon, look_ahead = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
+local full, window, look_ahead = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
 local now = now_ms()
 local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'p')
 if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return {0, -1} end
@@ -37,8 +37,8 @@ if full > 0 then
 elseif why == 'full' or r[4] then
   redis.call('HDEL', dest, 'hold', 'why')  -- it waited for this very callback
 end
-to_lane(K, destination, id, due, horizon)
-to_ring(K, destination, horizon, now)
+to_lane(K, destination, id, due, window)
+to_ring(K, destination, window, now)
 local place = num(redis.call('ZSCORE', K.ring, destination), math.huge)
 if place == math.huge then return {1, -1} end
 return {1, arm_trigger(K, math.max(now, place), now, look_ahead)}

@@ -10,7 +10,7 @@
 -- KEYS[8] counters      totals
 -- KEYS[9] rate:         totals of each 10 s
 -- ARGV[1] life          ms after which they expire
--- ARGV[2] horizon       ms that slots may lie ahead
+-- ARGV[2] window        ms ahead of its next slot that a destination is claimed from
 -- ARGV[3] ids           and all after it
 -- Returns how many were replayed; an id that is no dead letter is passed over.
 -- Twice: the second finds no dead letters.
@@ -19,7 +19,7 @@ local K = {
   dead = KEYS[1], recs = KEYS[2], cbs = KEYS[3], lanes = KEYS[4], ring = KEYS[5],
   dests = KEYS[6], expiry = KEYS[7], counters = KEYS[8], rates = KEYS[9],
 }
-local life, horizon = num(ARGV[1]), num(ARGV[2])
+local life, window = num(ARGV[1]), num(ARGV[2])
 local now = now_ms()
 local replayed = 0
 for i = 3, #ARGV do
@@ -29,7 +29,7 @@ for i = 3, #ARGV do
     redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')
     redis.call('HSET', rec, 's', 'queued', 'due', now)
     redis.call('ZADD', K.expiry, now + life, id)
-    to_lane(K, redis.call('HGET', rec, 'd'), id, now, horizon)
+    to_lane(K, redis.call('HGET', rec, 'd'), id, now, window)
     replayed = replayed + 1
   end
 end

@@ -5,15 +5,15 @@
 -- KEYS[3] ring          destinations with something waiting
 -- KEYS[4] lane:         lanes
 -- ARGV[1] destination   empty: all
--- ARGV[2] horizon       ms that slots may lie ahead
+-- ARGV[2] window        ms ahead of its next slot that a destination is claimed from
 -- Returns 1: was paused, on hold or broken; 0: was not.
 -- Twice: the second finds nothing to resume.
 -- Cost: O(log n).
 local K = {state = KEYS[1], dests = KEYS[2], ring = KEYS[3], lanes = KEYS[4]}
-local name, horizon = ARGV[1], num(ARGV[2])
+local name, window = ARGV[1], num(ARGV[2])
 if name == '' then return redis.call('HDEL', K.state, 'paused') end
 local changed = redis.call('HDEL', K.dests .. name, 'paused', 'hold', 'why', 'broken')
 redis.call('HDEL', K.dests .. name, 'fails', 'opens', 'interval', 'grown', 'latency')
 redis.call('PEXPIRE', K.dests .. name, 86400000)
-to_ring(K, name, horizon, now_ms())
+to_ring(K, name, window, now_ms())
 return math.min(1, changed)

@@ -27,7 +27,7 @@
 -- ARGV[9] lease         ms past its due time at which a retry is taken back
 -- ARGV[10] entry        the attempt for the history, a JSON list
 -- ARGV[11] detail       one line about the failure
--- ARGV[12] horizon      ms that slots may lie ahead
+-- ARGV[12] window       ms ahead of its next slot that a destination is claimed from
 -- ARGV[13] look_ahead   ms within which the next batch is armed
 -- ARGV[14] effect       on the destination: ok, alive, fault, none
 -- ARGV[15] transport    1: failed in transport
@@ -54,7 +54,7 @@ local K = {
 }
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
-local entry, detail, horizon, look_ahead = ARGV[10], ARGV[11], num(ARGV[12]), num(ARGV[13])
+local entry, detail, window, look_ahead = ARGV[10], ARGV[11], num(ARGV[12]), num(ARGV[13])
 local effect, transport, duration = ARGV[14], ARGV[15] == '1', num(ARGV[16])
 local hold, factor, interval = num(ARGV[17]), num(ARGV[18]), num(ARGV[19])
 local interval_min, interval_max = num(ARGV[20]), num(ARGV[21])
@@ -158,12 +158,12 @@ else
   redis.call('HSET', rec, 's', park and 'queued' or 'retry', 'due', now + delay, 'o', reason)
   if park then
     what = 'queued'
-    to_lane(K, destination, id, now + delay, horizon)
+    to_lane(K, destination, id, now + delay, window)
   else
     redis.call('ZADD', K.processing, now + delay + lease, id)
   end
 end
-to_ring(K, destination, horizon, now)
+to_ring(K, destination, window, now)
 local place = num(redis.call('ZSCORE', K.ring, destination), -1)
 local armed = -1
 if place >= 0 and place < math.huge then armed = arm_trigger(K, math.max(now, place), now, look_ahead) end

@@ -252,14 +252,16 @@ def test_a_burst_of_refusals_grows_the_interval_once(
 def test_an_interval_that_has_adapted_spaces_slots_and_sends(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    batcher = make_batcher(min_interval=0, send_interval=0)
+    batcher = make_batcher(min_interval=0.2, send_interval=0)
     client.hset(key(f"dest:{HOST}"), "interval", 500_000)
     for n in range(4):
         put(batcher, f"c-{n}")
     batch = claim(batcher)
     assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 500]
-    fixed = make_batcher(min_interval=0, send_interval=0, adaptive="false")
+    fixed = make_batcher(min_interval=0.2, send_interval=0, adaptive="false")
     client.hset(key(f"dest:{HOST}"), "slot", 0)
+    client.hset(key("state"), "last_batch", 0)
+    client.zadd(key("ring"), {HOST: 1})
     batch = claim(fixed)
     assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 200]
 
@@ -267,7 +269,7 @@ def test_an_interval_that_has_adapted_spaces_slots_and_sends(
 def test_who_has_not_answered_yet_gets_one_request_first(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    batcher = make_batcher(send_interval=0, min_interval=0, destination_interval=0.05)
+    batcher = make_batcher(send_interval=0, min_interval=0, destination_interval=0.03)
     for n in range(9):
         put(batcher, f"c-{n}", proven=False)
     (first,) = claim(batcher).callbacks
@@ -295,7 +297,7 @@ def test_after_a_timeout_a_destination_has_one_request_until_a_success(
 def test_slots_are_no_closer_than_latency_and_concurrency_allow(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    batcher = make_batcher(min_interval=1.5, send_interval=0, destination_interval=0.02)
+    batcher = make_batcher(min_interval=1.7, send_interval=0, destination_interval=0.02)
     for n in range(9):
         put(batcher, f"c-{n}")
     client.hset(key(f"dest:{HOST}"), "latency", 2000)  # 4 at once, 2 s each: one in 500 ms
