@@ -181,7 +181,9 @@ class Batcher:
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
-        ready, accepted, rate, tried, failing = self.scripts.run("demand", {"horizon": HORIZON_MS})
+        ready, accepted, rate, tried, failing = self.scripts.run(
+            "demand", {"horizon": self._begun_lease_ms}
+        )
         before = None if rate < 0 else rate / 1000
         return Demand(ready, accepted / 10, before, tried, failing)
 

@@ -182,7 +182,7 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Its destination is full, but the slot is still ahead: ask again after `wait_ms`."""
+    """Too long before its slot to take a place in flight: ask again after `wait_ms`."""
 
     wait_ms: int
 

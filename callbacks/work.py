@@ -200,17 +200,16 @@ def send_once(
     nonce = secrets.token_hex(8)
     asked = timer.monotonic()
     gate = batcher.begin(id, token, nonce=nonce)
-    if isinstance(gate, Again):
+    while isinstance(gate, Again):
         timer.sleep(gate.wait_ms / 1_000)
         asked = timer.monotonic()
         gate = batcher.begin(id, token, nonce=nonce)
     if isinstance(gate, Go):
         attempt = _Attempt(batcher, wakes, id, token, nonce, timer)
         return attempt.make(sender, attempt.await_instant(gate, asked))
-    if isinstance(gate, Later | Again):
-        due_ms = gate.due_ms if isinstance(gate, Later) else 0
-        full = isinstance(gate, Again) or gate.why is LaterWhy.FULL
-        _trigger(wakes, batcher.release(id, token, due_ms, full=full).arm_ms)
+    if isinstance(gate, Later):
+        full = gate.why is LaterWhy.FULL
+        _trigger(wakes, batcher.release(id, token, gate.due_ms, full=full).arm_ms)
     elif gate is Refused.EXPIRED:
         expire_once(batcher)
     log.debug("postponed", id=id, why=str(gate))

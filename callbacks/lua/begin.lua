@@ -22,8 +22,8 @@
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
 --   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
 --   hold, 3 its destination is full, 4 the pace); {3, due}: not due yet, a later message will
---   come; {4}: past its life; {0}: a stale token; {5}: begun already; {6, wait}: its destination is full,
---   but its slot is still so many ms ahead, ask again then.
+--   come; {4}: past its life; {0}: a stale token; {5}: begun already; {6, wait}: too long
+--   before its slot, ask again in so many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
 --   old one has passed unused (its process was stopped, say).
 -- Cost: O(log n).
@@ -94,10 +94,10 @@ end
 redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
 if concurrency > 0 then
   local allowed = d[5] and concurrency or 1
-  if redis.call('ZCARD', inflight) >= allowed then
-    if due > now then return {6, due - now} end
-    return {2, now, 3}
-  end
+  -- A reservation counts as in flight. Where sends follow each other closely, one that is made
+  -- long before its slot would keep the next one's place.
+  if due - now > 10 and math.max(stagger, interval) < 100 then return {6, due - now - 5} end
+  if redis.call('ZCARD', inflight) >= allowed then return {2, now, 3} end
 end
 -- A wait for the destination alone must stay short: it holds up the others' instants.
 if own > free and own - free > math.max(stagger, 50) then return {2, own, 4} end

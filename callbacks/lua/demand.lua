@@ -6,7 +6,8 @@
 -- KEYS[4] rate:         totals of each 10 s
 -- KEYS[5] tried         destinations tried lately
 -- KEYS[6] failing       those whose last attempt failed in transport
--- ARGV[1] horizon       ms within which a destination counts as ready
+-- ARGV[1] horizon       ms within which a destination counts as ready: a full one does, a broken
+--   one does not
 -- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in sends per 1000 s or -1,
 --   destinations tried in the last minute, those failing}.
 -- Cost: O(destinations ready), the first 1,000 are read.
