@@ -100,7 +100,11 @@ local same = num(d[9], 0) == minute
 put('m', minute)
 put('mc', (same and num(d[10], 0) or 0) + 1)
 if not same then put('mp', num(d[9], 0) == minute - 1 and num(d[10], 0) or 0) end
-if d[1] == 'full' or probe then redis.call('HDEL', dest, 'hold', 'why') end
+local held = num(d[2], 0)
+if d[1] == 'full' or probe then
+  redis.call('HDEL', dest, 'hold', 'why')
+  held = 0
+end
 if effect ~= 'none' then
   put('latency', math.floor(0.7 * num(d[8], duration) + 0.3 * duration))
   redis.call('ZADD', K.tried, now, destination)
@@ -139,7 +143,7 @@ elseif effect == 'fault' and failures > 0 then
 elseif effect == 'fault' and reason == 'timeout' then
   redis.call('HDEL', dest, 'ok')
 end
-if hold > 0 and num(d[2], 0) < now + hold then
+if hold > 0 and held < now + hold then
   put('hold', now + hold)
   put('why', 'park')
 end

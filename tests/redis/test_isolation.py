@@ -196,6 +196,21 @@ def test_a_destination_that_asks_to_be_left_alone_is(
     assert list(audit(books)) == []
 
 
+def test_who_asks_to_be_left_alone_at_its_first_request_is_left_alone(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST)
+    put(batcher, "c-1", proven=False), put(batcher, "c-2", proven=False)
+    (first,) = claim(batcher).callbacks
+    begin(batcher, first)
+    park = Impression(Effect.ALIVE, hold_ms=3000)
+    settle(batcher, first, Outcome.RETRY, impression=park, delay_ms=3000, park=True)
+    state = dest(client)
+    assert state["why"] == "park"
+    assert 2900 < int(state["hold"]) - now_ms(client) <= 3000
+    assert claim(batcher).callbacks == ()
+
+
 def test_a_short_park_arms_the_next_batch(make_batcher: Make) -> None:
     batcher = make_batcher(**FAST)
     put(batcher, "c-1")

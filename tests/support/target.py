@@ -25,6 +25,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     hits: list[Hit]
     answer: Callable[[Hit, int], int]
+    headers: dict[str, str]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -43,6 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.hits.append(hit)
         status = self.server.answer(hit, nth)
         self.send_response(status)
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -53,9 +56,15 @@ class _Handler(BaseHTTPRequestHandler):
 class Target:
     """A receiver on a free loopback port; `answer(hit, nth)` is the status of an nth request."""
 
-    def __init__(self, answer: Callable[[Hit, int], int] = lambda hit, nth: 200) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Hit, int], int] = lambda hit, nth: 200,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hits, self._server.answer = [], answer
+        self._server.headers = headers or {}
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

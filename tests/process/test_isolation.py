@@ -1,0 +1,175 @@
+"""One bad receiver harms nobody else, seen at the receivers of real workers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+import callbacks
+from callbacks.books import find
+from callbacks.model import State
+from tests.process.conftest import System
+from tests.support.processes import until
+from tests.support.target import Hit, Target
+
+Enqueue = Callable[..., None]
+
+
+@pytest.fixture
+def hand_in(system: System, enqueue: Enqueue) -> Callable[..., None]:
+    """`hand_in(url, "h", 5, lane="a")`: five callbacks h-0 to h-4 into one lane."""
+
+    def put(url: str, prefix: str, count: int, **more: object) -> None:
+        items = [
+            {"callback_url": url, "data": n, "id": f"{prefix}-{n}"} | more for n in range(count)
+        ]
+        callbacks.enqueue_many(items)
+
+    enqueue("http://127.0.0.1:1/", 0)  # sets the environment up
+    return put
+
+
+@pytest.mark.parametrize("hanging", [1, 40])
+def test_hanging_destinations_do_not_hold_up_healthy_ones(
+    system: System, hand_in: Callable[..., None], hanging: int
+) -> None:
+    def answer(hit: Hit, nth: int) -> int:
+        if hit.id.startswith("hang"):
+            time.sleep(8)
+        return 200
+
+    system.configure(
+        send_interval=0.02,
+        min_interval=0.2,
+        max_delay=0.5,
+        deadline=6,
+        read_timeout=6,
+        adaptive="false",
+    )
+    with Target(answer) as target:
+        system.groups.worker(threads=64)
+
+        def fifty(name: str) -> float:
+            """Hand in 5 callbacks for each of 10 healthy destinations; how long they take."""
+            started = time.monotonic()
+            for n in range(10):
+                hand_in(target.url, f"{name}{n}", 5, lane=f"{name}{n}")
+
+            def arrived() -> list[Hit]:
+                return [hit for hit in target.hits if hit.id.startswith(name)]
+
+            until(lambda: len(arrived()) >= 50, within=30)
+            return max(hit.at for hit in arrived()) - started
+
+        fifty("warm")
+        alone = fifty("alone")
+        before = len(target.hits)
+        for n in range(hanging):
+            hand_in(target.url, f"hang{n}", 300 // hanging, lane=f"hang{n}")
+        until(lambda: len(target.hits) >= before + min(hanging, 30), within=20)
+        beside = fifty("beside")
+    assert beside <= alone + 2
+
+
+def test_an_outage_buries_nothing(system: System, hand_in: Callable[..., None]) -> None:
+    """Ten attempts a second against a receiver that is down would kill 60 in 6 s; none dies."""
+    down = [True]
+    system.configure(
+        send_interval=0,
+        destination_interval=0.02,
+        min_interval=0.1,
+        max_delay=0.2,
+        check_interval=0.5,
+        retry_increment=0.3,
+        breaker_open_min=1,
+        breaker_open_max=4,
+        adaptive="false",
+    )
+    with Target(lambda hit, nth: 503 if down[0] else 200) as target:
+        system.groups.worker()
+        hand_in(target.url, "o", 200)
+        time.sleep(8)
+        during = len(target.hits)
+        assert during < 40, "the breaker keeps requests away while it is open"
+        down[0] = False
+        until(system.settled, within=40)
+    totals = system.overview().totals
+    assert totals["sent"] >= 198
+    assert totals["sent"] + totals["dead"] == 200
+    assert system.audit() == []
+
+
+def test_retry_after_parks_the_whole_destination(
+    system: System, hand_in: Callable[..., None]
+) -> None:
+    asked: list[float] = []
+
+    def answer(hit: Hit, nth: int) -> int:
+        if not asked:
+            asked.append(hit.at)
+            return 429
+        return 200
+
+    system.configure(send_interval=0, destination_interval=0.05, min_interval=0.1, max_delay=0.2)
+    with Target(answer, headers={"retry-after": "3"}) as target:
+        system.groups.worker()
+        hand_in(target.url, "p", 20)
+        until(system.settled, within=30)
+    times = sorted(hit.at for hit in target.hits)
+    quiet = [at for at in times if asked[0] + 0.3 < at < asked[0] + 2.9]
+    assert quiet == []
+    assert len(target.counts()) == 20
+    status = find(system.batcher.scripts, next(h.id for h in target.hits if h.at == asked[0]))
+    assert status is not None
+    assert (status.state, status.retries) == ("sent", 0)
+
+
+def test_spacing_holds_over_processes_and_after_a_stall(
+    system: System, hand_in: Callable[..., None]
+) -> None:
+    system.configure(max_delay=0.5)
+    with Target() as target:
+        workers = system.groups.worker(threads=16)
+        hand_in(target.url, "s", 50)
+        until(lambda: len(target.hits) >= 15, within=20)
+        workers.signal(signal.SIGSTOP)
+        time.sleep(3)
+        workers.signal(signal.SIGCONT)
+        until(lambda: len(target.hits) >= 50, within=30)
+    gaps = target.gaps_ms()
+    assert gaps[0] >= 160, gaps[:5]  # 200 ms by our clock; the receiver's machine may be busy
+    assert set(target.counts().values()) == {1}
+
+
+def test_a_big_backlog_and_small_ones_take_turns(
+    system: System, hand_in: Callable[..., None]
+) -> None:
+    system.configure(
+        send_interval=0.01, destination_interval=0.01, min_interval=0.1, adaptive="false"
+    )
+    with Target() as target:
+        hand_in(target.url, "big", 3_000, lane="big")
+        for n in range(20):
+            hand_in(target.url, f"small{n}", 5, lane=f"small{n}")
+        system.groups.worker(threads=32)
+
+        def small() -> list[Hit]:
+            return [hit for hit in target.hits if hit.id.startswith("small")]
+
+        until(lambda: len(small()) >= 100, within=30)
+        big = sum(hit.id.startswith("big") for hit in target.hits)
+    assert big < 600, "the small ones never wait behind the big one"
+
+
+def test_a_gone_url_gets_no_more(system: System, hand_in: Callable[..., None]) -> None:
+    system.configure(max_delay=0.2, min_interval=0.1, check_interval=0.5, destination_interval=0)
+    with Target(lambda hit, nth: 410) as target:
+        system.groups.worker()
+        hand_in(target.url, "g", 30)
+        until(system.settled, within=20)
+    assert len(target.hits) <= 3
+    assert system.overview().totals["dead"] == 30
+    assert {s.reason for s in system.books.statuses(State.DEAD)} == {"gone"}
