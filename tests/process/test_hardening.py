@@ -7,8 +7,10 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
 import redis
 
+import callbacks
 from tests.process.conftest import System
 from tests.support.processes import until
 from tests.support.target import Target
@@ -232,3 +234,23 @@ def test_client_connections_stay_within_the_limit_of_each_process(
             time.sleep(0.02)
     assert most <= 2 * 4 + 4 + 2  # workers, this producer and its batcher
     assert isinstance(system.batcher.scripts.client, redis.Redis)
+
+
+def test_a_full_redis_refuses_new_callbacks_and_delivers_the_old_ones(
+    system: System, enqueue: Enqueue
+) -> None:
+    system.configure(**FAST, send_interval=0.02, destination_interval=0)
+    client = system.batcher.scripts.client
+    with Target() as target:
+        enqueue(target.url, 120)
+        client.config_set("maxmemory", int(system.batcher.memory().used * 0.9))
+        system.groups.worker(processes=1)
+        until(lambda: len(target.counts()) == 120, within=30)
+        until(system.settled, within=10)
+        with pytest.raises(callbacks.QueueFull):
+            callbacks.enqueue(target.url, 1)
+        client.config_set("maxmemory", 0)
+        until(lambda: not client.hexists("{callbacks}:state", "full"), within=10)
+        assert callbacks.enqueue(target.url, 1).accepted
+        until(lambda: len(target.counts()) == 121, within=10)
+    assert system.audit() == []

@@ -222,3 +222,27 @@ def is_refused(address: str | IPv4Address | IPv6Address) -> bool:
     except BlockedAddress:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "233.252.0.0/24",
+        "240.0.0.0/4", "255.255.255.255/32", "::/128", "::1/128", "::ffff:0:0/96",
+        "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:20::/28",
+        "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+    ],
+)  # fmt: skip
+def test_what_requests_hardened_refuses_is_refused_here_too(network: str) -> None:
+    net = ip_network(network)
+    for address in (net[0], net[min(1, net.num_addresses - 1)], net[-1]):
+        with pytest.raises(BlockedAddress):
+            Guard(()).check(address)
+
+
+@pytest.mark.parametrize("address", ["::192.0.5.0", "168.63.129.16", "2620:4f:8000::1"])
+def test_what_requests_hardened_lets_through_is_refused_here(address: str) -> None:
+    with pytest.raises(BlockedAddress):
+        Guard(()).check(address)
