@@ -1,6 +1,7 @@
 """The Lua verbs, called by the names in their headers.
 
-Each file in `lua/` is one verb. Its header names its KEYS and ARGV in order; a caller passes
+Each file in `lua/` is one verb; `lua/parts` has what several share, and the nouns that a verb
+says it uses. Its header names its KEYS and ARGV in order; a caller passes
 the arguments by name, and the keys follow from the namespace. So the header is the one
 description of a verb's interface, and a wrong name fails at once.
 """
@@ -21,6 +22,7 @@ from redis import Redis
 from callbacks.keys import Keys
 
 _HEADER: Final = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] +([a-z_]+:?)", re.MULTILINE)
+_USES: Final = re.compile(r"^-- @uses ([a-z]+)$", re.MULTILINE)
 
 #: How often an idempotent verb is called before its caller is told that Redis is away.
 TRIES: Final = 3
@@ -50,8 +52,9 @@ def load(name: str) -> Verb:
         found[kind].append(word)
         if int(index) != len(found[kind]):
             raise ValueError(f"{name}.lua: {kind}[{index}] is out of order in its header")
-    text = (folder / "lib.lua").read_text("utf-8") + body
-    return Verb(name, text, tuple(found["KEYS"]), tuple(found["ARGV"]))
+    parts = ["common", *_USES.findall(body)]
+    shared = "".join((folder / "parts" / f"{part}.lua").read_text("utf-8") for part in parts)
+    return Verb(name, shared + body, tuple(found["KEYS"]), tuple(found["ARGV"]))
 
 
 class Scripts:

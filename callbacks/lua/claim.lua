@@ -37,6 +37,7 @@
 --   trigger, to be sent by this caller, or -1. Times in ms.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
 -- Cost: O(batch * log n), whatever waits; at most 500 more for what is gone.
+-- @uses turns
 local K = {
   lock = KEYS[1], state = KEYS[2], ring = KEYS[3], lanes = KEYS[4], dests = KEYS[5],
   recs = KEYS[6], processing = KEYS[7], claimed = KEYS[8], destinations = KEYS[9],
@@ -45,7 +46,6 @@ local K = {
 }
 local nonce, batch_size, horizon = ARGV[3], num(ARGV[4]), num(ARGV[5])
 local min_interval, flow_interval, adaptive = num(ARGV[6]), num(ARGV[7]), ARGV[10] == '1'
-local set_interval, concurrency = num(ARGV[9]), num(ARGV[11])
 local lease, begun_lease, look_ahead = num(ARGV[12]), num(ARGV[13]), num(ARGV[14])
 local window = num(ARGV[15])
 local now = now_ms()
@@ -71,28 +71,10 @@ if now < last + min_interval and now >= last then return {2, now, arm(last + min
 local late = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - 1000)
 if late > batch_size then return {3, now, arm(now + math.max(min_interval, 500))} end
 
--- One turn of the ring for each destination: its next slot, the time between its slots (no
--- shorter than its answers allow at its concurrency), and how many it may give. Who has not
--- answered well yet, or is tried again after faults, gives one.
-local function turn_of(name)
-  local d = redis.call('HMGET', K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken')
-  local turn = {name = name, slot = math.max(num(d[1], 0), num(d[2], 0)), taken = 0, ids = {}}
-  turn.interval, turn.most = pace_of(d[3], set_interval, adaptive), batch_size
-  turn.probe = d[6]
-  if concurrency > 0 then
-    local allowed = d[5] and concurrency or 1
-    if set_interval > 0 then
-      turn.interval = math.max(turn.interval, math.ceil(num(d[4], 0) / allowed))
-    end
-    turn.alone = not d[5]
-    redis.call('ZREMRANGEBYSCORE', K.inflights .. name, '-inf', now)
-    if redis.call('ZCARD', K.inflights .. name) >= allowed then turn.most = 0 end
-  end
-  turn.alone = turn.alone or turn.probe
-  if turn.alone then turn.most = math.min(turn.most, 1) end
-  return turn
-end
-
+local c = {
+  now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),
+  adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = {},
+}
 local slot, limit = math.max(now, num(s[2], 0), num(s[3], 0)), now + horizon
 if stagger == 0 then slot = now end
 local most = batch_size
@@ -100,66 +82,13 @@ if stagger > 0 then most = math.min(most, math.floor((limit - slot) / stagger) +
 local turns, touched = {}, {}
 if most > 0 then
   for i, name in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, most)) do
-    touched[i] = turn_of(name)
+    touched[i] = Turn.new(K, name, c)
     if touched[i].most > 0 then turns[#turns + 1] = touched[i] end
   end
 end
-local share = math.max(1, math.ceil(most / math.max(1, #turns)))
-local any_gone, buried = redis.call('EXISTS', K.gone) == 1, {}
-
-local function is_gone(id)
-  if not any_gone or #buried >= 500 then return false end
-  local request = redis.call('GET', K.cbs .. id)
-  local line = request and string.match(request, '^[^\n]*\n([^\n]*)\n')
-  return line and redis.call('ZSCORE', K.gone, redis.sha1hex(cjson.decode(line)[1]))
-end
-
--- The next callback of a destination that is due, past those whose URL is gone.
-local function next_id(turn)
-  while true do
-    if not turn.ids[turn.taken + 1] then
-      local more = redis.call(
-        'ZRANGEBYSCORE', K.lanes .. turn.name, '-inf', now, 'LIMIT', #turn.ids + (turn.gone or 0), share)
-      for _, id in ipairs(more) do
-        if is_gone(id) then
-          buried[#buried + 1] = {id, turn.name}
-          turn.gone = (turn.gone or 0) + 1
-        else
-          turn.ids[#turn.ids + 1] = id
-        end
-      end
-      if #more == 0 or turn.ids[turn.taken + 1] then return turn.ids[turn.taken + 1] end
-    else
-      return turn.ids[turn.taken + 1]
-    end
-  end
-end
-
--- Slots are unique over all and spaced within each destination. Where no destination can use
--- the next slot, the schedule jumps ahead, but only within the window that has to be filled
--- until the next batch comes, so that a newcomer does not wait behind holes.
-local picked = {}
-while #picked < most and #turns > 0 and slot <= limit do
-  local at, soonest = nil, nil
-  for i, turn in ipairs(turns) do
-    if turn.slot <= slot then at = i break end
-    if not soonest or turn.slot < soonest then soonest = turn.slot end
-  end
-  if not at then
-    if soonest > now + window then break end
-    slot = soonest
-  else
-    local turn = table.remove(turns, at)
-    local id = next_id(turn)
-    if id then
-      turn.taken = turn.taken + 1
-      turn.slot = slot + turn.interval
-      picked[#picked + 1] = {id, turn, slot}
-      slot = slot + stagger
-      if turn.slot <= limit and turn.taken < turn.most then turns[#turns + 1] = turn end
-    end
-  end
-end
+c.share = math.max(1, math.ceil(most / math.max(1, #turns)))
+local picked
+picked, slot = deal(turns, slot, stagger, most, limit, now + window)
 
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
@@ -168,7 +97,7 @@ for i, pick in ipairs(picked) do
   redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', nonce .. '.' .. i, 'due', at)
   if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
 end
-for _, grave in ipairs(buried) do
+for _, grave in ipairs(c.buried) do
   redis.call('ZREM', K.lanes .. grave[2], grave[1])
   finish(K, grave[1], grave[2], 'dead', 'gone', now)
 end
@@ -184,7 +113,7 @@ for _, turn in ipairs(touched) do
     redis.call('HSET', dest, 'hold', now + begun_lease, 'why', turn.probe and 'breaker' or 'full')
   end
   -- One that got no slot this time keeps its place.
-  if turn.taken > 0 or turn.most == 0 or turn.gone or not next_id(turn) then
+  if turn.taken > 0 or turn.most == 0 or turn.skipped > 0 or not turn:next_id() then
     to_ring(K, turn.name, window, now)
   end
 end

@@ -46,6 +46,7 @@
 --   the next trigger, to be sent by this caller, or -1.
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
+-- @uses impression
 local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
@@ -55,10 +56,7 @@ local K = {
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
 local entry, detail, window, look_ahead = ARGV[10], ARGV[11], num(ARGV[12]), num(ARGV[13])
-local effect, transport, duration = ARGV[14], ARGV[15] == '1', num(ARGV[16])
-local hold, factor, interval = num(ARGV[17]), num(ARGV[18]), num(ARGV[19])
-local interval_min, interval_max = num(ARGV[20]), num(ARGV[21])
-local failures, open_min, open_max, gone_url = num(ARGV[22]), num(ARGV[23]), num(ARGV[24]), ARGV[25]
+local gone_url = ARGV[25]
 local rec = K.recs .. id
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 local now = now_ms()
@@ -69,86 +67,19 @@ if r[1] ~= token or r[2] ~= attempt or not (r[3] == 'sending' or results[r[3]]) 
   return {0, -1}
 end
 if r[3] ~= 'sending' then return {results[r[3]], -1} end
-local destination, probe = r[4], r[7]
-local dest = K.dests .. destination
+local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
 redis.call('HSET', rec, 'h', (r[6] and r[6] ~= '' and r[6] .. ',' or '') .. entry, 'e', detail)
 redis.call('HDEL', rec, 'p')
 
--- What the answer says about the destination: its pace, its hold, its breaker.
-local d = redis.call('HMGET', dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp')
-local set = {'last', now .. ' ' .. (reason == '' and 'sent' or reason)}
-local function put(field, value)
-  set[#set + 1] = field
-  set[#set + 1] = value
-end
-local function open(opens)
-  local span = math.min(open_max, open_min * 2 ^ math.min(opens, 30))
-  redis.call('HDEL', dest, 'fails')
-  redis.call('ZREM', K.failing, destination)
-  redis.call('ZREM', K.tried, destination)
-  put('broken', 1)
-  put('opens', opens + 1)
-  put('hold', now + span)
-  put('why', 'breaker')
-end
--- Attempts of this minute and of the one before, for people.
-local minute = math.floor(now / 60000)
-local same = num(d[9], 0) == minute
-put('m', minute)
-put('mc', (same and num(d[10], 0) or 0) + 1)
-if not same then put('mp', num(d[9], 0) == minute - 1 and num(d[10], 0) or 0) end
-local held = num(d[2], 0)
-if d[1] == 'full' or probe then
-  redis.call('HDEL', dest, 'hold', 'why')
-  held = 0
-end
-if effect ~= 'none' then
-  put('latency', math.floor(0.7 * num(d[8], duration) + 0.3 * duration))
-  redis.call('ZADD', K.tried, now, destination)
-  redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
-  redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
-  if transport then
-    redis.call('ZADD', K.failing, now, destination)
-  else
-    redis.call('ZREM', K.failing, destination)
-  end
-end
-local pace, closes = num(d[6], interval), d[5] and (effect == 'ok' or effect == 'alive')
-if factor < 1000 and not closes then put('interval', math.max(interval_min, math.floor(pace * factor / 1000))) end
--- Once for each burst: answers to what was under way at the last growth are no news.
-if factor > 1000 and not closes and num(r[8], now) >= num(d[7], 0) then
-  put('interval', math.min(interval_max, math.ceil(pace * factor / 1000)))
-  put('grown', now)
-end
-if effect == 'ok' or effect == 'alive' then
-  redis.call('HDEL', dest, 'fails')
-  if effect == 'ok' then put('ok', 1) end
-  if closes then
-    redis.call('HDEL', dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown')
-    local anew = now + us_to_ms(interval)
-    put('slot', anew)
-    put('send', anew)
-  end
-elseif effect == 'fault' and failures > 0 then
-  if reason == 'timeout' then redis.call('HDEL', dest, 'ok') end
-  if probe then
-    open(num(d[4], 0))
-  elseif not d[5] then
-    local fails = num(d[3], 0) + 1
-    if fails >= failures then open(num(d[4], 0)) else put('fails', fails) end
-  end
-elseif effect == 'fault' and reason == 'timeout' then
-  redis.call('HDEL', dest, 'ok')
-end
-if hold > 0 and held < now + hold then
-  put('hold', now + hold)
-  put('why', 'park')
-end
-redis.call('HSET', dest, unpack(set))
-if redis.call('HEXISTS', dest, 'paused') == 0 then redis.call('PEXPIRE', dest, 86400000) end
+Impression.new(K, destination, {
+  effect = ARGV[14], transport = ARGV[15] == '1', reason = reason, duration = num(ARGV[16]),
+  hold = num(ARGV[17]), factor = num(ARGV[18]), interval = num(ARGV[19]),
+  interval_min = num(ARGV[20]), interval_max = num(ARGV[21]), failures = num(ARGV[22]),
+  open_min = num(ARGV[23]), open_max = num(ARGV[24]), at = num(r[8], now), probe = r[7],
+}, now):make()
 if gone_url ~= '' then redis.call('ZADD', K.gone, now, gone_url) end
 
 -- What becomes of the callback.

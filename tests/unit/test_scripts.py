@@ -12,7 +12,7 @@ from callbacks.keys import NAMES, Keys
 from callbacks.scripts import load
 
 FOLDER = Path(str(resources.files("callbacks") / "lua"))
-VERBS = sorted(path.stem for path in FOLDER.glob("*.lua") if path.stem != "lib")
+VERBS = sorted(path.stem for path in FOLDER.glob("*.lua"))
 READ_ONLY = {"demand", "look", "status", "where"}
 
 

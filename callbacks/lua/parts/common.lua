@@ -1,4 +1,4 @@
--- What several verbs share; the loader puts this text before each of them.
+-- What all verbs share; the loader puts this text before each of them.
 -- K is a verb's table of keys. A function needs the entries that it names.
 
 -- The server's clock, ms since 1970: the only clock that decides anything.

@@ -1,0 +1,111 @@
+-- What an answer says about its destination: its pace, its hold, its breaker.
+-- K needs dests, tried, failing. `a` is the answer: effect, transport, reason, duration, hold,
+-- factor, at (when the attempt began), probe (it was a broken destination's trial), and the
+-- settings interval, interval_min, interval_max (us), failures, open_min, open_max (ms).
+local Impression = {}
+Impression.__index = Impression
+
+-- Collects changes and writes them together at the end.
+function Impression.new(K, destination, a, now)
+  local dest = K.dests .. destination
+  local names = {
+    'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
+  }
+  local values, d = redis.call('HMGET', dest, unpack(names)), {}
+  for i, name in ipairs(names) do d[name] = values[i] end
+  local self = {K = K, destination = destination, dest = dest, a = a, d = d, now = now, set = {}}
+  return setmetatable(self, Impression)
+end
+
+function Impression:put(field, value)
+  self.set[#self.set + 1] = field
+  self.set[#self.set + 1] = value
+end
+
+-- Attempts of this minute and of the one before, and the last outcome, for people.
+function Impression:count()
+  local d, minute = self.d, math.floor(self.now / 60000)
+  local same = num(d.m, 0) == minute
+  self:put('last', self.now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason))
+  self:put('m', minute)
+  self:put('mc', (same and num(d.mc, 0) or 0) + 1)
+  if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
+end
+
+-- Who failed in transport within the last minute: many of them mean our own network.
+function Impression:watch()
+  local K, now = self.K, self.now
+  redis.call('ZADD', K.tried, now, self.destination)
+  redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
+  redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
+  if self.a.transport then
+    redis.call('ZADD', K.failing, now, self.destination)
+  else
+    redis.call('ZREM', K.failing, self.destination)
+  end
+end
+
+function Impression:pace()
+  local a, d = self.a, self.d
+  if a.effect ~= 'none' then
+    self:put('latency', math.floor(0.7 * num(d.latency, a.duration) + 0.3 * a.duration))
+  end
+  local pace = num(d.interval, a.interval)
+  if a.factor < 1000 then
+    self:put('interval', math.max(a.interval_min, math.floor(pace * a.factor / 1000)))
+  end
+  -- Once for each burst: answers to what was under way at the last growth are no news.
+  if a.factor > 1000 and a.at >= num(d.grown, 0) then
+    self:put('interval', math.min(a.interval_max, math.ceil(pace * a.factor / 1000)))
+    self:put('grown', self.now)
+  end
+end
+
+function Impression:open()
+  local opens = num(self.d.opens, 0)
+  redis.call('HDEL', self.dest, 'fails')
+  redis.call('ZREM', self.K.failing, self.destination)
+  redis.call('ZREM', self.K.tried, self.destination)
+  self:put('broken', 1)
+  self:put('opens', opens + 1)
+  self:put('hold', self.now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30)))
+  self:put('why', 'breaker')
+end
+
+function Impression:close()
+  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown')
+  local anew = self.now + us_to_ms(self.a.interval)
+  self:put('slot', anew)
+  self:put('send', anew)
+end
+
+function Impression:fault()
+  local a, d = self.a, self.d
+  if a.reason == 'timeout' then redis.call('HDEL', self.dest, 'ok') end
+  if a.failures == 0 or (d.broken and not a.probe) then return end
+  local fails = num(d.fails, 0) + 1
+  if a.probe or fails >= a.failures then self:open() else self:put('fails', fails) end
+end
+
+function Impression:make()
+  local a, d, held = self.a, self.d, num(self.d.hold, 0)
+  -- It was held back for this very answer, or because it was full.
+  if d.why == 'full' or a.probe then
+    redis.call('HDEL', self.dest, 'hold', 'why')
+    held = 0
+  end
+  self:count()
+  if a.effect ~= 'none' then self:watch() end
+  local fine = a.effect == 'ok' or a.effect == 'alive'
+  if fine then redis.call('HDEL', self.dest, 'fails') end
+  if a.effect == 'ok' then self:put('ok', 1) end
+  if fine and d.broken then self:close() else self:pace() end
+  if a.effect == 'fault' then self:fault() end
+  if a.hold > 0 and held < self.now + a.hold then
+    self:put('hold', self.now + a.hold)
+    self:put('why', 'park')
+  end
+  redis.call('HSET', self.dest, unpack(self.set))
+  if not d.paused then redis.call('PEXPIRE', self.dest, 86400000) end
+end
+
