@@ -6,7 +6,6 @@ out; an unknown code raises. All verbs decide by the server's clock.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -43,7 +42,8 @@ from callbacks.model import (
 )
 from callbacks.pace import Stagger
 from callbacks.scripts import Scripts
-from callbacks.settings import Settings, ms
+from callbacks.settings import Settings, ms, us
+from callbacks.urls import digest
 
 #: No slot lies further ahead, so what is claimed is always little.
 HORIZON_MS: Final = 2_000
@@ -400,16 +400,6 @@ def _stored(reply: list[int]) -> Stored:
     if code == -1:
         raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
     return Stored(bool(code), Signal(signal), wait_ms)
-
-
-def us(seconds: float) -> int:
-    """Seconds as whole microseconds, the unit of paces that adapt."""
-    return round(seconds * 1_000_000)
-
-
-def digest(callback_url: str) -> str:
-    """The mark of a URL; guards nothing, so SHA-1, which Redis' scripts can compute, will do."""
-    return hashlib.sha1(callback_url.encode(), usedforsecurity=False).hexdigest()
 
 
 def _no_room() -> QueueFull:

@@ -62,6 +62,11 @@ def ms(seconds: float) -> int:
     return round(seconds * 1_000)
 
 
+def us(seconds: float) -> int:
+    """Seconds as whole microseconds, the unit of paces that adapt by hundredths."""
+    return round(seconds * 1_000_000)
+
+
 class Settings(BaseModel):
     """All settings; each field is the variable `CALLBACKS_<FIELD>`, durations are seconds."""
 

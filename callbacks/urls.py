@@ -5,6 +5,7 @@ Pure: no name is looked up. Which addresses may be reached is decided when conne
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -84,6 +85,11 @@ def display_url(url: str) -> str:
         return "(not a URL)"
     shown = f"{parts.scheme}://{host}{parts.path}"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+
+
+def digest(url: str) -> str:
+    """The mark of a URL; guards nothing, so SHA-1, which Redis' scripts can compute, will do."""
+    return hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
 
 
 def normal_host(host: str) -> str:

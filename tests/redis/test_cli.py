@@ -15,7 +15,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from callbacks.batcher import Batcher, digest
+from callbacks.batcher import Batcher
 from callbacks.books import TOTALS, Overview, overview
 from callbacks.cli import main, overall
 from callbacks.cli.health import health
@@ -26,6 +26,7 @@ from callbacks.demo.processes import DemoError, Processes, without_settings
 from callbacks.demo.sums import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.model import Look, Outcome, Reason
 from callbacks.settings import load_settings
+from callbacks.urls import digest
 from tests.redis.support import HOST, backdate, begin, claim, everything, key, put, settle
 
 URL = "https://a.example/hooks?token=hunter2"

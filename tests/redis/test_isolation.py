@@ -8,9 +8,10 @@ import pytest
 import redis
 
 from callbacks.audit import audit
-from callbacks.batcher import Batcher, digest
+from callbacks.batcher import Batcher
 from callbacks.books import Books, find
 from callbacks.model import Effect, Go, Impression, Later, LaterWhy, Outcome, Reason, State
+from callbacks.urls import digest
 from tests.redis.support import (
     HOST,
     begin,
