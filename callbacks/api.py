@@ -11,7 +11,7 @@ import redis
 
 from callbacks.books import Status, find
 from callbacks.delivery import AICallback
-from callbacks.model import Cancelled, InvalidCallback, Receipt, Signal, Stored
+from callbacks.model import Cancelled, InvalidCallback, QueueFull, Receipt, Signal, Stored
 from callbacks.payload import pack
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import ms
@@ -79,7 +79,7 @@ def enqueue(
     except (redis.ConnectionError, redis.TimeoutError) as error:
         error.callback_id = name  # type: ignore[union-attr]
         raise
-    announce(parts, [stored])
+    _announce(parts, [stored])
     return Receipt(name, stored.accepted)
 
 
@@ -89,17 +89,21 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     They go to Redis in pipelines; all are stored when this returns. Every item is checked
     before the first is stored, so bad input (`InvalidCallback`, whose field names the item's
     place) stores nothing. After any other error some may be stored: calling again with ids
-    of your own sends nothing twice.
+    of your own sends nothing twice. `QueueFull` carries the `receipts` of those that are.
     """
     parts = runtime()
     frozen = [_freeze_item(parts, place, item) for place, item in enumerate(items)]
     receipts: list[Receipt] = []
     for chunk in _chunks(frozen):
-        stored = parts.batcher.enqueue_many(chunk)
-        announce(parts, stored)
-        receipts += [
-            Receipt(item[0], reply.accepted) for item, reply in zip(chunk, stored, strict=True)
-        ]
+        results = store(parts, chunk)
+        for item, result in zip(chunk, results, strict=True):
+            if isinstance(result, Stored):
+                receipts.append(Receipt(item[0], result.accepted))
+        for result in results:
+            if isinstance(result, Exception):
+                if isinstance(result, QueueFull):
+                    result.receipts = tuple(receipts)
+                raise result
     return receipts
 
 
@@ -121,9 +125,18 @@ def prepare(parts: Runtime, item: object) -> Item:
     return _freeze(parts, **_parameters(item))
 
 
-def announce(parts: Runtime, stored: Iterable[Stored]) -> None:
+def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
+    """Store prepared callbacks in one pipeline, and wake whom that asks for.
+
+    An item that was not stored has its error in its place.
+    """
+    results = parts.batcher.enqueue_many(items)
+    _announce(parts, [result for result in results if isinstance(result, Stored)])
+    return results
+
+
+def _announce(parts: Runtime, stored: list[Stored]) -> None:
     """Send the wake-up that the answers to enqueues ask for, once for all of them."""
-    stored = list(stored)
     if any(reply.signal is Signal.TRIGGER for reply in stored):
         parts.wakes.trigger(0)
         return
@@ -186,8 +199,9 @@ def _milliseconds(field: str, value: float | None, default: float, *, low: int) 
         return ms(default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidCallback(field, f"is {type(value).__name__}; expected seconds, a number")
+    expected = "more than 0" if low else "0 or more"
     if not 0 <= value <= 366 * 86_400 or ms(value) < low:
-        raise InvalidCallback(field, f"is {value} s; expected more than 0 and at most a year")
+        raise InvalidCallback(field, f"is {value} s; expected {expected} and at most a year")
     return ms(value)
 
 

@@ -98,19 +98,15 @@ class Batcher:
         except redis.OutOfMemoryError as error:
             raise _no_room() from error
 
-    def enqueue_many(self, items: Iterable[tuple[str, str, bytes, int, int]]) -> list[Stored]:
+    def enqueue_many(
+        self, items: Iterable[tuple[str, str, bytes, int, int]]
+    ) -> list[Stored | Exception]:
         """Store many in one pipeline: (id, destination, packed, delay_ms, life_ms) each.
 
-        Raises the first error after all were tried; those before and after it are stored.
+        An item that was not stored has its error in its place (`QueueFull`, for one).
         """
         calls = [self._enqueue_call(*item) for item in items]
-        replies = self.scripts.run_many("enqueue", calls)
-        for reply in replies:
-            if isinstance(reply, redis.OutOfMemoryError):
-                raise _no_room() from reply
-            if isinstance(reply, Exception):
-                raise reply
-        return [_stored(reply) for reply in replies]
+        return [_result(reply) for reply in self.scripts.run_many("enqueue", calls)]
 
     def _enqueue_call(
         self, id: str, destination: str, packed: bytes, delay_ms: int, life_ms: int
@@ -402,8 +398,19 @@ def _stored(reply: list[int]) -> Stored:
     return Stored(bool(code), Signal(signal), wait_ms)
 
 
+def _result(reply: Any) -> Stored | Exception:
+    if isinstance(reply, redis.OutOfMemoryError):
+        return _no_room()
+    if isinstance(reply, Exception):
+        return reply
+    try:
+        return _stored(reply)
+    except QueueFull as error:
+        return error
+
+
 def _no_room() -> QueueFull:
-    return QueueFull("Redis is at its memory limit (maxmemory); nothing was stored")
+    return QueueFull("Redis is at its memory limit (maxmemory)")
 
 
 def _time(value: int) -> int | None:

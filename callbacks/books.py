@@ -257,6 +257,11 @@ class Books:
         """Iterate over the destinations with something waiting."""
         yield from self.members("ring")
 
+    def knows(self, destination: str) -> bool:
+        """Tell whether something waits for a destination, or was sent to it within a day."""
+        names = (self.keys.of("ring"), self.keys.of("destinations"))
+        return any(self.client.zscore(name, destination) is not None for name in names)
+
     def destinations(self) -> list[Destination]:
         """Read every destination that waits or was used within a day."""
         names = sorted({*self.waiting(), *self.members("destinations")})

@@ -9,7 +9,7 @@ lane:<destination>      zset    id -> due time (QUEUE is all lanes together)
 ring                    zset    destination with something waiting -> when it may next be
                                 claimed from, inf while paused; by whoever empties its lane
 cb:<id>                 string  the frozen request, see `payload.pack`
-                                by settle as sent, cancel, purge, trim
+                                by whoever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
 processing              zset    id -> end of its lease (PROCESSING)
                                 by settle, release, reclaim, cancel, expire
@@ -18,11 +18,13 @@ expiry                  zset    id of every queued or processing callback -> end
 sent                    zset    id of a sent or cancelled callback -> when it ended; by trim
 dead                    zset    id of a dead letter -> when it died; by replay, purge, trim
 dest:<destination>      hash    see below; expires a day after its last use
-inflight:<destination>  zset    id -> end of its lease; by settle, reclaim, or by itself
+inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin and
+                                claim (past ones), or expires by itself
 destinations            zset    destination -> last use; by trim, a day after that
 tried                   zset    destination -> its last attempt, within a minute; by settle
 failing                 zset    those whose last attempt failed in transport; by settle
-gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive
+gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
+                                (the newest 100,000 stay)
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (up to when deaths have been told of),

@@ -28,7 +28,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an attempt failed or a callback ended: a closed list, also the labels of metrics."""
+    """Why an attempt failed or a callback ended: a closed list, the same everywhere."""
 
     TIMEOUT = "timeout"
     CONNECT = "connect"
@@ -314,4 +314,9 @@ class SettingsError(CallbacksError, ValueError):
 
 
 class QueueFull(CallbacksError):
-    """Nothing was stored: the queue is at its limit, or Redis has no room left."""
+    """Not stored: the queue is at its limit, or Redis has no room left.
+
+    `receipts` are those of the other callbacks of the same `enqueue_many` that were stored.
+    """
+
+    receipts: tuple[Receipt, ...] = ()

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-import redis
-
 from callbacks.batcher import MISSED_MS, Batcher
 from callbacks.delivery import AICallback, Sender
 from callbacks.log import log
@@ -39,6 +37,7 @@ from callbacks.model import (
 from callbacks.pace import Stagger, next_stagger
 from callbacks.payload import unpack
 from callbacks.policy import Decision, Flush, Spent, decide_attempt, decide_flush, decide_room
+from callbacks.scripts import AWAY
 from callbacks.settings import ms
 from callbacks.verdicts import Verdict, classify
 
@@ -302,7 +301,7 @@ class _Attempt:
         for _ in range(int(SETTLE_PATIENCE_S / _SETTLE_PAUSE_S)):
             try:
                 return settle()
-            except redis.RedisError:
+            except AWAY:
                 self.timer.sleep(_SETTLE_PAUSE_S)
         return settle()
 

@@ -9,8 +9,7 @@ from typing import IO, Any, Final
 import click
 import redis
 
-from callbacks.api import CHUNK, Item, announce, prepare
-from callbacks.books import Books
+from callbacks.api import CHUNK, Item, prepare, store
 from callbacks.cli.command import (
     Failure,
     json_option,
@@ -23,7 +22,7 @@ from callbacks.cli.command import (
 )
 from callbacks.cli.put import read_json
 from callbacks.cli.text import many
-from callbacks.model import QueueFull
+from callbacks.model import Stored
 from callbacks.runtime import Runtime
 
 #: JSON escapes may make six bytes of one, and a line holds more than its data.
@@ -105,32 +104,20 @@ class _Import:
             self._store(chunk)
 
     def _store(self, chunk: _Chunk) -> None:
-        items = [item for _, item in chunk]
+        first, last = chunk[0][0], chunk[-1][0]
         try:
-            stored = self.found.batcher.enqueue_many(items)
-        except QueueFull as error:
-            raise Failure(f"{self._stop(chunk)}: {error}") from error
+            results = store(self.found, [item for _, item in chunk])
         except redis.RedisError as error:
-            first, last = chunk[0][0], chunk[-1][0]
             where = f"stopped in lines {first} to {last}, which may be in or not"
             raise Failure(f"{where} ({self.tally} before): {redis_line(error)}") from error
-        announce(self.found, stored)
-        accepted = sum(reply.accepted for reply in stored)
+        stored = [result for result in results if isinstance(result, Stored)]
+        accepted = sum(result.accepted for result in stored)
         self.tally.accepted += accepted
         self.tally.known += len(stored) - accepted
-
-    def _stop(self, chunk: _Chunk) -> str:
-        """Say where it got full: Redis tried all of the chunk, and others make room meanwhile."""
-        statuses = Books(self.found.batcher.scripts).find_many([item[0] for _, item in chunk])
-        stored = {status.id for status in statuses}
-        inside = [number for number, item in chunk if item[0] in stored]
-        stop = next((number for number, item in chunk if item[0] not in stored), chunk[-1][0])
-        after = sum(number > stop for number in inside)
-        beyond = f", though {many(after, 'line')} after it went in" if after else ""
-        return (
-            f"stopped at line {stop}{beyond} (before line {chunk[0][0]}: {self.tally}; "
-            f"{many(len(inside), 'line')} in from there)"
-        )
+        for (number, _), result in zip(chunk, results, strict=True):
+            if isinstance(result, Exception):
+                why = redis_line(result) if isinstance(result, redis.RedisError) else result
+                raise Failure(f"stopped at line {number} ({self.tally}): {why}") from result
 
 
 def _sized(numbered: Iterable[_Line], advance: Any) -> Iterator[_Line]:

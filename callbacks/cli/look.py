@@ -171,6 +171,8 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
         )
     if rows.row_count:
         console().print(rows)
+    else:
+        note("there are none")
 
 
 @click.command("list")

@@ -99,7 +99,7 @@ def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> N
     except redis.RedisError as error:
         id = getattr(error, "callback_id", None)
         again = f"; repeated with --id {id} it is sent only once" if id else ""
-        raise Failure(redis_line(error) + again) from error
+        raise Failure(redis_line(error).rstrip(".") + again) from error
     if as_json:
         print_json({"id": receipt.id, "accepted": receipt.accepted})
     else:

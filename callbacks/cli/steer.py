@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
-from callbacks.books import find
-from callbacks.cli.command import Failure, in_normal_form, json_option, parts, print_json, say
+from callbacks.books import Books, find
+from callbacks.cli.command import Failure, in_normal_form, json_option, note, parts, print_json, say
 from callbacks.cli.text import age, many
 from callbacks.model import Cancelled, ClaimResult, Recovered
 from callbacks.runtime import Runtime
@@ -60,12 +60,16 @@ def pause(destination: str | None, as_json: bool) -> None:
 
     Requests in flight are ended as usual; how many there are is said.
     """
-    in_flight = parts().batcher.pause(destination)
+    found = parts()
+    seen = destination is None or Books(found.batcher.scripts).knows(destination)
+    in_flight = found.batcher.pause(destination)
     if as_json:
         print_json({"paused": destination or "all", "in_flight": in_flight})
         return
     flying = f"{many(in_flight, 'request')} still in flight"
     say(f"{destination or 'everything'} is paused; {flying}")
+    if not seen:
+        note("nothing waits for it, and nothing was sent to it within a day: is it spelled right?")
 
 
 @click.command()
@@ -81,9 +85,10 @@ def resume(context: click.Context, target: str | None, as_json: bool) -> None:
     found = parts()
     destination = in_normal_form(context, None, target)
     changed, what = False, destination or "everything"
+    done = "is resumed"
     path = (target or "").partition("://")[2].partition("#")[0].partition("/")[2]
     if target and path:
-        what = display_url(normal_url(target))
+        what, done = display_url(normal_url(target)), "is not marked as gone any more"
         changed = found.batcher.forgive(normal_url(target))
     if not path or "/" in (destination or "").partition("://")[2]:  # shared: URL and destination
         changed = found.batcher.resume(destination) or changed
@@ -91,7 +96,7 @@ def resume(context: click.Context, target: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"resumed": what if target else "all", "changed": changed})
     else:
-        say(f"{what} is resumed" if changed else _nothing_to_resume(destination, path))
+        say(f"{what} {done}" if changed else _nothing_to_resume(destination, path))
 
 
 def _nothing_to_resume(destination: str | None, path: str) -> str:

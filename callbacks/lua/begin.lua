@@ -39,7 +39,7 @@ local now = now_ms()
 local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p')
 local phase, destination, due = r[2], r[3], num(r[4], now)
 if r[1] ~= token or not (phase == 'claimed' or phase == 'retry' or phase == 'sending') then
-  count(K, 'stale', 1, now)
+  count_stale(K, now)
   return {0}
 end
 if phase == 'sending' and r[9] ~= nonce then return {5} end

@@ -25,6 +25,7 @@ local id = ARGV[1]
 local r = redis.call('HMGET', K.recs .. id, 's', 'd')
 if not redis.call('ZSCORE', K.expiry, id) then return r[1] and 0 or -1 end
 if r[1] == 'sending' then
+  redis.call('HDEL', K.recs .. id, 'x')  -- a removal first: a full Redis lets the rest pass
   redis.call('HSET', K.recs .. id, 'x', 1)
   return 2
 end

@@ -1,4 +1,4 @@
--- Name the callbacks that have died since `told`, oldest first; changes nothing once it has begun.
+-- Name the callbacks that have died since `told`, oldest first; the first call of all sets `told`.
 --
 -- KEYS[1] dead          dead letters
 -- KEYS[2] rec:          records

@@ -63,7 +63,7 @@ local now = now_ms()
 
 local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at')
 if r[1] ~= token or r[2] ~= attempt or not (r[3] == 'sending' or results[r[3]]) then
-  count(K, 'stale', 1, now)
+  count_stale(K, now)
   return {0, -1}
 end
 if r[3] ~= 'sending' then return {results[r[3]], -1} end

@@ -11,8 +11,8 @@
 -- KEYS[9] counters      totals
 -- KEYS[10] rate:        totals of each 10 s
 -- Returns {now, queued, processing, dead, sent records, destinations waiting, due time of the
---   oldest callback waiting or -1, holder of the lock or '', state, counters, rates of the last
---   six whole 10 s together}; the last three as lists {field, value, ...}, times in ms.
+--   oldest callback waiting or -1, holder of the lock or '', state, counters, the same of the
+--   last minute}; the last three as lists {field, value, ...}, times in ms.
 -- Cost: O(destinations waiting), the first 1,000 of the ring are read.
 local K = {
   expiry = KEYS[1], processing = KEYS[2], dead = KEYS[3], sent = KEYS[4], ring = KEYS[5],
@@ -25,13 +25,15 @@ for _, destination in ipairs(redis.call('ZRANGE', K.ring, 0, 999)) do
   if due <= now and (oldest < 0 or due < oldest) then oldest = due end
 end
 local sums, rates = {}, {}
-for bucket = math.floor(now / 10000) - 6, math.floor(now / 10000) - 1 do
-  local h = redis.call('HGETALL', K.rates .. bucket)
-  for i = 1, #h, 2 do sums[h[i]] = (sums[h[i]] or 0) + h[i + 1] end
+local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
+for back = 0, 6 do
+  local h = redis.call('HGETALL', K.rates .. bucket - back)
+  local weight = back == 6 and 1 - share or 1
+  for i = 1, #h, 2 do sums[h[i]] = (sums[h[i]] or 0) + weight * h[i + 1] end
 end
 for field, value in pairs(sums) do
   rates[#rates + 1] = field
-  rates[#rates + 1] = value
+  rates[#rates + 1] = math.floor(value + 0.5)
 end
 local processing = redis.call('ZCARD', K.processing)
 return {

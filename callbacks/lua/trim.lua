@@ -19,7 +19,7 @@
 -- Cost: O(limit * log n).
 local K = {
   sent = KEYS[1], dead = KEYS[2], recs = KEYS[3], cbs = KEYS[4], destinations = KEYS[5],
-  lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9],
+  lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9], gone = KEYS[10],
 }
 local limit, sent_ttl, sent_max, dead_ttl = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
 local now = now_ms()
@@ -39,7 +39,7 @@ sent = sent + forget(K.sent, redis.call('ZRANGEBYSCORE', K.sent, '-inf', now - s
 local dead = forget(K.dead, redis.call('ZRANGEBYSCORE', K.dead, '-inf', now - dead_ttl, 'LIMIT', 0, limit))
 if dead > 0 then count(K, 'purged', dead, now) end
 
-redis.call('ZREMRANGEBYRANK', KEYS[10], 0, -100001)  -- the newest 100,000 marks stay
+redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay
 
 local unused = 0
 local idle = redis.call('ZRANGEBYSCORE', K.destinations, '-inf', now - 86400000, 'LIMIT', 0, limit)

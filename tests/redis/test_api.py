@@ -59,6 +59,18 @@ def test_many_are_stored_when_the_call_returns(
     assert client.zcard(key("expiry")) == 1200
 
 
+def test_what_went_in_before_the_queue_was_full_is_told(
+    environment: Environment, client: redis.Redis
+) -> None:
+    environment(CALLBACKS_MAX_QUEUED=3)
+    items = [{"callback_url": URL, "data": n, "id": f"t-{n}"} for n in range(5)]
+    with pytest.raises(callbacks.QueueFull, match="3 callbacks wait") as caught:
+        callbacks.enqueue_many(items)
+    assert [receipt.id for receipt in caught.value.receipts] == ["t-0", "t-1", "t-2"]
+    assert client.zcard(key("expiry")) == 3
+    assert client.llen("callbacks:callbacks.DQ") == 1  # somebody is woken for them
+
+
 BAD = [
     ("callback_url", {"callback_url": "ftp://a.example/x"}),
     ("callback_url", {"callback_url": "https:///x"}),

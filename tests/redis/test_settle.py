@@ -8,7 +8,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
-from callbacks.model import Outcome, Reason, Settled, State
+from callbacks.model import Cancelled, Outcome, Reason, Refused, Settled, State
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -192,6 +192,18 @@ def test_settling_works_where_memory_is_full(
         assert settle(batcher, c, outcome, delay_ms=5) is not Settled.STALE
     client.config_set("maxmemory", 0)
     assert list(audit(books)) == []
+
+
+def test_refusing_and_cancelling_work_where_memory_is_full(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    client.config_set("maxmemory", 1)
+    assert batcher.begin("c-1", "stale") is Refused.STALE
+    assert settle(batcher, claimed, attempt=7) is Settled.STALE
+    assert batcher.cancel("c-1") is Cancelled.IN_FLIGHT
+    assert settle(batcher, claimed, Outcome.RETRY) is Settled.CANCELLED
 
 
 def test_a_reason_is_kept_for_each_way_to_die(batcher: Batcher) -> None:

@@ -81,3 +81,32 @@ def test_every_verb_has_its_method() -> None:
     reading = {"where": find, "status": overview}
     for verb in VERBS:
         assert callable(reading.get(verb) or getattr(Batcher, verb))
+
+
+def functions() -> dict[str, str]:
+    """The body of each function in `lua/parts`, by its name."""
+    found: dict[str, str] = {}
+    for path in (FOLDER / "parts").glob("*.lua"):
+        text = path.read_text()
+        for match in re.finditer(
+            r"^(?:local )?function (?:\w+[.:])?(\w+)\(.*?^end$", text, re.MULTILINE | re.DOTALL
+        ):
+            found[match[1]] = match[0]
+    return found
+
+
+def needed(text: str, known: dict[str, str], seen: set[str]) -> set[str]:
+    """Every entry of K that a text uses, by itself and by what it calls."""
+    keys = set(re.findall(r"\bK\.(\w+)", text))
+    for name in set(re.findall(r"[\s.:(](\w+)\(", text)) & known.keys() - seen:
+        seen.add(name)
+        keys |= needed(known[name], known, seen)
+    return keys
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_has_every_key_that_the_functions_it_calls_need(verb: str) -> None:
+    _, body = parts(verb)
+    made = re.search(r"local K = \{(.*?)\}", body, re.DOTALL)
+    given = set(re.findall(r"(\w+) = KEYS", made[1])) if made else set()
+    assert needed(body, functions(), set()) <= given

@@ -39,6 +39,14 @@ local function pace_of(stored_us, set, adaptive)
   return set
 end
 
+-- Count a refused token, where there is memory for it: refusing has to work without.
+local function count_stale(K, now)
+  if type(redis.pcall('HINCRBY', K.counters, 'stale', 1)) ~= 'number' then return end
+  local bucket = K.rates .. math.floor(now / 10000)
+  redis.call('HINCRBY', bucket, 'stale', 1)
+  redis.call('PEXPIRE', bucket, 900000)
+end
+
 -- When a destination may next be claimed from, whatever waits there; false while paused.
 local function gate_of(K, destination, window)
   local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'hold')

@@ -5,7 +5,7 @@
 local Impression = {}
 Impression.__index = Impression
 
--- Collects changes and writes them together at the end.
+-- Collects the changed fields and writes them together at the end.
 function Impression.new(K, destination, a, now)
   local dest = K.dests .. destination
   local names = {
@@ -32,9 +32,10 @@ function Impression:count()
   if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
 end
 
--- Who failed in transport within the last minute: many of them mean our own network.
+-- How long it takes to answer, and who failed in transport within the last minute: many of them mean our own network.
 function Impression:watch()
-  local K, now = self.K, self.now
+  local K, now, took = self.K, self.now, self.a.duration
+  self:put('latency', math.floor(0.7 * num(self.d.latency, took) + 0.3 * took))
   redis.call('ZADD', K.tried, now, self.destination)
   redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
   redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
@@ -47,9 +48,6 @@ end
 
 function Impression:pace()
   local a, d = self.a, self.d
-  if a.effect ~= 'none' then
-    self:put('latency', math.floor(0.7 * num(d.latency, a.duration) + 0.3 * a.duration))
-  end
   local pace = num(d.interval, a.interval)
   if a.factor < 1000 then
     self:put('interval', math.max(a.interval_min, math.floor(pace * a.factor / 1000)))
