@@ -25,7 +25,7 @@ tried                   zset    destination -> its last attempt, within a minute
 failing                 zset    those whose last attempt failed in transport; by settle
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (the newest 100,000 stay)
-state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`,
+state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (up to when deaths have been told of),
                                 `full` (refuse enqueues: Redis is near its memory limit)
@@ -51,7 +51,7 @@ its breaker opened); `interval` (us) and `grown` (when it grew last); `latency` 
 before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
-and `why` are what was decided last.
+and `why` are what was decided last; no batch is claimed before `earliest`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ from callbacks.model import (
     Request,
     Settled,
     Settlement,
-    Trimmed,
 )
 from callbacks.pace import Stagger, next_stagger
 from callbacks.payload import unpack
@@ -52,6 +51,8 @@ _NEW_INSTANTS: Final = 3
 #: Most of anything in one pass of the ticker.
 PASS: Final = 100
 TRIM_PASS: Final = 500
+#: Most steps of one duty in one pass: 10,000 records in a few hundred ms.
+STEPS: Final = 20
 
 
 class Timer(Protocol):
@@ -346,19 +347,24 @@ def recover_once(batcher: Batcher, *, chance: float) -> Recovered:
 
 
 def expire_once(batcher: Batcher) -> int:
-    """End what is past its age, one bounded pass; how many."""
-    expired = batcher.expire(PASS)
+    """End what is past its age, in bounded steps; how many."""
+    expired = _in_steps(lambda: batcher.expire(PASS), PASS)
     if expired:
         log.warning("expired", count=expired)
     return expired
 
 
-def trim_once(batcher: Batcher) -> Trimmed:
-    """Forget old records, one bounded pass, and refuse enqueues while memory is short."""
+def trim_once(batcher: Batcher) -> int:
+    """Forget old records in bounded steps, and refuse enqueues while memory is short; how many."""
     room = decide_room(batcher.memory(), sent_max=batcher.settings.sent_max)
     if batcher.admit(full=room.full):
         log.warning("memory", full=room.full)
-    return batcher.trim(TRIM_PASS, sent_max=room.sent_max)
+
+    def step() -> int:
+        trimmed = batcher.trim(TRIM_PASS, sent_max=room.sent_max)
+        return trimmed.sent + trimmed.dead
+
+    return _in_steps(step, TRIM_PASS)
 
 
 def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:
@@ -366,11 +372,26 @@ def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:
 
     At least once: a pass that fails in between tells of the same ones again.
     """
-    until_ms, deaths = batcher.deaths(PASS)
-    for id, reason in deaths:
-        tell(id, reason)
-    batcher.told(until_ms)
-    return len(deaths)
+
+    def step() -> int:
+        until_ms, deaths = batcher.deaths(PASS)
+        for id, reason in deaths:
+            tell(id, reason)
+        batcher.told(until_ms)
+        return len(deaths)
+
+    return _in_steps(step, PASS)
+
+
+def _in_steps(step: Callable[[], int], full: int) -> int:
+    """Repeat a bounded step while it comes back full, so that it keeps up with deliveries."""
+    done = 0
+    for _ in range(STEPS):
+        some = step()
+        done += some
+        if some < full:
+            break
+    return done
 
 
 def tick_once(

@@ -86,11 +86,9 @@ end
 if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
 if s[1] or d[1] then return {2, now, 1} end
 local hold = num(d[2], 0)
-if not r[11] then
-  if d[6] then return {2, math.max(now, hold), 2} end
-  local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
-  if why and why ~= 'full' then return {2, hold, 2} end
-end
+local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
+if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
+if why == 'park' then return {2, hold, 2} end
 redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
 if concurrency > 0 then
   local allowed = d[5] and concurrency or 1

@@ -29,7 +29,7 @@ if r[1] == 'sending' then
   redis.call('HSET', K.recs .. id, 'x', 1)
   return 2
 end
-local destination = destination_of(K, id, r[2])
+local destination = destination_of(K, id, r[2]) or ''
 leave_lane(K, destination, id)
 redis.call('HDEL', K.recs .. id, 't')
 finish(K, id, destination, 'cancelled', 'cancelled', now_ms())

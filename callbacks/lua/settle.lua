@@ -71,7 +71,7 @@ local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
-redis.call('HSET', rec, 'h', (r[6] and r[6] ~= '' and r[6] .. ',' or '') .. entry, 'e', detail)
+redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p')
 
 Impression.new(K, destination, {

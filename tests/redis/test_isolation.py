@@ -344,7 +344,7 @@ def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
         passes += 1
         assert passes < 9
     dead = client.zcard(key("dead"))
-    assert dead >= 700 - 8  # up to 500 a claim; the rest of that claim's batch is sent
+    assert dead == 701  # all 700 and the first: none of them was claimed
     status = find(batcher.scripts, "later-000")
     assert status is not None
     assert (status.state, status.reason, status.attempts) == (State.DEAD, "gone", 0)
@@ -419,3 +419,60 @@ def test_a_process_that_slept_past_its_instant_gets_a_new_one(
     assert instants[2] - instants[1] >= 100
     assert [g.attempt for g in again if isinstance(g, Go)] == [1, 1, 1]
     assert counted(client, "attempts") == 3
+
+
+def test_destinations_that_cannot_send_yet_do_not_take_the_others_places(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0)
+    now = now_ms(client)
+    for n in range(12):  # as many as a claim looks at; retries have used up their next send
+        name = f"https://slow{n}:443"
+        put(batcher, f"slow-{n}", name)
+        client.hset(key(f"dest:{name}"), mapping={"interval": 20_000_000, "send": now + 20_000})
+        client.zadd(key("ring"), {name: now - 100})
+    put(batcher, "new", "https://new:443")
+    claimed: list[str] = []
+    for _ in range(3):
+        claimed += [c.id for c in claim(batcher).callbacks]
+    assert claimed == ["new"]
+    assert claim(batcher).arm_ms is None
+
+
+def test_settling_does_not_trigger_a_batch_before_its_time(
+    make_batcher: Make,
+) -> None:
+    batcher = make_batcher(min_interval=2, send_interval=0, destination_interval=0, batch_size=5)
+    for n in range(20):
+        put(batcher, f"c-{n:02}")
+    batch = claim(batcher)
+    assert batch.arm_ms == 2000
+    arms = []
+    for c in batch.callbacks:
+        begin(batcher, c)
+        arms.append(settlement(batcher, c, Outcome.SENT, 1, impression=FINE).arm_ms)
+    assert arms == [None] * 5  # the one that is armed already will do
+
+
+def test_a_slow_receiver_is_not_claimed_for_in_whole_batches(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(min_interval=0.2, send_interval=0, destination_interval=0)
+    for n in range(100):
+        put(batcher, f"c-{n:03}")
+    client.hset(key(f"dest:{HOST}"), "latency", 2000)  # 4 at once: one in 500 ms
+    assert len(claim(batcher).callbacks) <= 3
+
+
+def test_a_trial_that_fails_after_a_resume_counts_like_any_other(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(**FAST, destination_concurrency=0)
+    fail(batcher, 5)
+    put(batcher, "c-1")
+    end_hold(client)
+    (probe,) = claim(batcher).callbacks
+    begin(batcher, probe)
+    batcher.resume(HOST)
+    settle(batcher, probe, Outcome.RETRY, impression=FAULT, delay_ms=60_000)
+    assert "broken" not in dest(client)

@@ -13,6 +13,7 @@ from callbacks.scripts import load
 
 FOLDER = Path(str(resources.files("callbacks") / "lua"))
 VERBS = sorted(path.stem for path in FOLDER.glob("*.lua"))
+FUNCTION = re.compile(r"^(?:local )?function (?:\w+[.:])?(\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
 READ_ONLY = {"demand", "look", "status", "where"}
 
 
@@ -88,9 +89,7 @@ def functions() -> dict[str, str]:
     found: dict[str, str] = {}
     for path in (FOLDER / "parts").glob("*.lua"):
         text = path.read_text()
-        for match in re.finditer(
-            r"^(?:local )?function (?:\w+[.:])?(\w+)\(.*?^end$", text, re.MULTILINE | re.DOTALL
-        ):
+        for match in FUNCTION.finditer(text):
             found[match[1]] = match[0]
     return found
 

@@ -26,9 +26,11 @@ end
 -- Have the next trigger sent at `at`, or say -1: one that comes by then is on its way, or it is
 -- further ahead than `look_ahead`, where the ticker finds it.
 local function arm_trigger(K, at, now, look_ahead)
-  local s = redis.call('HMGET', K.state, 'next_batch', 'paused')
-  local armed = num(s[1], 0)
+  local s = redis.call('HMGET', K.state, 'next_batch', 'paused', 'earliest')
+  local armed, earliest = num(s[1], 0), num(s[3], 0)
+  if earliest <= now + look_ahead then at = math.max(at, earliest) end  -- else a clock was set back
   if s[2] or at > now + look_ahead or (armed > now and armed <= at) then return -1 end
+  redis.call('HDEL', K.state, 'next_batch')  -- a removal first: a full Redis lets the rest pass
   redis.call('HSET', K.state, 'next_batch', at)
   return math.max(0, at - now)
 end
@@ -49,9 +51,9 @@ end
 
 -- When a destination may next be claimed from, whatever waits there; false while paused.
 local function gate_of(K, destination, window)
-  local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'hold')
+  local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'send', 'hold')
   if d[1] then return false end
-  return math.max(num(d[2], 0) - window, num(d[3], 0))
+  return math.max(num(d[2], 0) - window, num(d[3], 0) - window, num(d[4], 0))
 end
 
 -- Put an id into its lane. A destination that waits in the ring already only moves forward,
@@ -79,6 +81,15 @@ local function leave_lane(K, destination, id)
     redis.call('ZREM', K.ring, destination)
   end
   return was
+end
+
+-- A history with one more entry; of a very long one (many replays) the oldest go.
+local function with_entry(history, entry)
+  if not history or history == '' then return entry end
+  if #history > 6000 then
+    history = string.sub(history, string.find(history, '],', 2000, true) + 2)
+  end
+  return history .. ',' .. entry
 end
 
 -- Where a callback belongs: its record knows, or else the first line of its request.

@@ -82,7 +82,7 @@ function Impression:fault()
   if a.reason == 'timeout' then redis.call('HDEL', self.dest, 'ok') end
   if a.failures == 0 or (d.broken and not a.probe) then return end
   local fails = num(d.fails, 0) + 1
-  if a.probe or fails >= a.failures then self:open() else self:put('fails', fails) end
+  if d.broken or fails >= a.failures then self:open() else self:put('fails', fails) end
 end
 
 function Impression:make()

@@ -16,9 +16,7 @@ function Turn.new(K, name, c)
   if turn.alone then turn.most = 1 end
   if c.concurrency > 0 then
     local allowed = d[5] and c.concurrency or 1
-    if c.set_interval > 0 then
-      turn.interval = math.max(turn.interval, math.ceil(num(d[4], 0) / allowed))
-    end
+    turn.interval = math.max(turn.interval, math.ceil(num(d[4], 0) / allowed))
     redis.call('ZREMRANGEBYSCORE', K.inflights .. name, '-inf', c.now)
     if redis.call('ZCARD', K.inflights .. name) >= allowed then turn.most = 0 end
   end
@@ -39,7 +37,8 @@ function Turn:next_id()
     local more = redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', c.now, 'LIMIT', from, c.share)
     if #more == 0 then return nil end
     for _, id in ipairs(more) do
-      if c.any_gone and #c.buried < 500 and self:is_gone(id) then
+      if c.any_gone and self:is_gone(id) then
+        if #c.buried >= 500 then return nil end  -- the next claim goes on
         c.buried[#c.buried + 1] = {id, self.name}
         self.skipped = self.skipped + 1
       else
