@@ -17,6 +17,7 @@ from callbacks.keys import Keys
 from callbacks.model import (
     Again,
     Batch,
+    Breaker,
     Cancelled,
     Claimed,
     ClaimResult,
@@ -241,7 +242,7 @@ class Batcher:
         """End a begun attempt; the callback and its destination change in one step."""
         s = self.settings
         adapts = s.adaptive and s.destination_interval > 0
-        code, arm = self.scripts.run(
+        code, arm, interval, breaker = self.scripts.run(
             "settle",
             {
                 "id": id,
@@ -271,7 +272,8 @@ class Batcher:
                 "gone_url": digest(callback_url) if impression.gone else "",
             },
         )
-        return Settlement(Settled(code), _time(arm))
+        moved = Breaker(breaker) if breaker else None
+        return Settlement(Settled(code), _time(arm), _time(interval), moved)
 
     def release(self, id: str, token: str, due_ms: int, *, full: bool = False) -> Released:
         """Give a claimed callback back to its lane; the token may be stale."""

@@ -103,7 +103,8 @@ class Destination:
     """One destination; times in ms.
 
     `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park` or
-    `breaker`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted;
+    `breaker`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
+    `interval_why` the answer that moved it last;
     `latency_ms` is smoothed.
     """
 
@@ -115,6 +116,7 @@ class Destination:
     faults: int
     per_minute: int
     interval_ms: float | None
+    interval_why: str
     latency_ms: int | None
     hold_until_ms: int | None
     hold_why: str
@@ -317,6 +319,7 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         faults=int(state.get("fails", 0)),
         per_minute=_per_minute(state, now_ms),
         interval_ms=None if interval is None else interval / 1000,
+        interval_why=state.get("moved", ""),
         latency_ms=_int(state.get("latency")),
         hold_until_ms=hold if held else None,
         hold_why=state.get("why", "") if held else "",

@@ -24,8 +24,13 @@ class Boot(Middleware):
     to Dramatiq's worker a second SIGTERM means "kill now", which orphans what is in flight.
     """
 
-    def __init__(self, prepare: Callable[[], None]) -> None:
+    def __init__(self, prepare: Callable[[], None], check: Callable[[], None]) -> None:
         self._prepare = prepare
+        self._check = check
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Check what needs the application's modules, which are imported by now."""
+        self._check()
 
     def after_process_boot(self, broker: Any) -> None:
         """Validate, configure logging, and keep the first signal the only one."""

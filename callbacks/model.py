@@ -210,12 +210,25 @@ class Settled(IntEnum):
     CANCELLED = 5
 
 
+class Breaker(IntEnum):
+    """What an answer did to its destination's breaker."""
+
+    OPENED = 1
+    CLOSED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A settle's result. `arm_ms`: send the next trigger in so many ms; None: need not."""
+    """A settle's result. `arm_ms`: send the next trigger in so many ms; None: need not.
+
+    `interval_us` is the destination's interval where it has adapted, `breaker` whether this
+    answer opened or closed its breaker.
+    """
 
     settled: Settled
     arm_ms: int | None = None
+    interval_us: int | None = None
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)

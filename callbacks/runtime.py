@@ -11,7 +11,7 @@ from functools import cache, partial
 from typing import Any, Final
 
 import dramatiq
-from dramatiq import Message
+from dramatiq import Actor, Message
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import default_middleware
 from periodiq import PeriodiqMiddleware
@@ -114,14 +114,27 @@ def tick() -> None:
 
 
 def _tell(actor_name: str, id: str, reason: str) -> None:
-    """Send the application's actor word of a death; it has to be imported in the workers."""
+    """Send the application's actor word of a death."""
+    _actor(actor_name).send(id, reason)
+
+
+def _actor(name: str) -> Actor[Any, Any]:
     actors = broker.actors | dramatiq.get_broker().actors
-    if actor_name not in actors:
+    if name not in actors:
         raise LookupError(
-            f"CALLBACKS_ON_DEAD: no actor {actor_name!r} here; start the workers with the module"
+            f"CALLBACKS_ON_DEAD: no actor {name!r} here; start the workers with the module"
             " that has it: dramatiq callbacks yourapp.tasks"
         )
-    actors[actor_name].send(id, reason)
+    return actors[name]
+
+
+def check_on_dead() -> None:
+    """Warn at start where the actor for the dead is missing: somebody may die much later."""
+    try:
+        if runtime().settings.on_dead:
+            _actor(runtime().settings.on_dead)
+    except LookupError as error:
+        log.warning("on_dead", error=str(error))
 
 
 _TICKER: Final = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -132,7 +145,7 @@ _TICKER: Final = f"{os.getpid()}-{secrets.token_hex(4)}"
 broker: Final = CallbacksBroker(
     _connect,
     middleware=[
-        Boot(prepare_process),
+        Boot(prepare_process, check_on_dead),
         *(kind() for kind in default_middleware),
         PeriodiqMiddleware(skip_delay=30),
         Ticker(lambda: runtime().settings.check_interval, elect, tick),

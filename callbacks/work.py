@@ -272,7 +272,7 @@ class _Attempt:
         decision = decide_attempt(verdict, spent, delays=settings.retry_delays)
         settlement = self._settle(go, request, answer, verdict, decision)
         _trigger(self.wakes, settlement.arm_ms)
-        self._log(go, request, answer, decision, settlement.settled)
+        self._log(go, request, answer, decision, settlement)
         retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
         return Sent(go, settlement.settled, answer, retry_ms)
 
@@ -307,8 +307,12 @@ class _Attempt:
         return settle()
 
     def _log(
-        self, go: Go, request: Request, answer: Answer, decision: Decision, settled: Settled
+        self, go: Go, request: Request, answer: Answer, decision: Decision, settlement: Settlement
     ) -> None:
+        settled, interval_us = settlement.settled, settlement.interval_us
+        if settlement.breaker:
+            what = settlement.breaker.name.lower()
+            log.warning("breaker", destination=request.destination, state=what)
         again = settled in {Settled.RETRY, Settled.QUEUED}
         log.info(
             "attempt",
@@ -321,6 +325,7 @@ class _Attempt:
             duration_ms=answer.duration_ms,
             state=settled.name.lower(),
             retry_in_s=decision.delay_s if again else None,
+            interval_ms=None if interval_us is None else round(interval_us / 1_000),
             detail=answer.detail or None,
         )
 

@@ -153,11 +153,14 @@ def first(statuses: Iterator[Status], limit: int | None) -> Iterator[Status]:
 def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     """Print callbacks as one JSON array or as a table."""
     if as_json:
-        print_json_array(asdict(status) for status in statuses)
+        print_json_array(asdict(status) | {"hint": _hint(status)} for status in statuses)
         return
     now_s = time.time()
     rows = table("id", "state", "attempts", "status", "reason", "when", "destination", "detail")
+    hints: dict[str, str] = {}
     for one in statuses:
+        if one.reason:
+            hints[one.reason] = HINTS[Reason(one.reason)]
         at = one.ended_at if one.ended_at is not None else one.next_attempt_at
         rows.add_row(
             one.id,
@@ -173,6 +176,8 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
         console().print(rows)
     else:
         note("there are none")
+    for reason, hint in sorted(hints.items()):
+        say(f"{reason}: {hint}")
 
 
 @click.command("list")
@@ -236,7 +241,7 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
         "-" if claim_ms is None else "now" if claim_ms <= 0 else f"in {age(claim_ms / 1000)}",
         _condition(one, now_ms),
         f"{one.per_minute:,}",
-        "-" if one.interval_ms is None else f"{one.interval_ms:,.0f} ms",
+        "-" if one.interval_ms is None else f"{one.interval_ms:,.0f} ms ({one.interval_why})",
         "-" if one.latency_ms is None else f"{one.latency_ms:,} ms",
         f"{one.faults:,}",
         one.last or "-",

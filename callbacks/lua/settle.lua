@@ -41,9 +41,10 @@
 -- ARGV[23] open_min     ms for which it opens at first
 -- ARGV[24] open_max     ms for which it opens at most
 -- ARGV[25] gone_url     SHA-1 of a URL that is gone, or empty
--- Returns {code, arm}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits in its lane,
+-- Returns {code, arm, interval, breaker}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits in its lane,
 --   4 dead, 5 cancelled meanwhile; 0: a stale token or attempt, nothing changed. arm: ms until
---   the next trigger, to be sent by this caller, or -1.
+--   the next trigger, to be sent by this caller, or -1. interval: us, the destination's now, or -1
+--   where it has not adapted; breaker: 1 it opened, 2 it closed, 0 neither.
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
 -- @uses impression
@@ -64,9 +65,9 @@ local now = now_ms()
 local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at')
 if r[1] ~= token or r[2] ~= attempt or not (r[3] == 'sending' or results[r[3]]) then
   count_stale(K, now)
-  return {0, -1}
+  return {0, -1, -1, 0}
 end
-if r[3] ~= 'sending' then return {results[r[3]], -1} end
+if r[3] ~= 'sending' then return {results[r[3]], -1, -1, 0} end
 local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
@@ -74,12 +75,13 @@ redis.call('ZREM', K.inflights .. destination, id)
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p')
 
-Impression.new(K, destination, {
+local impression = Impression.new(K, destination, {
   effect = ARGV[14], transport = ARGV[15] == '1', reason = reason, duration = num(ARGV[16]),
   hold = num(ARGV[17]), factor = num(ARGV[18]), interval = num(ARGV[19]),
   interval_min = num(ARGV[20]), interval_max = num(ARGV[21]), failures = num(ARGV[22]),
   open_min = num(ARGV[23]), open_max = num(ARGV[24]), at = num(r[8], now), probe = r[7],
-}, now):make()
+}, now)
+impression:make()
 if gone_url ~= '' then redis.call('ZADD', K.gone, now, gone_url) end
 
 -- What becomes of the callback.
@@ -102,4 +104,4 @@ to_ring(K, destination, window, now)
 local place = num(redis.call('ZSCORE', K.ring, destination), -1)
 local armed = -1
 if place >= 0 and place < math.huge then armed = arm_trigger(K, math.max(now, place), now, look_ahead) end
-return {results[what], armed}
+return {results[what], armed, impression.interval, impression.breaker}

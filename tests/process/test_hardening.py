@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -213,6 +214,33 @@ def test_a_wrong_setting_stops_a_worker_with_one_line(system: System) -> None:
     assert lines
     assert "Traceback" not in worker.output
     assert "many" in lines[0]
+
+
+def test_an_actor_for_the_dead_that_is_not_there_is_told_at_start(system: System) -> None:
+    worker = system.groups.worker(processes=1, CALLBACKS_ON_DEAD="nobody")
+    until(lambda: "no actor 'nobody' here" in worker.output, within=20)
+
+
+def test_the_application_is_told_of_each_death(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import dramatiq\n"
+        "@dramatiq.actor\n"
+        "def mourn(callback_id, reason):\n"
+        f"    with open({str(tmp_path / 'deaths')!r}, 'a') as file:\n"
+        "        print(callback_id, reason, file=file)\n"
+    )
+    system.configure(**FAST, on_dead="mourn", destination_interval=0)
+    until_ready = system.groups.worker(processes=1, modules=["shop"])
+    until(lambda: "ready for action" in until_ready.output, within=20)
+    time.sleep(1.5)  # deaths are told of from the first tick on
+    with Target(lambda hit, nth: 404) as target:
+        enqueue(target.url, 3)
+        until((tmp_path / "deaths").exists, within=20)
+        until(lambda: len((tmp_path / "deaths").read_text().splitlines()) >= 3, within=10)
+    told = sorted((tmp_path / "deaths").read_text().splitlines())
+    assert told == [f"c-{n} client_error" for n in range(3)]
 
 
 def test_a_misspelt_setting_is_reported_with_the_nearest_name(system: System) -> None:

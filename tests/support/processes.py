@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -59,8 +59,15 @@ class Group:
         return self.process.wait(timeout)
 
 
-def worker(env: dict[str, str], folder: Path, *, processes: int = 2, threads: int = 16) -> Group:
-    args = ["callbacks", "--processes", str(processes), "--threads", str(threads)]
+def worker(
+    env: dict[str, str],
+    folder: Path,
+    *,
+    processes: int = 2,
+    threads: int = 16,
+    modules: Sequence[str] = (),
+) -> Group:
+    args = ["callbacks", *modules, "--processes", str(processes), "--threads", str(threads)]
     args += ["--worker-shutdown-timeout", "11000"]
     return Group(_WORKER, args, env, folder / "worker.log")
 
@@ -76,9 +83,16 @@ class Groups:
         self.env, self.folder = env, folder
         self.started: list[Group] = []
 
-    def worker(self, *, processes: int = 2, threads: int = 16, **env: object) -> Group:
+    def worker(
+        self,
+        *,
+        processes: int = 2,
+        threads: int = 16,
+        modules: Sequence[str] = (),
+        **env: object,
+    ) -> Group:
         more = self.env | {name: str(value) for name, value in env.items()}
-        group = worker(more, self.folder, processes=processes, threads=threads)
+        group = worker(more, self.folder, processes=processes, threads=threads, modules=modules)
         self.started.append(group)
         return group
 

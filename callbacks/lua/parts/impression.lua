@@ -14,6 +14,7 @@ function Impression.new(K, destination, a, now)
   local values, d = redis.call('HMGET', dest, unpack(names)), {}
   for i, name in ipairs(names) do d[name] = values[i] end
   local self = {K = K, destination = destination, dest = dest, a = a, d = d, now = now, set = {}}
+  self.interval, self.breaker = num(d.interval, -1), 0
   return setmetatable(self, Impression)
 end
 
@@ -48,15 +49,14 @@ end
 
 function Impression:pace()
   local a, d = self.a, self.d
-  local pace = num(d.interval, a.interval)
-  if a.factor < 1000 then
-    self:put('interval', math.max(a.interval_min, math.floor(pace * a.factor / 1000)))
-  end
+  local pace = num(d.interval, a.interval) * a.factor / 1000
   -- Once for each burst: answers to what was under way at the last growth are no news.
-  if a.factor > 1000 and a.at >= num(d.grown, 0) then
-    self:put('interval', math.min(a.interval_max, math.ceil(pace * a.factor / 1000)))
-    self:put('grown', self.now)
-  end
+  local grows = a.factor > 1000 and a.at >= num(d.grown, 0)
+  if grows then self:put('grown', self.now) end
+  if not grows and a.factor >= 1000 then return end
+  self.interval = math.max(a.interval_min, math.min(a.interval_max, math.floor(pace)))
+  self:put('interval', self.interval)
+  self:put('moved', grows and a.reason or 'prompt')
 end
 
 function Impression:open()
@@ -64,6 +64,7 @@ function Impression:open()
   redis.call('HDEL', self.dest, 'fails')
   redis.call('ZREM', self.K.failing, self.destination)
   redis.call('ZREM', self.K.tried, self.destination)
+  self.breaker = 1
   self:put('broken', 1)
   self:put('opens', opens + 1)
   self:put('hold', self.now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30)))
@@ -71,7 +72,8 @@ function Impression:open()
 end
 
 function Impression:close()
-  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown')
+  self.interval, self.breaker = -1, 2
+  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved')
   local anew = self.now + us_to_ms(self.a.interval)
   self:put('slot', anew)
   self:put('send', anew)
