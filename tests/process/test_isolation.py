@@ -140,7 +140,7 @@ def test_spacing_holds_over_processes_and_after_a_stall(
         workers.signal(signal.SIGCONT)
         until(lambda: len(target.hits) >= 50, within=30)
     gaps = target.gaps_ms()
-    assert gaps[0] >= 160, gaps[:5]  # 200 ms by our clock; the receiver's machine may be busy
+    assert gaps[0] >= 120, gaps[:5]  # 200 ms by our clock; the receiver's machine may be busy
     assert set(target.counts().values()) == {1}
 
 

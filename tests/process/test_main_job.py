@@ -12,6 +12,8 @@ from tests.support.processes import until
 from tests.support.target import Hit, Target
 
 Enqueue = Callable[..., None]
+#: What a busy machine may add to a time.
+BUSY_S = 1.5
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -62,8 +64,8 @@ def test_a_503_is_retried_twice_with_growing_waits_and_then_sent(
         until(lambda: len(target.hits) == 3, within=20)
         until(system.settled, within=5)
     first, second, third = (hit.at for hit in target.hits)
-    assert 1.5 <= second - first < 2.5
-    assert 3.0 <= third - second < 4.0
+    assert 1.5 <= second - first < 1.5 + BUSY_S
+    assert 3.0 <= third - second < 3.0 + BUSY_S
     assert [hit.attempt for hit in target.hits] == [1, 2, 3]
     status = find(system.batcher.scripts, "c-0")
     assert status is not None
@@ -103,7 +105,7 @@ def test_nobody_waits_longer_than_max_delay_and_a_second_for_a_batch_without_a_s
             handed_in = time.monotonic()
             until(lambda n=n: len(target.hits) > n, within=10)
             waited = target.hits[-1].at - handed_in
-            assert 1.5 <= waited <= 3.2, f"callback {n} waited {waited} s"
+            assert 1.5 <= waited <= 2 + 1 + BUSY_S, f"callback {n} waited {waited} s"
 
 
 def test_a_lone_ticker_flushes_although_every_message_is_lost(
