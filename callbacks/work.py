@@ -23,6 +23,7 @@ from callbacks.model import (
     Batch,
     Claimed,
     ClaimResult,
+    Gate,
     Go,
     Later,
     LaterWhy,
@@ -181,7 +182,7 @@ def flush_once(batcher: Batcher, wakes: Wakes) -> Checked:
 class Sent:
     """What one wake-up of a callback led to. `retry_ms`: wake it again after so long."""
 
-    gate: Go | Later | Again | Refused
+    gate: Gate
     settled: Settled | None = None
     answer: Answer | None = None
     retry_ms: int | None = None
@@ -206,7 +207,9 @@ def send_once(
         gate = batcher.begin(id, token, nonce=nonce)
     if isinstance(gate, Go):
         attempt = _Attempt(batcher, wakes, id, token, nonce, timer)
-        return attempt.make(sender, attempt.await_instant(gate, asked))
+        gate = attempt.await_instant(gate, asked)
+        if isinstance(gate, Go):
+            return attempt.make(sender, gate)
     if isinstance(gate, Later):
         full = gate.why is LaterWhy.FULL
         _trigger(wakes, batcher.release(id, token, gate.due_ms, full=full).arm_ms)
@@ -232,11 +235,12 @@ class _Attempt:
     nonce: str
     timer: Timer
 
-    def await_instant(self, go: Go, asked: float) -> Go:
+    def await_instant(self, go: Go, asked: float) -> Gate:
         """Sleep until the reserved instant; reserve another where this process slept past it.
 
         A process that is stopped and continued would else send at once what it had reserved,
-        and so would all its threads together.
+        and so would all its threads together. Where it slept past its lease, and the callback
+        was taken back, the gate says so, and nothing is to be sent.
         """
         self.timer.sleep(go.wait_ms / 1_000)
         for _ in range(_NEW_INSTANTS):
@@ -246,7 +250,7 @@ class _Attempt:
             asked = self.timer.monotonic()
             again = self.batcher.begin(self.id, self.token, nonce=self.nonce)
             if not isinstance(again, Go):
-                break  # taken back meanwhile; settle will say so
+                return again
             go = again
             self.timer.sleep(go.wait_ms / 1_000)
         return go

@@ -152,7 +152,9 @@ class _Demo:
                 )
                 request = callback.request
                 items.append((id, request.destination, pack(request), 0, life_ms))
-            batcher.enqueue_many(items)
+            for result in batcher.enqueue_many(items):
+                if isinstance(result, Exception):
+                    raise result
 
     def _await_end(self, batcher: Batcher) -> Overview:
         give_up = time.monotonic() + _PATIENCE_S + 2 * self.plan.attempts * self.plan.pace_s

@@ -214,6 +214,26 @@ def test_every_attempt_sends_the_same_bytes(make_batcher: Make, client: redis.Re
     assert len({h["webhook-id"] for _, h, _ in receiver.posts}) == 1
 
 
+def test_a_process_that_slept_past_its_lease_sends_nothing_that_was_taken_back(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+
+    class Stopped(Waits):
+        """Stopped for a minute before its instant; meanwhile the lease is taken back."""
+
+        def sleep(self, seconds: float, /) -> None:
+            client.zadd(key("processing"), {"c-1": 1})
+            assert batcher.reclaim(10, chance=0).recovered == 1
+            super().sleep(seconds + 60)
+
+    receiver = Receiver()
+    result = sent(batcher, receiver, claimed.id, claimed.token, timer=Stopped())
+    assert result.gate is Refused.STALE
+    assert receiver.posts == []
+
+
 def test_a_stale_message_posts_nothing(batcher: Batcher) -> None:
     store(batcher)
     claim(batcher)
