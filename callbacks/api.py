@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 import redis
 
-from callbacks.books import Status, find
+from callbacks.books import Status, find, pages
 from callbacks.delivery import AICallback
 from callbacks.model import Cancelled, InvalidCallback, QueueFull, Receipt, Signal, Stored
 from callbacks.payload import pack
@@ -94,7 +93,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     parts = runtime()
     frozen = [_freeze_item(parts, place, item) for place, item in enumerate(items)]
     receipts: list[Receipt] = []
-    for chunk in _chunks(frozen):
+    for chunk in pages(frozen, CHUNK):
         results = store(parts, chunk)
         for item, result in zip(chunk, results, strict=True):
             if isinstance(result, Stored):
@@ -203,9 +202,3 @@ def _milliseconds(field: str, value: float | None, default: float, *, low: int) 
     if not 0 <= value <= 366 * 86_400 or ms(value) < low:
         raise InvalidCallback(field, f"is {value} s; expected {expected} and at most a year")
     return ms(value)
-
-
-def _chunks(items: list[Item]) -> Iterator[list[Item]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, CHUNK)):
-        yield chunk

@@ -158,6 +158,7 @@ class Batcher:
                 "batch_size": s.batch_size,
                 "horizon": HORIZON_MS,
                 "window": self._window_ms,
+                "late": LATE_MS,
                 "min_interval": ms(s.min_interval),
                 "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
                 "stagger": ms(s.send_interval),

@@ -6,15 +6,18 @@ Nothing here changes anything, and no call reads more than a page in one step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from redis import Redis
 
 from callbacks.keys import Keys
 from callbacks.model import Reason, State
 from callbacks.scripts import Scripts
+
+_T = TypeVar("_T")
 
 PAGE: Final = 500
 TOTALS: Final = (
@@ -268,7 +271,7 @@ class Books:
         """Read every destination that waits or was used within a day."""
         names = sorted({*self.waiting(), *self.members("destinations")})
         found: list[Destination] = []
-        for page in pages(iter(names)):
+        for page in pages(names):
             found += self._destinations(page)
         return found
 
@@ -353,14 +356,10 @@ def _history(text: str) -> tuple[Attempt, ...]:
     return tuple(Attempt(*entry) for entry in json.loads(f"[{text}]"))
 
 
-def pages(items: Iterator[str]) -> Iterator[list[str]]:
-    page: list[str] = []
-    for item in items:
-        page.append(item)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
+def pages(items: Iterable[_T], size: int = PAGE) -> Iterator[list[_T]]:
+    """Cut anything into lists of `size`, reading no further than the next one."""
+    rest = iter(items)
+    while page := list(islice(rest, size)):
         yield page
 
 

@@ -97,12 +97,12 @@ class Wakes(Protocol):
 
 def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
     """Claim one batch under the lock and send its messages; None: another dispatcher is at it."""
-    pace_once(batcher)
     owner = secrets.token_hex(16)
     fence = batcher.lock(owner)
     if not fence:
         return None
     try:
+        pace_once(batcher)
         batch = batcher.claim(owner, fence)
         for claimed in batch.callbacks:
             _wake(wakes, claimed, batch.now_ms)

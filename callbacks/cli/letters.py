@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from callbacks.books import Books, Status
+from callbacks.books import Books, Status, pages
 from callbacks.cli.command import (
     REASON,
     Failure,
@@ -103,7 +103,7 @@ def _filters(function: _F) -> _F:
 # Pages
 
 
-def pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
+def dead_pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
     """Page through the dead letters of this moment by time of death, while some are removed.
 
     It goes on from the last time it saw, not from a rank, so that removals make it skip
@@ -131,15 +131,9 @@ def matching(found: Runtime, wanted: Filter) -> Iterator[Status]:
     """Iterate over the dead letters that are meant, oldest first, or as their ids were given."""
     books = Books(found.batcher.scripts)
     ids = list(dict.fromkeys(wanted.ids))
-    source = _slices(ids) if ids else pages(found, wanted.since_ms)
+    source = pages(ids, PAGE) if ids else dead_pages(found, wanted.since_ms)
     for page in source:
         yield from (status for status in books.find_many(page) if wanted.fits(status))
-
-
-def _slices(items: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(items)
-    while page := list(islice(rest, PAGE)):
-        yield page
 
 
 # Commands
@@ -214,7 +208,7 @@ def _work(
     done = 0
     with progress() as bar:
         task = bar.add_task(verb, total=limit or (len(wanted.ids) or None))
-        while page := list(islice(ids, PAGE)):
+        for page in pages(ids, PAGE):
             done += len(page) if dry_run else change(page)
             bar.update(task, completed=done)
     if as_json:

@@ -32,6 +32,7 @@
 -- ARGV[13] begun_lease  ms of an attempt's lease, shorter than `lease`
 -- ARGV[14] look_ahead   ms within which the next batch is armed
 -- ARGV[15] window       ms ahead of its next slot that a destination is claimed from
+-- ARGV[16] late         ms past its slot from which a claimed callback counts as late
 -- Returns {code, now, arm, id, slot, id, slot, ...}: code 1 claimed (perhaps nobody), 0 paused,
 --   2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms.
@@ -68,8 +69,8 @@ end
 
 local last = num(s[4], 0)
 if now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
-local late = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - 1000)
-if late > batch_size then return {3, now, arm(now + math.max(min_interval, 500))} end
+local lagging = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - num(ARGV[16]))
+if lagging > batch_size then return {3, now, arm(now + math.max(min_interval, 500))} end
 
 local c = {
   now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import click
 import pytest
 
 from callbacks.cli import main
-from callbacks.keys import NAMES
 from callbacks.model import Outcome, Reason, State
 from callbacks.policy import FlushReason
-from callbacks.scripts import load
 from callbacks.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
-VERBS = sorted(
-    file.name.removesuffix(".lua")
-    for file in (resources.files("callbacks") / "lua").iterdir()
-    if file.name.endswith(".lua") and file.name != "lib.lua"
-)
 # They stand for other names, see `settings`.
 NO_FIELD = {"REDIS_URL", "CALLBACKS_SECRET_<ENVIRONMENT>"}
 
@@ -126,11 +118,6 @@ def test_every_reason_to_flush_is_told() -> None:
     listed = re.findall(r"^- `(\w+)`", section("Batches and pace"), re.MULTILINE)
 
     assert listed == [reason.value for reason in FlushReason]
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_key_in_a_lua_header_is_in_the_table_of_keys(verb: str) -> None:
-    assert set(load(verb).keys) <= NAMES
 
 
 def test_the_python_examples_compile() -> None:
