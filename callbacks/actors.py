@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dramatiq
 from periodiq import cron
 
 from callbacks.broker import QUEUE
 from callbacks.delivery import shared_transport
+from callbacks.log import log
 from callbacks.runtime import ACTOR_RETRIES, broker, runtime
+from callbacks.scripts import AWAY
 from callbacks.work import dispatch_once, flush_once, recover_once, send_once
+
+
+@contextmanager
+def _unless_away() -> Iterator[None]:
+    """End normally where Redis is away: the ticker wakes again what was to be done here.
+
+    As a failure each of a hundred messages would log its traceback, and its retry would need
+    the Redis that is away.
+    """
+    try:
+        yield
+    except AWAY as error:
+        log.debug("wake_lost", error=str(error))
 
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=0, max_retries=0)
 def trigger_batch_send() -> None:
     """Claim the next batch and send its messages, each with the delay of its slot."""
     parts = runtime()
-    dispatch_once(parts.batcher, parts.wakes)
+    with _unless_away():
+        dispatch_once(parts.batcher, parts.wakes)
 
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=10, max_retries=ACTOR_RETRIES)
@@ -25,9 +43,10 @@ def send_single_callback(callback_id: str, token: str) -> None:
     """Send one claimed callback; raises `dramatiq.Retry` where it is to be tried again."""
     parts = runtime()
     transport = shared_transport(parts.settings)
-    sent = send_once(parts.batcher, parts.wakes, transport, callback_id, token)
-    if sent.retry_ms is not None:
-        raise dramatiq.Retry("granted by the batcher", delay=sent.retry_ms)
+    with _unless_away():
+        sent = send_once(parts.batcher, parts.wakes, transport, callback_id, token)
+        if sent.retry_ms is not None:
+            raise dramatiq.Retry("granted by the batcher", delay=sent.retry_ms)
 
 
 @dramatiq.actor(
@@ -36,7 +55,8 @@ def send_single_callback(callback_id: str, token: str) -> None:
 def check_and_flush() -> None:
     """Trigger a batch if one is due."""
     parts = runtime()
-    flush_once(parts.batcher, parts.wakes)
+    with _unless_away():
+        flush_once(parts.batcher, parts.wakes)
 
 
 @dramatiq.actor(
@@ -44,4 +64,5 @@ def check_and_flush() -> None:
 )
 def cleanup_stuck() -> None:
     """Take back callbacks that are past their lease."""
-    recover_once(runtime().batcher, chance=random.random())  # noqa: S311 - spreads load
+    with _unless_away():
+        recover_once(runtime().batcher, chance=random.random())  # noqa: S311 - spreads load

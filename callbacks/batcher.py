@@ -39,6 +39,7 @@ from callbacks.model import (
     Settlement,
     Signal,
     Stored,
+    Tick,
     Trimmed,
 )
 from callbacks.pace import Stagger
@@ -64,6 +65,8 @@ MISSED_MS: Final = 10
 #: The lock outlives every claim with its messages by far, and a dead dispatcher by little.
 LOCK_TTL_MS: Final = 10_000
 MAX_CRASHES: Final = 3
+#: So many dead letters are measured for what one takes.
+DEAD_SAMPLE: Final = 20
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
 #: Apart from a claimed callback's lease by more than clocks and waits can blur.
 _BEGUN_BLUR_MS: Final = 1_000
@@ -212,6 +215,7 @@ class Batcher:
                 "concurrency": s.destination_concurrency,
                 "max_wait": MAX_WAIT_MS,
                 "late": MISSED_MS,
+                "suspect": MAX_CRASHES - 1,
             },
         )
         if answer[0] == 1:
@@ -326,14 +330,17 @@ class Batcher:
         grace = ms(self.settings.attempt_lease)
         return int(self.scripts.run("expire", {"limit": limit, "grace": grace}))
 
-    def trim(self, limit: int, *, sent_max: int | None = None) -> Trimmed:
-        """Forget records past their time, and sent ones beyond `sent_max`."""
+    def trim(
+        self, limit: int, *, sent_max: int | None = None, dead_max: int | None = None
+    ) -> Trimmed:
+        """Forget records past their time, and the oldest beyond `sent_max` and `dead_max`."""
         s = self.settings
         call = {
             "limit": limit,
             "sent_ttl": ms(s.sent_ttl),
             "sent_max": s.sent_max if sent_max is None else sent_max,
             "dead_ttl": ms(s.dead_ttl),
+            "dead_max": -1 if dead_max is None else dead_max,
         }
         return Trimmed(*self.scripts.run("trim", call))
 
@@ -347,15 +354,29 @@ class Batcher:
         """Remember that deaths up to then have been told of."""
         self.scripts.run("told", {"until": until_ms})
 
-    def tick(self, ticker: str, interval_ms: int) -> bool:
-        """Be the one ticker of this interval; one cheap command."""
-        call = {"ticker": ticker, "interval": max(1, interval_ms)}
-        return bool(self.scripts.run("tick", call))
+    def tick(self, ticker: str, interval_ms: int, *, known: str = "") -> Tick:
+        """Be the one ticker of this interval; `known`: the epoch that this process remembers."""
+        call = {"ticker": ticker, "interval": max(1, interval_ms), "known": known}
+        elected, now, lost, epoch = self.scripts.run("tick", call)
+        return Tick(bool(elected), now, bool(lost), _text(epoch))
 
     def memory(self) -> Memory:
-        """See how much memory Redis uses, and how much it may use."""
+        """See how much memory Redis uses, how much it may use, and what dead letters take."""
         info: Any = self.scripts.client.info("memory")
-        return Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
+        used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+        return Memory(used, limit, self._dead_bytes() if limit else 0)
+
+    def _dead_bytes(self) -> int:
+        client, keys = self.scripts.client, self.scripts.keys
+        sample: Any = client.zrandmember(keys.of("dead"), DEAD_SAMPLE)
+        if not sample:
+            return 0
+        with client.pipeline(transaction=False) as pipe:
+            for id in map(_text, sample):
+                pipe.memory_usage(keys.of("cb:", id), samples=0)
+                pipe.memory_usage(keys.of("rec:", id), samples=0)
+            sizes = pipe.execute()
+        return sum(size or 0 for size in sizes) // len(sample)
 
     def admit(self, *, full: bool) -> bool:
         """Let enqueues in, or refuse them for want of memory; True: that is a change."""

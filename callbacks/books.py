@@ -75,7 +75,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All sizes, totals and the schedule at one instant."""
+    """All sizes, totals and the schedule at one instant.
+
+    `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
+    had lost what it held before.
+    """
 
     now_ms: int
     queued: int
@@ -88,6 +92,8 @@ class Overview:
     paused_since_ms: int | None
     next_batch_ms: int | None
     last_batch_ms: int | None
+    data_since_ms: int | None
+    data_lost_ms: int | None
     stagger_us: int | None
     stagger_why: str
     totals: dict[str, int]
@@ -146,6 +152,8 @@ def overview(scripts: Scripts) -> Overview:
         paused_since_ms=_int(schedule.get("paused")),
         next_batch_ms=_int(schedule.get("next_batch")) or None,
         last_batch_ms=_int(schedule.get("last_batch")) or None,
+        data_since_ms=_int(schedule.get("epoch", "").partition("-")[0]),
+        data_lost_ms=_int(schedule.get("lost")),
         stagger_us=_int(schedule.get("stagger")),
         stagger_why=schedule.get("why", ""),
         totals={name: int(counted.get(name, 0)) for name in TOTALS},

@@ -26,6 +26,7 @@ from redis import Redis
 
 from callbacks.log import log
 from callbacks.model import SettingsError
+from callbacks.vitals import Vitals
 
 QUEUE: Final = "callbacks"
 #: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
@@ -35,6 +36,8 @@ STOPPING_POLL_MS: Final = 20
 #: A process whose heartbeat is older is dead; its messages are dropped, the ticker sends new ones.
 DEAD_AFTER_MS: Final = 60_000
 DEAD_MESSAGE_TTL_MS: Final = 7 * 86_400_000
+#: A clock that is further off than this is corrected; below it the error of looking is as large.
+CLOCK_OFF_MS: Final = 1_000
 #: A full Redis refuses a script whose first write may grow, as Dramatiq's is. With a removal in
 #: front its messages still come and are acknowledged, so that deliveries go on and make room.
 _REMOVAL_FIRST: Final = (
@@ -50,7 +53,11 @@ class CallbacksBroker(RedisBroker):
     """
 
     def __init__(
-        self, connect: Callable[[], tuple[Redis, str]], *, middleware: list[Any] | None = None
+        self,
+        connect: Callable[[], tuple[Redis, str]],
+        *,
+        middleware: list[Any] | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         # RedisBroker.__init__ would need the client now; what it sets is set here instead.
         Broker.__init__(self, middleware=middleware)
@@ -62,6 +69,8 @@ class CallbacksBroker(RedisBroker):
         self.dead_message_ttl = DEAD_MESSAGE_TTL_MS
         self.queues = set()
         self.stopping = False
+        self.vitals = vitals or Vitals()
+        self._clock_off_ms = 0
         self._arrivals: dict[str, threading.Event] = {}
         self._held: dict[str, set[str]] = {}
 
@@ -102,6 +111,8 @@ class CallbacksBroker(RedisBroker):
         only that one. A scheduler's message that cannot be sent is logged and dropped, for
         periodiq exits when a send fails, and the next one comes within a minute.
         """
+        if delay is not None and message.queue_name == QUEUE:
+            delay += self._clock_off_ms
         try:
             message = super().enqueue(message, delay=delay)
         except redis.RedisError as error:
@@ -115,6 +126,19 @@ class CallbacksBroker(RedisBroker):
             raise SystemExit(f"callbacks: {error}") from None  # periodiq would print a traceback
         self.arrival(message.queue_name).set()
         return message
+
+    def set_clock(self, redis_ms: int) -> None:
+        """Learn what time it is at Redis, ms: delays on our queue are kept by that clock.
+
+        Dramatiq reads each machine's own, so that one that is fast would wake its callbacks too
+        early, where the gate refuses them, and one that is slow would hold back everybody's.
+        """
+        off_ms = redis_ms - current_millis()
+        self._clock_off_ms = off_ms if abs(off_ms) >= CLOCK_OFF_MS else 0
+
+    def to_own_clock(self, eta_ms: float) -> float:
+        """Turn a time by Redis' clock into one by this machine's, ms."""
+        return eta_ms - self._clock_off_ms
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> _Consumer:
         """Start a consumer; first give back what the one before it left without an owner.
@@ -182,6 +206,11 @@ class CallbacksBroker(RedisBroker):
         return dropped
 
 
+def consumer_of(queue_name: str) -> str:
+    """What the consumer of a queue is called among the signs of life."""
+    return f"consumer of {queue_name}"
+
+
 def _closed(error: Exception) -> ConnectionClosed:
     return ConnectionClosed(error)  # type: ignore[no-untyped-call]
 
@@ -201,8 +230,11 @@ class _Consumer(_RedisConsumer):
         self._held = broker.held(queue_name)
         self._arrival = broker.arrival(queue_name)
         self._etas: list[tuple[float, str]] = []
+        self._ours = q_name(queue_name) == QUEUE
 
     def __next__(self) -> MessageProxy | None:
+        if self._ours:
+            self.broker.vitals.beat(consumer_of(self.queue_name))
         message = self._next_cached()
         if message is not None:
             return message
@@ -238,6 +270,8 @@ class _Consumer(_RedisConsumer):
         self.queued_message_ids.add(message.message_id)
         self._held.add(redis_id)
         if isinstance(eta, int | float):
+            if self._ours:
+                eta = message.options["eta"] = self.broker.to_own_clock(eta)
             heapq.heappush(self._etas, (eta, redis_id))
         return MessageProxy(message)
 
@@ -270,7 +304,7 @@ class _Consumer(_RedisConsumer):
 
         Its arguments and traceback help nobody: the callback is in the batcher's books.
         """
-        if q_name(self.queue_name) != QUEUE:
+        if not self._ours:
             self._calm(lambda: self._ended(message, self.broker.do_nack))
             return
         log.warning("message_dropped", queue=self.queue_name, actor=message.actor_name)

@@ -28,10 +28,14 @@ gone                    zset    SHA-1 of a URL that answered 410 -> when; by for
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (up to when deaths have been told of),
-                                `full` (refuse enqueues: Redis is near its memory limit)
+                                `full` (refuse enqueues: Redis is near its memory limit),
+                                `epoch` (names these data), `lost` (when a process saw that
+                                the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
 tick                    string  who ticks; expires after the check interval
+trial                   string  the id in flight that crashed too often already; by settle, or
+                                expires with its lease
 counters                hash    `accepted`, `sent`, ...: transitions, never falling; by nobody
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
@@ -81,6 +85,7 @@ NAMES: Final = frozenset(
         "lock",
         "claimed",
         "tick",
+        "trial",
         "counters",
         "rate:",
     }

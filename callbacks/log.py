@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -53,6 +55,42 @@ class _Stderr(logging.StreamHandler[Any]):
     def stream(self) -> Any:
         """The stream of the moment."""
         return sys.stderr
+
+
+class Calm(logging.Filter):
+    """Lets a line of Dramatiq's consumers through once in 30 s, and says how often it came.
+
+    While Redis is away each consumer repeats its lines every 3 s, and each of 64 threads that
+    has a message to acknowledge repeats three every 5 s.
+    """
+
+    PREFIX: Final = "dramatiq.worker.ConsumerThread"
+    EVERY_S: Final = 30.0
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._passed: dict[tuple[str, str], float] = {}
+        self._held: dict[tuple[str, str], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to let a line through."""
+        if record.levelno < logging.INFO or not record.name.startswith(self.PREFIX):
+            return True
+        now, line = self._monotonic(), (record.name, str(record.msg))
+        if now - self._passed.get(line, -self.EVERY_S) < self.EVERY_S:
+            self._held[line] = self._held.get(line, 0) + 1
+            return False
+        self._passed[line] = now
+        if more := self._held.pop(line, 0):
+            record.msg = f"{record.msg} ({more} more like this before)"
+        return True
+
+
+def calm() -> None:
+    """Have the handlers of this process pass Dramatiq's consumers' lines through `Calm`."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Calm())
 
 
 def configure(log_format: str, *, level: int = logging.INFO) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from dramatiq import Middleware
 
 from callbacks.log import log
+from callbacks.vitals import Vitals
 
 #: While Redis is away the ticker says so at most this often.
 _COMPLAIN_S: Final = 30.0
@@ -64,10 +65,12 @@ class Ticker(Middleware):
         interval_s: Callable[[], float],
         elect: Callable[[], bool],
         tick: Callable[[], None],
+        vitals: Vitals,
     ) -> None:
         self._interval_s = interval_s
         self._elect = elect
         self._tick = tick
+        self._vitals = vitals
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._complained_at = -_COMPLAIN_S
@@ -85,6 +88,7 @@ class Ticker(Middleware):
 
     def _run(self) -> None:
         interval = self._interval_s()
+        self._vitals.beat("ticker")
         self._stop.wait(random.uniform(0, min(1.0, interval)))  # noqa: S311 - spreads processes
         while not self._stop.is_set():
             self._once()
@@ -92,7 +96,9 @@ class Ticker(Middleware):
 
     def _once(self) -> None:
         try:
-            if self._elect():
+            elected = self._elect()
+            self._vitals.beat("ticker")
+            if elected:
                 self._tick()
         except Exception as error:  # noqa: BLE001 - the ticker outlives everything
             if time.monotonic() - self._complained_at >= _COMPLAIN_S:

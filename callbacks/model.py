@@ -156,6 +156,7 @@ class LaterWhy(IntEnum):
     ON_HOLD = 2
     FULL = 3
     PACE = 4
+    SUSPECT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +303,25 @@ class Trimmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Tick:
+    """An election of the ticker; `lost`: Redis holds other data than this process remembers."""
+
+    elected: bool
+    now_ms: int
+    lost: bool
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that Redis uses and may use; `limit` 0: as many as it likes."""
+    """Bytes that Redis uses and may use; `limit` 0: as many as it likes.
+
+    `dead_bytes`: what a dead letter takes, on average of some of them; 0 where there is none.
+    """
 
     used: int
     limit: int
+    dead_bytes: int = 0
 
 
 class CallbacksError(Exception):

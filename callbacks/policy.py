@@ -77,18 +77,28 @@ def _wait_for_the_first(look: Look, max_delay_ms: int) -> Wait:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a memory limit allows: whether enqueues are refused, and how many sent records."""
+    """What a memory limit allows: whether enqueues are refused, and how many are remembered.
+
+    `dead_max` None: as many dead letters as there are.
+    """
 
     full: bool
     sent_max: int
+    dead_max: int | None = None
 
 
 def decide_room(memory: Memory, *, sent_max: int) -> Room:
-    """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it."""
+    """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it.
+
+    Dead letters stay as long as there is room. Where there is none they, too, are cut down to a
+    fifth, the oldest first: better a week-old failure forgotten than new callbacks refused.
+    """
     if not memory.limit:
         return Room(False, sent_max)
-    full = memory.used >= FULL_SHARE * memory.limit
-    return Room(full, min(sent_max, memory.limit // 5 // SENT_RECORD_BYTES))
+    sent_max = min(sent_max, memory.limit // 5 // SENT_RECORD_BYTES)
+    if memory.used < FULL_SHARE * memory.limit:
+        return Room(False, sent_max)
+    return Room(True, sent_max, memory.limit // 5 // max(1, memory.dead_bytes))
 
 
 @dataclass(frozen=True, slots=True)

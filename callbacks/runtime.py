@@ -25,6 +25,8 @@ from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
 from callbacks.redis_client import connect
 from callbacks.settings import Settings, load_settings, ms
+from callbacks.vitals import Vitals
+from callbacks.watchdog import Watchdog
 from callbacks.work import tell_once, tick_once
 
 #: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
@@ -93,14 +95,28 @@ def prepare_process() -> None:
     except SettingsError as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format)
+    logs.calm()
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
 
 
-def elect() -> bool:
-    """Be this interval's ticker."""
-    parts = runtime()
-    return parts.batcher.tick(_TICKER, ms(parts.settings.check_interval) * 9 // 10)
+class Pulse:
+    """This process's part in the election of the ticker, and what it learns from it."""
+
+    def __init__(self) -> None:
+        self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._epoch = ""
+
+    def elect(self) -> bool:
+        """Be this interval's ticker; tell where Redis has lost its data since the last time."""
+        parts = runtime()
+        interval_ms = ms(parts.settings.check_interval) * 9 // 10
+        tick = parts.batcher.tick(self._ticker, interval_ms, known=self._epoch)
+        if tick.lost:
+            log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
+        self._epoch = tick.epoch
+        broker.set_clock(tick.now_ms)
+        return tick.elected
 
 
 def tick() -> None:
@@ -137,7 +153,22 @@ def check_on_dead() -> None:
         log.warning("on_dead", error=str(error))
 
 
-_TICKER: Final = f"{os.getpid()}-{secrets.token_hex(4)}"
+def work_is_due() -> bool:
+    """Tell whether there is something to do and Redis lets it be done; raises where it does not.
+
+    Over a connection of its own, as the watchdog wants it. The deletion shows that Redis takes
+    writes; at worst somebody ticks once more.
+    """
+    settings = runtime().settings
+    with connect(settings.model_copy(update={"redis_max_connections": 1})) as client:
+        batcher = Batcher(client, settings)
+        client.delete(batcher.scripts.keys.of("tick"))
+        look = batcher.look()
+    return not look.paused and look.ready + look.processing > 0
+
+
+_pulse: Final = Pulse()
+_vitals: Final = Vitals()
 
 # Dramatiq's defaults stay, because an application without a broker of its own gets this one
 # and may use their options: AgeLimit and TimeLimit (ours are far below its ten minutes),
@@ -148,8 +179,10 @@ broker: Final = CallbacksBroker(
         Boot(prepare_process, check_on_dead),
         *(kind() for kind in default_middleware),
         PeriodiqMiddleware(skip_delay=30),
-        Ticker(lambda: runtime().settings.check_interval, elect, tick),
+        Ticker(lambda: runtime().settings.check_interval, _pulse.elect, tick, _vitals),
+        Watchdog(_vitals, work_is_due, lambda: runtime().settings.deadline),
     ],
+    vitals=_vitals,
 )
 
 

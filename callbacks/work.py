@@ -370,7 +370,9 @@ def trim_once(batcher: Batcher) -> int:
         log.warning("memory", full=room.full)
 
     def step() -> int:
-        trimmed = batcher.trim(TRIM_PASS, sent_max=room.sent_max)
+        trimmed = batcher.trim(TRIM_PASS, sent_max=room.sent_max, dead_max=room.dead_max)
+        if room.dead_max is not None and trimmed.dead:
+            log.warning("dead_letters_forgotten", count=trimmed.dead, reason="memory")
         return trimmed.sent + trimmed.dead
 
     return _in_steps(step, TRIM_PASS)

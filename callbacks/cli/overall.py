@@ -78,6 +78,8 @@ class Snapshot:
             "last_batch_age": None if last is None else (o.now_ms - last) / 1000,
             "next_batch_in": None if upcoming is None else max(0, upcoming - o.now_ms) / 1000,
             "lock": o.lock or None,
+            "data_since": _seconds(o.data_since_ms),
+            "data_lost_at": _seconds(o.data_lost_ms),
             "processes": self.processes,
             "balance": o.balance,
             "totals": o.totals,
@@ -132,7 +134,7 @@ def _facts(shown: Snapshot) -> list[tuple[str, str]]:
     last = "none yet" if o.last_batch_ms is None else distance(o.last_batch_ms / 1000, now_s)
     armed = o.next_batch_ms is not None and o.next_batch_ms > o.now_ms
     upcoming = f", next {distance((o.next_batch_ms or 0) / 1000, now_s)}" if armed else ""
-    return [
+    facts = [
         ("queued", f"{o.queued:,}{places}{waits}"),
         ("processing", f"{o.processing:,}"),
         ("dead", f"{o.dead:,}"),
@@ -145,6 +147,13 @@ def _facts(shown: Snapshot) -> list[tuple[str, str]]:
             f"{shown.processes} of Dramatiq seen within {_SEEN_MS // 1000} s, workers or enqueuers",
         ),
     ]
+    if o.data_lost_ms is not None:
+        facts.append(("Redis", f"lost what it held, seen {distance(o.data_lost_ms / 1000, now_s)}"))
+    return facts
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 @click.command()

@@ -16,6 +16,7 @@
 -- KEYS[14] tried        destinations tried lately
 -- KEYS[15] failing      those whose last attempt failed in transport
 -- KEYS[16] gone         URLs that answered 410
+-- KEYS[17] trial        the one callback in flight that crashed too often already
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] attempt       number that `begin` gave
@@ -52,7 +53,7 @@ local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
   counters = KEYS[11], rates = KEYS[12], state = KEYS[13], tried = KEYS[14], failing = KEYS[15],
-  gone = KEYS[16],
+  gone = KEYS[16], trial = KEYS[17],
 }
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
@@ -62,7 +63,7 @@ local rec = K.recs .. id
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 local now = now_ms()
 
-local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at')
+local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at', 'c')
 if r[1] ~= token or r[2] ~= attempt or not (r[3] == 'sending' or results[r[3]]) then
   count_stale(K, now)
   return {0, -1, -1, 0}
@@ -72,6 +73,7 @@ local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
+if r[9] and redis.call('GET', K.trial) == id then redis.call('DEL', K.trial) end
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p')
 

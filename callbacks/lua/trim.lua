@@ -14,6 +14,7 @@
 -- ARGV[2] sent_ttl      ms that a sent record is kept
 -- ARGV[3] sent_max      most sent records kept
 -- ARGV[4] dead_ttl      ms that a dead letter is kept
+-- ARGV[5] dead_max      most dead letters kept, -1: no limit
 -- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n).
@@ -22,6 +23,7 @@ local K = {
   lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9], gone = KEYS[10],
 }
 local limit, sent_ttl, sent_max, dead_ttl = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
+local dead_max = num(ARGV[5])
 local now = now_ms()
 
 local function forget(index, ids)
@@ -32,11 +34,19 @@ local function forget(index, ids)
   return #ids
 end
 
-local over = math.min(limit, redis.call('ZCARD', K.sent) - sent_max)
-local sent = 0
-if over > 0 then sent = forget(K.sent, redis.call('ZRANGE', K.sent, 0, over - 1)) end
-sent = sent + forget(K.sent, redis.call('ZRANGEBYSCORE', K.sent, '-inf', now - sent_ttl, 'LIMIT', 0, limit))
-local dead = forget(K.dead, redis.call('ZRANGEBYSCORE', K.dead, '-inf', now - dead_ttl, 'LIMIT', 0, limit))
+-- The oldest that are too many or too old, of each kind `limit` at most.
+local function cut(index, most, ttl)
+  local over, cut_off = redis.call('ZCARD', index) - most, 0
+  if most >= 0 and over > 0 then
+    cut_off = forget(index, redis.call('ZRANGE', index, 0, math.min(limit, over) - 1))
+  end
+  if cut_off >= limit then return cut_off end
+  return cut_off
+    + forget(index, redis.call('ZRANGEBYSCORE', index, '-inf', now - ttl, 'LIMIT', 0, limit - cut_off))
+end
+
+local sent = cut(K.sent, sent_max, sent_ttl)
+local dead = cut(K.dead, dead_max, dead_ttl)
 if dead > 0 then count(K, 'purged', dead, now) end
 
 redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay

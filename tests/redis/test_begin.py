@@ -8,7 +8,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books
-from callbacks.model import Go, Later, LaterWhy, Outcome, Refused, Settled
+from callbacks.model import Claimed, Go, Later, LaterWhy, Outcome, Refused, Settled
 from tests.redis.support import (
     HOST,
     backdate,
@@ -192,3 +192,52 @@ def test_with_pacing_off_nobody_waits(make_batcher: Make) -> None:
         put(batcher, f"c-{n}")
     waits = [begin(batcher, c).wait_ms for c in claim(batcher).callbacks]
     assert waits == [0] * 50
+
+
+def suspects(batcher: Batcher, client: redis.Redis, *ids: str) -> list[Claimed]:
+    """Claim callbacks to a destination each that have crashed twice."""
+    for id in ids:
+        put(batcher, id, f"https://{id}.example:443")
+        client.hset(key(f"rec:{id}"), "c", 2)
+    return sorted(claim(batcher).callbacks, key=lambda claimed: claimed.id)
+
+
+def unpaced(make_batcher: Make) -> Batcher:
+    return make_batcher(send_interval=0, destination_interval=0)
+
+
+def test_what_crashed_twice_is_in_flight_with_no_other_such_callback(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = unpaced(make_batcher)
+    first, second, third = suspects(batcher, client, "a", "b", "c")
+    client.hset(key(f"rec:{third.id}"), "c", 1)
+    begin(batcher, first)
+    gate = batcher.begin(second.id, second.token)
+    assert isinstance(gate, Later)
+    assert gate.why is LaterWhy.SUSPECT
+    begin(batcher, third)  # a bystander of one crash is none
+    assert settle(batcher, first) is Settled.SENT
+    begin(batcher, second)
+    assert list(audit(books)) == []
+
+
+def test_a_trial_ends_with_its_lease(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = unpaced(make_batcher)
+    first, second = suspects(batcher, client, "a", "b")
+    begin(batcher, first)
+    lease = int(client.zscore(key("processing"), "a") or 0)
+    assert client.pexpiretime(key("trial")) == lease
+    client.delete(key("trial"))  # what the server does then
+    begin(batcher, second)
+    assert settle(batcher, first) is Settled.SENT
+    assert client.get(key("trial")) == b"b"  # a late end does not end another's trial
+
+
+def test_a_repeated_begin_of_a_trial_is_not_refused_by_itself(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = unpaced(make_batcher)
+    (only,) = suspects(batcher, client, "a")
+    assert isinstance(batcher.begin(only.id, only.token, nonce="n"), Go)
+    assert isinstance(batcher.begin(only.id, only.token, nonce="n"), Go)

@@ -278,6 +278,14 @@ def test_status_of_nothing_has_no_oldest_age(run: Run) -> None:
     assert "ok" in run("status").stdout
 
 
+def test_status_says_that_redis_lost_what_it_held(run: Run, batcher: Batcher) -> None:
+    assert json.loads(run("status", "--json").stdout)["data_lost_at"] is None
+    since = batcher.tick("a", 1_000, known="older").now_ms / 1000
+    shown = json.loads(run("status", "--json").stdout)
+    assert (shown["data_since"], shown["data_lost_at"]) == (since, since)
+    assert "lost what it held, seen" in run("status").stdout
+
+
 def test_status_for_people_has_no_escape_codes_in_a_pipe(run: Run, batcher: Batcher) -> None:
     put(batcher, "c-1")
     shown = run("status").stdout
@@ -310,7 +318,8 @@ NOW = 1_000_000_000
 def books(**more: Any) -> Overview:
     given = {
         "now_ms": NOW, "queued": 0, "processing": 0, "dead": 0, "sent_records": 0,
-        "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "paused_since_ms": None,
+        "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "data_since_ms": None,
+        "data_lost_ms": None, "paused_since_ms": None,
         "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
         "stagger_us": None, "stagger_why": "",
         "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),

@@ -247,7 +247,60 @@ def test_a_destination_unused_for_a_day_is_forgotten_unless_it_waits_or_is_pause
     assert left == {"https://waits:443", "https://paused:443"}
 
 
+def test_where_memory_is_short_the_oldest_dead_letters_go_in_steps(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    for n in range(6):
+        settle_dead(batcher, f"c-{n}", client)
+        client.zadd(key("dead"), {f"c-{n}": now_ms(client) - 1000 + n})
+    assert batcher.trim(2, dead_max=1) == Trimmed(0, 2, 0)
+    assert batcher.trim(2, dead_max=1) == Trimmed(0, 2, 0)
+    assert batcher.trim(2, dead_max=1) == Trimmed(0, 1, 0)
+    assert batcher.trim(2, dead_max=1) == Trimmed(0, 0, 0)
+    assert client.zrange(key("dead"), 0, -1) == [b"c-5"]
+    assert counted(client, "purged") == 5
+    assert list(audit(books)) == []
+
+
+def test_what_a_dead_letter_takes_is_measured_only_where_memory_is_limited(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    settle_dead(batcher, "c-1", client)
+    assert batcher.memory().dead_bytes == 0
+    client.config_set("maxmemory", 10**9)
+    taken = batcher.memory().dead_bytes
+    assert 200 < taken < 2_000
+    client.set(key("cb:c-1"), b"x" * 100_000)
+    assert batcher.memory().dead_bytes > taken + 99_000
+
+
+def settle_dead(batcher: Batcher, id: str, client: redis.Redis) -> None:
+    client.hdel(key("state"), "send", "slot", "last_batch")
+    client.hdel(key(f"dest:{HOST}"), "send", "slot")
+    claimed = claim_one(batcher, id)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.DEAD)
+
+
+def test_every_process_sees_that_redis_has_lost_its_data(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    first = batcher.tick("a", 60_000)
+    assert (first.elected, first.lost) == (True, False)
+    assert abs(first.now_ms - now_ms(client)) < 5_000
+    assert first.epoch == f"{first.now_ms}-a"
+    same = batcher.tick("b", 60_000, known=first.epoch)
+    assert (same.elected, same.lost, same.epoch) == (False, False, first.epoch)
+    client.flushall()
+    found = batcher.tick("b", 60_000, known=first.epoch)
+    assert (found.elected, found.lost) == (True, True)
+    late = batcher.tick("a", 60_000, known=first.epoch)
+    assert (late.lost, late.epoch) == (True, found.epoch)
+    assert not batcher.tick("a", 60_000, known=found.epoch).lost
+    assert int(client.hget(key("state"), "lost") or 0) >= late.now_ms
+
+
 def test_one_process_ticks_in_each_interval(batcher: Batcher) -> None:
-    assert batcher.tick("a", 60_000)
-    assert not batcher.tick("b", 60_000)
-    assert not batcher.tick("a", 60_000)
+    assert batcher.tick("a", 60_000).elected
+    assert not batcher.tick("b", 60_000).elected
+    assert not batcher.tick("a", 60_000).elected

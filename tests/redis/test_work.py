@@ -331,7 +331,7 @@ def test_a_full_redis_still_dispatches_sends_and_keeps_ticking(
     batcher, wakes = make_batcher(), Recorder()
     store(batcher)
     client.config_set("maxmemory", 1)
-    assert batcher.tick("a", 1000)
+    assert batcher.tick("a", 1000).elected
     batch = work.dispatch_once(batcher, wakes)
     assert batch is not None
     ((id, token, _),) = wakes.callbacks

@@ -147,16 +147,19 @@ def test_a_broken_destinations_trial_costs_no_retry_ten_times() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "limit", "full", "sent_max"),
+    ("used", "limit", "full", "sent_max", "dead_max"),
     [
-        (10**9, 0, False, 100_000),
-        (899, 1000, False, 0),
-        (900, 1000, True, 0),
-        (0, 25_000_000, False, 11_111),  # a fifth is 5,000,000 bytes, 450 each
-        (0, 10**9, False, 100_000),
+        (10**9, 0, False, 100_000, None),
+        (899, 1000, False, 0, None),
+        (900, 1000, True, 0, 0),  # a fifth is less than one dead letter of 500
+        (0, 25_000_000, False, 11_111, None),  # a fifth is 5,000,000 bytes, 450 each
+        (24_000_000, 25_000_000, True, 11_111, 10_000),  # a fifth, 500 each
+        (0, 10**9, False, 100_000, None),
     ],
 )
 def test_near_its_limit_memory_is_kept_for_what_is_under_way(
-    used: int, limit: int, full: bool, sent_max: int
+    used: int, limit: int, full: bool, sent_max: int, dead_max: int | None
 ) -> None:
-    assert decide_room(Memory(used, limit), sent_max=100_000) == Room(full, sent_max)
+    memory = Memory(used, limit, dead_bytes=500)
+    assert decide_room(memory, sent_max=100_000) == Room(full, sent_max, dead_max)
+    assert decide_room(Memory(900, 1_000), sent_max=9).full  # where nobody is dead

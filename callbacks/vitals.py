@@ -1,0 +1,32 @@
+"""Signs of life of one process: when each of its parts was last seen to get on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class Vitals:
+    """Times of the last beat, by name. A part that has nothing to do is dropped."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._beats: dict[str, float] = {}
+
+    def beat(self, name: str) -> None:
+        """Say that a part gets on."""
+        self._beats[name] = self._monotonic()
+
+    def drop(self, name: str) -> None:
+        """Expect nothing of a part until its next beat."""
+        self._beats.pop(name, None)
+
+    def forgive(self) -> None:
+        """Start anew: nobody could get on for a reason of its own."""
+        for name in tuple(self._beats):
+            self.beat(name)
+
+    def stale(self, patience_s: float) -> dict[str, float]:
+        """Give the parts that did not get on for `patience_s`, and for how many seconds."""
+        now = self._monotonic()
+        return {name: now - at for name, at in self._beats.copy().items() if now - at > patience_s}

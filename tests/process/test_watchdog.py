@@ -1,0 +1,83 @@
+"""The watchdog with real workers: who hangs is ended, who only waits for Redis is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.process.conftest import System
+from tests.support.processes import until
+from tests.support.target import Target
+
+Enqueue = Callable[..., None]
+FAST = {"max_delay": 0.2, "check_interval": 0.5, "min_interval": 0.05, "deadline": 1}
+IMPATIENT = "from callbacks import watchdog\nwatchdog.PATIENCE_S = watchdog.CONFIRM_S = 1.0\n"
+SOFTWARE = 70
+
+
+def test_a_worker_whose_consumer_died_ends_while_work_is_due(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
+    (tmp_path / "sick.py").write_text(
+        IMPATIENT + "from callbacks import broker\n"
+        "def die(self):\n"
+        "    if self.queue_name == 'callbacks': raise SystemExit\n"
+        "    return living(self)\n"
+        "living, broker._Consumer.__next__ = broker._Consumer.__next__, die\n"
+    )
+    system.configure(**FAST)
+    with Target() as target:
+        sick = system.groups.worker(processes=1, modules=["sick"])
+        until(lambda: "ready for action" in sick.output, within=20)
+        time.sleep(5)
+        assert sick.process.poll() is None, "nothing was due"
+        enqueue(target.url, 3)
+        assert sick.wait(30) == SOFTWARE
+        assert "consumer of callbacks for" in sick.output
+        system.groups.worker(processes=1)  # as the supervisor would
+        until(lambda: len(target.counts()) == 3, within=20)
+    until(system.settled, within=10)
+    assert system.audit() == []
+
+
+def test_a_worker_whose_threads_all_hang_in_a_resolver_ends(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
+    (tmp_path / "vault.py").write_text(
+        IMPATIENT + "import os, time\n"
+        "def secrets(url, environment):\n"
+        "    if 'HANG' in os.environ: time.sleep(3600)\n"
+        "    return ['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw']\n"
+    )
+    system.configure(**FAST, destination_concurrency=0, destination_interval=0, send_interval=0)
+    resolver = {"CALLBACKS_SECRET_RESOLVER": "vault:secrets"}
+    with Target() as target:
+        enqueue(target.url, 10)
+        stuck = system.groups.worker(
+            processes=1, threads=2, modules=["vault"], HANG="yes", **resolver
+        )
+        assert stuck.wait(40) == SOFTWARE
+        assert "messages for" in stuck.output
+        system.groups.worker(processes=1, modules=["vault"], **resolver)
+        until(lambda: len(target.counts()) == 10, within=45)
+    until(system.settled, within=10)
+    assert system.audit() == []
+
+
+def test_a_worker_whose_redis_is_away_stays_and_goes_on(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
+    system.configure(**FAST, send_interval=0.1, redis_timeout=0.5)
+    with Target() as target:
+        worker = system.groups.worker(modules=["impatient"])
+        enqueue(target.url, 50)
+        until(lambda: len(target.hits) >= 10, within=20)
+        system.server.kill()
+        time.sleep(10)
+        system.server.start()
+        until(lambda: len(target.counts()) == 50, within=30)
+        until(system.settled, within=10)
+        assert worker.process.poll() is None
+    assert system.audit() == []

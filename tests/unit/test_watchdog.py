@@ -1,0 +1,127 @@
+"""When a process has to end, and when it is only waiting."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from callbacks.broker import QUEUE
+from callbacks.vitals import Vitals
+from callbacks.watchdog import MESSAGES, Watch, Watchdog
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Work:
+    """Whether work is due; None: Redis does not answer."""
+
+    def __init__(self) -> None:
+        self.due: bool | None = True
+
+    def __call__(self) -> bool:
+        if self.due is None:
+            raise ConnectionError("away")
+        return self.due
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def vitals(clock: Clock) -> Vitals:
+    return Vitals(clock)
+
+
+def look(watch: Watch) -> dict[str, float]:
+    return watch.verdict(patience_s=60, confirm_s=30)
+
+
+def test_a_part_that_does_not_get_on_ends_the_process_at_the_second_look(
+    clock: Clock, vitals: Vitals
+) -> None:
+    watch = Watch(vitals, Work())
+    vitals.beat("consumer")
+    vitals.beat("ticker")
+    clock.now += 61
+    vitals.beat("ticker")
+    assert look(watch) == {}
+    clock.now += 30
+    vitals.beat("ticker")
+    assert look(watch) == {"consumer": 91.0}
+
+
+def test_one_that_slept_gets_the_time_to_get_on(clock: Clock, vitals: Vitals) -> None:
+    watch = Watch(vitals, Work())
+    vitals.beat("consumer")
+    clock.now += 3600
+    assert look(watch) == {}
+    vitals.beat("consumer")
+    clock.now += 30
+    assert look(watch) == {}
+    clock.now += 61
+    assert look(watch) == {}  # a suspicion of its own again
+
+
+@pytest.mark.parametrize("due", [False, None])
+def test_without_work_or_without_redis_nobody_has_to_get_on(
+    clock: Clock, vitals: Vitals, due: bool | None
+) -> None:
+    work = Work()
+    watch = Watch(vitals, work)
+    vitals.beat("consumer")
+    for _ in range(10):
+        work.due = True
+        clock.now += 61
+        assert look(watch) == {}
+        work.due = due
+        clock.now += 30
+        assert look(watch) == {}
+
+
+def test_an_outage_that_ends_just_before_a_look_leaves_time_to_come_back(
+    clock: Clock, vitals: Vitals
+) -> None:
+    work = Work()
+    watch = Watch(vitals, work)
+    vitals.beat("consumer")
+    work.due = None
+    for _ in range(100):
+        clock.now += 30
+        assert look(watch) == {}
+    clock.now += 61
+    work.due = True
+    assert look(watch) == {}
+    vitals.beat("consumer")
+    clock.now += 30
+    assert look(watch) == {}
+
+
+def test_messages_have_to_end_only_while_some_of_ours_are_in_work(
+    clock: Clock, vitals: Vitals
+) -> None:
+    dog = Watchdog(vitals, Work(), lambda: 10.0)
+    ours = [SimpleNamespace(queue_name=QUEUE, message_id=n) for n in range(2)]
+    other = SimpleNamespace(queue_name="default", message_id=9)
+    dog.before_process_message(None, other)
+    assert vitals.stale(-1) == {}
+    dog.before_process_message(None, ours[0])
+    clock.now += 50
+    dog.before_process_message(None, ours[1])
+    assert vitals.stale(40) == {MESSAGES: 50}  # a second one that begins is no progress
+    dog.after_process_message(None, ours[1])
+    assert vitals.stale(40) == {}
+    dog.after_process_message(None, other)
+    clock.now += 50
+    assert vitals.stale(40) == {MESSAGES: 50}
+    dog.after_skip_message(None, ours[0])
+    clock.now += 50
+    assert vitals.stale(40) == {}
