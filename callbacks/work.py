@@ -106,10 +106,9 @@ def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
         batch = batcher.claim(owner, fence)
         for claimed in batch.callbacks:
             _wake(wakes, claimed, batch.now_ms)
-        if batch.arm_ms is not None:
-            wakes.trigger(batch.arm_ms)
     finally:
         batcher.unlock(owner, fence)
+    _trigger(wakes, batch.arm_ms)  # when the lock is free: it may come at once
     _log_batch(batch)
     return batch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
@@ -14,6 +15,9 @@ from callbacks.books import Books
 from callbacks.redis_client import connect
 from callbacks.settings import Settings, load_settings
 from tests.support.server import Server, binaries
+
+hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is no finding
+hypothesis.settings.load_profile("ours")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
