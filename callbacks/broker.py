@@ -13,7 +13,8 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -31,6 +32,8 @@ from callbacks.vitals import Vitals
 QUEUE: Final = "callbacks"
 #: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
 IDLE_POLL_MS: Final = 100
+#: How long a consumer sleeps while its threads have enough to do, before it fetches more.
+BUSY_POLL_MS: Final = 10
 #: While a worker shuts down, its consumers only hand on what they hold.
 STOPPING_POLL_MS: Final = 20
 #: A process whose heartbeat is older is dead; its messages are dropped, the ticker sends new ones.
@@ -43,6 +46,18 @@ CLOCK_OFF_MS: Final = 1_000
 _REMOVAL_FIRST: Final = (
     b"""if KEYS[1] then redis.call("zrem", KEYS[1] .. ":__heartbeats__", "") end\n"""
 )
+#: What Dramatiq's "enqueue" does, for many messages of one queue.
+_ENQUEUE_MANY: Final = (
+    _REMOVAL_FIRST
+    + b"""
+for i = 1, #ARGV, 2 do
+  redis.call("hset", KEYS[2], ARGV[i], ARGV[i + 1])
+  redis.call("rpush", KEYS[3], ARGV[i])
+end
+"""
+)
+#: Most messages in one command.
+_CHUNK: Final = 500
 
 
 class CallbacksBroker(RedisBroker):
@@ -73,6 +88,7 @@ class CallbacksBroker(RedisBroker):
         self._clock_off_ms = 0
         self._arrivals: dict[str, threading.Event] = {}
         self._held: dict[str, set[str]] = {}
+        self._ended: dict[str, deque[str]] = {}
 
     def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
         if self._connected is None:
@@ -81,6 +97,7 @@ class CallbacksBroker(RedisBroker):
                 name: client.register_script(_REMOVAL_FIRST + text)
                 for name, text in _scripts.items()
             }
+            scripts["enqueue_many"] = client.register_script(_ENQUEUE_MANY)
             self._connected = (client, namespace, scripts)
         return self._connected
 
@@ -111,10 +128,8 @@ class CallbacksBroker(RedisBroker):
         only that one. A scheduler's message that cannot be sent is logged and dropped, for
         periodiq exits when a send fails, and the next one comes within a minute.
         """
-        if delay is not None and message.queue_name == QUEUE:
-            delay += self._clock_off_ms
         try:
-            message = super().enqueue(message, delay=delay)
+            message = super().enqueue(message, delay=self._by_redis_clock(message, delay))
         except redis.RedisError as error:
             if "scheduled_at" not in message.options:
                 raise _closed(error) from error
@@ -126,6 +141,40 @@ class CallbacksBroker(RedisBroker):
             raise SystemExit(f"callbacks: {error}") from None  # periodiq would print a traceback
         self.arrival(message.queue_name).set()
         return message
+
+    def enqueue_many(self, messages: Sequence[Message[Any]], delays: Sequence[int | None]) -> None:
+        """Enqueue messages of one queue, each with its delay in ms, in a command for each 500.
+
+        Raises `ConnectionClosed` where Redis is away; some may have been enqueued then.
+        """
+        now = current_millis()
+        rows: dict[str, list[str | bytes]] = {}
+        for message, wanted in zip(messages, delays, strict=True):
+            redis_id = str(uuid4())
+            options: dict[str, Any] = {"redis_message_id": redis_id}
+            queue_name, delay = message.queue_name, self._by_redis_clock(message, wanted)
+            if delay is not None:
+                queue_name, options["eta"] = dq_name(queue_name), now + delay
+            data = message.copy(queue_name=queue_name, options=options).encode()
+            rows.setdefault(queue_name, []).extend((redis_id, data))
+        try:
+            for queue_name, words in rows.items():
+                self._enqueue_rows(queue_name, words)
+                self.arrival(queue_name).set()
+        except redis.RedisError as error:
+            raise _closed(error) from error
+
+    def _enqueue_rows(self, queue_name: str, words: list[str | bytes]) -> None:
+        root = f"{self.namespace}:{queue_name}"
+        for start in range(0, len(words), 2 * _CHUNK):
+            self.scripts["enqueue_many"](
+                keys=[self.namespace, f"{root}.msgs", root], args=words[start : start + 2 * _CHUNK]
+            )
+
+    def _by_redis_clock(self, message: Message[Any], delay: int | None) -> int | None:
+        if delay is None or message.queue_name != QUEUE:
+            return delay
+        return delay + self._clock_off_ms
 
     def set_clock(self, redis_ms: int) -> None:
         """Learn what time it is at Redis, ms: delays on our queue are kept by that clock.
@@ -147,6 +196,7 @@ class CallbacksBroker(RedisBroker):
         leaves others with nobody: both stay in the acks of a live process for ever.
         """
         try:
+            self.acknowledge(queue_name)
             self._give_back(queue_name)
         except redis.RedisError as error:
             raise _closed(error) from error
@@ -160,8 +210,8 @@ class CallbacksBroker(RedisBroker):
         stranded = [id for id in fetched if id not in held]
         if stranded:
             log.info("given_back", queue=queue_name, count=len(stranded))
-            for start in range(0, len(stranded), 500):
-                self.do_requeue(queue_name, *stranded[start : start + 500])
+            for start in range(0, len(stranded), _CHUNK):
+                self.do_requeue(queue_name, *stranded[start : start + _CHUNK])
 
     def _acks(self, broker_id: str, queue_name: str) -> str:
         return f"{self.namespace}:__acks__.{broker_id}.{queue_name}"
@@ -170,6 +220,28 @@ class CallbacksBroker(RedisBroker):
         """The Redis ids of the messages that a process has fetched and not acknowledged."""
         raw: Any = self.client.smembers(self._acks(broker_id, queue_name))
         return {id.decode() for id in raw}
+
+    def ended(self, queue_name: str) -> deque[str]:
+        """The Redis ids of this process's messages of a queue that wait to be acknowledged."""
+        return self._ended.setdefault(queue_name, deque())
+
+    def acknowledge(self, queue_name: str) -> None:
+        """Acknowledge what has ended, some hundreds in one round trip.
+
+        A message is only a wake-up, so its acknowledgement can wait for its consumer's next
+        look, and no thread has to wait for Redis with it.
+        """
+        ended = self.ended(queue_name)
+        while ended:
+            ids = [ended.popleft() for _ in range(min(len(ended), _CHUNK))]
+            try:
+                with self.client.pipeline(transaction=False) as pipe:
+                    pipe.srem(self._acks(self.broker_id, queue_name), *ids)
+                    pipe.hdel(f"{self.namespace}:{queue_name}.msgs", *ids)
+                    pipe.execute()
+            except redis.RedisError:
+                ended.extend(ids)
+                raise
 
     def held(self, queue_name: str) -> set[str]:
         """The Redis ids of this process's messages of a queue: fetched, not yet acknowledged."""
@@ -238,13 +310,18 @@ class _Consumer(_RedisConsumer):
         message = self._next_cached()
         if message is not None:
             return message
+        self._calm(lambda: self.broker.acknowledge(self.queue_name))
+        if self.broker.stopping:
+            self._idle(STOPPING_POLL_MS)
+            return None
         room = self.prefetch - self.outstanding_message_count
-        if room > 0 and not self.broker.stopping:
-            self._arrival.clear()
-            self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
-            message = self._next_cached()
+        if 4 * room < self.prefetch:  # more than the threads can hold: fetch many at once later
+            time.sleep(BUSY_POLL_MS / 1_000)
+            return None
+        self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
+        message = self._next_cached()
         if message is None:
-            self._idle(STOPPING_POLL_MS if self.broker.stopping else IDLE_POLL_MS)
+            self._idle(IDLE_POLL_MS)
         return message
 
     def _next_cached(self) -> MessageProxy | None:
@@ -294,10 +371,14 @@ class _Consumer(_RedisConsumer):
             most_ms = min(most_ms, max(0, int(self._etas[0][0] - time.time() * 1_000) + 1))
         if most_ms:
             self._arrival.wait(most_ms / 1_000)
+        self._arrival.clear()  # before the next fetch, which finds what arrived until then
 
     def ack(self, message: MessageProxy) -> None:
-        """Acknowledge a message."""
-        self._calm(lambda: self._ended(message, self.broker.do_ack))
+        """Acknowledge a message: one of ours with the others that end until the next look."""
+        if not self._ours:
+            self._calm(lambda: self._end(message, self.broker.do_ack))
+            return
+        self._end(message, lambda _, redis_id: self.broker.ended(self.queue_name).append(redis_id))
 
     def nack(self, message: MessageProxy) -> None:
         """Give a message up: on our queue it is dropped, elsewhere Dramatiq keeps it for a week.
@@ -305,12 +386,12 @@ class _Consumer(_RedisConsumer):
         Its arguments and traceback help nobody: the callback is in the batcher's books.
         """
         if not self._ours:
-            self._calm(lambda: self._ended(message, self.broker.do_nack))
+            self._calm(lambda: self._end(message, self.broker.do_nack))
             return
         log.warning("message_dropped", queue=self.queue_name, actor=message.actor_name)
         self.ack(message)
 
-    def _ended(self, message: MessageProxy, command: Callable[[str, str], Any]) -> None:
+    def _end(self, message: MessageProxy, command: Callable[[str, str], Any]) -> None:
         redis_id = message.options["redis_message_id"]
         command(self.queue_name, redis_id)
         self.queued_message_ids.discard(message.message_id)
@@ -324,7 +405,8 @@ class _Consumer(_RedisConsumer):
             self._held.difference_update(ids)
 
     def close(self) -> None:
-        """Give back what was fetched and never looked at."""
+        """Acknowledge what has ended, and give back what was fetched and never looked at."""
+        self._calm(lambda: self.broker.acknowledge(self.queue_name))
         fresh = []
         while (message := self._next_cached()) is not None:
             fresh.append(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
@@ -40,22 +40,27 @@ class MessageWakes:
         retries = len(settings.retry_delays)
         self._options = {"max_retries": retries} if retries > ACTOR_RETRIES else {}
 
-    def callback(self, id: str, token: str, delay_ms: int) -> None:
-        """Wake `send_single_callback` after `delay_ms`."""
-        self._send("send_single_callback", (id, token), delay_ms, self._options)
+    def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
+        """Wake `send_single_callback` for each (id, token, delay_ms) after its delay."""
+        actor = "send_single_callback"
+        messages: list[Message[None]] = [
+            Message(QUEUE, actor, (id, token), {}, dict(self._options)) for id, token, _ in claimed
+        ]
+        try:
+            broker.enqueue_many(messages, [delay_ms or None for _, _, delay_ms in claimed])
+        except BrokerError as error:
+            log.debug("wake_lost", actor=actor, error=str(error))
 
     def trigger(self, delay_ms: int) -> None:
         """Wake `trigger_batch_send` after `delay_ms`."""
-        self._send("trigger_batch_send", (), delay_ms, {})
+        self._send("trigger_batch_send", delay_ms)
 
     def check(self, delay_ms: int) -> None:
         """Wake `check_and_flush` after `delay_ms`."""
-        self._send("check_and_flush", (), delay_ms, {})
+        self._send("check_and_flush", delay_ms)
 
-    def _send(
-        self, actor: str, args: tuple[str, ...], delay_ms: int, options: dict[str, Any]
-    ) -> None:
-        message: Message[None] = Message(QUEUE, actor, args, {}, dict(options))
+    def _send(self, actor: str, delay_ms: int) -> None:
+        message: Message[None] = Message(QUEUE, actor, (), {}, {})
         try:
             broker.enqueue(message, delay=delay_ms or None)
         except BrokerError as error:

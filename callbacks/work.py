@@ -79,8 +79,8 @@ TIMER: Final[Timer] = _Clock()
 class Wakes(Protocol):
     """Sends the messages that wake actors. Losing one costs seconds, nothing more."""
 
-    def callback(self, id: str, token: str, delay_ms: int) -> None:
-        """Wake `send_single_callback` after `delay_ms`."""
+    def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
+        """Wake `send_single_callback` for each (id, token, delay_ms) after its delay."""
         ...
 
     def trigger(self, delay_ms: int) -> None:
@@ -104,8 +104,7 @@ def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
     try:
         pace_once(batcher)
         batch = batcher.claim(owner, fence)
-        for claimed in batch.callbacks:
-            _wake(wakes, claimed, batch.now_ms)
+        wakes.batch([_wake(claimed, batch.now_ms) for claimed in batch.callbacks])
     finally:
         batcher.unlock(owner, fence)
     _trigger(wakes, batch.arm_ms)  # when the lock is free: it may come at once
@@ -131,8 +130,8 @@ def pace_once(batcher: Batcher) -> Stagger | None:
     return stagger
 
 
-def _wake(wakes: Wakes, claimed: Claimed, now_ms: int) -> None:
-    wakes.callback(claimed.id, claimed.token, max(0, claimed.slot_ms - now_ms - LEAD_MS))
+def _wake(claimed: Claimed, now_ms: int) -> tuple[str, str, int]:
+    return claimed.id, claimed.token, max(0, claimed.slot_ms - now_ms - LEAD_MS)
 
 
 def _log_batch(batch: Batch) -> None:
@@ -339,9 +338,8 @@ class _Attempt:
 def wake_once(batcher: Batcher, wakes: Wakes) -> int:
     """Send a new message for each claimed callback that is late and not begun; how many."""
     named = batcher.wake(max(PASS, batcher.settings.batch_size))
-    for id, token in named:
-        wakes.callback(id, token, 0)
     if named:
+        wakes.batch([(id, token, 0) for id, token in named])
         log.info("woken", count=len(named))
     return len(named)
 

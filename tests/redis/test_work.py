@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import redis
@@ -39,8 +39,8 @@ class Recorder:
         self.triggers: list[int] = []
         self.checks: list[int] = []
 
-    def callback(self, id: str, token: str, delay_ms: int) -> None:
-        self.callbacks.append((id, token, delay_ms))
+    def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
+        self.callbacks.extend(claimed)
 
     def trigger(self, delay_ms: int) -> None:
         self.triggers.append(delay_ms)
@@ -114,7 +114,7 @@ def test_a_dispatch_gives_its_lock_back_even_when_messages_fail(
     batcher: Batcher, client: redis.Redis
 ) -> None:
     class Broken(Recorder):
-        def callback(self, id: str, token: str, delay_ms: int) -> None:
+        def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
             raise RuntimeError("no messages today")
 
     put(batcher, "c-1")
