@@ -352,6 +352,10 @@ class Batcher:
         call = {"ticker": ticker, "interval": max(1, interval_ms)}
         return bool(self.scripts.run("tick", call))
 
+    def scheduled(self) -> None:
+        """Remember that the scheduler was heard of just now; called once, without repeats."""
+        self.scripts.run("scheduled", {}, tries=1)
+
     def memory(self) -> Memory:
         """See how much memory Redis uses, and how much it may use."""
         info: Any = self.scripts.client.info("memory")
