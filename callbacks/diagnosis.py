@@ -53,14 +53,15 @@ class Server:
     """What a server says of itself; None: it does not say, or it must not be read.
 
     Memory is in bytes, `limit` 0 for none; `idle_s` 0: connections are never closed.
-    `machine` is the memory of its machine, `primary` what it is a replica of.
+    `machine` is the memory of its machine, `primary` what it is a replica of; `shards` is 0
+    without cluster mode.
     """
 
     name: str | None = None
     version: str | None = None
     role: str | None = None
     primary: str = ""
-    cluster: bool | None = None
+    shards: int | None = None
     policy: str | None = None
     evicted: int = 0
     used: int | None = None
@@ -158,15 +159,16 @@ def role(server: Server) -> Check:
 
 def cluster(server: Server) -> Check:
     """Our keys share a hash tag, Dramatiq's do not, and the client follows no redirection."""
-    if server.cluster is None:
+    if server.shards is None:
         return unknown("cluster", "cluster-enabled")
-    if not server.cluster:
+    if server.shards == 0:
         return ok("cluster", "off")
-    return failure(
-        "cluster",
-        "on: the keys of Dramatiq lie in several slots, and MOVED is not followed",
-        "point REDIS_URL at a server with cluster-enabled no",
-    )
+    todo = "point REDIS_URL at a server with cluster-enabled no"
+    if server.shards == 1:
+        found = "on, with one shard: it works until a second one takes slots"
+        return warning("cluster", found, todo)
+    found = "on: the keys of Dramatiq lie in several slots, and MOVED is not followed"
+    return failure("cluster", found, todo)
 
 
 # Memory

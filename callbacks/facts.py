@@ -86,7 +86,7 @@ def read_server(client: Redis) -> Server:
         version=_text(info.get("valkey_version", info.get("redis_version"))),
         role=_text(info.get("role")),
         primary=f"{info['master_host']}:{info['master_port']}" if "master_host" in info else "",
-        cluster=_flag(info.get("cluster_enabled")),
+        shards=_shards(client, info),
         policy=_text(either("maxmemory_policy", "maxmemory-policy")),
         evicted=int(info.get("evicted_keys", 0)),
         used=_int(info.get("used_memory")),
@@ -134,6 +134,14 @@ def _name(info: dict[str, Any]) -> str | None:
         return "Valkey"
     name = info.get("server_name") or ("Dragonfly" if "dragonfly_version" in info else None)
     return str(name).capitalize() if name else "Redis" if info else None
+
+
+def _shards(client: Redis, info: dict[str, Any]) -> int | None:
+    enabled = _flag(info.get("cluster_enabled"))
+    if not enabled:
+        return None if enabled is None else 0
+    told: dict[str, Any] = _allowed(lambda: client.execute_command("CLUSTER INFO")) or {}  # type: ignore[no-untyped-call]
+    return _int(told.get("cluster_size")) or 2  # untold: more than one has to be assumed
 
 
 def _allowed(read: Callable[[], Any]) -> Any:

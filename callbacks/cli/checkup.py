@@ -120,7 +120,7 @@ _WAYS_OUT: Final = (
     (
         redis.exceptions.NoPermissionError,
         "",
-        "redis-cli ACL SETUSER <user> '~{{{namespace}}}:*' '~{namespace}:*' +@all -@dangerous +info",
+        "redis-cli ACL SETUSER <user> '~{{{namespace}}}:*' '~{namespace}:*' +@all -@admin",
     ),
     (
         (redis.AuthenticationError, redis.exceptions.AuthorizationError),
