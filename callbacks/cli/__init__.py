@@ -6,7 +6,7 @@ import click
 
 from callbacks.cli.command import Commands
 from callbacks.cli.demonstrate import demo
-from callbacks.cli.doctor import doctor
+from callbacks.cli.examine import doctor
 from callbacks.cli.importing import import_
 from callbacks.cli.letters import dead
 from callbacks.cli.look import audit, destinations, list_, show

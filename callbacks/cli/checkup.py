@@ -248,11 +248,8 @@ def dead_letters(work: Work) -> Check:
     found = f"{work.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
     if not work.dead_last_hour:
         return ok("dead letters", found)
-    return warning(
-        "dead letters",
-        found,
-        "callbacks dead show --since 1h tells why; then callbacks dead replay",
-    )
+    todo = "callbacks dead show --since 1h tells why; then callbacks dead replay --since 1h"
+    return warning("dead letters", found, todo)
 
 
 def destinations(work: Work) -> Check:

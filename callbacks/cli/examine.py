@@ -25,7 +25,7 @@ _STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILUR
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check settings, Redis, workers, scheduler and books, and say what to do.
+    """Check settings, Redis, workers and books, and say what to do.
 
     Changes nothing, and takes up to 6 s where no worker runs. Exits with 1 where a check
     failed; warnings are no failures.
