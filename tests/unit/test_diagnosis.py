@@ -381,8 +381,8 @@ SET_CLOCK = "set the clock of whichever is wrong (timedatectl set-ntp true)"
             1,
             FAILURE,
             (
-                "that of Redis is 90.0 s behind this machine's: the scheduler's messages count as too"
-                " old, live processes as dead, and with a wrong clock of Redis receivers refuse"
+                "that of Redis is 90.0 s behind this machine's: the scheduler's messages count as"
+                " too old, live processes as dead, and with a wrong clock of Redis receivers refuse"
                 " signatures from 5 min on"
             ),
             SET_CLOCK,
@@ -459,8 +459,8 @@ def test_a_deadline_past_the_shutdown_names_the_option_that_fits() -> None:
     assert told(checkup.deadline(settings(deadline=20))) == (
         WARNING,
         (
-            "a request ends within 20 s: longer than the usual shutdown, which cuts it, so that it is"
-            " sent again"
+            "a request ends within 20 s: longer than the usual shutdown, which cuts it, so that it"
+            " is sent again"
         ),
         "start workers with --worker-shutdown-timeout 21000, or lower CALLBACKS_DEADLINE to 10",
     )
@@ -578,8 +578,8 @@ AGAIN = "run this again: one may have just ended; if it stays like this restart 
             2,
             FAILURE,
             (
-                "1 process on the queue, and none did its regular duties within 3 s; 2 callbacks not"
-                " sent yet"
+                "1 process on the queue, and none did its regular duties within 3 s; 2 callbacks"
+                " not sent yet"
             ),
             RESTART,
         ),
