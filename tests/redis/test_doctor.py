@@ -398,13 +398,14 @@ def test_the_note_of_the_scheduler_moves_on_also_on_a_full_redis(
     assert int(whole.hget(key("state"), "scheduled")) > 1
 
 
-def test_a_note_that_fails_keeps_the_message(
-    environment: Callable[..., None], client: redis.Redis
+def test_a_note_that_fails_keeps_the_message_and_makes_no_noise(
+    environment: Callable[..., None], client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     del environment
     client.set(key("state"), "no hash")
     callbacks.check_and_flush.send_with_options(scheduled_at="2026-01-01T00:00:00+00:00")
     assert client.llen("callbacks:callbacks") == 1
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
 
 
 # The workers' warning
