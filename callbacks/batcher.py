@@ -360,6 +360,10 @@ class Batcher:
         elected, now, lost, epoch = self.scripts.run("tick", call)
         return Tick(bool(elected), now, bool(lost), _text(epoch))
 
+    def scheduled(self) -> None:
+        """Remember that the scheduler was heard of just now; called once, without repeats."""
+        self.scripts.run("scheduled", {}, tries=1)
+
     def memory(self) -> Memory:
         """See how much memory Redis uses, how much it may use, and what dead letters take."""
         info: Any = self.scripts.client.info("memory")

@@ -98,6 +98,7 @@ class Overview:
     stagger_why: str
     totals: dict[str, int]
     per_minute: dict[str, int]
+    scheduled_ms: int | None = None
 
     @property
     def balance(self) -> int:
@@ -158,6 +159,7 @@ def overview(scripts: Scripts) -> Overview:
         stagger_why=schedule.get("why", ""),
         totals={name: int(counted.get(name, 0)) for name in TOTALS},
         per_minute={name: int(value) for name, value in _fields(rates).items()},
+        scheduled_ms=_int(schedule.get("scheduled")),
     )
 
 

@@ -28,6 +28,7 @@ gone                    zset    SHA-1 of a URL that answered 410 -> when; by for
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (up to when deaths have been told of),
+                                `scheduled` (when the scheduler was heard of last),
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)

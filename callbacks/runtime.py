@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
 
 import dramatiq
+import redis
 from dramatiq import Actor, Message
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import default_middleware
@@ -20,10 +23,12 @@ from redis import Redis
 from callbacks import log as logs
 from callbacks.batcher import Batcher
 from callbacks.broker import QUEUE, CallbacksBroker
+from callbacks.diagnosis import Verdict, eviction
 from callbacks.log import log
 from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
 from callbacks.redis_client import connect
+from callbacks.schedule import Heard
 from callbacks.settings import Settings, load_settings, ms
 from callbacks.vitals import Vitals
 from callbacks.watchdog import Watchdog
@@ -31,6 +36,8 @@ from callbacks.work import tell_once, tick_once
 
 #: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
 ACTOR_RETRIES: Final = 2
+#: While Redis is away at a worker's start, how long until it is asked again for its policy.
+_ASK_AGAIN_S: Final = 5.0
 
 
 class MessageWakes:
@@ -158,6 +165,37 @@ def check_on_dead() -> None:
         log.warning("on_dead", error=str(error))
 
 
+def warn_of_eviction(sleep: Callable[[float], object] = time.sleep) -> None:
+    """Warn where Redis may delete what has to stay; asks again until it answers at all."""
+    try:
+        info = _memory_info(sleep)
+    except redis.RedisError:
+        return  # it must not be read here: `callbacks doctor` tells
+    check = eviction(info.get("maxmemory_policy"), info.get("maxmemory"))
+    if check.verdict is Verdict.FAILURE:
+        log.warning("eviction", found=check.found, todo=check.todo)
+
+
+def _memory_info(sleep: Callable[[float], object]) -> dict[str, Any]:
+    while True:
+        try:
+            info: Any = runtime().client.info("memory")
+        except (redis.ConnectionError, redis.TimeoutError):
+            sleep(_ASK_AGAIN_S)
+        else:
+            return dict(info)
+
+
+def check_at_start() -> None:
+    """Warn of what will hurt later. Redis is asked beside: it may be away when a worker starts."""
+    check_on_dead()
+    threading.Thread(target=warn_of_eviction, name="callbacks-check", daemon=True).start()
+
+
+def _heard_of_scheduler() -> None:
+    runtime().batcher.scheduled()
+
+
 def work_is_due() -> bool:
     """Tell whether there is something to do and Redis lets it be done; raises where it does not.
 
@@ -181,9 +219,10 @@ _vitals: Final = Vitals()
 broker: Final = CallbacksBroker(
     _connect,
     middleware=[
-        Boot(prepare_process, check_on_dead),
+        Boot(prepare_process, check_at_start),
         *(kind() for kind in default_middleware),
         PeriodiqMiddleware(skip_delay=30),
+        Heard(_heard_of_scheduler),
         Ticker(lambda: runtime().settings.check_interval, _pulse.elect, tick, _vitals),
         Watchdog(_vitals, work_is_due, lambda: runtime().settings.deadline),
     ],

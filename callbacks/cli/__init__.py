@@ -6,6 +6,7 @@ import click
 
 from callbacks.cli.command import Commands
 from callbacks.cli.demonstrate import demo
+from callbacks.cli.examine import doctor
 from callbacks.cli.importing import import_
 from callbacks.cli.letters import dead
 from callbacks.cli.look import audit, destinations, list_, show
@@ -44,6 +45,7 @@ for _command in (
     destinations,
     cleanup,
     audit,
+    doctor,
     demo,
 ):
     main.add_command(_command)

@@ -1,0 +1,84 @@
+"""`callbacks doctor`: read the facts, judge them, print a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+import click
+import redis
+from rich.text import Text
+
+from callbacks.broker import QUEUE
+from callbacks.cli import checkup
+from callbacks.cli.command import Failure, console, json_option, print_json, table
+from callbacks.cli.text import printable
+from callbacks.diagnosis import Check, Verdict, judge_server
+from callbacks.facts import UNREACHABLE, Clock, read_server, read_trip, read_work, read_workers
+from callbacks.model import SettingsError
+from callbacks.runtime import Runtime, runtime
+
+_STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "red"}
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check settings, Redis, workers and books, and say what to do.
+
+    Changes nothing, and takes up to 6 s where no worker runs. Exits with 1 where a check
+    failed; warnings are no failures.
+    """
+    checks = list(_checks())
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        _print(checks)
+    failed = [check.name for check in checks if check.verdict is Verdict.FAILURE]
+    if failed:
+        raise Failure(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+def _checks() -> Iterator[Check]:
+    """Make every check that can be made: what fails early leaves the later ones out."""
+    try:
+        found = runtime()
+    except SettingsError as error:
+        yield checkup.bad_settings(str(error))
+        return
+    yield from checkup.judge_settings(found.settings)
+    try:
+        yield from _of_redis(found)
+    except redis.RedisError as error:
+        yield checkup.unreached(found.settings, error)
+
+
+def _of_redis(found: Runtime) -> list[Check]:
+    settings, client, clock = found.settings, found.client, Clock()
+    trip, server = read_trip(client, clock), read_server(client)
+    polling = 0
+    try:
+        workers = read_workers(
+            client, settings.namespace, check_interval_s=settings.check_interval, clock=clock
+        )
+        polling = workers.polling
+        work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
+        rest = checkup.judge_work(work, workers, settings)
+    except UNREACHABLE:
+        raise
+    except redis.RedisError as error:
+        rest = [checkup.unreadable(settings, error)]
+    per_process = settings.redis_max_connections
+    judged = judge_server(server, trip, processes=polling, per_process=per_process)
+    return [checkup.reached(settings), *judged, *rest]
+
+
+def _print(checks: list[Check]) -> None:
+    rows = table("check", "verdict", "found; what to do")
+    for check in checks:
+        words = f"{check.found}; do: {check.todo}" if check.todo else check.found
+        rows.add_row(
+            check.name, Text(check.verdict, style=_STYLES[check.verdict]), printable(words)
+        )
+    console().print(rows)
