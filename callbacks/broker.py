@@ -310,14 +310,15 @@ class _Consumer(_RedisConsumer):
         message = self._next_cached()
         if message is not None:
             return message
-        self._calm(lambda: self.broker.acknowledge(self.queue_name))
         if self.broker.stopping:
+            self._calm(lambda: self.broker.acknowledge(self.queue_name))
             self._idle(STOPPING_POLL_MS)
             return None
         room = self.prefetch - self.outstanding_message_count
         if 4 * room < self.prefetch:  # more than the threads can hold: fetch many at once later
             time.sleep(BUSY_POLL_MS / 1_000)
             return None
+        self._calm(lambda: self.broker.acknowledge(self.queue_name))
         self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
         message = self._next_cached()
         if message is None:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import urllib3.connection
 from requests import PreparedRequest
@@ -136,6 +136,7 @@ class Connection(urllib3.connection.HTTPConnection):
         self.origin = origin
         self.channel = channel
         self.sock = channel  # all that http.client needs of one
+        self._unsent: list[bytes] = []
 
     def exchange(self, request: PreparedRequest, deadline: Deadline, limit: int) -> Head:
         """Send the request and return the head of its reply, its body read and dropped.
@@ -155,15 +156,21 @@ class Connection(urllib3.connection.HTTPConnection):
         """Whether another request may be sent: not idle for too long, still open, and silent."""
         return now - self.idle_since < self.idle_limit_s and not self.channel.has_input()
 
+    def send(self, data: Any) -> None:
+        """Keep head and body, which come one by one, to be sent in one piece."""
+        self._unsent.append(data)
+
     def _send(self, request: PreparedRequest) -> None:
         """Send it all, or as much as is taken by a receiver that has answered meanwhile."""
+        self._unsent.clear()
+        self.request(
+            request.method or "POST",
+            request.path_url,
+            body=request.body,
+            headers=request.headers,
+        )
         try:
-            self.request(
-                request.method or "POST",
-                request.path_url,
-                body=request.body,
-                headers=request.headers,
-            )
+            self.channel.sendall(b"".join(self._unsent))
         except OSError:
             self.channel.give_up_sending()
             if not self.channel.spoke_early:

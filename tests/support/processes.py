@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,13 +19,17 @@ REPO = Path(__file__).parents[2]
 
 
 def clean_environment(**given: object) -> dict[str, str]:
-    """This process's environment without any setting of ours, and with those given."""
+    """This process's environment without any setting of ours, and with those given.
+
+    Compiled modules are kept: else every process compiles all of them first.
+    """
     mine = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("CALLBACKS_", "REDIS_", "HEROKU_"))
+        if not name.startswith(("CALLBACKS_", "REDIS_", "HEROKU_", "PYTHONDONTWRITE"))
     }
-    return mine | {"PYTHONPATH": str(REPO)} | {k: str(v) for k, v in given.items()}
+    compiled = {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "callbacks-compiled")}
+    return mine | compiled | {"PYTHONPATH": str(REPO)} | {k: str(v) for k, v in given.items()}
 
 
 class Group:
