@@ -13,14 +13,17 @@ from typing import Final
 
 import redis
 
+from callbacks.batcher import LOCK_TTL_MS
 from tests.soak.diary import Diary
 from tests.soak.plan import Fault, FaultKind
 from tests.soak.system import Place, System
 
 #: How long a holder of the dispatch lock is looked for, and how long a stopped process is
 #: watched: a lock that stays held meanwhile is held by it.
-_HUNT_S: Final = 8.0
+_HUNT_S: Final = 5.0
 _WATCH_S: Final = 0.15
+#: A lock that was taken longer ago is that of one who is stopped or dead already.
+_FRESH_MS: Final = LOCK_TTL_MS - 300
 
 
 class Striker:
@@ -136,23 +139,27 @@ class Striker:
     def _holder(self, client: redis.Redis) -> tuple[Place, int] | None:
         give_up = time.monotonic() + _HUNT_S
         victims = itertools.cycle(
-            [(place, pid) for place in self.system.workers for pid in self._pids(place)[-2:]]
+            [(place, pid) for place in self.system.workers for pid in self._pids(place)[1:]]
         )
         for place, pid in victims:
             owner = self._await_owner(client, give_up)
             if owner is None:
                 return None
-            if not self.system.hit(place, pid, signal.SIGSTOP):
-                continue
-            if self._stays(client, owner):
-                return place, pid
-            self.system.hit(place, pid, signal.SIGCONT)
+            if self.system.hit(place, pid, signal.SIGSTOP):
+                found = False
+                try:
+                    found = self._stays(client, owner)
+                finally:
+                    if not found:
+                        self.system.hit(place, pid, signal.SIGCONT)
+                if found:
+                    return place, pid
         return None
 
     def _await_owner(self, client: redis.Redis, give_up: float) -> bytes | None:
         while time.monotonic() < give_up:
             owner = client.get("{callbacks}:lock")
-            if isinstance(owner, bytes):
+            if isinstance(owner, bytes) and client.pttl("{callbacks}:lock") > _FRESH_MS:
                 return owner
         return None
 
