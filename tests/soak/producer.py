@@ -58,12 +58,16 @@ class Producer:
         self, hand_in: Callable[[], object], items: list[dict[str, Any]], ended: threading.Event
     ) -> None:
         """Until it is taken, as an application does that must not lose one."""
+        noted: set[str] = set()
         while not ended.is_set():
             try:
                 hand_in()
             except _REPEATED as error:
                 kind = type(error).__name__
-                self.diary.note(f"the producer got {kind}: {error}", kind=f"producer: {kind}")
+                self.diary.counts[f"producer: {kind}"] += 1
+                if kind not in noted:
+                    self.diary.note(f"the producer got {kind}: {error}")
+                    noted.add(kind)
                 ended.wait(_PAUSE_S)
             else:
                 now_s = time.time()

@@ -32,6 +32,8 @@ SETTINGS: Final = {
     "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8",
     "CALLBACKS_SEND_INTERVAL": "0.02",
     "CALLBACKS_DESTINATION_INTERVAL": "0.02",
+    # 2.5 % of 503 and 1 % of timeouts at any pace would make it grow to its default of 30 s.
+    "CALLBACKS_DESTINATION_INTERVAL_MAX": "0.5",
     "CALLBACKS_RETRY_INCREMENT": "2",
     "CALLBACKS_DEADLINE": "3",
     "CALLBACKS_MAX_QUEUED": "1000",  # so that the producer meets QueueFull, too
