@@ -30,20 +30,20 @@ class Producer:
         self.url_of, self.diary = url_of, diary
         self.accepted: dict[str, float] = {}
 
-    def run(self, bursts: Sequence[Burst], ended: threading.Event) -> None:
+    def run(self, bursts: Sequence[Burst], closed: threading.Event) -> None:
         """Hand all in, each burst at its time or after the one before."""
         for burst in bursts:
-            if ended.wait(max(0.0, burst.at_s - self.diary.elapsed())):
+            if closed.wait(max(0.0, burst.at_s - self.diary.elapsed())):
                 return
             items = [self._item(n) for n in range(burst.first, burst.first + burst.size)]
-            self._hand_in(items, burst, ended)
+            self._hand_in(items, burst, closed)
 
-    def _hand_in(self, items: list[dict[str, Any]], burst: Burst, ended: threading.Event) -> None:
+    def _hand_in(self, items: list[dict[str, Any]], burst: Burst, closed: threading.Event) -> None:
         if burst.together:
-            self._repeat(lambda: callbacks.enqueue_many(items), items, ended)
+            self._repeat(lambda: callbacks.enqueue_many(items), items, closed)
             return
         for item in items:
-            self._repeat(lambda item=item: callbacks.enqueue(**item), [item], ended)
+            self._repeat(lambda item=item: callbacks.enqueue(**item), [item], closed)
 
     def _item(self, number: int) -> dict[str, Any]:
         url = self.url_of(number)
@@ -55,11 +55,11 @@ class Producer:
         }
 
     def _repeat(
-        self, hand_in: Callable[[], object], items: list[dict[str, Any]], ended: threading.Event
+        self, hand_in: Callable[[], object], items: list[dict[str, Any]], closed: threading.Event
     ) -> None:
         """Until it is taken, as an application does that must not lose one."""
         noted: set[str] = set()
-        while not ended.is_set():
+        while not closed.is_set():
             try:
                 hand_in()
             except _REPEATED as error:
@@ -68,7 +68,7 @@ class Producer:
                 if kind not in noted:
                     self.diary.note(f"the producer got {kind}: {error}")
                     noted.add(kind)
-                ended.wait(_PAUSE_S)
+                closed.wait(_PAUSE_S)
             else:
                 now_s = time.time()
                 self.accepted |= {item["id"]: now_s for item in items}

@@ -25,6 +25,8 @@ from tests.soak.verdict import Record, Seen
 #: After the last burst and the last fault: breakers that opened, and callbacks that crashed
 #: (due again after up to 60 s), have to come to their end in it.
 SETTLE_S: Final = 300.0
+#: A full queue holds the producer up. It gives up after the last burst's time and so much.
+HAND_IN_S: Final = 600.0
 _POLL_S: Final = 0.2
 _LAST_ANSWER_S: Final = 10.0
 
@@ -46,32 +48,40 @@ class _Soak:
         self.settings = load_settings(system.environ)
         self.client = connect(self.settings)
         self.books = Books(Batcher(self.client, self.settings).scripts)
-        self.ended = threading.Event()
+        #: For the producer, and for everything.
+        self.closed, self.ended = threading.Event(), threading.Event()
+        self.troubles: list[str] = []
 
     def run(self) -> Seen:
         with ThreadPoolExecutor(3) as threads:
             supervisor = threads.submit(self.system.supervise, self.ended)
             try:
-                work = [
-                    threads.submit(self.producer.run, self.plan.bursts, self.ended),
-                    threads.submit(
-                        Striker(self.system, self.diary).run, self.plan.faults, self.ended
-                    ),
-                ]
-                self._await_work(work, supervisor)
+                striker = Striker(self.system, self.diary)
+                faults = threads.submit(striker.run, self.plan.faults, self.ended)
+                bursts = threads.submit(self.producer.run, self.plan.bursts, self.closed)
+                self._await_work({faults, bursts}, supervisor)
                 waiting = self._await_settled(supervisor)
             finally:
+                self.closed.set()
                 self.ended.set()
+        supervisor.result()
         return self._see(waiting)
 
-    def _await_work(self, work: list[Future[None]], supervisor: Future[None]) -> None:
+    def _await_work(self, work: set[Future[None]], supervisor: Future[None]) -> None:
         """Both have to finish; an error of any of them is raised here."""
         left = {*work, supervisor}
+        until_s = self.plan.bursts[-1].at_s + HAND_IN_S
         while left > {supervisor}:
-            done, left = wait(left, return_when=FIRST_COMPLETED)
+            patience_s = max(1.0, until_s - self.diary.elapsed())
+            done, left = wait(left, patience_s, return_when=FIRST_COMPLETED)
             for each in done:
                 each.result()
-        self.diary.note("all callbacks are handed in and all faults have struck")
+            if not done:
+                self.closed.set()
+        accepted = len(self.producer.accepted)
+        if accepted < self.plan.count:
+            self.troubles.append(f"only {accepted} of {self.plan.count} could be handed in")
+        self.diary.note(f"{accepted} callbacks are handed in and all faults have struck")
 
     def _await_settled(self, supervisor: Future[None]) -> int:
         """Wait for an end; how many are still queued or processing where there is none."""
@@ -103,6 +113,7 @@ class _Soak:
             totals=overview(self.books.scripts).totals,
             waiting=waiting,
             audit=self.system.audit(),
+            troubles=self.troubles,
         )
 
     def _records(self) -> dict[str, Record]:

@@ -91,9 +91,9 @@ class System:
         if self.redis_back_at is None or time.monotonic() < self.redis_back_at:
             return
         self.server.kill()
-        self.server.start()
+        self.server.start(ready=False)  # others may be hit while it loads
         self.redis_back_at = None
-        self.diary.note("Redis is back")
+        self.diary.note("Redis is started anew")
 
     def _look_after(self, place: Place) -> None:
         code = place.group.process.poll()
