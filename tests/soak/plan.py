@@ -122,12 +122,10 @@ def _bursts(chance: random.Random, count: int, over_s: float) -> Iterator[Burst]
 
 def _faults(chance: random.Random, until_s: float) -> Iterator[Fault]:
     """Deal the kinds in rounds, each shuffled, so that no kind waits for its luck."""
-    round_of = [*FaultKind, *_OFTEN]
     number = max(len(FaultKind), round((until_s - _START_S) / _FAULT_EVERY_S))
     deck: list[FaultKind] = []
     while len(deck) < number:
-        # A short soak has each kind once.
-        more = list(round_of) if number > len(FaultKind) else list(FaultKind)
+        more = [*FaultKind, *_OFTEN] if deck else list(FaultKind)  # each kind once at least
         chance.shuffle(more)
         deck += more
     times = sorted(chance.uniform(_START_S, max(_START_S, until_s)) for _ in range(number))

@@ -150,7 +150,9 @@ def test_a_plan_follows_from_its_seed_and_has_every_fault() -> None:
     plan = make_plan(7, minutes=0.4)
     assert plan == make_plan(7, minutes=0.4)
     assert plan != make_plan(8, minutes=0.4)
-    assert {fault.kind for fault in plan.faults} == set(FaultKind)
+    for minutes in (0.4, 1.5):
+        kinds = {fault.kind for fault in make_plan(7, minutes=minutes).faults}
+        assert kinds == set(FaultKind)
     numbers = [n for b in plan.bursts for n in range(b.first, b.first + b.size)]
     assert numbers == list(range(plan.count))
 
