@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from callbacks.batcher import LOCK_TTL_MS
 from tests.soak.diary import Diary
@@ -126,15 +128,20 @@ class Striker:
 
     def _dispatcher(self, fault: Fault) -> None:
         """Stop a worker while somebody holds the lock, until it is the one who does."""
-        with contextlib.suppress(redis.RedisError):
-            with self.system.server.client(socket_timeout=0.5) as client:
-                found = self._holder(client)
-            if found is None:
-                self.diary.note("no holder of the dispatch lock found")
-            elif fault.kind is FaultKind.DISPATCHER_KILL:
-                self._kill(fault, *found)
-            else:
-                self._stop(fault, *found)
+        found = None
+        with contextlib.suppress(redis.RedisError), self._client() as client:
+            found = self._holder(client)
+        if found is None:
+            self.diary.note("no holder of the dispatch lock found")
+        elif fault.kind is FaultKind.DISPATCHER_KILL:
+            self._kill(fault, *found)
+        else:
+            self._stop(fault, *found)
+
+    def _client(self) -> redis.Redis:
+        """One that gives up at once: the supervisor waits for us."""
+        never = Retry(NoBackoff(), 0)
+        return self.system.server.client(socket_timeout=1.0, retry=never)
 
     def _holder(self, client: redis.Redis) -> tuple[Place, int] | None:
         give_up = time.monotonic() + _HUNT_S
@@ -204,7 +211,7 @@ class Striker:
         With `no` it writes before it answers; its restart sets `everysec` again.
         """
         try:
-            with self.system.server.client(socket_timeout=1.0) as client:
+            with self._client() as client:
                 client.config_set("appendfsync", "no")
         except redis.RedisError:
             return False
