@@ -71,7 +71,13 @@ end
 local last = num(s[4], 0)
 if now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
 local lagging = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - num(ARGV[16]))
-if lagging > batch_size then return {3, now, arm(now + math.max(min_interval, 500))} end
+if lagging > batch_size then
+  -- Said to all: else each settle in the meantime sends a trigger that finds the same.
+  local patience = now + math.max(min_interval, 500)
+  redis.call('HDEL', K.state, 'earliest')
+  redis.call('HSET', K.state, 'earliest', patience)
+  return {3, now, arm(patience)}
+end
 
 local c = {
   now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),

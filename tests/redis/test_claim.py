@@ -9,8 +9,8 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import HORIZON_MS, Batcher
 from callbacks.books import Books
-from callbacks.model import ClaimResult
-from tests.redis.support import HOST, claim, everything, key, put
+from callbacks.model import ClaimResult, Effect, Impression, Outcome
+from tests.redis.support import HOST, begin, claim, everything, key, put, settlement
 
 Make = Callable[..., Batcher]
 
@@ -154,6 +154,24 @@ def test_nothing_is_claimed_while_workers_lag_behind_a_whole_batch(
     batch = claim(batcher)
     assert batch.result is ClaimResult.SATURATED
     assert batch.arm_ms == 500
+
+
+def test_while_the_workers_are_saturated_their_answers_send_no_triggers(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, batch_size=2, min_interval=0)
+    for n in range(8):
+        put(batcher, f"c-{n}")
+    claimed = [c for _ in range(3) for c in claim(batcher).callbacks]
+    for one in claimed:
+        client.zincrby(key("processing"), -1500, one.id)
+    first, second, *_ = claimed
+    assert begin(batcher, first)
+    assert begin(batcher, second)
+    assert claim(batcher).result is ClaimResult.SATURATED
+    for one in (first, second):
+        told = settlement(batcher, one, Outcome.SENT, 1, impression=Impression(Effect.NONE))
+        assert told.arm_ms is None
 
 
 def test_a_callback_is_not_claimed_before_it_is_due(make_batcher: Make) -> None:

@@ -48,7 +48,8 @@ class Server:
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis(host="127.0.0.1", port=self.port, protocol=2, **options)
 
-    def start(self) -> Server:
+    def start(self, *, ready: bool = True) -> Server:
+        """Start it, and wait until it answers, or with `ready=False` leave that to others."""
         command = [
             self.binary,
             "--port", str(self.port),
@@ -60,7 +61,8 @@ class Server:
         ]  # fmt: skip
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._await_ready()
+        if ready:
+            self._await_ready()
         return self
 
     def _await_ready(self) -> None:

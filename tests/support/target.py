@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+#: Instead of a status: the connection is reset.
+RESET: Final = 0
 
 
 class Hit(NamedTuple):
@@ -27,6 +33,21 @@ class _Server(ThreadingHTTPServer):
     answer: Callable[[Hit, int], int]
     headers: dict[str, str]
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._lock, self._seen = threading.Lock(), Counter[str]()
+
+    def record(self, hit: Hit) -> int:
+        """Keep a request; the how many-eth it is for its id."""
+        with self._lock:
+            self.hits.append(hit)
+            self._seen[hit.id] += 1
+            return self._seen[hit.id]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a killed sender is no news
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -40,14 +61,20 @@ class _Handler(BaseHTTPRequestHandler):
         hit = Hit(
             at, headers["webhook-id"], int(headers["webhook-attempt"]), self.path, headers, body
         )
-        nth = 1 + sum(earlier.id == hit.id for earlier in self.server.hits)
-        self.server.hits.append(hit)
-        status = self.server.answer(hit, nth)
+        status = self.server.answer(hit, self.server.record(hit))
+        if status == RESET:
+            self._reset()
+            return
         self.send_response(status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.send_header("content-length", "0")
         self.end_headers()
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     def log_message(self, format: str, *args: object) -> None:
         pass

@@ -1,0 +1,35 @@
+"""A minute of everything at once; `scripts/soak` does ten."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import REPO, clean_environment
+
+
+@pytest.mark.timeout(420)
+def test_nothing_is_lost_while_everything_that_takes_part_is_killed_stopped_and_restarted(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-m", "tests.soak", "--seed", "7", "--minutes", "0.4"]
+    command += ["--count", "700", "--folder", str(tmp_path)]
+    with subprocess.Popen(
+        command,
+        env=clean_environment(),
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as soak:
+        try:
+            output, _ = soak.communicate()
+        finally:
+            soak.terminate()  # where this test is out of time: it puts its processes away
+    diary = (tmp_path / "soak.log").read_text()
+    assert soak.returncode == 0, output + diary
+    assert "Every promise was kept." in output
+    assert diary.count("FAULT") >= 8

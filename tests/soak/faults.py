@@ -1,0 +1,233 @@
+"""The hand that strikes: carries a plan's faults out, each at its time, and notes each."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from callbacks.batcher import LOCK_TTL_MS
+from tests.soak.diary import Diary
+from tests.soak.plan import Fault, FaultKind
+from tests.soak.system import Place, System
+
+#: How long a holder of the dispatch lock is looked for, and how long a stopped process is
+#: watched: a lock that stays held meanwhile is held by it.
+_HUNT_S: Final = 5.0
+_WATCH_S: Final = 0.15
+#: A lock that was taken longer ago is that of one who is stopped or dead already.
+_FRESH_MS: Final = LOCK_TTL_MS - 300
+
+
+class Striker:
+    """Faults, and what has to follow them: a SIGCONT, a second SIGTERM."""
+
+    def __init__(self, system: System, diary: Diary) -> None:
+        self.system, self.diary = system, diary
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._hands: dict[FaultKind, Callable[[Fault], None]] = {
+            FaultKind.WORKER_KILL: self._worker_kill,
+            FaultKind.WORKER_STOP: self._worker_stop,
+            FaultKind.WORKERS_KILL: self._workers_kill,
+            FaultKind.WORKERS_TERM: self._workers_term,
+            FaultKind.WORKERS_TERM_TWICE: self._workers_term,
+            FaultKind.DISPATCHER_KILL: self._dispatcher,
+            FaultKind.DISPATCHER_STOP: self._dispatcher,
+            FaultKind.SCHEDULER_KILL: self._scheduler,
+            FaultKind.SCHEDULER_TERM: self._scheduler,
+            FaultKind.SCHEDULER_STOP: self._scheduler,
+            FaultKind.REDIS_KILL: self._redis_end,
+            FaultKind.REDIS_TERM: self._redis_end,
+            FaultKind.REDIS_STOP: self._redis_stop,
+        }
+
+    def run(self, faults: Sequence[Fault], ended: threading.Event) -> None:
+        """Strike them all, and do what follows; everything runs again when this returns."""
+        for fault in faults:
+            self._at(fault.at_s, lambda fault=fault: self._hands[fault.kind](fault))
+        while self._later:
+            at_s, _, act = self._later[0]
+            if ended.wait(max(0.0, at_s - self.diary.elapsed())):
+                return
+            heapq.heappop(self._later)
+            with self.system.lock:
+                act()
+
+    def _at(self, at_s: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._later, (at_s, next(self._order), act))
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        self._at(self.diary.elapsed() + seconds, act)
+
+    def _note(self, fault: Fault, whom: object) -> None:
+        length = f", {fault.length_s:.2f} s" if fault.length_s else ""
+        self.diary.note(f"FAULT {fault.kind.value} ({whom}{length})", kind=fault.kind.value)
+
+    # Workers
+
+    def _one_worker(self, fault: Fault) -> tuple[Place, int] | None:
+        """A process of any group of workers, main processes included."""
+        pids = [(place, pid) for place in self.system.workers for pid in self._pids(place)]
+        return pids[int(fault.pick * len(pids))] if pids else None
+
+    def _pids(self, place: Place) -> list[int]:
+        return self.system.processes_of(place)
+
+    def _group(self, fault: Fault) -> Place:
+        return self.system.workers[int(fault.pick * len(self.system.workers))]
+
+    def _worker_kill(self, fault: Fault) -> None:
+        if victim := self._one_worker(fault):
+            self._kill(fault, *victim)
+
+    def _worker_stop(self, fault: Fault) -> None:
+        if victim := self._one_worker(fault):
+            self._stop(fault, *victim)
+
+    def _kill(self, fault: Fault, place: Place, pid: int) -> None:
+        if self.system.hit(place, pid, signal.SIGKILL):
+            place.asked = True
+            self._note(fault, f"{place.name}, process {pid}")
+
+    def _stop(self, fault: Fault, place: Place, pid: int) -> None:
+        if not self.system.hit(place, pid, signal.SIGSTOP):
+            return
+        self._note(fault, f"{place.name}, process {pid}")
+
+        def go_on() -> None:
+            if self.system.hit(place, pid, signal.SIGCONT):
+                self.diary.note(f"{place.name}, process {pid} goes on")
+
+        self._after(fault.length_s, go_on)
+
+    def _workers_kill(self, fault: Fault) -> None:
+        place = self._group(fault)
+        place.asked = True
+        place.group.signal(signal.SIGKILL)
+        self._note(fault, place.name)
+
+    def _workers_term(self, fault: Fault) -> None:
+        place = self._group(fault)
+        place.terminate()
+        self._note(fault, place.name)
+        if fault.kind is FaultKind.WORKERS_TERM_TWICE:
+            group = place.group
+            self._after(fault.length_s, lambda: group.signal(signal.SIGTERM))
+
+    # The dispatcher
+
+    def _dispatcher(self, fault: Fault) -> None:
+        """Stop a worker while somebody holds the lock, until it is the one who does."""
+        found = None
+        with contextlib.suppress(redis.RedisError), self._client() as client:
+            found = self._holder(client)
+        if found is None:
+            self.diary.note("no holder of the dispatch lock found")
+        elif fault.kind is FaultKind.DISPATCHER_KILL:
+            self._kill(fault, *found)
+        else:
+            self._stop(fault, *found)
+
+    def _client(self) -> redis.Redis:
+        """One that gives up at once: the supervisor waits for us."""
+        never = Retry(NoBackoff(), 0)
+        return self.system.server.client(socket_timeout=1.0, retry=never)
+
+    def _holder(self, client: redis.Redis) -> tuple[Place, int] | None:
+        give_up = time.monotonic() + _HUNT_S
+        victims = itertools.cycle(
+            [(place, pid) for place in self.system.workers for pid in self._pids(place)[1:]]
+        )
+        for place, pid in victims:
+            owner = self._await_owner(client, give_up)
+            if owner is None:
+                return None
+            if self.system.hit(place, pid, signal.SIGSTOP):
+                found = False
+                try:
+                    found = self._stays(client, owner)
+                finally:
+                    if not found:
+                        self.system.hit(place, pid, signal.SIGCONT)
+                if found:
+                    return place, pid
+        return None
+
+    def _await_owner(self, client: redis.Redis, give_up: float) -> bytes | None:
+        while time.monotonic() < give_up:
+            owner = client.get("{callbacks}:lock")
+            if isinstance(owner, bytes) and client.pttl("{callbacks}:lock") > _FRESH_MS:
+                return owner
+        return None
+
+    def _stays(self, client: redis.Redis, owner: bytes) -> bool:
+        """Whether the lock is the same owner's all the time that somebody is watched."""
+        until = time.monotonic() + _WATCH_S
+        while time.monotonic() < until:
+            if client.get("{callbacks}:lock") != owner:
+                return False
+        return True
+
+    # The scheduler and Redis
+
+    def _scheduler(self, fault: Fault) -> None:
+        place = self.system.scheduler
+        pid = place.group.process.pid
+        if fault.kind is FaultKind.SCHEDULER_STOP:
+            self._stop(fault, place, pid)
+        elif fault.kind is FaultKind.SCHEDULER_KILL:
+            self._kill(fault, place, pid)
+        else:
+            place.terminate()
+            self._note(fault, place.name)
+
+    def _redis_end(self, fault: Fault) -> None:
+        if self.system.redis_back_at is not None:
+            self.diary.note("Redis is away already")
+            return
+        kill = fault.kind is FaultKind.REDIS_KILL
+        if kill and not self._written_out():
+            self.diary.note("Redis does not answer, so it is not killed: see _written_out")
+            return
+        self.system.server.signal(signal.SIGKILL if kill else signal.SIGTERM)
+        self.system.redis_back_at = time.monotonic() + 0.3 + fault.length_s
+        self._note(fault, "Redis")
+
+    def _written_out(self) -> bool:
+        """Have everything that Redis acknowledges written to the kernel; False: no answer.
+
+        With `everysec` it answers while a write waits for an fsync that is under way, for up to
+        2 s. A SIGKILL then loses what was acknowledged, as a power cut would, whatever we do.
+        With `no` it writes before it answers; its restart sets `everysec` again.
+        """
+        try:
+            with self._client() as client:
+                client.config_set("appendfsync", "no")
+        except redis.RedisError:
+            return False
+        return True
+
+    def _redis_stop(self, fault: Fault) -> None:
+        if self.system.redis_back_at is not None:
+            return
+        server = self.system.server
+        stopped = server.process
+        server.signal(signal.SIGSTOP)
+        self._note(fault, "Redis")
+
+        def go_on() -> None:
+            if stopped is not None and server.process is stopped and stopped.poll() is None:
+                stopped.send_signal(signal.SIGCONT)
+                self.diary.note("Redis goes on")
+
+        self._after(fault.length_s, go_on)

@@ -1,0 +1,158 @@
+"""What a soak will do, made from its seed alone: bursts, faults, and the receiver's moods.
+
+Pure: the same seed and sizes give the same plan. What the machine makes of it, when a signal
+arrives in the middle of what, is never the same twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+DESTINATIONS: Final = 50
+#: So many for the default of ten minutes.
+CALLBACKS_PER_MINUTE: Final = 2_000
+#: Callbacks come in over this share of the time, and faults strike over that.
+_PRODUCING: Final = 0.75
+_STRIKING: Final = 0.85
+#: On average; fewer seconds where it takes that for each kind of fault to come once.
+_FAULT_EVERY_S: Final = 5.0
+_START_S: Final = 3.0
+_BURST_EVERY_S: Final = 1.5
+
+
+class FaultKind(StrEnum):
+    """What is done to whom."""
+
+    WORKER_KILL = "a worker process is SIGKILLed"
+    WORKER_STOP = "a worker process is SIGSTOPped for a while"
+    WORKERS_KILL = "a group of workers is SIGKILLed"
+    WORKERS_TERM = "a group of workers is SIGTERMed"
+    WORKERS_TERM_TWICE = "a group of workers is SIGTERMed twice"
+    DISPATCHER_KILL = "the holder of the dispatch lock is SIGKILLed"
+    DISPATCHER_STOP = "the holder of the dispatch lock is SIGSTOPped for a while"
+    SCHEDULER_KILL = "the scheduler is SIGKILLed"
+    SCHEDULER_TERM = "the scheduler is SIGTERMed"
+    SCHEDULER_STOP = "the scheduler is SIGSTOPped for a while"
+    REDIS_KILL = "Redis is SIGKILLed"
+    REDIS_TERM = "Redis is SIGTERMed"
+    REDIS_STOP = "Redis is SIGSTOPped for a while"
+
+
+#: For how long it stays stopped, or away, in seconds. A worker that sleeps past the lease of an
+#: attempt (8 s here) or of the dispatch lock (10 s) wakes up to find its work given to others.
+_LENGTHS: Final = {
+    FaultKind.WORKER_STOP: (0.5, 12.0),
+    FaultKind.DISPATCHER_STOP: (1.0, 14.0),
+    FaultKind.SCHEDULER_STOP: (1.0, 10.0),
+    FaultKind.WORKERS_TERM_TWICE: (0.01, 0.5),
+    FaultKind.REDIS_KILL: (0.0, 3.0),
+    FaultKind.REDIS_TERM: (0.0, 3.0),
+    FaultKind.REDIS_STOP: (0.3, 8.0),
+}
+#: Kinds that strike more than once a round.
+_OFTEN: Final = (FaultKind.WORKER_KILL, FaultKind.DISPATCHER_KILL, FaultKind.REDIS_KILL)
+
+
+class Mood(StrEnum):
+    """How the receiver answers one request."""
+
+    OK = "200"
+    BUSY = "503"
+    RESET = "reset"
+    SILENT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault, so many seconds after the start. `pick` in [0, 1) chooses among victims."""
+
+    at_s: float
+    kind: FaultKind
+    length_s: float
+    pick: float
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Callbacks number `first` to `first + size - 1`, handed in together or one by one."""
+
+    at_s: float
+    first: int
+    size: int
+    together: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of it."""
+
+    seed: int
+    count: int
+    bursts: tuple[Burst, ...]
+    faults: tuple[Fault, ...]
+
+
+def make_plan(seed: int, *, minutes: float, count: int | None = None) -> Plan:
+    """Spread `count` callbacks and the faults that fit over `minutes`."""
+    total_s = minutes * 60
+    if count is None:
+        count = max(1, round(CALLBACKS_PER_MINUTE * minutes))
+    chance = random.Random(seed)
+    return Plan(
+        seed=seed,
+        count=count,
+        bursts=tuple(_bursts(chance, count, total_s * _PRODUCING)),
+        faults=tuple(_faults(chance, total_s * _STRIKING)),
+    )
+
+
+def _bursts(chance: random.Random, count: int, over_s: float) -> Iterator[Burst]:
+    """Cut the callbacks at random places: many small bursts and a few large ones."""
+    pieces = max(1, min(count, round(over_s / _BURST_EVERY_S)))
+    cuts = sorted(chance.sample(range(1, count), pieces - 1)) if pieces > 1 else []
+    times = sorted(chance.uniform(0, over_s) for _ in range(pieces))
+    for at_s, first, end in zip(times, [0, *cuts], [*cuts, count], strict=True):
+        yield Burst(at_s, first, end - first, chance.random() < 0.5)
+
+
+def _faults(chance: random.Random, until_s: float) -> Iterator[Fault]:
+    """Deal the kinds in rounds, each shuffled, so that no kind waits for its luck."""
+    number = max(len(FaultKind), round((until_s - _START_S) / _FAULT_EVERY_S))
+    deck: list[FaultKind] = []
+    while len(deck) < number:
+        more = [*FaultKind, *_OFTEN] if deck else list(FaultKind)  # each kind once at least
+        chance.shuffle(more)
+        deck += more
+    times = sorted(chance.uniform(_START_S, max(_START_S, until_s)) for _ in range(number))
+    for at_s, kind in zip(times, deck[:number], strict=True):
+        low, high = _LENGTHS.get(kind, (0.0, 0.0))
+        yield Fault(at_s, kind, chance.uniform(low, high), chance.random())
+
+
+def name(number: int) -> str:
+    """The id of a callback."""
+    return f"soak-{number:06d}"
+
+
+def lane(number: int) -> str:
+    """Its destination's name: they take unequal shares."""
+    return f"customer-{min(number % DESTINATIONS, number // 3 % DESTINATIONS)}"
+
+
+def mood(seed: int, id: str, nth: int) -> tuple[Mood, float]:
+    """How the nth request for a callback is answered, and after how many seconds."""
+    digest = hashlib.sha256(f"{seed} {id} {nth}".encode()).digest()
+    share, wait = (int.from_bytes(part) / 2**32 for part in (digest[:4], digest[4:8]))
+    answer_s = 0.02 + 0.2 * wait
+    if share < 0.025:
+        return Mood.BUSY, answer_s
+    if share < 0.04:
+        return Mood.RESET, answer_s
+    if share < 0.05:
+        return Mood.SILENT, 0.0
+    return Mood.OK, answer_s

@@ -1,0 +1,33 @@
+"""The receiver's side: it fails by plan, and remembers what it said to whom."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from tests.soak.plan import Mood, lane, mood
+from tests.soak.verdict import Request
+from tests.support.target import RESET, Hit, Target
+
+#: Longer than the senders' deadline, by what a stopped one may take to notice.
+_SILENCE_S: Final = 4.0
+
+
+class Receiver(Target):
+    """A target whose moods follow from the seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(self._say)
+        self.seed = seed
+        self.requests: list[Request] = []
+
+    def url_of(self, number: int) -> str:
+        """Where callback `number` goes."""
+        return f"{self.url}/{lane(number)}"
+
+    def _say(self, hit: Hit, nth: int) -> int:
+        said, after_s = mood(self.seed, hit.id, nth)
+        time.sleep(_SILENCE_S if said is Mood.SILENT else after_s)
+        # Before it goes out: what a sender has got from us is written down.
+        self.requests.append(Request(hit.id, hit.attempt, said))
+        return {Mood.OK: 200, Mood.BUSY: 503}.get(said, RESET)

@@ -1,0 +1,128 @@
+"""One soak from the empty server to what was seen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from callbacks.batcher import Batcher
+from callbacks.books import Books, Where, overview, pages
+from callbacks.redis_client import connect
+from callbacks.settings import load_settings
+from tests.soak.diary import Diary
+from tests.soak.faults import Striker
+from tests.soak.plan import Plan
+from tests.soak.producer import Producer
+from tests.soak.receiver import Receiver
+from tests.soak.system import System
+from tests.soak.verdict import Record, Seen
+
+#: After the last burst and the last fault: breakers that opened, and callbacks that crashed
+#: (due again after up to 60 s), have to come to their end in it.
+SETTLE_S: Final = 300.0
+#: A full queue holds the producer up. It gives up after the last burst's time and so much.
+HAND_IN_S: Final = 600.0
+_POLL_S: Final = 0.2
+_LAST_ANSWER_S: Final = 10.0
+
+
+def run(plan: Plan, folder: Path, diary: Diary) -> Seen:
+    """Do all that the plan says, wait until everything is settled, and look at the books."""
+    with Receiver(plan.seed) as receiver:
+        system = System(folder, diary)
+        try:
+            return _Soak(plan, system, receiver, diary).run()
+        finally:
+            system.stop()
+
+
+class _Soak:
+    def __init__(self, plan: Plan, system: System, receiver: Receiver, diary: Diary) -> None:
+        self.plan, self.system, self.receiver, self.diary = plan, system, receiver, diary
+        self.producer = Producer(system.environ, receiver.url_of, diary)
+        self.settings = load_settings(system.environ)
+        self.client = connect(self.settings)
+        self.books = Books(Batcher(self.client, self.settings).scripts)
+        #: For the producer, and for everything.
+        self.closed, self.ended = threading.Event(), threading.Event()
+        self.troubles: list[str] = []
+
+    def run(self) -> Seen:
+        with ThreadPoolExecutor(3) as threads:
+            supervisor = threads.submit(self.system.supervise, self.ended)
+            try:
+                striker = Striker(self.system, self.diary)
+                faults = threads.submit(striker.run, self.plan.faults, self.ended)
+                bursts = threads.submit(self.producer.run, self.plan.bursts, self.closed)
+                self._await_work({faults, bursts}, supervisor)
+                waiting = self._await_settled(supervisor)
+            finally:
+                self.closed.set()
+                self.ended.set()
+        supervisor.result()
+        return self._see(waiting)
+
+    def _await_work(self, work: set[Future[None]], supervisor: Future[None]) -> None:
+        """Both have to finish; an error of any of them is raised here."""
+        left = {*work, supervisor}
+        until_s = self.plan.bursts[-1].at_s + HAND_IN_S
+        while left > {supervisor}:
+            patience_s = max(1.0, until_s - self.diary.elapsed())
+            done, left = wait(left, patience_s, return_when=FIRST_COMPLETED)
+            for each in done:
+                each.result()
+            if not done:
+                self.closed.set()
+        accepted = len(self.producer.accepted)
+        if accepted < self.plan.count:
+            self.troubles.append(f"only {accepted} of {self.plan.count} could be handed in")
+        self.diary.note(f"{accepted} callbacks are handed in and all faults have struck")
+
+    def _await_settled(self, supervisor: Future[None]) -> int:
+        """Wait for an end; how many are still queued or processing where there is none."""
+        give_up = time.monotonic() + SETTLE_S
+        while True:
+            waiting = self._waiting()
+            if waiting == 0 or time.monotonic() > give_up or supervisor.done():
+                self.diary.note(f"the end: {waiting} are not settled")
+                return waiting if waiting >= 0 else 1
+            time.sleep(_POLL_S)
+
+    def _waiting(self) -> int:
+        try:
+            now = overview(self.books.scripts)
+        except redis.RedisError:
+            return -1
+        return now.queued + now.processing
+
+    def _see(self, waiting: int) -> Seen:
+        give_up = time.monotonic() + _LAST_ANSWER_S
+        while len(self.receiver.hits) > len(self.receiver.requests):
+            if time.monotonic() > give_up:
+                break
+            time.sleep(_POLL_S)
+        return Seen(
+            accepted=dict(self.producer.accepted),
+            requests=list(self.receiver.requests),
+            records=self._records(),
+            totals=overview(self.books.scripts).totals,
+            waiting=waiting,
+            audit=self.system.audit(),
+            troubles=self.troubles,
+        )
+
+    def _records(self) -> dict[str, Record]:
+        records: dict[str, Record] = {}
+        for page in pages(sorted(self.producer.accepted)):
+            answers = self.books.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
+            for id, answer in zip(page, answers, strict=True):
+                where = Where(answer)
+                if where.state is not None:
+                    throttled = int(where.record.get("th", 0))
+                    records[id] = Record(where.status(id, where.state), throttled)
+        return records

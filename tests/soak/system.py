@@ -1,0 +1,147 @@
+"""The system under test: Redis, groups of workers, a scheduler, and who restarts them.
+
+The supervisor does what Heroku or systemd would: a group whose main process has exited is
+cleared away and started anew, and one that does not end within 30 s of a SIGTERM is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.soak.diary import Diary
+from tests.support.processes import REPO, Group, clean_environment, scheduler, worker
+from tests.support.server import Server, binaries
+
+WORKER_GROUPS: Final = 2
+_THREADS: Final = 16
+#: What Heroku gives a process between SIGTERM and SIGKILL.
+_GRACE_S: Final = 30.0
+_RESTART_S: Final = 0.3
+_POLL_S: Final = 0.1
+
+SETTINGS: Final = {
+    "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "CALLBACKS_SEND_INTERVAL": "0.02",
+    "CALLBACKS_DESTINATION_INTERVAL": "0.02",
+    # 2.5 % of 503 and 1 % of timeouts at any pace would make it grow to its default of 30 s.
+    "CALLBACKS_DESTINATION_INTERVAL_MAX": "0.5",
+    "CALLBACKS_RETRY_INCREMENT": "2",
+    "CALLBACKS_DEADLINE": "3",
+    "CALLBACKS_MAX_QUEUED": "1000",  # so that the producer meets QueueFull, too
+}
+
+
+class Place:
+    """Where one group runs, one after another. `asked`: it was told to end, or hit."""
+
+    def __init__(self, name: str, start: Callable[[], Group]) -> None:
+        self.name = name
+        self.start = start
+        self.group = start()
+        self.asked = False
+        self.kill_at: float | None = None
+
+    def terminate(self) -> None:
+        self.asked = True
+        self.kill_at = self.kill_at or time.monotonic() + _GRACE_S
+        self.group.signal(signal.SIGTERM)
+
+
+class System:
+    """Everything that runs. None of it outlives `stop`."""
+
+    def __init__(self, folder: Path, diary: Diary) -> None:
+        aof = ("--appendonly", "yes", "--appendfsync", "everysec")
+        self.diary = diary
+        self.server = Server(binaries()["valkey"], *aof).start()
+        self.environ = SETTINGS | {"REDIS_URL": self.server.url}
+        env = clean_environment(**self.environ)
+        self.workers = [
+            Place(f"workers {n}", lambda: worker(env, folder, processes=2, threads=_THREADS))
+            for n in range(1, WORKER_GROUPS + 1)
+        ]
+        self.scheduler = Place("scheduler", lambda: scheduler(env, folder))
+        self._env = env
+        #: When Redis is to be back; None: it is up.
+        self.redis_back_at: float | None = None
+        self.lock = threading.RLock()
+
+    @property
+    def places(self) -> list[Place]:
+        return [*self.workers, self.scheduler]
+
+    def supervise(self, ended: threading.Event) -> None:
+        """Restart what has exited, until the end."""
+        while not ended.wait(_POLL_S):
+            with self.lock:
+                self._revive_redis()
+                for place in self.places:
+                    self._look_after(place)
+
+    def _revive_redis(self) -> None:
+        if self.redis_back_at is None or time.monotonic() < self.redis_back_at:
+            return
+        self.server.kill()
+        self.server.start(ready=False)  # others may be hit while it loads
+        self.redis_back_at = None
+        self.diary.note("Redis is started anew")
+
+    def _look_after(self, place: Place) -> None:
+        code = place.group.process.poll()
+        if code is None:
+            if place.kill_at is not None and time.monotonic() > place.kill_at:
+                self.diary.note(
+                    f"{place.name}: not gone 30 s after SIGTERM", kind="kill after 30 s"
+                )
+                place.group.kill()
+            return
+        by_itself = "" if place.asked else ", by itself"
+        kind = "" if place.asked else f"{place.name.split()[0]} exited by themselves"
+        self.diary.note(f"{place.name} ended with {code}{by_itself}", kind=kind)
+        place.group.signal(signal.SIGKILL)  # what is left of the group
+        place.group = place.start()
+        place.asked, place.kill_at = False, None
+        self.diary.note(f"{place.name} is started anew")
+
+    def processes_of(self, place: Place) -> list[int]:
+        """The living processes of a group, the main one first."""
+        table = subprocess.run(
+            ["ps", "-A", "-o", "pid=,pgid=,stat="], capture_output=True, text=True, check=True
+        )
+        rows = (line.split(None, 2) for line in table.stdout.splitlines())
+        main = place.group.process.pid
+        alive = {int(pid) for pid, group, stat in rows if int(group) == main and stat[0] != "Z"}
+        return sorted(alive, key=lambda pid: (pid != main, pid))
+
+    def hit(self, place: Place, pid: int, number: signal.Signals) -> bool:
+        """Signal one process, if it is still one of the group's."""
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == place.group.process.pid:
+                os.kill(pid, number)
+                return True
+        return False
+
+    def audit(self) -> list[str]:
+        """What `callbacks audit` finds."""
+        command = [sys.executable, "-m", "callbacks", "audit"]
+        run = subprocess.run(
+            command, env=self._env, cwd=REPO, capture_output=True, text=True, check=False
+        )
+        if run.returncode == 0:
+            return []
+        return (run.stdout + run.stderr).splitlines() or [f"exit code {run.returncode}"]
+
+    def stop(self) -> None:
+        """End everything, stopped processes too."""
+        for place in self.places:
+            place.group.kill()
+        self.server.stop()

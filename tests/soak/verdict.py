@@ -1,0 +1,205 @@
+"""Was every promise kept? Pure: it holds what the producer, the receiver and the books say
+against each other.
+
+An attempt is a number in a callback's history, and each request shows the number of its
+attempt. So every request that beyond the first was one too many can be named: the books tell
+what they made of the attempt that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from callbacks.books import Status
+from callbacks.model import Reason, State
+from callbacks.policy import MAX_THROTTLED
+from tests.soak.plan import Mood
+
+RETRIES: Final = 2
+CRASHES: Final = 3
+_FINAL: Final = frozenset({State.SENT, State.DEAD})
+#: Findings of one kind are named one by one up to so many.
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request at the receiver, and what it answered."""
+
+    id: str
+    attempt: int
+    said: Mood
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A callback as the books have it at the end, with what `Status` does not tell."""
+
+    status: Status
+    throttled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that was seen. `accepted`: when (s since 1970) the enqueue of an id returned."""
+
+    accepted: Mapping[str, float]
+    requests: Sequence[Request]
+    records: Mapping[str, Record]
+    totals: Mapping[str, int]
+    waiting: int
+    audit: Sequence[str] = ()
+    troubles: Sequence[str] = ()
+
+
+class Repeat(StrEnum):
+    """Why a callback was sent again although its receiver had said 2xx."""
+
+    CRASHED = "its 2xx was never settled: the sender was killed, or stopped past its lease"
+    TOO_LATE = "its 2xx came after the sender's deadline, or the sender was stopped meanwhile"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is wrong, by kind, and the figures."""
+
+    wrong: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    repeats: Counter[Repeat] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    died: Counter[str] = field(default_factory=Counter)
+    dead_after_2xx: int = 0
+    crashes: int = 0
+    most_requests: int = 0
+    took_s: list[float] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What is wrong, a line each; of a kind that comes often the first few and how many."""
+        lines = []
+        for kind, cases in self.wrong.items():
+            lines += [f"{kind}: {case}" for case in cases[:_NAMED]]
+            if len(cases) > _NAMED:
+                lines.append(f"{kind}: and {len(cases) - _NAMED} more")
+        return lines
+
+
+def judge(seen: Seen) -> Verdict:
+    """Compare the three books, id by id, and then their sums."""
+    verdict = Verdict()
+    by_id: dict[str, list[Request]] = defaultdict(list)
+    for request in seen.requests:
+        by_id[request.id].append(request)
+    for id, accepted_s in seen.accepted.items():
+        record = seen.records.get(id)
+        if record is None:
+            verdict.wrong["lost"].append(f"{id} was accepted and is in no state")
+            continue
+        _count(verdict, record, by_id[id], accepted_s)
+        for kind, problem in _problems(record, by_id[id], verdict.repeats):
+            verdict.wrong[kind].append(f"{id} {problem}")
+    for id in by_id.keys() - seen.accepted.keys():
+        verdict.wrong["stranger"].append(f"{id} was sent and never accepted")
+    for kind, problem in _imbalance(seen):
+        verdict.wrong[kind].append(problem)
+    return verdict
+
+
+def _count(
+    verdict: Verdict, record: Record, requests: Sequence[Request], accepted_s: float
+) -> None:
+    status = record.status
+    verdict.states[status.state.value] += 1
+    verdict.crashes += status.crashes
+    verdict.most_requests = max(verdict.most_requests, len(requests))
+    if status.ended_at is not None:
+        verdict.took_s.append(status.ended_at - accepted_s)
+    if status.state is State.DEAD:
+        verdict.died[str(status.reason)] += 1
+        verdict.dead_after_2xx += any(request.said is Mood.OK for request in requests)
+
+
+def _problems(
+    record: Record, requests: Sequence[Request], repeats: Counter[Repeat]
+) -> Iterator[tuple[str, str]]:
+    status = record.status
+    if status.state not in _FINAL:
+        yield "unsettled", f"is {status.state} ({status.phase})"
+    if status.state is State.DEAD and not status.reason:
+        yield "no reason", "is dead without one"
+    yield from _outcome_problems(status, requests)
+    yield from _repeat_problems(status, requests, repeats)
+    yield from _budget_problems(record, len(requests))
+
+
+def _outcome_problems(status: Status, requests: Sequence[Request]) -> Iterator[tuple[str, str]]:
+    """Every answer in the books was given, and what is sent was received."""
+    said = {(request.attempt, request.said) for request in requests}
+    for entry in status.history:
+        if entry.status is not None and (entry.attempt, Mood(str(entry.status))) not in said:
+            yield "never said", f"has a {entry.status} in attempt {entry.attempt} that nobody gave"
+    if status.state is not State.SENT:
+        return
+    last = status.history[-1] if status.history else None
+    if last is None or last.outcome != "sent" or (last.attempt, Mood.OK) not in said:
+        yield "not received", "is sent, and its receiver gave no 2xx to its last attempt"
+
+
+def _repeat_problems(
+    status: Status, requests: Sequence[Request], repeats: Counter[Repeat]
+) -> Iterator[tuple[str, str]]:
+    """Every request has an attempt of its own; one more after a 2xx needs a known cause."""
+    entries = {entry.attempt: entry for entry in status.history}
+    for attempt, times in Counter(request.attempt for request in requests).items():
+        if times > 1:
+            yield "unexplained repeat", f"attempt {attempt} made {times} requests"
+    for request in requests:
+        entry = entries.get(request.attempt)
+        if entry is None:
+            yield "unexplained repeat", f"attempt {request.attempt} is not in its history"
+        elif request.said is not Mood.OK or entry.outcome == "sent":
+            continue
+        elif entry.reason == Reason.CRASHED:
+            repeats[Repeat.CRASHED] += 1
+        elif entry.reason == Reason.TIMEOUT:
+            repeats[Repeat.TOO_LATE] += 1
+        else:
+            yield (
+                "unexplained repeat",
+                f"attempt {request.attempt} got a 2xx and ended as {entry.reason}",
+            )
+
+
+def _budget_problems(record: Record, requests: int) -> Iterator[tuple[str, str]]:
+    """Requests <= 1 + retries + throttled + crashes, as used, and each within its limit."""
+    status, throttled = record.status, record.throttled
+    used = 1 + status.retries + throttled + status.crashes
+    if not requests <= status.attempts <= used:
+        yield "over budget", f"{requests} requests, {status.attempts} attempts, {used} explained"
+    if status.retries > RETRIES or throttled > MAX_THROTTLED or status.crashes > CRASHES:
+        spent = f"{status.retries} retries, {throttled} throttled, {status.crashes} crashes"
+        yield "over budget", f"used up {spent}"
+
+
+def _imbalance(seen: Seen) -> Iterator[tuple[str, str]]:
+    """Sums of the records against the counters."""
+    yield from (("audit", line) for line in seen.audit)
+    yield from (("trouble", line) for line in seen.troubles)
+    if seen.waiting:
+        yield "unsettled", f"{seen.waiting} are still queued or processing"
+    records = list(seen.records.values())
+    states = Counter(record.status.state for record in records)
+    sums = {
+        "accepted": len(seen.accepted),
+        "sent": states[State.SENT],
+        "dead": states[State.DEAD],
+        "cancelled": states[State.CANCELLED],
+        "attempts": sum(record.status.attempts for record in records),
+        "retried": sum(record.status.retries for record in records),
+        "throttled": sum(record.throttled for record in records),
+    }
+    for counter, expected in sums.items():
+        if seen.totals[counter] != expected:
+            yield "unbalanced", f"{counter} is {seen.totals[counter]}, the records say {expected}"
