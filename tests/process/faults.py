@@ -26,7 +26,7 @@ OPEN = {
     "check_interval": 0.5,
 }
 #: What a busy machine may add to a time.
-BUSY_S = 2.0
+BUSY_S = 3.0
 
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
 _SOONER = "from callbacks import batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
@@ -92,13 +92,9 @@ def _startup(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}:{REPO}"}
 
 
-def ready(group: Group) -> None:
-    """Wait until a group's workers take messages: each group's log begins with its master's."""
-    until(lambda: booted(group), within=20, what="workers boot")
-
-
-def booted(group: Group) -> bool:
-    return f"[PID {group.process.pid}]" in group.output
+def ready(group: Group, processes: int) -> None:
+    """Wait until so many worker processes have booted; the groups of a test share their log."""
+    until(lambda: group.output.count("ready for action") >= processes, within=20, what="boot")
 
 
 def phases(system: System) -> dict[str, dict[str, Status]]:
@@ -107,6 +103,11 @@ def phases(system: System) -> dict[str, dict[str, Status]]:
     for status in system.books.statuses(State.PROCESSING):
         found[status.phase][status.id] = status
     return found
+
+
+def unlocked(system: System) -> bool:
+    """Tell whether no dispatcher is at work: a dead one's lock would hold all up for 10 s."""
+    return not system.overview().lock
 
 
 def to_monotonic(wall_s: float) -> float:
