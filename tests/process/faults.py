@@ -154,8 +154,9 @@ class Slots:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            now = time.monotonic()
-            for status in self._system.books.statuses(State.PROCESSING):
+            claimed = list(self._system.books.statuses(State.PROCESSING))
+            now = time.monotonic()  # after reading: a slot must not count for an earlier request
+            for status in claimed:
                 if status.next_attempt_at is not None:
                     due = to_monotonic(status.next_attempt_at)
                     self._seen.setdefault(status.id, []).append((now, due))
