@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,8 +26,6 @@ OPEN = {
     "min_interval": 0.05,
     "check_interval": 0.5,
 }
-#: What a busy machine may add to a time.
-BUSY_S = 3.0
 
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
 _SOONER = "from callbacks import batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
@@ -39,6 +38,11 @@ _SCHEDULER_AHEAD = """import pendulum
 true = pendulum.now
 pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 """
+
+
+def busy_s() -> float:
+    """Give seconds that this machine may add to a time, by what it has to do besides."""
+    return 2.0 + os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def module(folder: Path, name: str, code: str) -> str:
@@ -171,9 +175,7 @@ class Slots:
         return late
 
 
-def balanced(
-    system: System, target: Target, count: int, *, most: int = 1, dead: int = 0
-) -> None:
+def balanced(system: System, target: Target, count: int, *, most: int = 1, dead: int = 0) -> None:
     """Check what must hold after every fault: all arrived, none too often, the books balance."""
     until(system.settled, within=10)
     counts, totals = target.counts(), system.overview().totals

@@ -16,11 +16,11 @@ import pytest
 
 from tests.process.conftest import System
 from tests.process.faults import (
-    BUSY_S,
     OPEN,
     Enqueue,
     Note,
     balanced,
+    busy_s,
     first_hits,
     lateness,
     marked,
@@ -67,12 +67,14 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
         note("s until the last", round(time.monotonic() - killed, 1))
         balanced(system, target, 60, most=2)
     late = sorted(lateness(held["claimed"], first_hits(target), since=killed).values())
-    note("s from the slot, first and last of those claimed", [round(late[0], 1), round(late[-1], 1)])
+    note(
+        "s from the slot, first and last of those claimed", [round(late[0], 1), round(late[-1], 1)]
+    )
     assert len(late) >= 15
-    assert late[5] <= 0.5 + 2 + BUSY_S
+    assert late[5] <= 0.5 + 2 + busy_s()
     # All are woken together. Those whose turn is too far off go back to their lane, and there
     # nobody claims them until the dead dispatcher's lock has ended.
-    assert late[-1] <= LOCK_S + 2 + BUSY_S
+    assert late[-1] <= LOCK_S + 2 + busy_s()
     # What it was about to send itself had begun; nothing else may come twice.
     twice = {id for id, n in target.counts().items() if n > 1}
     assert len(twice) <= system.overview().totals["recovered"] <= nth
@@ -172,8 +174,7 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
     deaf = module(
         tmp_path,
         "deaf",
-        "from callbacks import runtime\n"
-        "runtime.MessageWakes.check = lambda self, delay_ms: None\n",
+        "from callbacks import runtime\nruntime.MessageWakes.check = lambda self, delay_ms: None\n",
     )
     waits = []
     with Target() as target:
@@ -188,4 +189,4 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
             waits.append(target.hits[-1].at - handed_in)
         balanced(system, target, 4)
     note("s waited", [round(wait, 1) for wait in waits])
-    assert max(waits) <= 2 + 1 + 1 + BUSY_S
+    assert max(waits) <= 2 + 1 + 1 + busy_s()

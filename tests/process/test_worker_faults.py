@@ -13,11 +13,11 @@ import pytest
 from callbacks.books import find
 from tests.process.conftest import System
 from tests.process.faults import (
-    BUSY_S,
     OPEN,
     Enqueue,
     Note,
     balanced,
+    busy_s,
     first_hits,
     lateness,
     module,
@@ -63,7 +63,7 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
         ready(system.groups.worker(), 4)
         last = until(lambda: len(target.counts()) == 60, within=30)
         note("s until the last", round(last, 1))
-        assert last <= CHECK_S + 3 + BUSY_S
+        assert last <= CHECK_S + 3 + busy_s()
         balanced(system, target, 60)
     assert system.overview().totals["recovered"] == 0
 
@@ -100,7 +100,7 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
     note("not begun", len(late))
     note("crashed", len(crashed))
     note("s until the last in flight", round(last, 1))
-    assert max(late.values()) <= CHECK_S + 3 + BUSY_S, sorted(late.values())[-10:]
+    assert max(late.values()) <= CHECK_S + 3 + busy_s(), sorted(late.values())[-10:]
     assert last <= 60
     assert crashed
     assert crashed <= set(held["sending"])
@@ -185,7 +185,7 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
         note("s from slot or signal, not begun", round(max(late.values()), 1))
         balanced(system, target, 200)
     assert len(late) >= 10
-    assert max(late.values()) <= CHECK_S + 2 + BUSY_S
+    assert max(late.values()) <= CHECK_S + 2 + busy_s()
     assert system.overview().totals["recovered"] == 0
 
 
@@ -285,4 +285,4 @@ def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later
     assert len(list((tmp_path / "lost").iterdir())) >= 40
     late = lateness(held, first_hits(target))
     note("s from the slot", round(max(late.values()), 1))
-    assert max(late.values()) <= CHECK_S + 2 + BUSY_S
+    assert max(late.values()) <= CHECK_S + 2 + busy_s()
