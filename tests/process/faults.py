@@ -42,7 +42,7 @@ pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 
 def busy_s() -> float:
     """Give seconds that this machine may add to a time, by what it has to do besides."""
-    return 2.0 + os.getloadavg()[0] / (os.cpu_count() or 1)
+    return 2.0 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 4)
 
 
 def module(folder: Path, name: str, code: str) -> str:

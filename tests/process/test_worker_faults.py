@@ -161,17 +161,17 @@ def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
 def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_check(
     system: System, enqueue: Enqueue, note: Note
 ) -> None:
-    system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.05})
+    system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.04})
 
     def slowly(hit: Hit, nth: int) -> int:
-        time.sleep(1)
+        time.sleep(0.5)
         return 200
 
     with Target(slowly) as target:
         leaving = system.groups.worker(threads=32)
         system.groups.worker(threads=32)
         ready(leaving, 4)
-        enqueue(target.url, 200)
+        enqueue(target.url, 500)
         until(lambda: len(target.hits) >= 40, within=20)
         held = phases(system)
         leaving.signal(signal.SIGTERM)
@@ -183,10 +183,31 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
         until(system.settled, within=40)
         late = lateness(held["claimed"], first_hits(target), since=told)
         note("s from slot or signal, not begun", round(max(late.values()), 1))
-        balanced(system, target, 200)
+        balanced(system, target, 500)
     assert len(late) >= 10
     assert max(late.values()) <= CHECK_S + 2 + busy_s()
     assert system.overview().totals["recovered"] == 0
+
+
+def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
+    system: System, enqueue: Enqueue, note: Note
+) -> None:
+    system.configure(**OPEN, batch_size=200)
+
+    def slowly(hit: Hit, nth: int) -> int:
+        time.sleep(6 if int(hit.id[2:]) % 25 == 0 else 2)
+        return 200
+
+    with Target(slowly) as target:
+        leaving = system.groups.worker(threads=100)
+        ready(leaving, 2)
+        enqueue(target.url, 200)
+        until(lambda: len(target.hits) == 200, within=20)
+        leaving.signal(signal.SIGTERM)
+        assert leaving.wait(30) == 0
+        note("cut", system.overview().processing)
+        assert system.overview().processing == 0, "requests were cut before the shutdown timeout"
+        balanced(system, target, 200)
 
 
 def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_once(
