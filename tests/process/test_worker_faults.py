@@ -142,8 +142,8 @@ def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
     answer = Gated()
     with Target(answer) as target:
         doomed = system.groups.worker()
-        enqueue(target.url, 8)
-        until(lambda: len(target.hits) == 8, within=15)
+        enqueue(target.url, 24)
+        until(lambda: len(target.hits) == 24, within=15)
         system.server.signal(signal.SIGSTOP)
         answer.gate.set()
         time.sleep(0.5)  # nobody sees when the answers have been read
@@ -151,11 +151,11 @@ def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
         system.server.signal(signal.SIGCONT)
         system.groups.worker(modules=[sooner(tmp_path)])
         note("s until the last", round(until(system.settled, within=25), 1))
-        balanced(system, target, 8, most=2)
+        balanced(system, target, 24, most=2)
     again = sum(n == 2 for n in target.counts().values())
     note("sent twice", again)
-    # Some settles had reached the stopped Redis; those that waited for a connection had not.
-    assert 1 <= again == system.overview().totals["recovered"]
+    # A settle may have reached the stopped Redis, but not those that waited for a connection.
+    assert 24 - 2 * 4 <= again == system.overview().totals["recovered"]
 
 
 def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_check(
