@@ -297,13 +297,13 @@ def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later
         "runtime.MessageWakes.callback = callback\n",
     )
     with Target() as target:
-        enqueue(target.url, 40)
+        enqueue(target.url, 20)
         system.groups.worker(modules=[lossy])
-        until(lambda: len(phases(system)["claimed"]) == 40, within=15)
+        until(lambda: len(phases(system)["claimed"]) == 20, within=15)
         held = phases(system)["claimed"]
         until(system.settled, within=30)
-        balanced(system, target, 40)
-    assert len(list((tmp_path / "lost").iterdir())) >= 40
+        balanced(system, target, 20)
+    assert len(list((tmp_path / "lost").iterdir())) >= 20
     late = lateness(held, first_hits(target))
     note("s from the slot", round(max(late.values()), 1))
     assert max(late.values()) <= CHECK_S + 2 + busy_s()
