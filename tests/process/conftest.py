@@ -97,3 +97,9 @@ def enqueue(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield put
     forget()
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """`note("seconds", 3)`: a figure for the report of a run (`--junitxml`)."""
+    return lambda name, value: request.node.user_properties.append((name, value))

@@ -71,9 +71,10 @@ def worker(
     processes: int = 2,
     threads: int = 16,
     modules: Sequence[str] = (),
+    shutdown_ms: int = 11_000,
 ) -> Group:
     args = ["callbacks", *modules, "--processes", str(processes), "--threads", str(threads)]
-    args += ["--worker-shutdown-timeout", "11000"]
+    args += ["--worker-shutdown-timeout", str(shutdown_ms)]
     return Group(_WORKER, args, env, folder / "worker.log")
 
 
@@ -94,10 +95,18 @@ class Groups:
         processes: int = 2,
         threads: int = 16,
         modules: Sequence[str] = (),
+        shutdown_ms: int = 11_000,
         **env: object,
     ) -> Group:
         more = self.env | {name: str(value) for name, value in env.items()}
-        group = worker(more, self.folder, processes=processes, threads=threads, modules=modules)
+        group = worker(
+            more,
+            self.folder,
+            processes=processes,
+            threads=threads,
+            modules=modules,
+            shutdown_ms=shutdown_ms,
+        )
         self.started.append(group)
         return group
 

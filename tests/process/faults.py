@@ -1,0 +1,186 @@
+"""What the fault tests share: settings, sabotage inside of a worker, and the books at the end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from callbacks.books import Status
+from callbacks.model import State
+from tests.process.conftest import System
+from tests.support.processes import REPO, Group, until
+from tests.support.target import Hit, Target
+
+Enqueue = Callable[..., None]
+Note = Callable[[str, object], None]
+#: No pacing, so that many are in flight, and short waits.
+OPEN = {
+    "send_interval": 0,
+    "destination_interval": 0,
+    "destination_concurrency": 0,
+    "max_delay": 0.2,
+    "min_interval": 0.05,
+    "check_interval": 0.5,
+}
+
+# A crashed callback is due again after 5 to 30 s, which no setting shortens.
+_SOONER = "from callbacks import batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
+# As another machine's clock: before anything is imported that keeps a reference to it.
+_SKEWED = """import time
+true = time.time
+time.time = lambda: true() + {offset}
+"""
+_SCHEDULER_AHEAD = """import pendulum
+true = pendulum.now
+pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
+"""
+
+
+def busy_s() -> float:
+    """Give seconds that this machine may add to a time, by what it has to do besides."""
+    return 2.0 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 4)
+
+
+def module(folder: Path, name: str, code: str) -> str:
+    """Write a module that workers import after `callbacks`; returns its name."""
+    (folder / f"{name}.py").write_text(code)
+    return name
+
+
+def sooner(folder: Path) -> str:
+    """Give a module with which what crashed is due again within a second."""
+    return module(folder, "sooner", _SOONER)
+
+
+def once(folder: Path, name: str) -> str:
+    """Give code for `first()`: True for one caller in all processes, which leaves its pid."""
+    mark = folder / f"{name}.mark"
+    return (
+        "import os, signal\n"
+        "def first():\n"
+        "    try:\n"
+        f"        file = os.open({str(mark)!r}, os.O_CREAT | os.O_EXCL | os.O_WRONLY)\n"
+        "    except FileExistsError:\n"
+        "        return False\n"
+        "    os.write(file, f'{os.getpid()}\\n'.encode())\n"
+        "    os.close(file)\n"
+        "    return True\n"
+    )
+
+
+def marked(folder: Path, name: str) -> int:
+    """Tell the pid of the process that came first, 0 while none did."""
+    mark = folder / f"{name}.mark"
+    text = mark.read_text() if mark.exists() else ""
+    return int(text) if text.endswith("\n") else 0
+
+
+def skewed(folder: Path, offset_s: float) -> dict[str, str]:
+    """Give the environment of workers whose clock is `offset_s` ahead."""
+    return _startup(folder / f"clock{offset_s}", _SKEWED.format(offset=offset_s))
+
+
+def minute_in(folder: Path, seconds: float) -> dict[str, str]:
+    """Give the environment of schedulers whose next full minute is so near."""
+    offset = (-time.time() - seconds) % 60
+    return _startup(folder / "minute", _SCHEDULER_AHEAD.format(offset=round(offset)))
+
+
+def _startup(folder: Path, code: str) -> dict[str, str]:
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": f"{folder}:{REPO}"}
+
+
+def ready(group: Group, processes: int) -> None:
+    """Wait until so many worker processes have booted; the groups of a test share their log."""
+    until(lambda: group.output.count("ready for action") >= processes, within=20, what="boot")
+
+
+def phases(system: System) -> dict[str, dict[str, Status]]:
+    """Read what is in PROCESSING now, by phase and id."""
+    found: dict[str, dict[str, Status]] = {"claimed": {}, "sending": {}, "retry": {}}
+    for status in system.books.statuses(State.PROCESSING):
+        found[status.phase][status.id] = status
+    return found
+
+
+def unlocked(system: System) -> bool:
+    """Tell whether no dispatcher is at work: a dead one's lock would hold all up for 10 s."""
+    return not system.overview().lock
+
+
+def to_monotonic(wall_s: float) -> float:
+    return wall_s - time.time() + time.monotonic()
+
+
+def first_hits(target: Target) -> dict[str, float]:
+    """When each callback arrived first."""
+    arrived: dict[str, float] = {}
+    for hit in target.hits:
+        arrived.setdefault(hit.id, hit.at)
+    return arrived
+
+
+def lateness(
+    claimed: dict[str, Status], hits: dict[str, float], *, since: float = 0.0
+) -> dict[str, float]:
+    """Seconds by which each came after its slot, or after `since` where that is later."""
+    slots = {id: to_monotonic(s.next_attempt_at or 0) for id, s in claimed.items()}
+    return {id: hits[id] - max(slot, since) for id, slot in slots.items()}
+
+
+class Slots:
+    """Watches the slots that callbacks get, to tell how early or late each request came."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._seen: dict[str, list[tuple[float, float]]] = {}
+
+    def __enter__(self) -> Slots:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            claimed = list(self._system.books.statuses(State.PROCESSING))
+            now = time.monotonic()  # after reading: a slot must not count for an earlier request
+            for status in claimed:
+                if status.next_attempt_at is not None:
+                    due = to_monotonic(status.next_attempt_at)
+                    self._seen.setdefault(status.id, []).append((now, due))
+
+    def late_s(self, hits: list[Hit]) -> list[float]:
+        """Seconds after the last slot that was seen before each request; those unseen left out."""
+        late = []
+        for hit in hits:
+            slots = [due for at, due in self._seen.get(hit.id, ()) if at <= hit.at]
+            if slots:
+                late.append(hit.at - slots[-1])
+        return late
+
+
+def balanced(system: System, target: Target, count: int, *, most: int = 1, dead: int = 0) -> None:
+    """Check what must hold after every fault: all arrived, none too often, the books balance."""
+    until(system.settled, within=10)
+    counts, totals = target.counts(), system.overview().totals
+    assert set(counts) == {f"c-{n}" for n in range(count)}
+    assert max(counts.values()) <= most, counts.most_common(5)
+    assert totals["accepted"] == count
+    assert (totals["sent"], totals["dead"], totals["cancelled"]) == (count - dead, dead, 0)
+    assert system.audit() == []

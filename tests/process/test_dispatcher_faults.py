@@ -1,0 +1,192 @@
+"""Dispatchers and schedulers that die, stop, or are too many."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process.conftest import System
+from tests.process.faults import (
+    OPEN,
+    Enqueue,
+    Note,
+    balanced,
+    busy_s,
+    first_hits,
+    lateness,
+    marked,
+    minute_in,
+    module,
+    once,
+    phases,
+    ready,
+    sooner,
+)
+from tests.support.processes import clean_environment, until
+from tests.support.target import Target
+
+#: How long a dead dispatcher's lock outlives it.
+LOCK_S = 10
+BATCH = re.compile(r"event=batch size=(\d+)")
+
+
+@pytest.mark.parametrize("nth", [1, 10])
+def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_messages(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, nth: int
+) -> None:
+    system.configure(**OPEN | {"send_interval": 0.02}, deadline=1, batch_size=30)
+    suicide = module(
+        tmp_path,
+        "suicide",
+        once(tmp_path, "killed") + "from callbacks import runtime\n"
+        "send, calls = runtime.MessageWakes.callback, []\n"
+        "def callback(self, id, token, delay_ms):\n"
+        "    calls.append(id)\n"
+        f"    if len(calls) == {nth} and first():\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    send(self, id, token, delay_ms)\n"
+        "runtime.MessageWakes.callback = callback\n",
+    )
+    with Target() as target:
+        system.groups.worker(modules=[suicide, sooner(tmp_path)])
+        ready(system.groups.worker(modules=[suicide, sooner(tmp_path)]), 4)
+        enqueue(target.url, 60)
+        until(lambda: marked(tmp_path, "killed") > 0, within=15)
+        killed = time.monotonic()
+        held = phases(system)
+        until(system.settled, within=40)
+        note("s until the last", round(time.monotonic() - killed, 1))
+        balanced(system, target, 60, most=2)
+    late = sorted(lateness(held["claimed"], first_hits(target), since=killed).values())
+    note(
+        "s from the slot, first and last of those claimed", [round(late[0], 1), round(late[-1], 1)]
+    )
+    assert len(late) >= 15
+    assert late[5] <= 0.5 + 2 + busy_s()
+    # All are woken together. Those whose turn is too far off go back to their lane, and there
+    # nobody claims them until the dead dispatcher's lock has ended.
+    assert late[-1] <= LOCK_S + 2 + busy_s()
+    # What it was about to send itself had begun; nothing else may come twice.
+    twice = {id for id, n in target.counts().items() if n > 1}
+    assert len(twice) <= system.overview().totals["recovered"] <= nth
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, when: str
+) -> None:
+    system.configure(**OPEN | {"send_interval": 0.02}, batch_size=30)
+    calls = ["batch = claim(self, *args, **more)", "stop()"]
+    freeze = module(
+        tmp_path,
+        "freeze",
+        once(tmp_path, "stopped") + "from callbacks import batcher\n"
+        "claim = batcher.Batcher.claim\n"
+        "def stop():\n"
+        "    if first():\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "def held(self, *args, **more):\n"
+        + "".join(f"    {call}\n" for call in (calls if when == "after" else calls[::-1]))
+        + "    return batch\n"
+        "batcher.Batcher.claim = held\n",
+    )
+    with Target() as target:
+        system.groups.worker(processes=1, modules=[freeze])
+        enqueue(target.url, 90)
+        until(lambda: marked(tmp_path, "stopped") > 0, within=15)
+        stopped = time.monotonic()
+        other = system.groups.worker()
+        until(system.settled, within=40)
+        note("s until the last", round(time.monotonic() - stopped, 1))
+        assert time.monotonic() - stopped >= LOCK_S - 1, "the lock did not hold"
+        sizes = sum(map(int, BATCH.findall(other.output)))
+        os.kill(marked(tmp_path, "stopped"), signal.SIGCONT)
+        awake = "result=lock_lost" if when == "before" else "event=batch size=30"
+        seen = other.output.count(awake)
+        until(lambda: other.output.count(awake) > seen, within=10)
+        balanced(system, target, 90)
+    totals = system.overview().totals
+    assert (totals["attempts"], totals["recovered"]) == (90, 0)
+    assert sizes >= 90 - 30 * (when == "after")
+
+
+def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_once(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN | {"send_interval": 0.05, "min_interval": 0.5, "max_delay": 2})
+    minute = minute_in(tmp_path, 10)
+    by_hand: list[int] = []
+    done = threading.Event()
+
+    def flush() -> None:
+        env = clean_environment(**system.environ)
+        command = [sys.executable, "-m", "callbacks", "flush", "--json"]
+        while not done.is_set():
+            run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            by_hand.append(json.loads(run.stdout)["claimed"] if run.returncode == 0 else 0)
+
+    with Target() as target:
+        schedulers = [system.groups.scheduler(**minute) for _ in range(3)]
+        system.groups.worker(threads=32)
+        workers = system.groups.worker(threads=32)
+        ready(workers, 4)
+        hand = threading.Thread(target=flush)
+        hand.start()
+        try:
+            started = time.monotonic()
+            for n in range(6):
+                enqueue(target.url, 40, start=40 * n)
+                until(lambda n=n: len(target.hits) >= 40 * (n + 1) - 20, within=20)
+            until(system.settled, within=20)
+            note("s for 240 that need 12", round(time.monotonic() - started, 1))
+            until(lambda: schedulers[0].output.count("check_and_flush") >= 3, within=30)
+        finally:
+            done.set()
+            hand.join()
+        balanced(system, target, 240)
+    batches = [int(size) for size in BATCH.findall(workers.output)]
+    gaps = target.gaps_ms()
+    note("batches", len(batches))
+    note("claimed by hand", sum(by_hand))
+    note("gaps ms, 5 %, 50 %", [round(gaps[len(gaps) * p // 100]) for p in (5, 50)])
+    assert sum(batches) + sum(by_hand) >= 240
+    assert system.overview().totals["attempts"] == 240
+    times = sorted(hit.at for hit in target.hits)
+    # A busy machine moves single requests; twenty at once would be a batch without its spacing.
+    twenties = [y - x for x, y in zip(times, times[19:], strict=False)]
+    note("least s for twenty, ideally 0.95", round(min(twenties), 2))
+    assert min(twenties) >= 0.6
+
+
+def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN | {"max_delay": 2, "check_interval": 1})
+    deaf = module(
+        tmp_path,
+        "deaf",
+        "from callbacks import runtime\nruntime.MessageWakes.check = lambda self, delay_ms: None\n",
+    )
+    waits = []
+    with Target() as target:
+        scheduler = system.groups.scheduler()
+        ready(system.groups.worker(modules=[deaf]), 2)
+        scheduler.kill()
+        for n in range(4):
+            enqueue(target.url, 1, start=n)
+            system.batcher.scripts.client.delete("callbacks:callbacks.DQ")
+            handed_in = time.monotonic()
+            until(lambda n=n: len(target.hits) > n, within=15)
+            waits.append(target.hits[-1].at - handed_in)
+        balanced(system, target, 4)
+    note("s waited", [round(wait, 1) for wait in waits])
+    assert max(waits) <= 2 + 1 + 1 + busy_s()

@@ -1,0 +1,123 @@
+"""A callback whose sending kills the process must end alone, not take its neighbours with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import callbacks
+from callbacks.books import find
+from callbacks.model import State
+from tests.process.conftest import System
+from tests.process.faults import OPEN, Enqueue, Note, module
+from tests.support.processes import until
+from tests.support.target import Hit, Target
+
+# The resolver of secrets runs in the process that is about to send.
+_DEADLY = """import os, signal
+
+def resolve(url, environment):
+    if "/poison" in url:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+"""
+
+
+class Supervisor:
+    """Starts a group of workers again whenever it has ended, as a platform does."""
+
+    def __init__(self, system: System, **env: object) -> None:
+        self._system, self._env = system, env
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.starts = 0
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            group = self._system.groups.worker(threads=64, **self._env)
+            self.starts += 1
+            while group.process.poll() is None and not self._stop.wait(0.1):
+                pass
+
+    def __enter__(self) -> Supervisor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Feed:
+    """Keeps so many bystanders in flight: hands in their successors as they arrive."""
+
+    def __init__(self, system: System, enqueue: Enqueue, url: str, in_flight: int) -> None:
+        self._system, self._enqueue, self._url, self._wanted = system, enqueue, url, in_flight
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.count = 0
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.25):
+            seen = self._system.overview()
+            lacking = self._wanted - seen.queued - seen.processing
+            if lacking > 0:
+                self._enqueue(self._url, lacking, start=self.count)
+                self.count += lacking
+
+    def __enter__(self) -> Feed:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("poisons", [1, 3])
+def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, poisons: int
+) -> None:
+    system.configure(**OPEN | {"max_delay": 1}, deadline=4)
+    resolver = {"CALLBACKS_SECRET_RESOLVER": f"{module(tmp_path, 'deadly', _DEADLY)}:resolve"}
+
+    def slowly(hit: Hit, nth: int) -> int:
+        time.sleep(3)
+        return 200
+
+    def poisons_dead() -> bool:
+        return system.overview().dead >= poisons and all(map(is_dead, range(poisons)))
+
+    def is_dead(n: int) -> bool:
+        status = find(system.batcher.scripts, f"poison-{n}")
+        return status is not None and status.state is State.DEAD
+
+    with Target(slowly) as target, Supervisor(system, **resolver) as supervisor:
+        with Feed(system, enqueue, target.url, 100) as feed:
+            until(lambda: len(target.hits) >= 100, within=40)
+            for n in range(poisons):
+                url = target.url.replace("/hook", "/poison")
+                callbacks.enqueue(url, n, id=f"poison-{n}")
+            started = time.monotonic()
+            until(poisons_dead, within=200)
+            note("s until the poison is dead", round(time.monotonic() - started))
+        until(system.settled, within=100)
+        note("s until the last", round(time.monotonic() - started))
+    dead = list(system.books.statuses(State.DEAD))
+    sent = list(system.books.statuses(State.SENT))
+    note("starts", supervisor.starts)
+    note("bystanders", feed.count)
+    note("crashes of bystanders", {n: sum(s.crashes == n for s in sent) for n in (1, 2, 3)})
+    note("dead bystanders", len(dead) - poisons)
+    assert {(s.id, s.reason, s.crashes, s.attempts) for s in dead} == {
+        (f"poison-{n}", "crashed", 3, 3) for n in range(poisons)
+    }
+    assert set(target.counts()) == {f"c-{n}" for n in range(feed.count)}
+    assert max(target.counts().values()) <= 1 + 2
+    totals = system.overview().totals
+    assert totals["accepted"] == feed.count + poisons == totals["sent"] + totals["dead"]
+    assert system.audit() == []

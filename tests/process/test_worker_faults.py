@@ -1,0 +1,309 @@
+"""Workers that are killed, stopped or told to end in the middle of their work."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from callbacks.books import find
+from tests.process.conftest import System
+from tests.process.faults import (
+    OPEN,
+    Enqueue,
+    Note,
+    balanced,
+    busy_s,
+    first_hits,
+    lateness,
+    module,
+    phases,
+    ready,
+    sooner,
+    unlocked,
+)
+from tests.support.processes import until
+from tests.support.target import Hit, Target
+
+CHECK_S = 3  # the default
+
+
+class Gated:
+    """An `answer` that keeps the first request of each callback until the gate opens."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    def __call__(self, hit: Hit, nth: int) -> int:
+        if nth == 1:
+            self.gate.wait(30)
+        return 200
+
+
+def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new_ones(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.02})
+    forever = module(
+        tmp_path,
+        "forever",
+        "import time\n"
+        "from callbacks import actors\n"
+        "actors.send_once = lambda *args: time.sleep(600)\n",
+    )
+    with Target() as target:
+        doomed = system.groups.worker(modules=[forever])
+        enqueue(target.url, 60)
+        until(lambda: len(phases(system)["claimed"]) == 60 and unlocked(system), within=15)
+        doomed.kill()
+        ready(system.groups.worker(), 4)
+        last = until(lambda: len(target.counts()) == 60, within=30)
+        note("s until the last", round(last, 1))
+        assert last <= CHECK_S + 3 + busy_s()
+        balanced(system, target, 60)
+    assert system.overview().totals["recovered"] == 0
+
+
+@pytest.mark.timeout(120)
+def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_not_begun(
+    system: System, enqueue: Enqueue, note: Note
+) -> None:
+    system.configure(adaptive="true", send_interval=0.025, send_interval_min=0.025)
+
+    def slowly(hit: Hit, nth: int) -> int:
+        time.sleep(0.3)
+        return 200
+
+    with ExitStack() as stack:
+        targets = [stack.enter_context(Target(slowly)) for _ in range(12)]
+        doomed = system.groups.worker()
+        system.groups.worker()
+        ready(doomed, 4)
+        for n, target in enumerate(targets):
+            enqueue(target.url, 10, start=10 * n)
+        until(lambda: sum(len(t.hits) for t in targets) >= 24, within=30)
+        doomed.signal(signal.SIGSTOP)  # so that what is read holds at the kill
+        held = phases(system)
+        doomed.kill()
+        killed = time.monotonic()
+        until(system.settled, within=90)
+    last = time.monotonic() - killed
+    hits = {id: at for t in targets for id, at in first_hits(t).items()}
+    late = lateness(held["claimed"], hits, since=killed)
+    crashed = {s.id for s in system.books.find_many(sorted(hits)) if s.crashes}
+    counts = sum((t.counts() for t in targets), start=targets[0].counts()) - targets[0].counts()
+    note("s from slot or kill, not begun", round(max(late.values()), 1))
+    note("not begun", len(late))
+    note("crashed", len(crashed))
+    note("s until the last in flight", round(last, 1))
+    assert max(late.values()) <= CHECK_S + 3 + busy_s(), sorted(late.values())[-10:]
+    assert last <= 60
+    assert crashed
+    assert crashed <= set(held["sending"])
+    assert set(counts) == {f"c-{n}" for n in range(120)}
+    assert {id for id, n in counts.items() if n > 1} <= crashed
+    assert max(counts.values()) <= 2
+    totals = system.overview().totals
+    assert (totals["accepted"], totals["sent"]) == (120, 120)
+    assert system.audit() == []
+
+
+def test_killed_during_the_request_a_callback_is_sent_once_more_with_its_id(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN, deadline=3)
+    answer = Gated()
+    with Target(answer) as target:
+        doomed = system.groups.worker()
+        enqueue(target.url, 8)
+        until(lambda: len(target.hits) == 8, within=15)
+        doomed.kill()
+        answer.gate.set()
+        system.groups.worker(modules=[sooner(tmp_path)])
+        note("s until the last", round(until(system.settled, within=30), 1))
+        balanced(system, target, 8, most=2)
+    assert sorted(hit.attempt for hit in target.hits) == [1] * 8 + [2] * 8
+    totals = system.overview().totals
+    assert (totals["recovered"], totals["retried"]) == (8, 0)
+    status = find(system.batcher.scripts, "c-0")
+    assert status is not None
+    assert [a.reason for a in status.history] == ["crashed", None]
+    assert (status.crashes, status.retries) == (1, 0)
+
+
+def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN, deadline=3)
+    answer = Gated()
+    with Target(answer) as target:
+        doomed = system.groups.worker()
+        enqueue(target.url, 24)
+        until(lambda: len(target.hits) == 24, within=15)
+        system.server.signal(signal.SIGSTOP)
+        answer.gate.set()
+        time.sleep(0.5)  # nobody sees when the answers have been read
+        doomed.kill()
+        system.server.signal(signal.SIGCONT)
+        system.groups.worker(modules=[sooner(tmp_path)])
+        note("s until the last", round(until(system.settled, within=30), 1))
+        balanced(system, target, 24, most=2)
+    again = sum(n == 2 for n in target.counts().values())
+    note("sent twice", again)
+    # A settle may have reached the stopped Redis, but not those that waited for a connection.
+    assert 24 - 2 * 4 <= again == system.overview().totals["recovered"]
+
+
+def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_check(
+    system: System, enqueue: Enqueue, note: Note
+) -> None:
+    system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.04})
+
+    def slowly(hit: Hit, nth: int) -> int:
+        time.sleep(0.5)
+        return 200
+
+    with Target(slowly) as target:
+        leaving = system.groups.worker(threads=32)
+        system.groups.worker(threads=32)
+        ready(leaving, 4)
+        enqueue(target.url, 500)
+        until(lambda: len(target.hits) >= 40, within=20)
+        held = phases(system)
+        leaving.signal(signal.SIGTERM)
+        told = time.monotonic()
+        time.sleep(0.3)
+        leaving.signal(signal.SIGTERM)
+        assert leaving.wait(30) == 0
+        note("s until the exit", round(time.monotonic() - told, 1))
+        until(system.settled, within=40)
+        late = lateness(held["claimed"], first_hits(target), since=told)
+        note("s from slot or signal, not begun", round(max(late.values()), 1))
+        balanced(system, target, 500)
+    assert len(late) >= 10
+    assert max(late.values()) <= CHECK_S + 2 + busy_s()
+    assert system.overview().totals["recovered"] == 0
+
+
+def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
+    system: System, enqueue: Enqueue, note: Note
+) -> None:
+    system.configure(**OPEN, batch_size=200)
+
+    def slowly(hit: Hit, nth: int) -> int:
+        time.sleep(6 if int(hit.id[2:]) % 25 == 0 else 2)
+        return 200
+
+    with Target(slowly) as target:
+        leaving = system.groups.worker(threads=100)
+        ready(leaving, 2)
+        enqueue(target.url, 200)
+        until(lambda: len(target.hits) == 200, within=20)
+        leaving.signal(signal.SIGTERM)
+        assert leaving.wait(30) == 0
+        note("cut", system.overview().processing)
+        assert system.overview().processing == 0, "requests were cut before the shutdown timeout"
+        balanced(system, target, 200)
+
+
+def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_once(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN, deadline=5)
+    answer = Gated()
+    with Target(answer) as target:
+        leaving = system.groups.worker(shutdown_ms=500)
+        ready(leaving, 2)
+        enqueue(target.url, 3)
+        until(lambda: len(target.hits) == 3, within=15)
+        leaving.signal(signal.SIGTERM)
+        told = time.monotonic()
+        assert leaving.wait(30) == 0
+        note("s until the exit", round(time.monotonic() - told, 1))
+        assert system.overview().processing == 3, "the requests ended before the shutdown did"
+        system.groups.worker(modules=[sooner(tmp_path)])
+        note("s until the last", round(until(system.settled, within=30), 1))
+        answer.gate.set()
+        balanced(system, target, 3, most=2)
+    assert system.overview().totals["recovered"] == 3
+
+
+def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN, deadline=3)
+    answer = Gated()
+    with Target(answer) as target:
+        stopped = system.groups.worker()
+        enqueue(target.url, 5)
+        until(lambda: len(target.hits) == 5, within=15)
+        stopped.signal(signal.SIGSTOP)
+        answer.gate.set()  # the answers wait in its sockets
+        system.groups.worker(modules=[sooner(tmp_path)])
+        note("s until the last", round(until(system.settled, within=30), 1))
+        before = system.overview().totals
+        stopped.signal(signal.SIGCONT)
+        until(lambda: system.overview().totals["stale"] >= before["stale"] + 5, within=10)
+        balanced(system, target, 5, most=2)
+    after = system.overview().totals
+    assert after == before | {"stale": before["stale"] + 5}
+    assert after["recovered"] == 5
+
+
+def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
+    system: System, enqueue: Enqueue, note: Note
+) -> None:
+    system.configure(**OPEN | {"send_interval": 0.1})
+    with Target() as target:
+        workers = system.groups.worker(threads=64)
+        enqueue(target.url, 80)
+        until(lambda: len(target.hits) >= 20, within=20)
+        workers.signal(signal.SIGSTOP)
+        time.sleep(8)
+        stopped_with = len(target.hits)
+        workers.signal(signal.SIGCONT)
+        last = until(lambda: len(target.counts()) == 80, within=30)
+        note("s until the last", round(last, 1))
+        balanced(system, target, 80)
+    times = sorted(hit.at for hit in target.hits)[stopped_with:]
+    # Whatever a busy machine does to one request, ten of them cannot come closer than nine gaps.
+    tens = [y - x for x, y in zip(times, times[9:], strict=False)]
+    note("least s for ten", round(min(tens), 2))
+    note("least gap ms", round(target.gaps_ms()[0]))
+    assert min(tens) >= 0.6, tens
+
+
+def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later(
+    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+) -> None:
+    system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.05})
+    lossy = module(
+        tmp_path,
+        "lossy",
+        "import pathlib\n"
+        "from callbacks import runtime\n"
+        f"lost = pathlib.Path({str(tmp_path / 'lost')!r})\n"
+        "lost.mkdir(exist_ok=True)\n"
+        "send = runtime.MessageWakes.callback\n"
+        "def callback(self, id, token, delay_ms):\n"
+        "    try:\n"
+        "        (lost / id).touch(exist_ok=False)\n"
+        "    except FileExistsError:\n"
+        "        send(self, id, token, delay_ms)\n"
+        "runtime.MessageWakes.callback = callback\n",
+    )
+    with Target() as target:
+        enqueue(target.url, 20)
+        system.groups.worker(modules=[lossy])
+        until(lambda: len(phases(system)["claimed"]) == 20, within=15)
+        held = phases(system)["claimed"]
+        until(system.settled, within=30)
+        balanced(system, target, 20)
+    assert len(list((tmp_path / "lost").iterdir())) >= 20
+    late = lateness(held, first_hits(target))
+    note("s from the slot", round(max(late.values()), 1))
+    assert max(late.values()) <= CHECK_S + 2 + busy_s()
