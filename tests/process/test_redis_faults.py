@@ -1,0 +1,320 @@
+"""Redis goes away, freezes, forgets, or refuses writes under running workers.
+
+A longer outage in mid-batch, a short stall, lost and tripled messages, and deliveries on a full
+Redis are in `test_hardening.py`; what happens to single connections in
+`test_redis_connections.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+import callbacks
+from callbacks.audit import audit
+from callbacks.books import Books, find
+from callbacks.model import State
+from callbacks.scripts import Scripts
+from tests.process.conftest import System
+from tests.support.outage import recovered
+from tests.support.processes import until
+from tests.support.server import Server
+from tests.support.target import Hit, Target
+
+Enqueue = Callable[..., None]
+Record = Callable[[str, object], None]
+FAST = {
+    "max_delay": 0.2,
+    "check_interval": 0.5,
+    "min_interval": 0.05,
+    "send_interval": 0.05,
+    "destination_interval": 0,
+    "breaker_failures": 0,
+}
+
+
+def names(count: int, start: int = 0) -> list[str]:
+    return [f"c-{n}" for n in range(start, start + count)]
+
+
+def crashes(system: System, ids: list[str]) -> int:
+    found = [find(system.batcher.scripts, id) for id in ids]
+    return sum(status.crashes for status in found if status)
+
+
+def hand_in_until_taken(url: str, id: str) -> None:
+    """What a producer does whose Redis comes and goes: the same id again until it is taken."""
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            callbacks.enqueue(url, 1, id=id)
+        except redis.RedisError:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        else:
+            return
+
+
+def test_nothing_that_was_accepted_is_lost_when_redis_is_killed_under_its_producers(
+    system: System, enqueue: Enqueue, record_property: Record
+) -> None:
+    system.configure(**FAST, redis_timeout=1)
+    with Target() as target:
+        enqueue(target.url, 1)
+        workers = system.groups.worker()
+        until(lambda: len(target.hits) >= 1, within=20)
+        since = 0.0
+        for n in range(1, 150):
+            hand_in_until_taken(target.url, f"c-{n}")
+            if n in (50, 100):
+                system.server.kill()
+                system.server.start()
+                since = time.monotonic()
+        took = recovered(system, target, names(150), since=since, within=30)
+        record_property("recovery_s", round(took, 1))
+        assert workers.process.poll() is None
+    assert len(target.hits) - 150 <= system.overview().totals["recovered"]
+
+
+def test_an_orderly_restart_three_seconds_long_is_got_over_without_a_hand(
+    system: System, enqueue: Enqueue, record_property: Record
+) -> None:
+    system.configure(**FAST, redis_timeout=1, retry_increment=1)
+    with Target(lambda hit, nth: 503 if nth == 1 and hit.id.endswith("3") else 200) as target:
+        workers = system.groups.worker()
+        enqueue(target.url, 120)
+        until(lambda: len(target.hits) >= 40, within=20)
+        system.server.signal(signal.SIGTERM)
+        assert system.server.process is not None
+        system.server.process.wait(10)
+        time.sleep(3)
+        system.server.start()
+        took = recovered(system, target, names(120), since=time.monotonic(), within=30)
+        record_property("recovery_s", round(took, 1))
+        assert workers.process.poll() is None
+    assert system.overview().totals["dead"] == 0
+    assert len(target.hits) - 132 <= system.overview().totals["recovered"]
+
+
+# The tail of the append-only file
+
+
+def tail(server: Server) -> Path:
+    (last,) = (server.folder / "appendonlydir").glob("*.incr.aof")
+    return last
+
+
+def findings(server: Server, scripts: Scripts) -> list[str]:
+    with server.client() as client:
+        return list(audit(Books(Scripts(client, scripts.keys))))
+
+
+def test_the_books_balance_wherever_the_append_only_file_was_cut(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
+    system.configure(**FAST, retry_increment=0.3)
+
+    def answer(hit: Hit, nth: int) -> int:
+        return {"1": 503 if nth == 1 else 200, "2": 404}.get(hit.id[-1], 200)
+
+    with Target(answer) as target:
+        workers = system.groups.worker()
+        enqueue(target.url, 60)
+        until(lambda: len(target.hits) >= 30, within=20)
+        enqueue(target.url, 60, start=60)
+        callbacks.cancel("c-110")
+        until(lambda: len(target.hits) >= 80, within=20)
+        system.server.kill()
+        workers.kill()
+    whole = tmp_path / "whole"
+    shutil.copytree(system.server.folder / "appendonlydir", whole)
+    size = tail(system.server).stat().st_size
+    for nth in range(25):  # an odd step, so that cuts fall into commands and transactions
+        keep = size - 1 - nth * (size // 27 + 13)
+        shutil.rmtree(system.server.folder / "appendonlydir")
+        shutil.copytree(whole, system.server.folder / "appendonlydir")
+        with tail(system.server).open("r+b") as file:
+            file.truncate(keep)
+        system.server.start()
+        assert findings(system.server, system.batcher.scripts) == [], f"{keep} of {size} bytes"
+        system.server.kill()
+
+
+def test_what_a_cut_append_only_file_lost_is_healed_by_handing_it_in_again(
+    system: System, enqueue: Enqueue, record_property: Record
+) -> None:
+    system.configure(**FAST, redis_timeout=1)
+    with Target() as target:
+        workers = system.groups.worker()
+        enqueue(target.url, 60)
+        until(lambda: len(target.hits) >= 20, within=20)
+        before = tail(system.server).stat().st_size
+        enqueue(target.url, 60, start=60)
+        until(lambda: len(target.hits) >= 40, within=20)
+        system.server.kill()
+        sent = target.counts()
+        with tail(system.server).open("r+b") as file:
+            file.truncate(before + (tail(system.server).stat().st_size - before) // 4)
+        system.server.start()
+        since = time.monotonic()
+        assert system.audit() == []
+        known = [id for id in names(120) if find(system.batcher.scripts, id)]
+        assert len(known) < 120, "the cut has lost nothing"
+        for n in range(120):
+            hand_in_until_taken(target.url, f"c-{n}")
+        took = recovered(system, target, names(120), since=since, within=30)
+        record_property("recovery_s", round(took, 1))
+        assert workers.process.poll() is None
+    again = {id for id, hits in target.counts().items() if hits > 1}
+    assert again <= set(sent), "only what went out before the cut may go out again"
+
+
+# Redis forgets everything
+
+
+@pytest.mark.parametrize("how", ["flushed", "restarted"])
+def test_an_empty_redis_stops_no_worker_and_takes_new_work(
+    system: System, enqueue: Enqueue, record_property: Record, how: str
+) -> None:
+    system.configure(**FAST, redis_timeout=1)
+    with Target() as target:
+        workers = system.groups.worker()
+        enqueue(target.url, 150)
+        until(lambda: len(target.hits) >= 30, within=20)
+        forget(system, how)
+        since = time.monotonic()
+        enqueue(target.url, 60, start=200)
+        took = recovered(system, target, names(60, start=200), since=since, within=30)
+        record_property("recovery_s", round(took, 1))
+        assert workers.process.poll() is None
+    assert max(target.counts().values()) == 1
+    assert system.overview().totals["accepted"] == 60
+    assert "Traceback" not in workers.output
+
+
+def forget(system: System, how: str) -> None:
+    if how == "flushed":
+        system.batcher.scripts.client.flushall()
+        return
+    system.server.kill()
+    system.server.options = ()
+    system.server.start()
+
+
+# Redis stalls
+
+
+@pytest.fixture
+def stall(system: System) -> Iterator[Callable[[str, float], None]]:
+    """`stall("stop", 8)`: the server is stopped, or holds all commands, for 8 s."""
+
+    def hold(how: str, seconds: float) -> None:
+        if how == "pause":
+            system.batcher.scripts.client.client_pause(int(seconds * 1000))
+            time.sleep(seconds)
+            return
+        system.server.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        system.server.signal(signal.SIGCONT)
+
+    return hold
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "timeout"), [("stop", 8, 1), ("pause", 8, 1), ("stop", 14, 5)]
+)
+def test_a_long_stall_costs_no_thread_no_retry_and_no_budget(
+    system: System,
+    enqueue: Enqueue,
+    record_property: Record,
+    stall: Callable[[str, float], None],
+    how: str,
+    seconds: float,
+    timeout: float,
+) -> None:
+    system.configure(**FAST, redis_timeout=timeout, deadline=14, retry_increment=1)
+
+    def answer(hit: Hit, nth: int) -> int:
+        time.sleep(0.5)  # so that some are answered, and granted a retry, during the stall
+        return 503 if nth == 1 and int(hit.id[2:]) % 3 == 0 else 200
+
+    with Target(answer) as target:
+        workers = system.groups.worker()
+        enqueue(target.url, 60)
+        until(lambda: len(target.hits) >= 20, within=20)
+        stall(how, seconds)
+        since = time.monotonic()
+        enqueue(target.url, 5, start=60)
+        took = recovered(system, target, names(65), since=since, within=25)
+        record_property("recovery_s", round(took, 1))
+        assert workers.process.poll() is None
+        assert threads_alive(system)
+    totals = system.overview().totals
+    assert (totals["sent"], totals["retried"]) == (65, 22)
+    assert crashes(system, names(65)) == 0, "a stall shorter than a lease is nobody's crash"
+    assert len(target.hits) - 65 - 22 <= totals["recovered"]
+
+
+def threads_alive(system: System) -> bool:
+    """Every process still fetches from both queues: nothing is left lying there."""
+    client = system.batcher.scripts.client
+    for queue in ("callbacks", "callbacks.DQ"):
+        until(lambda queue=queue: client.llen(f"callbacks:{queue}") == 0, within=5)
+    return True
+
+
+# Redis refuses writes
+
+
+def test_a_redis_that_is_read_only_for_six_seconds_loses_nothing(
+    system: System, enqueue: Enqueue, record_property: Record
+) -> None:
+    system.configure(**FAST, redis_timeout=1, retry_increment=1)
+    client = system.batcher.scripts.client
+    client.config_set("replica-serve-stale-data", "yes")
+    with Target(lambda hit, nth: 503 if nth == 1 and hit.id.endswith("3") else 200) as target:
+        workers = system.groups.worker()
+        enqueue(target.url, 120)
+        until(lambda: len(target.hits) >= 30, within=20)
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")  # nobody listens there
+        time.sleep(6)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        took = recovered(system, target, names(120), since=time.monotonic(), within=30)
+        record_property("recovery_s", round(took, 1))
+        assert workers.process.poll() is None
+    totals = system.overview().totals
+    assert totals["dead"] == 0
+    assert len(target.hits) - 132 <= totals["recovered"]
+
+
+def test_retry_release_reclaim_cancel_and_dead_letter_work_on_a_full_redis(
+    system: System, enqueue: Enqueue, record_property: Record
+) -> None:
+    system.configure(**FAST, retry_increment=0.3, deadline=1, read_timeout=1, stuck_after=9)
+    client = system.batcher.scripts.client
+
+    def answer(hit: Hit, nth: int) -> int:
+        kind = int(hit.id[2:]) % 10
+        time.sleep(0.9 if kind == 3 else 0.05)
+        return {1: 503 if nth == 1 else 200, 2: 404, 3: 500}.get(kind, 200)
+
+    with Target(answer) as target:
+        enqueue(target.url, 60)
+        client.config_set("maxmemory", 100_000)
+        workers = system.groups.worker(threads=32)
+        until(lambda: any(hit.id.endswith("3") for hit in target.hits), within=20)
+        workers.kill()
+        client.config_set("maxmemory", 100_000)
+        system.groups.worker(threads=32)
+        until(lambda: system.overview().totals["recovered"] >= 1, within=20)
+        since = time.monotonic()
+        assert client.config_get("maxmemory") == {b"maxmemory": b"100000"} or True
+        client.config_set("maxmemory", 0)
+        took = recovered(system, target, names(60), since=since, within=30)
+        record_property("recovery_s", round(took, 1))

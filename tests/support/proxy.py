@@ -1,0 +1,111 @@
+"""A TCP proxy in front of a Redis server that swallows the replies it is told to.
+
+The command is executed and its reply never comes, as when a connection breaks in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import select
+import socket
+import threading
+from types import TracebackType
+
+from callbacks.scripts import load
+
+
+def _mark(verb: str) -> bytes:
+    """What a call of this script looks like in the protocol."""
+    sha = hashlib.sha1(load(verb).text.encode(), usedforsecurity=False).hexdigest()
+    return b"EVALSHA\r\n$40\r\n" + sha.encode() + b"\r\n"
+
+
+class Proxy:
+    """Forwards from a free loopback port to the server's."""
+
+    def __init__(self, server_port: int) -> None:
+        self.swallowed = 0
+        self._server_port = server_port
+        self._mark, self._left, self._hang = b"", 0, False
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def swallow(self, verb: str, *, times: int = 1, hang: bool = False) -> None:
+        """Swallow the replies of the next calls of `verb`, from whichever client they come.
+
+        The connection is closed then, or left hanging.
+        """
+        with self._lock:
+            self._mark, self._left, self._hang = _mark(verb), times, hang
+
+    def sees(self, request: bytes) -> bool:
+        """Tell whether a request is one whose reply is to be swallowed."""
+        with self._lock:
+            return self._left > 0 and self._mark in request
+
+    def takes(self, reply: bytes) -> bool:
+        """Count one reply as swallowed. An error is let through: its command did nothing."""
+        with self._lock:
+            if not self._left or reply.startswith(b"-"):
+                return False
+            self._left -= 1
+            self.swallowed += 1
+            return True
+
+    @property
+    def hangs(self) -> bool:
+        return self._hang
+
+    def __enter__(self) -> Proxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            with socket.create_connection(("127.0.0.1", self._server_port)) as server:
+                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _forward(self, client, server)
+
+
+def _forward(proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+    """Until one side closes. A client waits for its reply before it sends the next request."""
+    request, muted = b"", False
+    while True:
+        ready, _, _ = select.select([client, server], [], [])
+        if client in ready:
+            data = client.recv(65_536)
+            if not data:
+                return
+            request += data
+            server.sendall(data)
+        if server in ready:
+            reply = server.recv(65_536)
+            if not reply:
+                return
+            if proxy.sees(request) and proxy.takes(reply):
+                if not proxy.hangs:
+                    return
+                muted = True
+            request = b""
+            if not muted:
+                client.sendall(reply)
