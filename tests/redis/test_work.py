@@ -14,6 +14,7 @@ from callbacks.books import Books, find
 from callbacks.delivery import AICallback
 from callbacks.model import (
     Answer,
+    Gate,
     Go,
     Later,
     QueueFull,
@@ -278,6 +279,30 @@ def test_a_result_waits_for_redis_to_come_back(
     monkeypatch.setattr(batcher, "settle", away_twice)
     assert sent(batcher, Receiver(OK), claimed.id, claimed.token).settled is Settled.SENT
     assert len(calls) == 3
+
+
+def test_a_begin_whose_answers_are_lost_is_one_attempt_and_no_crash(
+    batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    begin, calls = batcher.begin, []
+
+    def unheard_five_times(*args: object, **kwargs: object) -> Gate:
+        calls.append(args)
+        gate = begin(*args, **kwargs)  # type: ignore[arg-type]
+        if len(calls) <= 5:
+            raise redis.TimeoutError("the answer is lost")
+        return gate
+
+    monkeypatch.setattr(batcher, "begin", unheard_five_times)
+    receiver = Receiver(OK)
+    assert sent(batcher, receiver, claimed.id, claimed.token).settled is Settled.SENT
+    assert len(receiver.posts) == 1
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.attempts, status.crashes) == (1, 0)
+    assert client.zcard(key("processing")) == 0
 
 
 def test_late_callbacks_get_a_new_message_with_the_same_token(
