@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from callbacks.batcher import Batcher
 from callbacks.books import Books, Overview, overview
 from callbacks.redis_client import connect
 from callbacks.settings import load_settings
-from tests.support.processes import Groups, clean_environment
+from tests.support.processes import Groups, clean_environment, until
 from tests.support.server import Server, binaries
+from tests.support.target import Target
 
 SETTINGS = {
     "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -97,3 +98,26 @@ def enqueue(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield put
     forget()
+
+
+@pytest.fixture
+def recovered(
+    system: System, record_property: Callable[[str, object], None]
+) -> Callable[..., None]:
+    """What every fault must end in: all is settled, each id has arrived, the books balance.
+
+    `since`: when the fault ended (of `time.monotonic`); how long the last request came after it
+    goes into the report.
+    """
+
+    def check(target: Target, ids: Iterable[str], *, since: float, within: float = 30) -> None:
+        until(system.settled, within=within)
+        missing = sorted(set(ids) - set(target.counts()))
+        assert not missing, f"{len(missing)} never arrived: {missing[:5]}"
+        assert system.audit() == []
+        totals = system.overview().totals
+        assert totals["accepted"] == totals["sent"] + totals["dead"] + totals["cancelled"]
+        last = max(hit.at for hit in target.hits)
+        record_property("recovery_s", round(max(0.0, last - since), 1))
+
+    return check

@@ -81,31 +81,41 @@ class Proxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            with socket.create_connection(("127.0.0.1", self._server_port)) as server:
-                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _forward(self, client, server)
+        with contextlib.suppress(OSError):
+            server = socket.create_connection(("127.0.0.1", self._server_port))
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with client, server:
+                _Link(self, client, server).forward()
 
 
-def _forward(proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
-    """Until one side closes. A client waits for its reply before it sends the next request."""
-    request, muted = b"", False
-    while True:
-        ready, _, _ = select.select([client, server], [], [])
-        if client in ready:
-            data = client.recv(65_536)
-            if not data:
-                return
-            request += data
-            server.sendall(data)
-        if server in ready:
-            reply = server.recv(65_536)
-            if not reply:
-                return
-            if proxy.sees(request) and proxy.takes(reply):
-                if not proxy.hangs:
-                    return
-                muted = True
-            request = b""
-            if not muted:
-                client.sendall(reply)
+class _Link:
+    """One connection. Its client waits for a reply before it sends the next request."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self.proxy, self.client, self.server = proxy, client, server
+        self.request, self.silent = b"", False
+
+    def forward(self) -> None:
+        """Forward until one side closes, or a reply is swallowed."""
+        going = True
+        while going:
+            ready, _, _ = select.select([self.client, self.server], [], [])
+            going = all(
+                [self._request() if side is self.client else self._reply() for side in ready]
+            )
+
+    def _request(self) -> bool:
+        data = self.client.recv(65_536)
+        self.request += data
+        self.server.sendall(data)
+        return data != b""
+
+    def _reply(self) -> bool:
+        data = self.server.recv(65_536)
+        if data and self.proxy.sees(self.request) and self.proxy.takes(data):
+            self.silent = self.proxy.hangs
+            return self.silent
+        self.request = b""
+        if not self.silent:
+            self.client.sendall(data)
+        return data != b""
