@@ -8,6 +8,7 @@ description of a verb's interface, and a wrong name fails at once.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import redis
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from callbacks.keys import Keys
 
@@ -38,6 +40,7 @@ class Verb:
 
     name: str
     text: str
+    sha: str
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
 
@@ -54,11 +57,18 @@ def load(name: str) -> Verb:
             raise ValueError(f"{name}.lua: {kind}[{index}] is out of order in its header")
     parts = ["common", *_USES.findall(body)]
     shared = "".join((folder / "parts" / f"{part}.lua").read_text("utf-8") for part in parts)
-    return Verb(name, shared + body, tuple(found["KEYS"]), tuple(found["ARGV"]))
+    text = shared + body
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Verb(name, text, sha, tuple(found["KEYS"]), tuple(found["ARGV"]))
 
 
 class Scripts:
-    """All verbs on one client and one namespace."""
+    """All verbs on one client and one namespace.
+
+    A verb is called by its hash, and by its text where Redis does not know it (any more). So a
+    `SCRIPT FLUSH` is never noticed; redis-py's own scripts load the text and call the hash again,
+    and another flush may come in between.
+    """
 
     def __init__(
         self, client: Redis, keys: Keys, *, sleep: Callable[[float], None] = time.sleep
@@ -66,45 +76,63 @@ class Scripts:
         self.client = client
         self.keys = keys
         self._sleep = sleep
-        self._registered: dict[str, Any] = {}
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
         """Call a verb once, or again while Redis is away; it must be harmless to repeat.
 
         Raises redis' own errors when the last try failed.
         """
+        verb, values = self._call(name, arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return self._call(name, arguments, self.client)
+                return self._run(verb, values)
             except AWAY:
                 if not left:
                     raise
                 self._sleep(_PAUSE_S)
         raise AssertionError("tries must be at least 1")
 
+    def _run(self, verb: Verb, values: list[Any]) -> Any:
+        try:
+            return self.client.evalsha(verb.sha, *values)
+        except NoScriptError:
+            return self.client.eval(verb.text, *values)
+
     def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
         """Call a verb for each of `calls` in one pipeline, without repeats.
 
         An error reply stands in the list in the place of its call's answer.
         """
+        verb = load(name)
+        values = [self._call(name, arguments)[1] for arguments in calls]
+        answers = self._pipelined(verb, values)
+        while unknown := [n for n, reply in enumerate(answers) if isinstance(reply, NoScriptError)]:
+            again = self._pipelined(verb, [values[n] for n in unknown], by_text=1)
+            for n, reply in zip(unknown, again, strict=True):
+                answers[n] = reply
+        return answers
+
+    def _pipelined(self, verb: Verb, calls: list[list[Any]], *, by_text: int = 0) -> list[Any]:
+        """The first `by_text` calls bring the text along, which serves the others, too."""
         with self.client.pipeline(transaction=False) as pipe:
-            for arguments in calls:
-                self._call(name, arguments, pipe)
+            for n, values in enumerate(calls):
+                if n < by_text:
+                    pipe.eval(verb.text, *values)
+                else:
+                    pipe.evalsha(verb.sha, *values)
             return list(pipe.execute(raise_on_error=False))
 
-    def _call(self, name: str, arguments: Mapping[str, Any], client: Any) -> Any:
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Verb, list[Any]]:
+        """Give a verb with its keys and arguments as EVAL takes them."""
         verb = load(name)
-        script = self._registered.get(name)
-        if script is None:
-            script = self._registered[name] = self.client.register_script(verb.text)
         if arguments.keys() != set(verb.arguments):
             wrong = sorted(arguments.keys() ^ set(verb.arguments))
             raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")
-        values: list[Any] = []
+        values: list[Any] = [len(verb.keys), *(self.keys.of(word) for word in verb.keys)]
         for word in verb.arguments:
             value = arguments[word]
             if isinstance(value, list):  # the last one may be a list of ids
                 values.extend(value)
             else:
                 values.append(value)
-        return script(keys=[self.keys.of(word) for word in verb.keys], args=values, client=client)
+        return verb, values

@@ -6,7 +6,6 @@ The command is executed and its reply never comes, as when a connection breaks i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import select
 import socket
 import threading
@@ -17,8 +16,7 @@ from callbacks.scripts import load
 
 def _mark(verb: str) -> bytes:
     """What a call of this script looks like in the protocol."""
-    sha = hashlib.sha1(load(verb).text.encode(), usedforsecurity=False).hexdigest()
-    return b"EVALSHA\r\n$40\r\n" + sha.encode() + b"\r\n"
+    return b"EVALSHA\r\n$40\r\n" + load(verb).sha.encode() + b"\r\n"
 
 
 class Proxy:
@@ -100,9 +98,10 @@ class _Link:
         going = True
         while going:
             ready, _, _ = select.select([self.client, self.server], [], [])
-            going = all(
-                [self._request() if side is self.client else self._reply() for side in ready]
-            )
+            if self.client in ready:
+                going = self._request()
+            if self.server in ready:
+                going = self._reply() and going
 
     def _request(self) -> bool:
         data = self.client.recv(65_536)
