@@ -106,8 +106,8 @@ def recovered(
 ) -> Callable[..., None]:
     """What every fault must end in: all is settled, each id has arrived, the books balance.
 
-    `since`: when the fault ended (of `time.monotonic`); how long the last request came after it
-    goes into the report.
+    `since`: when the fault ended (of `time.monotonic`). How long after it the first and the last
+    request came goes into the report.
     """
 
     def check(target: Target, ids: Iterable[str], *, since: float, within: float = 30) -> None:
@@ -117,7 +117,9 @@ def recovered(
         assert system.audit() == []
         totals = system.overview().totals
         assert totals["accepted"] == totals["sent"] + totals["dead"] + totals["cancelled"]
-        last = max(hit.at for hit in target.hits)
-        record_property("recovery_s", round(max(0.0, last - since), 1))
+        after = [hit.at - since for hit in target.hits if hit.at >= since]
+        record_property("first_s", round(min(after, default=0), 1))
+        record_property("last_s", round(max(after, default=0), 1))
+        record_property("requests", len(after))
 
     return check

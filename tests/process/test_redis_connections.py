@@ -25,8 +25,9 @@ FAST = {
     "min_interval": 0.05,
     "send_interval": 0.05,
     "destination_interval": 0,
+    "destination_concurrency": 0,
     "breaker_failures": 0,
-    "redis_timeout": 1,
+    "redis_timeout": 0.5,
 }
 lost_as = pytest.mark.parametrize("hang", [False, True], ids=["closed", "hanging"])
 
@@ -177,7 +178,7 @@ def test_workers_wait_while_redis_takes_no_more_connections(
 def test_idle_connections_that_the_server_closes_are_no_error(
     system: System, enqueue: Enqueue, recovered: Recovered
 ) -> None:
-    system.configure(**FAST, send_interval=0)
+    system.configure(**FAST | {"send_interval": 0})
     client = system.batcher.scripts.client
     client.config_set("timeout", 1)
     client.config_set("loglevel", "verbose")
