@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -62,13 +62,21 @@ def load(name: str) -> Verb:
     return Verb(name, text, sha, tuple(found["KEYS"]), tuple(found["ARGV"]))
 
 
-class Scripts:
-    """All verbs on one client and one namespace.
+def evaluate(client: Redis, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
+    """Call a script by its hash, and by its text where Redis does not know it (any more).
 
-    A verb is called by its hash, and by its text where Redis does not know it (any more). So a
-    `SCRIPT FLUSH` is never noticed; redis-py's own scripts load the text and call the hash again,
-    and another flush may come in between.
+    So a `SCRIPT FLUSH` is never noticed. redis-py's own scripts load the text and call the hash
+    again, and another flush may come in between.
     """
+    known: Any = client
+    try:
+        return known.evalsha(sha, *values)
+    except NoScriptError:
+        return known.eval(text, *values)
+
+
+class Scripts:
+    """All verbs on one client and one namespace."""
 
     def __init__(
         self, client: Redis, keys: Keys, *, sleep: Callable[[float], None] = time.sleep
@@ -85,18 +93,12 @@ class Scripts:
         verb, values = self._call(name, arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return self._run(verb, values)
+                return evaluate(self.client, verb.sha, verb.text, values)
             except AWAY:
                 if not left:
                     raise
                 self._sleep(_PAUSE_S)
         raise AssertionError("tries must be at least 1")
-
-    def _run(self, verb: Verb, values: list[Any]) -> Any:
-        try:
-            return self.client.evalsha(verb.sha, *values)
-        except NoScriptError:
-            return self.client.eval(verb.text, *values)
 
     def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
         """Call a verb for each of `calls` in one pipeline, without repeats.
