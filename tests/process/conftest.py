@@ -110,7 +110,7 @@ def recovered(
     request came goes into the report.
     """
 
-    def check(target: Target, ids: Iterable[str], *, since: float, within: float = 30) -> None:
+    def check(target: Target, ids: Iterable[str], *, since: float, within: float = 60) -> None:
         until(system.settled, within=within)
         missing = sorted(set(ids) - set(target.counts()))
         assert not missing, f"{len(missing)} never arrived: {missing[:5]}"

@@ -17,6 +17,8 @@ from tests.support.processes import Group, until
 from tests.support.proxy import Proxy
 from tests.support.target import Hit, Target
 
+pytestmark = pytest.mark.timeout(150)
+
 Enqueue = Callable[..., None]
 Recovered = Callable[..., None]
 FAST = {
@@ -57,7 +59,7 @@ def test_clients_killed_ten_times_a_second_settle_all_the_same(
     with Target(third_refused_first) as target:
         workers = system.groups.worker()
         enqueue(target.url, 120)
-        until(lambda: len(target.hits) >= 10, within=20)
+        until(lambda: len(target.hits) >= 10, within=40)
         with system.server.client(single_connection_client=True) as killer:
 
             def kill() -> None:
@@ -83,14 +85,14 @@ def test_a_batch_whose_claim_nobody_heard_of_goes_out_once_and_soon(
     with Proxy(system.server.port) as proxy, Target() as target:
         system.groups.worker(REDIS_URL=proxy.url)
         enqueue(target.url, 1)
-        until(lambda: len(target.hits) == 1, within=20)
+        until(lambda: len(target.hits) == 1, within=40)
         proxy.swallow("claim", times=3, hang=hang)  # and both repeats
         enqueue(target.url, 60, start=1)
         until(lambda: proxy.swallowed == 3, within=10)
         since = time.monotonic()
         waiting = system.books.statuses(State.PROCESSING)
         assert [status.phase for status in waiting].count("claimed") >= 5
-        recovered(target, names(61), since=since, within=20)
+        recovered(target, names(61), since=since, within=40)
     assert set(target.counts().values()) == {1}
     assert totals(system)["recovered"] == 0
 
@@ -129,7 +131,7 @@ def test_an_attempt_whose_replies_are_lost_is_made_and_counted_once(
     system.configure(**FAST, retry_increment=0.5)
     with Proxy(system.server.port) as proxy, Target(third_refused_first) as target:
         workers = system.groups.worker(REDIS_URL=proxy.url)
-        until(lambda: "ready for action" in workers.output, within=20)
+        until(lambda: "ready for action" in workers.output, within=40)
         proxy.swallow(verb, times=12, hang=hang)
         enqueue(target.url, 60)
         recovered(target, names(60), since=time.monotonic())
@@ -154,7 +156,7 @@ def test_workers_wait_while_redis_takes_no_more_connections(
     with Target(third_refused_first) as target:
         workers = system.groups.worker()
         enqueue(target.url, 90)
-        until(lambda: len(target.hits) >= 20, within=20)
+        until(lambda: len(target.hits) >= 20, within=40)
         held = [system.server.client(single_connection_client=True) for _ in range(20)]
         own.config_set("maxclients", len(held))
         for row in own.client_list():
@@ -186,7 +188,7 @@ def test_idle_connections_that_the_server_closes_are_no_error(
         workers = system.groups.worker()
         for burst in range(4):
             enqueue(target.url, 25, start=25 * burst)
-            until(lambda burst=burst: len(target.hits) >= 25 * (burst + 1), within=20)
+            until(lambda burst=burst: len(target.hits) >= 25 * (burst + 1), within=40)
             time.sleep(2.5)
         recovered(target, names(100), since=time.monotonic())
     assert (system.server.folder / "server.log").read_text().count("Closing idle client") >= 8
@@ -200,7 +202,7 @@ def test_scripts_flushed_every_few_milliseconds_are_not_missed(
     system.configure(**FAST | {"send_interval": 0.02})
     with Target() as target, system.server.client() as flusher:
         workers = system.groups.worker()
-        until(lambda: "ready for action" in workers.output, within=20)
+        until(lambda: "ready for action" in workers.output, within=40)
         with Again(flusher.script_flush, every=0.003) as flushes:
             for n in range(150):
                 enqueue(target.url, 1, start=n)

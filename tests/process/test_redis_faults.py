@@ -27,6 +27,8 @@ from tests.support.processes import until
 from tests.support.server import Server
 from tests.support.target import Hit, Target
 
+pytestmark = pytest.mark.timeout(150)
+
 Enqueue = Callable[..., None]
 Recovered = Callable[..., None]
 FAST = {
@@ -50,7 +52,20 @@ def totals(system: System) -> dict[str, int]:
 
 def crashed(system: System, ids: list[str]) -> list[str]:
     found = [find(system.batcher.scripts, id) for id in ids]
-    return [status.id for status in found if status and status.crashes]
+    return [s.id for s in found if s and s.crashes and s.state is not State.SENT]
+
+
+def cancel_crashed(system: System, ids: list[str]) -> list[str]:
+    """Cancel whoever lost the worker during its request: it would wait for up to half a minute."""
+
+    def only_crashed_wait() -> bool:
+        now = system.overview()
+        return now.processing == 0 and now.queued == len(crashed(system, ids))
+
+    until(only_crashed_wait, within=60)
+    waiting = crashed(system, ids)
+    assert all(callbacks.cancel(id) for id in waiting)
+    return waiting
 
 
 def hand_in_until_taken(url: str, id: str) -> None:
@@ -73,7 +88,7 @@ def test_nothing_that_was_accepted_is_lost_when_redis_is_killed_under_its_produc
     with Target() as target:
         enqueue(target.url, 1)
         workers = system.groups.worker()
-        until(lambda: len(target.hits) >= 1, within=20)
+        until(lambda: len(target.hits) >= 1, within=40)
         since = 0.0
         for n in range(1, 150):
             hand_in_until_taken(target.url, f"c-{n}")
@@ -93,7 +108,7 @@ def test_an_orderly_restart_three_seconds_long_is_got_over_without_a_hand(
     with Target(lambda hit, nth: 503 if nth == 1 and hit.id.endswith("3") else 200) as target:
         workers = system.groups.worker()
         enqueue(target.url, 120)
-        until(lambda: len(target.hits) >= 40, within=20)
+        until(lambda: len(target.hits) >= 40, within=40)
         system.server.signal(signal.SIGTERM)
         assert system.server.process is not None
         system.server.process.wait(10)
@@ -129,10 +144,10 @@ def test_the_books_balance_wherever_the_append_only_file_was_cut(
     with Target(answer) as target:
         workers = system.groups.worker()
         enqueue(target.url, 60)
-        until(lambda: len(target.hits) >= 30, within=20)
+        until(lambda: len(target.hits) >= 30, within=40)
         enqueue(target.url, 60, start=60)
         callbacks.cancel("c-110")
-        until(lambda: len(target.hits) >= 80, within=20)
+        until(lambda: len(target.hits) >= 80, within=40)
         system.server.kill()
         workers.kill()
     whole = tmp_path / "whole"
@@ -152,15 +167,15 @@ def test_the_books_balance_wherever_the_append_only_file_was_cut(
 def test_what_a_cut_append_only_file_lost_is_healed_by_handing_it_in_again(
     system: System, enqueue: Enqueue, recovered: Recovered
 ) -> None:
-    system.configure(**FAST, redis_timeout=1)
+    system.configure(**FAST, redis_timeout=1, deadline=1, stuck_after=9)
     with Target() as target:
         workers = system.groups.worker()
         enqueue(target.url, 60)
-        until(lambda: len(target.hits) >= 20, within=20)
+        until(lambda: len(target.hits) >= 20, within=40)
         before = tail(system.server).stat().st_size
         enqueue(target.url, 60, start=60)
         after = tail(system.server).stat().st_size
-        until(lambda: len(target.hits) >= 40, within=20)
+        until(lambda: len(target.hits) >= 40, within=40)
         system.server.kill()
         sent = target.counts()
         with tail(system.server).open("r+b") as file:
@@ -172,10 +187,12 @@ def test_what_a_cut_append_only_file_lost_is_healed_by_handing_it_in_again(
         assert len(known) < 120, "the cut has lost nothing"
         for n in range(120):
             hand_in_until_taken(target.url, f"c-{n}")
+        cancel_crashed(system, names(120))
         recovered(target, names(120), since=since)
         assert workers.process.poll() is None
     again = {id for id, hits in target.counts().items() if hits > 1}
-    assert again <= set(sent), "only what went out before the cut may go out again"
+    assert max(target.counts().values()) <= 2
+    assert len(again - set(sent)) <= 32, "what no thread was about to send has gone out twice"
 
 
 # Redis forgets everything
@@ -189,7 +206,7 @@ def test_an_empty_redis_stops_no_worker_and_takes_new_work(
     with Target() as target:
         workers = system.groups.worker()
         enqueue(target.url, 150)
-        until(lambda: len(target.hits) >= 30, within=20)
+        until(lambda: len(target.hits) >= 30, within=40)
         forget(system, how)
         since = time.monotonic()
         enqueue(target.url, 60, start=200)
@@ -234,10 +251,7 @@ class Stall(NamedTuple):
     "fault", [Stall("stopped", 8, 1), Stall("paused", 8, 1), Stall("stopped", 14, 5)], ids=str
 )
 def test_a_long_stall_costs_no_thread_no_retry_and_no_budget(
-    system: System,
-    enqueue: Enqueue,
-    recovered: Recovered,
-    fault: Stall,
+    system: System, enqueue: Enqueue, recovered: Recovered, fault: Stall
 ) -> None:
     system.configure(**FAST, redis_timeout=fault.timeout, deadline=14, retry_increment=1)
 
@@ -248,24 +262,29 @@ def test_a_long_stall_costs_no_thread_no_retry_and_no_budget(
     with Target(answer) as target:
         workers = system.groups.worker()
         enqueue(target.url, 60)
-        until(lambda: len(target.hits) >= 20, within=20)
+        until(lambda: len(target.hits) >= 20, within=40)
         fault.strike(system)
         since = time.monotonic()
         enqueue(target.url, 5, start=60)
         recovered(target, names(65), since=since)
         assert workers.process.poll() is None
-        assert threads_alive(system)
+        assert len(consumers(system)) == 4
     assert (totals(system)["sent"], totals(system)["retried"]) == (65, 22)
-    assert crashed(system, names(65)) == [], "a stall shorter than a lease is nobody's crash"
-    assert len(target.hits) - 65 - 22 <= totals(system)["recovered"]
+    assert totals(system)["recovered"] == 0, "a stall shorter than a lease is nobody's crash"
+    assert len(target.hits) == 65 + 22
 
 
-def threads_alive(system: System) -> bool:
-    """Every process still fetches from both queues: nothing is left lying there."""
-    client = system.batcher.scripts.client
-    for queue in ("callbacks", "callbacks.DQ"):
-        until(lambda queue=queue: client.llen(f"callbacks:{queue}") == 0, within=5)
-    return True
+def consumers(system: System) -> set[tuple[str, str]]:
+    """Who fetches from which queue, watched until each of two processes has from both."""
+    seen: set[tuple[str, str]] = set()
+    give_up = time.monotonic() + 20
+    with system.server.client() as client, client.monitor() as monitor:
+        while len(seen) < 4 and time.monotonic() < give_up:
+            words = monitor.next_command()["command"].split()
+            if "fetch" in words:
+                queue, process = words[words.index("fetch") + 2 :][:2]
+                seen.add((process, queue))
+    return seen
 
 
 # Redis refuses writes
@@ -280,7 +299,7 @@ def test_a_redis_that_is_read_only_for_six_seconds_loses_nothing(
     with Target(lambda hit, nth: 503 if nth == 1 and hit.id.endswith("3") else 200) as target:
         workers = system.groups.worker()
         enqueue(target.url, 120)
-        until(lambda: len(target.hits) >= 30, within=20)
+        until(lambda: len(target.hits) >= 30, within=40)
         client.execute_command("REPLICAOF", "127.0.0.1", "1")  # nobody listens there
         time.sleep(6)
         client.execute_command("REPLICAOF", "NO", "ONE")
@@ -294,20 +313,19 @@ def test_everything_but_an_enqueue_works_on_a_full_redis(
     system: System, enqueue: Enqueue, recovered: Recovered
 ) -> None:
     """Retries, dead letters, releases, recoveries and cancels; new room is used by itself."""
-    system.configure(**FAST, retry_increment=0.5, deadline=1, read_timeout=1, stuck_after=9)
+    system.configure(**FAST, retry_increment=0.5, deadline=1, stuck_after=9)
     client = system.batcher.scripts.client
     with Target(in_three_ways) as target:
         enqueue(target.url, 90)
         client.config_set("maxmemory", 100_000)  # less than an empty one takes
         workers = system.groups.worker()
-        until(lambda: len(target.hits) >= 45, within=20)
+        until(lambda: len(target.hits) >= 45, within=40)
         release_all(system)
         until(lambda: any(id in target.counts() for id in in_flight(system)), within=10)
         workers.kill()
         system.groups.worker()
-        until(lambda: totals(system)["recovered"] > 0 and not in_flight(system), within=20)
-        cancelled = crashed(system, names(90))  # they would wait for some time
-        assert all(callbacks.cancel(id) for id in cancelled)
+        until(lambda: totals(system)["recovered"] > 0, within=40)
+        cancelled = cancel_crashed(system, names(90))
         recovered(target, set(names(90)) - set(cancelled), since=time.monotonic())
         assert totals(system)["dead"] >= 8
         assert totals(system)["retried"] >= 8
