@@ -62,8 +62,9 @@ FULL_HOLD_MS: Final = 1_000
 FLOW_INTERVAL_MS: Final = 500
 #: A sender that comes so long after its instant needs a new one.
 MISSED_MS: Final = 10
-#: The lock outlives every claim with its messages by far, and a dead dispatcher by little.
-LOCK_TTL_MS: Final = 10_000
+#: The lock outlives every claim with its messages by far, and a dead dispatcher by little. One
+#: that stalls for longer loses it, and the claim, which checks it, claims nothing.
+LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
 #: So many dead letters are measured for what one takes.
 DEAD_SAMPLE: Final = 20
@@ -280,7 +281,9 @@ class Batcher:
         moved = Breaker(breaker) if breaker else None
         return Settlement(Settled(code), _time(arm), _time(interval), moved)
 
-    def release(self, id: str, token: str, due_ms: int, *, full: bool = False) -> Released:
+    def release(
+        self, id: str, token: str, due_ms: int, *, why: LaterWhy = LaterWhy.PACE
+    ) -> Released:
         """Give a claimed callback back to its lane; the token may be stale."""
         done, arm = self.scripts.run(
             "release",
@@ -288,7 +291,8 @@ class Batcher:
                 "id": id,
                 "token": token,
                 "due": due_ms,
-                "full": FULL_HOLD_MS if full else 0,
+                "place": int(why is not LaterWhy.SUSPECT),
+                "full": FULL_HOLD_MS if why is LaterWhy.FULL else 0,
                 "window": self._window_ms,
                 "look_ahead": self._look_ahead_ms,
             },

@@ -10,6 +10,7 @@ delivered. So on our own queue a message may be dropped where it does harm, and 
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import threading
 import time
@@ -27,6 +28,7 @@ from redis import Redis
 
 from callbacks.log import log
 from callbacks.model import SettingsError
+from callbacks.scripts import evaluate
 from callbacks.vitals import Vitals
 
 QUEUE: Final = "callbacks"
@@ -58,6 +60,17 @@ end
 )
 #: Most messages in one command.
 _CHUNK: Final = 500
+
+
+class _Script:
+    """A script for the broker, which a `SCRIPT FLUSH` does not disturb."""
+
+    def __init__(self, client: Redis, text: bytes) -> None:
+        self._client, self._text = client, text
+        self._sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+    def __call__(self, *, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        return evaluate(self._client, self._sha, self._text, [len(keys), *keys, *args])
 
 
 class CallbacksBroker(RedisBroker):
@@ -94,10 +107,9 @@ class CallbacksBroker(RedisBroker):
         if self._connected is None:
             client, namespace = self._connect()
             scripts = {
-                name: client.register_script(_REMOVAL_FIRST + text)
-                for name, text in _scripts.items()
+                name: _Script(client, _REMOVAL_FIRST + text) for name, text in _scripts.items()
             }
-            scripts["enqueue_many"] = client.register_script(_ENQUEUE_MANY)
+            scripts["enqueue_many"] = _Script(client, _ENQUEUE_MANY)
             self._connected = (client, namespace, scripts)
         return self._connected
 

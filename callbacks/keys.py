@@ -50,7 +50,8 @@ of the last failure, `o` why it ended, `f` when it ended.
 
 Fields of `dest:`: `slot` and `send` as in `state`; `paused`; `hold` (not claimed from before)
 and `why` (`full`: until a request ends, `park`: it asked for it, `breaker`); `ok` (its last
-request did not time out); `fails` (consecutive faults), `broken`, `opens` (times in a row that
+request did not time out); `fails` (consecutive faults), `share` (of faults
+among its last answers, in thousandths), `broken`, `opens` (times in a row that
 its breaker opened); `interval` (us), `moved` (why it
 changed last) and `grown` (when it grew last); `latency` (ms, smoothed);
 `last` (when and how it answered); `m`, `mc`, `mp` (this minute, attempts in it and in the one

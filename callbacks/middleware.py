@@ -6,9 +6,10 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+import dramatiq.worker
 from dramatiq import Middleware
 
 from callbacks.log import log
@@ -36,8 +37,20 @@ class Boot(Middleware):
     def after_process_boot(self, broker: Any) -> None:
         """Validate, configure logging, and keep the first signal the only one."""
         self._prepare()
+        dramatiq.worker.join_all = join_all  # type: ignore[attr-defined]  # imported there
         if threading.current_thread() is threading.main_thread():
             only_once(signal.SIGTERM)
+
+
+def join_all(joinables: Iterable[Any], timeout: float) -> None:
+    """Join all within `timeout` ms, for Dramatiq's worker when it stops.
+
+    Its own takes the whole time that has passed off what is left after each one: with 64 threads
+    it waits for the first dozen, and cuts the requests of all others.
+    """
+    give_up = time.monotonic() + timeout / 1_000
+    for each in joinables:
+        each.join(timeout=max(0.0, give_up - time.monotonic()))
 
 
 def only_once(signum: signal.Signals) -> None:

@@ -8,9 +8,10 @@ description of a verb's interface, and a wrong name fails at once.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import redis
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from callbacks.keys import Keys
 
@@ -38,6 +40,7 @@ class Verb:
 
     name: str
     text: str
+    sha: str
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
 
@@ -54,7 +57,22 @@ def load(name: str) -> Verb:
             raise ValueError(f"{name}.lua: {kind}[{index}] is out of order in its header")
     parts = ["common", *_USES.findall(body)]
     shared = "".join((folder / "parts" / f"{part}.lua").read_text("utf-8") for part in parts)
-    return Verb(name, shared + body, tuple(found["KEYS"]), tuple(found["ARGV"]))
+    text = shared + body
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Verb(name, text, sha, tuple(found["KEYS"]), tuple(found["ARGV"]))
+
+
+def evaluate(client: Redis, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
+    """Call a script by its hash, and by its text where Redis does not know it (any more).
+
+    So a `SCRIPT FLUSH` is never noticed. redis-py's own scripts load the text and call the hash
+    again, and another flush may come in between.
+    """
+    known: Any = client
+    try:
+        return known.evalsha(sha, *values)
+    except NoScriptError:
+        return known.eval(text, *values)
 
 
 class Scripts:
@@ -66,16 +84,16 @@ class Scripts:
         self.client = client
         self.keys = keys
         self._sleep = sleep
-        self._registered: dict[str, Any] = {}
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
         """Call a verb once, or again while Redis is away; it must be harmless to repeat.
 
         Raises redis' own errors when the last try failed.
         """
+        verb, values = self._call(name, arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return self._call(name, arguments, self.client)
+                return evaluate(self.client, verb.sha, verb.text, values)
             except AWAY:
                 if not left:
                     raise
@@ -87,24 +105,36 @@ class Scripts:
 
         An error reply stands in the list in the place of its call's answer.
         """
+        verb = load(name)
+        values = [self._call(name, arguments)[1] for arguments in calls]
+        answers = self._pipelined(verb, values)
+        while unknown := [n for n, reply in enumerate(answers) if isinstance(reply, NoScriptError)]:
+            again = self._pipelined(verb, [values[n] for n in unknown], by_text=1)
+            for n, reply in zip(unknown, again, strict=True):
+                answers[n] = reply
+        return answers
+
+    def _pipelined(self, verb: Verb, calls: list[list[Any]], *, by_text: int = 0) -> list[Any]:
+        """The first `by_text` calls bring the text along, which serves the others, too."""
         with self.client.pipeline(transaction=False) as pipe:
-            for arguments in calls:
-                self._call(name, arguments, pipe)
+            for n, values in enumerate(calls):
+                if n < by_text:
+                    pipe.eval(verb.text, *values)
+                else:
+                    pipe.evalsha(verb.sha, *values)
             return list(pipe.execute(raise_on_error=False))
 
-    def _call(self, name: str, arguments: Mapping[str, Any], client: Any) -> Any:
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Verb, list[Any]]:
+        """Give a verb with its keys and arguments as EVAL takes them."""
         verb = load(name)
-        script = self._registered.get(name)
-        if script is None:
-            script = self._registered[name] = self.client.register_script(verb.text)
         if arguments.keys() != set(verb.arguments):
             wrong = sorted(arguments.keys() ^ set(verb.arguments))
             raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")
-        values: list[Any] = []
+        values: list[Any] = [len(verb.keys), *(self.keys.of(word) for word in verb.keys)]
         for word in verb.arguments:
             value = arguments[word]
             if isinstance(value, list):  # the last one may be a list of ids
                 values.extend(value)
             else:
                 values.append(value)
-        return script(keys=[self.keys.of(word) for word in verb.keys], args=values, client=client)
+        return verb, values

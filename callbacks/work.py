@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from callbacks.batcher import MISSED_MS, Batcher
 from callbacks.delivery import AICallback, Sender
@@ -26,7 +26,6 @@ from callbacks.model import (
     Gate,
     Go,
     Later,
-    LaterWhy,
     Look,
     Recovered,
     Refused,
@@ -41,12 +40,15 @@ from callbacks.scripts import AWAY
 from callbacks.settings import ms
 from callbacks.verdicts import Verdict, classify
 
+_T = TypeVar("_T")
+
 #: A message asks to come so much before its slot; the rest is waited in the actor, so that
 #: slots are met although messages arrive unevenly. Less than `batcher.MAX_WAIT_MS`.
 LEAD_MS: Final = 100
-#: A finished request is worth waiting for Redis: its result is known, its lease runs.
-SETTLE_PATIENCE_S: Final = 120.0
-_SETTLE_PAUSE_S: Final = 0.5
+#: What may have changed Redis is worth waiting for it: a begin whose answer is never fetched
+#: counts as a crash, and a finished request has a result that must not be thrown away.
+PATIENCE_S: Final = 120.0
+_PAUSE_S: Final = 0.5
 #: How often an attempt asks for a new instant before it goes all the same.
 _NEW_INSTANTS: Final = 3
 #: Most of anything in one pass of the ticker.
@@ -196,21 +198,17 @@ def send_once(
     timer: Timer = TIMER,
 ) -> Sent:
     """Ask the gate, send if it opens, and settle; else give the callback back."""
-    nonce = secrets.token_hex(8)
-    asked = timer.monotonic()
-    gate = batcher.begin(id, token, nonce=nonce)
+    attempt = _Attempt(batcher, wakes, id, token, secrets.token_hex(8), timer)
+    asked, gate = attempt.begin()
     while isinstance(gate, Again):
         timer.sleep(gate.wait_ms / 1_000)
-        asked = timer.monotonic()
-        gate = batcher.begin(id, token, nonce=nonce)
+        asked, gate = attempt.begin()
     if isinstance(gate, Go):
-        attempt = _Attempt(batcher, wakes, id, token, nonce, timer)
         gate = attempt.await_instant(gate, asked)
         if isinstance(gate, Go):
             return attempt.make(sender, gate)
     if isinstance(gate, Later):
-        full = gate.why is LaterWhy.FULL
-        _trigger(wakes, batcher.release(id, token, gate.due_ms, full=full).arm_ms)
+        _trigger(wakes, batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms)
     elif gate is Refused.EXPIRED:
         expire_once(batcher)
     log.debug("postponed", id=id, why=str(gate))
@@ -224,7 +222,7 @@ def _trigger(wakes: Wakes, arm_ms: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One attempt that the gate let through."""
+    """One attempt, from the question to the gate to its end."""
 
     batcher: Batcher
     wakes: Wakes
@@ -233,6 +231,24 @@ class _Attempt:
     nonce: str
     timer: Timer
 
+    def begin(self) -> tuple[float, Gate]:
+        """Ask the gate, waiting for Redis; when it was asked for the last time, and its answer."""
+
+        def ask() -> tuple[float, Gate]:
+            asked = self.timer.monotonic()
+            return asked, self.batcher.begin(self.id, self.token, nonce=self.nonce)
+
+        return self._patiently(ask)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        """Repeat what is harmless to repeat, waiting for Redis as long as it may take."""
+        for _ in range(int(PATIENCE_S / _PAUSE_S)):
+            try:
+                return call()
+            except AWAY:
+                self.timer.sleep(_PAUSE_S)
+        return call()
+
     def await_instant(self, go: Go, asked: float) -> Gate:
         """Sleep until the reserved instant; reserve another where this process slept past it.
 
@@ -240,18 +256,21 @@ class _Attempt:
         and so would all its threads together. Where it slept past its lease, and the callback
         was taken back, the gate says so, and nothing is to be sent.
         """
-        self.timer.sleep(go.wait_ms / 1_000)
+        self._sleep(go.wait_ms)
         for _ in range(_NEW_INSTANTS):
             missed_ms = (self.timer.monotonic() - asked) * 1_000 - go.wait_ms
             if missed_ms <= MISSED_MS or not self._paced:
                 break
-            asked = self.timer.monotonic()
-            again = self.batcher.begin(self.id, self.token, nonce=self.nonce)
+            asked, again = self.begin()
             if not isinstance(again, Go):
                 return again
             go = again
-            self.timer.sleep(go.wait_ms / 1_000)
+            self._sleep(go.wait_ms)
         return go
+
+    def _sleep(self, wait_ms: int) -> None:
+        if wait_ms > 0:  # a sleep of nothing still gives the processor away
+            self.timer.sleep(wait_ms / 1_000)
 
     @property
     def _paced(self) -> bool:
@@ -281,7 +300,7 @@ class _Attempt:
     def _settle(
         self, go: Go, request: Request, answer: Answer, verdict: Verdict, decision: Decision
     ) -> Settlement:
-        """Settle, waiting for Redis as long as it may take: a known result is not thrown away."""
+        """Settle, waiting for Redis: a known result is not thrown away."""
         reason = decision.reason and decision.reason.value
         outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
         entry = [go.attempt, at_ms, outcome.value, answer.status, reason, answer.duration_ms]
@@ -301,12 +320,7 @@ class _Attempt:
             duration_ms=answer.duration_ms,
             callback_url=request.callback_url,
         )
-        for _ in range(int(SETTLE_PATIENCE_S / _SETTLE_PAUSE_S)):
-            try:
-                return settle()
-            except AWAY:
-                self.timer.sleep(_SETTLE_PAUSE_S)
-        return settle()
+        return self._patiently(settle)
 
     def _log(
         self, go: Go, request: Request, answer: Answer, decision: Decision, settlement: Settlement

@@ -8,10 +8,12 @@
 -- KEYS[6] state         the schedule
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
--- ARGV[3] due           ms, not claimed again before
--- ARGV[4] full          ms for which its full destination is not claimed from, 0: not full
--- ARGV[5] window        ms ahead of its next slot that a destination is claimed from
--- ARGV[6] look_ahead    ms within which the next batch is armed
+-- ARGV[3] due           ms, when it may go
+-- ARGV[4] place         1: it keeps its place before those that wait in its lane, and its
+--   destination's gate holds it back; 0: it is not claimed before it is due
+-- ARGV[5] full          ms for which its full destination is not claimed from, 0: not full
+-- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
+-- ARGV[7] look_ahead    ms within which the next batch is armed
 -- Returns {1, arm}: released, arm: ms until the next trigger, to be sent by this caller, or -1;
 --   {0, -1}: a stale token, or begun meanwhile, nothing changed.
 -- Twice: the token ends with the release, so the second changes nothing.
@@ -21,12 +23,16 @@ local K = {
   state = KEYS[6],
 }
 local id, token, due = ARGV[1], ARGV[2], num(ARGV[3])
-local full, window, look_ahead = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
+local full, window, look_ahead = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
 local now = now_ms()
 local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'p')
 if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return {0, -1} end
 local destination = r[3]
 local dest = K.dests .. destination
+if ARGV[4] == '1' then
+  local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
+  due = math.min(due, num(first[2], due))
+end
 
 redis.call('ZREM', K.processing, id)
 redis.call('HDEL', K.recs .. id, 't', 'w', 'p')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from callbacks.batcher import Batcher
 from callbacks.books import Books, Overview, overview
 from callbacks.redis_client import connect
 from callbacks.settings import load_settings
-from tests.support.processes import Groups, clean_environment
+from tests.support.processes import Groups, clean_environment, until
 from tests.support.server import Server, binaries
+from tests.support.target import Target
 
 SETTINGS = {
     "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8",
@@ -100,6 +101,25 @@ def enqueue(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 @pytest.fixture
-def note(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
-    """`note("seconds", 3)`: a figure for the report of a run (`--junitxml`)."""
-    return lambda name, value: request.node.user_properties.append((name, value))
+def recovered(
+    system: System, record_property: Callable[[str, object], None]
+) -> Callable[..., None]:
+    """What every fault must end in: all is settled, each id has arrived, the books balance.
+
+    `since`: when the fault ended (of `time.monotonic`). How long after it the first and the last
+    request came goes into the report.
+    """
+
+    def check(target: Target, ids: Iterable[str], *, since: float, within: float = 60) -> None:
+        until(system.settled, within=within)
+        missing = sorted(set(ids) - set(target.counts()))
+        assert not missing, f"{len(missing)} never arrived: {missing[:5]}"
+        assert system.audit() == []
+        totals = system.overview().totals
+        assert totals["accepted"] == totals["sent"] + totals["dead"] + totals["cancelled"]
+        after = [hit.at - since for hit in target.hits if hit.at >= since]
+        record_property("first_s", round(min(after, default=0), 1))
+        record_property("last_s", round(max(after, default=0), 1))
+        record_property("requests", len(after))
+
+    return check

@@ -28,7 +28,7 @@ RETRY_S = 1.5
 
 @pytest.mark.parametrize("offset_s", [90, -90, DAY_S, -DAY_S])
 def test_a_worker_whose_clock_is_wrong_sends_nothing_early_and_nothing_twice(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, offset_s: int
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note, offset_s: int
 ) -> None:
     system.configure(
         **OPEN | {"check_interval": CHECK_S, "send_interval": 0.05}, retry_increment=RETRY_S
@@ -43,12 +43,12 @@ def test_a_worker_whose_clock_is_wrong_sends_nothing_early_and_nothing_twice(
         started = time.monotonic()
         enqueue(target.url, 100)
         until(system.settled, within=40)
-        note("s until the last, ideally 6", round(time.monotonic() - started, 1))
+        record_property("s until the last, ideally 6", round(time.monotonic() - started, 1))
     hits = target.hits
     late = sorted(slots.late_s(hits))
-    note("least s late", round(late[0], 3))
-    note("95 % s late", round(late[len(late) * 95 // 100], 2))
-    note("most s late", round(late[-1], 2))
+    record_property("least s late", round(late[0], 3))
+    record_property("95 % s late", round(late[len(late) * 95 // 100], 2))
+    record_property("most s late", round(late[-1], 2))
     assert len(late) >= 60, "the slots were not seen"
     assert late[0] >= -0.02
     assert late[-1] <= CHECK_S + 3 + busy_s()
@@ -56,7 +56,7 @@ def test_a_worker_whose_clock_is_wrong_sends_nothing_early_and_nothing_twice(
     assert counts == {f"c-{n}": 1 + (n % 5 == 0) for n in range(100)}
     firsts = first_hits(target)
     waits = [hit.at - firsts[hit.id] for hit in hits if hit.attempt == 2]
-    note("retry waits", f"{min(waits):.2f} to {max(waits):.2f}")
+    record_property("retry waits", f"{min(waits):.2f} to {max(waits):.2f}")
     assert min(waits) >= RETRY_S - 0.02
     totals = system.overview().totals
     assert (totals["sent"], totals["attempts"], totals["recovered"]) == (100, 120, 0)

@@ -35,26 +35,26 @@ from tests.support.processes import clean_environment, until
 from tests.support.target import Target
 
 #: How long a dead dispatcher's lock outlives it.
-LOCK_S = 10
+LOCK_S = 2
 BATCH = re.compile(r"event=batch size=(\d+)")
 
 
-@pytest.mark.parametrize("nth", [1, 10])
+@pytest.mark.parametrize("sent", [0, 10])
 def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_messages(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, nth: int
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note, sent: int
 ) -> None:
     system.configure(**OPEN | {"send_interval": 0.02}, deadline=1, batch_size=30)
     suicide = module(
         tmp_path,
         "suicide",
         once(tmp_path, "killed") + "from callbacks import runtime\n"
-        "send, calls = runtime.MessageWakes.callback, []\n"
-        "def callback(self, id, token, delay_ms):\n"
-        "    calls.append(id)\n"
-        f"    if len(calls) == {nth} and first():\n"
+        "send = runtime.MessageWakes.batch\n"
+        "def batch(self, claimed):\n"
+        f"    if len(claimed) >= 15 and first():\n"
+        f"        send(self, claimed[:{sent}])\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    send(self, id, token, delay_ms)\n"
-        "runtime.MessageWakes.callback = callback\n",
+        "    send(self, claimed)\n"
+        "runtime.MessageWakes.batch = batch\n",
     )
     with Target() as target:
         system.groups.worker(modules=[suicide, sooner(tmp_path)])
@@ -64,10 +64,10 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
         killed = time.monotonic()
         held = phases(system)
         until(system.settled, within=40)
-        note("s until the last", round(time.monotonic() - killed, 1))
+        record_property("s until the last", round(time.monotonic() - killed, 1))
         balanced(system, target, 60, most=2)
     late = sorted(lateness(held["claimed"], first_hits(target), since=killed).values())
-    note(
+    record_property(
         "s from the slot, first and last of those claimed", [round(late[0], 1), round(late[-1], 1)]
     )
     assert len(late) >= 15
@@ -77,12 +77,12 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
     assert late[-1] <= LOCK_S + 2 + busy_s()
     # What it was about to send itself had begun; nothing else may come twice.
     twice = {id for id, n in target.counts().items() if n > 1}
-    assert len(twice) <= system.overview().totals["recovered"] <= nth
+    assert len(twice) <= system.overview().totals["recovered"] <= sent
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, when: str
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note, when: str
 ) -> None:
     system.configure(**OPEN | {"send_interval": 0.02}, batch_size=30)
     calls = ["batch = claim(self, *args, **more)", "stop()"]
@@ -106,7 +106,7 @@ def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
         stopped = time.monotonic()
         other = system.groups.worker()
         until(system.settled, within=40)
-        note("s until the last", round(time.monotonic() - stopped, 1))
+        record_property("s until the last", round(time.monotonic() - stopped, 1))
         assert time.monotonic() - stopped >= LOCK_S - 1, "the lock did not hold"
         sizes = sum(map(int, BATCH.findall(other.output)))
         os.kill(marked(tmp_path, "stopped"), signal.SIGCONT)
@@ -120,7 +120,7 @@ def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
 
 
 def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_once(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"send_interval": 0.05, "min_interval": 0.5, "max_delay": 2})
     minute = minute_in(tmp_path, 10)
@@ -147,7 +147,7 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
                 enqueue(target.url, 40, start=40 * n)
                 until(lambda n=n: len(target.hits) >= 40 * (n + 1) - 20, within=20)
             until(system.settled, within=20)
-            note("s for 240 that need 12", round(time.monotonic() - started, 1))
+            record_property("s for 240 that need 12", round(time.monotonic() - started, 1))
             until(lambda: schedulers[0].output.count("check_and_flush") >= 3, within=30)
         finally:
             done.set()
@@ -155,20 +155,20 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
         balanced(system, target, 240)
     batches = [int(size) for size in BATCH.findall(workers.output)]
     gaps = target.gaps_ms()
-    note("batches", len(batches))
-    note("claimed by hand", sum(by_hand))
-    note("gaps ms, 5 %, 50 %", [round(gaps[len(gaps) * p // 100]) for p in (5, 50)])
+    record_property("batches", len(batches))
+    record_property("claimed by hand", sum(by_hand))
+    record_property("gaps ms, 5 %, 50 %", [round(gaps[len(gaps) * p // 100]) for p in (5, 50)])
     assert sum(batches) + sum(by_hand) >= 240
     assert system.overview().totals["attempts"] == 240
     times = sorted(hit.at for hit in target.hits)
     # A busy machine moves single requests; twenty at once would be a batch without its spacing.
     twenties = [y - x for x, y in zip(times, times[19:], strict=False)]
-    note("least s for twenty, ideally 0.95", round(min(twenties), 2))
+    record_property("least s for twenty, ideally 0.95", round(min(twenties), 2))
     assert min(twenties) >= 0.6
 
 
 def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"max_delay": 2, "check_interval": 1})
     deaf = module(
@@ -188,5 +188,5 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
             until(lambda n=n: len(target.hits) > n, within=15)
             waits.append(target.hits[-1].at - handed_in)
         balanced(system, target, 4)
-    note("s waited", [round(wait, 1) for wait in waits])
+    record_property("s waited", [round(wait, 1) for wait in waits])
     assert max(waits) <= 2 + 1 + 1 + busy_s()

@@ -80,7 +80,7 @@ class Feed:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("poisons", [1, 3])
 def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note, poisons: int
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note, poisons: int
 ) -> None:
     system.configure(**OPEN | {"max_delay": 1}, deadline=4)
     resolver = {"CALLBACKS_SECRET_RESOLVER": f"{module(tmp_path, 'deadly', _DEADLY)}:resolve"}
@@ -104,15 +104,16 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
                 callbacks.enqueue(url, n, id=f"poison-{n}")
             started = time.monotonic()
             until(poisons_dead, within=200)
-            note("s until the poison is dead", round(time.monotonic() - started))
+            record_property("s until the poison is dead", round(time.monotonic() - started))
         until(system.settled, within=100)
-        note("s until the last", round(time.monotonic() - started))
+        record_property("s until the last", round(time.monotonic() - started))
     dead = list(system.books.statuses(State.DEAD))
     sent = list(system.books.statuses(State.SENT))
-    note("starts", supervisor.starts)
-    note("bystanders", feed.count)
-    note("crashes of bystanders", {n: sum(s.crashes == n for s in sent) for n in (1, 2, 3)})
-    note("dead bystanders", len(dead) - poisons)
+    record_property("starts", supervisor.starts)
+    record_property("bystanders", feed.count)
+    crashes = {n: sum(s.crashes == n for s in sent) for n in (1, 2, 3)}
+    record_property("crashes of bystanders", crashes)
+    record_property("dead bystanders", len(dead) - poisons)
     assert {(s.id, s.reason, s.crashes, s.attempts) for s in dead} == {
         (f"poison-{n}", "crashed", 3, 3) for n in range(poisons)
     }

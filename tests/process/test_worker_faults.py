@@ -45,7 +45,7 @@ class Gated:
 
 
 def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new_ones(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.02})
     forever = module(
@@ -62,7 +62,7 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
         doomed.kill()
         ready(system.groups.worker(), 4)
         last = until(lambda: len(target.counts()) == 60, within=30)
-        note("s until the last", round(last, 1))
+        record_property("s until the last", round(last, 1))
         assert last <= CHECK_S + 3 + busy_s()
         balanced(system, target, 60)
     assert system.overview().totals["recovered"] == 0
@@ -70,7 +70,7 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
 
 @pytest.mark.timeout(120)
 def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_not_begun(
-    system: System, enqueue: Enqueue, note: Note
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(adaptive="true", send_interval=0.025, send_interval_min=0.025)
 
@@ -96,10 +96,10 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
     late = lateness(held["claimed"], hits, since=killed)
     crashed = {s.id for s in system.books.find_many(sorted(hits)) if s.crashes}
     counts = sum((t.counts() for t in targets), start=targets[0].counts()) - targets[0].counts()
-    note("s from slot or kill, not begun", round(max(late.values()), 1))
-    note("not begun", len(late))
-    note("crashed", len(crashed))
-    note("s until the last in flight", round(last, 1))
+    record_property("s from slot or kill, not begun", round(max(late.values()), 1))
+    record_property("not begun", len(late))
+    record_property("crashed", len(crashed))
+    record_property("s until the last in flight", round(last, 1))
     assert max(late.values()) <= CHECK_S + 3 + busy_s(), sorted(late.values())[-10:]
     assert last <= 60
     assert crashed
@@ -113,7 +113,7 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
 
 
 def test_killed_during_the_request_a_callback_is_sent_once_more_with_its_id(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN, deadline=3)
     answer = Gated()
@@ -124,7 +124,7 @@ def test_killed_during_the_request_a_callback_is_sent_once_more_with_its_id(
         doomed.kill()
         answer.gate.set()
         system.groups.worker(modules=[sooner(tmp_path)])
-        note("s until the last", round(until(system.settled, within=30), 1))
+        record_property("s until the last", round(until(system.settled, within=30), 1))
         balanced(system, target, 8, most=2)
     assert sorted(hit.attempt for hit in target.hits) == [1] * 8 + [2] * 8
     totals = system.overview().totals
@@ -136,7 +136,7 @@ def test_killed_during_the_request_a_callback_is_sent_once_more_with_its_id(
 
 
 def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN, deadline=3)
     answer = Gated()
@@ -150,16 +150,16 @@ def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
         doomed.kill()
         system.server.signal(signal.SIGCONT)
         system.groups.worker(modules=[sooner(tmp_path)])
-        note("s until the last", round(until(system.settled, within=30), 1))
+        record_property("s until the last", round(until(system.settled, within=30), 1))
         balanced(system, target, 24, most=2)
     again = sum(n == 2 for n in target.counts().values())
-    note("sent twice", again)
+    record_property("sent twice", again)
     # A settle may have reached the stopped Redis, but not those that waited for a connection.
     assert 24 - 2 * 4 <= again == system.overview().totals["recovered"]
 
 
 def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_check(
-    system: System, enqueue: Enqueue, note: Note
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.04})
 
@@ -179,10 +179,10 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
         time.sleep(0.3)
         leaving.signal(signal.SIGTERM)
         assert leaving.wait(30) == 0
-        note("s until the exit", round(time.monotonic() - told, 1))
+        record_property("s until the exit", round(time.monotonic() - told, 1))
         until(system.settled, within=40)
         late = lateness(held["claimed"], first_hits(target), since=told)
-        note("s from slot or signal, not begun", round(max(late.values()), 1))
+        record_property("s from slot or signal, not begun", round(max(late.values()), 1))
         balanced(system, target, 500)
     assert len(late) >= 10
     assert max(late.values()) <= CHECK_S + 2 + busy_s()
@@ -190,7 +190,7 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
 
 
 def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
-    system: System, enqueue: Enqueue, note: Note
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(**OPEN, batch_size=200)
 
@@ -205,13 +205,13 @@ def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
         until(lambda: len(target.hits) == 200, within=20)
         leaving.signal(signal.SIGTERM)
         assert leaving.wait(30) == 0
-        note("cut", system.overview().processing)
+        record_property("cut", system.overview().processing)
         assert system.overview().processing == 0, "requests were cut before the shutdown timeout"
         balanced(system, target, 200)
 
 
 def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_once(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN, deadline=5)
     answer = Gated()
@@ -223,17 +223,17 @@ def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_
         leaving.signal(signal.SIGTERM)
         told = time.monotonic()
         assert leaving.wait(30) == 0
-        note("s until the exit", round(time.monotonic() - told, 1))
+        record_property("s until the exit", round(time.monotonic() - told, 1))
         assert system.overview().processing == 3, "the requests ended before the shutdown did"
         system.groups.worker(modules=[sooner(tmp_path)])
-        note("s until the last", round(until(system.settled, within=30), 1))
+        record_property("s until the last", round(until(system.settled, within=30), 1))
         answer.gate.set()
         balanced(system, target, 3, most=2)
     assert system.overview().totals["recovered"] == 3
 
 
 def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN, deadline=3)
     answer = Gated()
@@ -244,7 +244,7 @@ def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
         stopped.signal(signal.SIGSTOP)
         answer.gate.set()  # the answers wait in its sockets
         system.groups.worker(modules=[sooner(tmp_path)])
-        note("s until the last", round(until(system.settled, within=30), 1))
+        record_property("s until the last", round(until(system.settled, within=30), 1))
         before = system.overview().totals
         stopped.signal(signal.SIGCONT)
         until(lambda: system.overview().totals["stale"] >= before["stale"] + 5, within=10)
@@ -255,7 +255,7 @@ def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
 
 
 def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
-    system: System, enqueue: Enqueue, note: Note
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"send_interval": 0.1})
     with Target() as target:
@@ -267,18 +267,18 @@ def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
         stopped_with = len(target.hits)
         workers.signal(signal.SIGCONT)
         last = until(lambda: len(target.counts()) == 80, within=30)
-        note("s until the last", round(last, 1))
+        record_property("s until the last", round(last, 1))
         balanced(system, target, 80)
     times = sorted(hit.at for hit in target.hits)[stopped_with:]
     # Whatever a busy machine does to one request, ten of them cannot come closer than nine gaps.
     tens = [y - x for x, y in zip(times, times[9:], strict=False)]
-    note("least s for ten", round(min(tens), 2))
-    note("least gap ms", round(target.gaps_ms()[0]))
+    record_property("least s for ten", round(min(tens), 2))
+    record_property("least gap ms", round(target.gaps_ms()[0]))
     assert min(tens) >= 0.6, tens
 
 
 def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later(
-    system: System, enqueue: Enqueue, tmp_path: Path, note: Note
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"check_interval": CHECK_S, "send_interval": 0.05})
     lossy = module(
@@ -288,13 +288,12 @@ def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later
         "from callbacks import runtime\n"
         f"lost = pathlib.Path({str(tmp_path / 'lost')!r})\n"
         "lost.mkdir(exist_ok=True)\n"
-        "send = runtime.MessageWakes.callback\n"
-        "def callback(self, id, token, delay_ms):\n"
-        "    try:\n"
-        "        (lost / id).touch(exist_ok=False)\n"
-        "    except FileExistsError:\n"
-        "        send(self, id, token, delay_ms)\n"
-        "runtime.MessageWakes.callback = callback\n",
+        "send = runtime.MessageWakes.batch\n"
+        "def batch(self, claimed):\n"
+        "    again = [each for each in claimed if (lost / each[0]).exists()]\n"
+        "    for id, *_ in claimed: (lost / id).touch()\n"
+        "    send(self, again)\n"
+        "runtime.MessageWakes.batch = batch\n",
     )
     with Target() as target:
         enqueue(target.url, 20)
@@ -305,5 +304,5 @@ def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later
         balanced(system, target, 20)
     assert len(list((tmp_path / "lost").iterdir())) >= 20
     late = lateness(held, first_hits(target))
-    note("s from the slot", round(max(late.values()), 1))
+    record_property("s from the slot", round(max(late.values()), 1))
     assert max(late.values()) <= CHECK_S + 2 + busy_s()

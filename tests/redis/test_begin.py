@@ -146,8 +146,8 @@ def test_a_full_destination_is_later_and_not_claimed_from_until_a_request_ends(
     gate = batcher.begin(c.id, c.token)
     assert isinstance(gate, Later)
     assert gate.why is LaterWhy.FULL
-    assert batcher.release(c.id, c.token, gate.due_ms, full=True).released
-    assert batcher.release(d.id, d.token, gate.due_ms, full=True).released
+    assert batcher.release(c.id, c.token, gate.due_ms, why=gate.why).released
+    assert batcher.release(d.id, d.token, gate.due_ms, why=gate.why).released
     assert claim(batcher).callbacks == ()
     assert settle(batcher, a) is Settled.SENT
     assert [x.id for x in claim(batcher).callbacks] == ["c-2", "c-3"]

@@ -16,6 +16,7 @@ from tests.redis.support import (
     HOST,
     begin,
     claim,
+    claim_one,
     counted,
     key,
     now_ms,
@@ -263,6 +264,49 @@ def test_a_burst_of_refusals_grows_the_interval_once(
     for c in flight:
         settle(batcher, c, Outcome.RETRY, impression=slow, delay_ms=60_000)
     assert dest(client)["interval"] == "60000"
+
+
+def answers(make_batcher: Make, client: redis.Redis, pattern: str) -> list[int]:
+    """The interval in us after each answer: `.` a prompt 2xx, `x` a 503, `r` a 429."""
+    batcher = make_batcher(
+        send_interval=0, destination_interval=0.2, min_interval=0, breaker_failures=0
+    )
+    kinds = {
+        ".": Impression(Effect.OK, factor=990),
+        "x": Impression(Effect.FAULT, factor=1500),
+        "r": Impression(Effect.ALIVE, factor=1500),
+    }
+    seen = []
+    for n, kind in enumerate(pattern):
+        client.hdel(key(f"dest:{HOST}"), "send", "slot", "grown")
+        c = claim_one(batcher, f"c-{n}")
+        begin(batcher, c)
+        settle(batcher, c, impression=kinds[kind])
+        seen.append(int(dest(client).get("interval", 200_000)))
+    return seen
+
+
+def test_a_fault_now_and_then_does_not_slow_a_destination(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    assert answers(make_batcher, client, ("." * 19 + "x") * 5)[-1] < 100_000
+
+
+def test_faults_among_its_answers_slow_a_destination(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    # The share of faults: 0, 100, 190 thousandths, and only what is 150 or more counts.
+    assert answers(make_batcher, client, "xxx") == [200_000, 200_000, 300_000]
+
+
+def test_one_in_four_slows_it_although_none_follows_another(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    assert answers(make_batcher, client, "...x" * 10)[-1] > 400_000
+
+
+def test_a_429_slows_it_at_once(make_batcher: Make, client: redis.Redis) -> None:
+    assert answers(make_batcher, client, "r") == [300_000]
 
 
 def test_an_interval_that_has_adapted_spaces_slots_and_sends(

@@ -10,7 +10,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
-from callbacks.model import Later, Outcome, Recovered, Refused, State, Trimmed
+from callbacks.model import Later, LaterWhy, Outcome, Recovered, Refused, State, Trimmed
 from tests.redis.support import (
     HOST,
     backdate,
@@ -44,6 +44,25 @@ def test_a_release_costs_nothing_and_ends_the_token(
     assert not batcher.release(claimed.id, claimed.token, 7).released
     assert counted(client, "attempts") == 0
     assert list(audit(books)) == []
+
+
+def test_what_is_released_keeps_its_place_before_those_that_wait(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(batch_size=1, send_interval=0)
+    for n in range(3):
+        put(batcher, f"c-{n}")
+    (first,) = claim(batcher).callbacks
+    assert batcher.release(first.id, first.token, now_ms(client) + 60_000).released
+    assert client.zrange(key(f"lane:{HOST}"), 0, -1)[0] == b"c-0"
+    suspect = make_batcher(batch_size=1, send_interval=0, min_interval=0)
+    client.hdel(key("state"), "last_batch")
+    client.hdel(key(f"dest:{HOST}"), "slot", "hold", "why")
+    client.zadd(key("ring"), {HOST: 1})
+    (first,) = claim(suspect).callbacks
+    later = now_ms(client) + 1_000
+    assert batcher.release(first.id, first.token, later, why=LaterWhy.SUSPECT).released
+    assert client.zrange(key(f"lane:{HOST}"), 0, -1)[-1] == b"c-0"
 
 
 def test_what_has_begun_is_not_released(batcher: Batcher, client: redis.Redis) -> None:

@@ -14,6 +14,7 @@ from callbacks.books import Books, find
 from callbacks.delivery import AICallback
 from callbacks.model import (
     Answer,
+    Gate,
     Go,
     Later,
     QueueFull,
@@ -26,7 +27,7 @@ from callbacks.model import (
 from callbacks.payload import pack
 from callbacks.policy import FlushReason
 from callbacks.settings import ms
-from tests.redis.support import HOST, claim, key, put
+from tests.redis.support import HOST, claim, key, now_ms, put
 
 Make = Callable[..., Batcher]
 
@@ -228,6 +229,7 @@ def test_a_process_that_slept_past_its_lease_sends_nothing_that_was_taken_back(
             assert batcher.reclaim(10, chance=0).recovered == 1
             super().sleep(seconds + 60)
 
+    client.hset(key("state"), "send", now_ms(client) + 200)  # so that it has to wait at all
     receiver = Receiver()
     result = sent(batcher, receiver, claimed.id, claimed.token, timer=Stopped())
     assert result.gate is Refused.STALE
@@ -278,6 +280,30 @@ def test_a_result_waits_for_redis_to_come_back(
     monkeypatch.setattr(batcher, "settle", away_twice)
     assert sent(batcher, Receiver(OK), claimed.id, claimed.token).settled is Settled.SENT
     assert len(calls) == 3
+
+
+def test_a_begin_whose_answers_are_lost_is_one_attempt_and_no_crash(
+    batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    begin, calls = batcher.begin, []
+
+    def unheard_five_times(*args: object, **kwargs: object) -> Gate:
+        calls.append(args)
+        gate = begin(*args, **kwargs)  # type: ignore[arg-type]
+        if len(calls) <= 5:
+            raise redis.TimeoutError("the answer is lost")
+        return gate
+
+    monkeypatch.setattr(batcher, "begin", unheard_five_times)
+    receiver = Receiver(OK)
+    assert sent(batcher, receiver, claimed.id, claimed.token).settled is Settled.SENT
+    assert len(receiver.posts) == 1
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.attempts, status.crashes) == (1, 0)
+    assert client.zcard(key("processing")) == 0
 
 
 def test_late_callbacks_get_a_new_message_with_the_same_token(

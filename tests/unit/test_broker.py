@@ -25,11 +25,8 @@ from callbacks.runtime import broker as ours
 class Away:
     """A client whose Redis is away."""
 
-    def register_script(self, text: bytes) -> Any:
-        def run(*args: Any, **kwargs: Any) -> None:
-            raise redis.TimeoutError("away")
-
-        return run
+    def evalsha(self, *args: Any) -> Any:
+        raise redis.TimeoutError("away")
 
 
 def test_dramatiq_is_the_release_whose_private_parts_we_know() -> None:
