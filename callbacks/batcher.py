@@ -216,7 +216,7 @@ class Batcher:
                 "concurrency": s.destination_concurrency,
                 "max_wait": MAX_WAIT_MS,
                 "late": MISSED_MS,
-                "suspect": MAX_CRASHES - 1,
+                "last": MAX_CRASHES - 1,
             },
         )
         if answer[0] == 1:

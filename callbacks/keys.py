@@ -35,8 +35,10 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
 tick                    string  who ticks; expires after the check interval
-trial                   string  the id in flight that crashed too often already; by settle, or
-                                expires with its lease
+suspects                zset    id in flight that has crashed before -> end of its lease
+                                by settle, reclaim, begin (past ones), or expires
+trial                   string  the id whose last try is made, while no other suspect is in flight
+                                by settle, reclaim, or expires with its lease
 counters                hash    `accepted`, `sent`, ...: transitions, never falling; by nobody
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
@@ -87,6 +89,7 @@ NAMES: Final = frozenset(
         "lock",
         "claimed",
         "tick",
+        "suspects",
         "trial",
         "counters",
         "rate:",

@@ -9,7 +9,8 @@
 -- KEYS[7] inflight:     requests in flight
 -- KEYS[8] counters      totals
 -- KEYS[9] rate:         totals of each 10 s
--- KEYS[10] trial        the one callback in flight that crashed too often already
+-- KEYS[10] suspects     requests in flight of callbacks that have crashed
+-- KEYS[11] trial        the one callback whose last try this is
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] nonce         random, of this call
@@ -20,19 +21,20 @@
 -- ARGV[8] concurrency   most requests in flight to one destination, 0: no limit
 -- ARGV[9] max_wait      ms that the caller may sleep until its instant
 -- ARGV[10] late         ms after its instant from which a caller needs a new one
--- ARGV[11] suspect      crashes from which a callback goes only while no other such one does:
---   whoever is in flight when a process dies counts a crash, and the last one must hit the culprit
+-- ARGV[11] last         crashes that leave a callback one try, which it makes alone
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
 --   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
---   hold, 3 its destination is full, 4 the pace, 5 another suspect is in flight); {3, due}: not due yet, a later message will
+--   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight); {3, due}: not due yet, a later message will
 --   come; {4}: past its life; {0}: a stale token; {5}: begun already; {6, wait}: too long
 --   before its slot, ask again in so many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
 --   old one has passed unused (its process was stopped, say).
 -- Cost: O(log n).
+-- @uses trial
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
-  dests = KEYS[6], inflights = KEYS[7], counters = KEYS[8], rates = KEYS[9], trial = KEYS[10],
+  dests = KEYS[6], inflights = KEYS[7], counters = KEYS[8], rates = KEYS[9], suspects = KEYS[10],
+  trial = KEYS[11],
 }
 local id, token, nonce, lease = ARGV[1], ARGV[2], ARGV[3], num(ARGV[4])
 local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] == '1'
@@ -53,7 +55,7 @@ local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send', 
 local stagger = pace_of(s[3], set_stagger, adaptive)
 local interval = pace_of(d[4], set_interval, adaptive)
 local inflight = K.inflights .. destination
-local suspect = num(r[8], 0) >= num(ARGV[11])
+local crashes, last = num(r[8], 0), num(ARGV[11])
 
 -- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
 local function go(at, attempt)
@@ -62,7 +64,7 @@ local function go(at, attempt)
   redis.call('ZADD', inflight, expires, id)
   redis.call('PEXPIRE', inflight, 86400000)
   redis.call('ZADD', K.processing, expires, id)
-  if suspect then redis.call('SET', K.trial, id, 'PXAT', expires) end
+  Trial.enter(K, id, crashes, last, expires)
   redis.call('HSET', K.recs .. id, 's', 'sending', 'a', attempt, 'at', at, 'bn', nonce)
   redis.call('HSET', K.state, 'send', at + stagger)
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
@@ -71,7 +73,7 @@ local function go(at, attempt)
 end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
-  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), num(r[8], 0), r[11] and 1 or 0, now, request}
+  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, r[11] and 1 or 0, now, request}
 end
 
 -- Both paces free, no burst (GCRA with tolerance 0). An instant is reserved before it comes, so
@@ -94,7 +96,7 @@ local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
 if why == 'park' then return {2, hold, 2} end
-if suspect and (redis.call('GET', K.trial) or id) ~= id then return {2, now + 1000, 5} end
+if Trial.waits(K, id, crashes, last, lease, now) then return {2, now + 1000, 5} end
 redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
 if concurrency > 0 then
   local allowed = d[5] and concurrency or 1

@@ -12,6 +12,8 @@
 -- KEYS[10] dest:        destinations' own state
 -- KEYS[11] counters     totals
 -- KEYS[12] rate:        totals of each 10 s
+-- KEYS[13] suspects     requests in flight of callbacks that have crashed
+-- KEYS[14] trial        the one callback whose last try this is
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] max_crashes   as many crashed attempts are the end
 -- ARGV[3] spread_min    ms, and
@@ -21,10 +23,11 @@
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
+-- @uses trial
 local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
-  counters = KEYS[11], rates = KEYS[12],
+  counters = KEYS[11], rates = KEYS[12], suspects = KEYS[13], trial = KEYS[14],
 }
 local limit, max_crashes, spread_min, spread_max = ARGV[1], num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
 local chance, window = num(ARGV[5]), num(ARGV[6])
@@ -48,6 +51,7 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
   local destination, due = destination_of(K, id, r[1]) or '', now
   local kind, what, reason = 1, 0, nil
   redis.call('ZREM', K.inflights .. destination, id)
+  if r[4] then Trial.leave(K, id) end
   if redis.call('EXISTS', K.cbs .. id) == 0 then
     redis.call('HSET', K.recs .. id, 'e', 'its request is gone from Redis')
     kind, what, reason = 2, 'dead', 'crashed'

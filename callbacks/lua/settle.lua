@@ -16,7 +16,8 @@
 -- KEYS[14] tried        destinations tried lately
 -- KEYS[15] failing      those whose last attempt failed in transport
 -- KEYS[16] gone         URLs that answered 410
--- KEYS[17] trial        the one callback in flight that crashed too often already
+-- KEYS[17] suspects     requests in flight of callbacks that have crashed
+-- KEYS[18] trial        the one callback whose last try this is
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] attempt       number that `begin` gave
@@ -49,11 +50,12 @@
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
 -- @uses impression
+-- @uses trial
 local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
   counters = KEYS[11], rates = KEYS[12], state = KEYS[13], tried = KEYS[14], failing = KEYS[15],
-  gone = KEYS[16], trial = KEYS[17],
+  gone = KEYS[16], suspects = KEYS[17], trial = KEYS[18],
 }
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
@@ -73,7 +75,7 @@ local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
-if r[9] and redis.call('GET', K.trial) == id then redis.call('DEL', K.trial) end
+if r[9] then Trial.leave(K, id) end
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p')
 

@@ -19,6 +19,7 @@ from tests.redis.support import (
     counted,
     everything,
     key,
+    now_ms,
     packed,
     put,
     settle,
@@ -196,11 +197,12 @@ def test_with_pacing_off_nobody_waits(make_batcher: Make) -> None:
     assert waits == [0] * 50
 
 
-def suspects(batcher: Batcher, client: redis.Redis, *ids: str) -> list[Claimed]:
-    """Claim callbacks to a destination each that have crashed twice."""
-    for id in ids:
+def suspects(batcher: Batcher, client: redis.Redis, **crashes: int) -> list[Claimed]:
+    """Claim callbacks to a destination each that have crashed so often."""
+    for id, count in crashes.items():
         put(batcher, id, f"https://{id}.example:443")
-        client.hset(key(f"rec:{id}"), "c", 2)
+        if count:
+            client.hset(key(f"rec:{id}"), "c", count)
     return sorted(claim(batcher).callbacks, key=lambda claimed: claimed.id)
 
 
@@ -208,29 +210,48 @@ def unpaced(make_batcher: Make) -> Batcher:
     return make_batcher(send_interval=0, destination_interval=0)
 
 
-def test_what_crashed_twice_is_in_flight_with_no_other_such_callback(
+def refused(batcher: Batcher, claimed: Claimed) -> bool:
+    gate = batcher.begin(claimed.id, claimed.token)
+    return isinstance(gate, Later) and gate.why is LaterWhy.SUSPECT
+
+
+def test_the_last_try_is_made_while_no_other_suspect_is_in_flight(
     make_batcher: Make, client: redis.Redis, books: Books
 ) -> None:
     batcher = unpaced(make_batcher)
-    first, second, third = suspects(batcher, client, "a", "b", "c")
-    client.hset(key(f"rec:{third.id}"), "c", 1)
-    begin(batcher, first)
-    gate = batcher.begin(second.id, second.token)
-    assert isinstance(gate, Later)
-    assert gate.why is LaterWhy.SUSPECT
-    begin(batcher, third)  # a bystander of one crash is none
-    assert settle(batcher, first) is Settled.SENT
-    begin(batcher, second)
+    last, next_last, once, never = suspects(batcher, client, a=2, b=2, c=1, d=0)
+    begin(batcher, last)
+    assert refused(batcher, next_last)
+    assert refused(batcher, once)
+    begin(batcher, never)  # nobody suspects it
+    assert settle(batcher, last) is Settled.SENT
+    begin(batcher, next_last)
     assert list(audit(books)) == []
+
+
+def test_a_last_try_waits_for_the_suspects_in_flight_and_no_more_begin(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = unpaced(make_batcher)
+    last, once, late = suspects(batcher, client, a=2, b=1, c=1)
+    begin(batcher, once)
+    assert refused(batcher, last)
+    assert refused(batcher, late)
+    assert settle(batcher, once) is Settled.SENT
+    begin(batcher, last)
+    assert refused(batcher, late)
+    assert settle(batcher, last) is Settled.SENT
+    begin(batcher, late)
 
 
 def test_a_trial_ends_with_its_lease(make_batcher: Make, client: redis.Redis) -> None:
     batcher = unpaced(make_batcher)
-    first, second = suspects(batcher, client, "a", "b")
+    first, second = suspects(batcher, client, a=2, b=2)
     begin(batcher, first)
     lease = int(client.zscore(key("processing"), "a") or 0)
-    assert client.pexpiretime(key("trial")) == lease
+    assert client.pttl(key("trial")) == pytest.approx(lease - now_ms(client), abs=1_000)
     client.delete(key("trial"))  # what the server does then
+    client.zadd(key("suspects"), {"a": 1})
     begin(batcher, second)
     assert settle(batcher, first) is Settled.SENT
     assert client.get(key("trial")) == b"b"  # a late end does not end another's trial
@@ -240,6 +261,6 @@ def test_a_repeated_begin_of_a_trial_is_not_refused_by_itself(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = unpaced(make_batcher)
-    (only,) = suspects(batcher, client, "a")
+    (only,) = suspects(batcher, client, a=2)
     assert isinstance(batcher.begin(only.id, only.token, nonce="n"), Go)
     assert isinstance(batcher.begin(only.id, only.token, nonce="n"), Go)
