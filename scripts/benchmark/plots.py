@@ -7,7 +7,6 @@ from statistics import median
 from typing import Any, Final
 
 import matplotlib as mpl
-
 from matplotlib import pyplot as plt
 
 from scripts.benchmark.drains import AT_ONCE, SLOWLY, Drains
