@@ -46,9 +46,10 @@ def receiver_row(receiver: Receiver, count: int) -> Row:
 
 
 def main(options: Options) -> None:
-    """Run what was chosen."""
+    """Run what was chosen; whatever ends it, the table of what was measured is printed."""
     caption = machine()
     with_bullmq = prepare_bullmq(say)
+    rows: list[Row] = []
     with Receiver() as receiver:
         drains = Drains(options, receiver, with_bullmq, say)
         growth, timing = Growth(options, say), Timing(options, receiver, say)
@@ -61,15 +62,16 @@ def main(options: Options) -> None:
             "idle": timing.idle,
             "gaps": timing.gaps,
             "latency": timing.latency,
+            "curve": drains.along_processes,
         }
-        rows = [receiver_row(receiver, options.at_most(20_000, 100_000))]
-        for name in options.subjects:
-            say(name)
-            rows += subjects[name]()
-        if options.curve:
-            rows += drains.along_processes()
-    unpaced = " ".join(f"{name}={value}" for name, value in UNPACED.items())
-    print("\n".join([caption, f"no pacing: {unpaced}", "", *lines(rows)]))
+        try:
+            rows.append(receiver_row(receiver, options.at_most(20_000, 100_000)))
+            for name in (*options.subjects, *(["curve"] if options.curve else [])):
+                say(name)
+                rows += subjects[name]()
+        finally:
+            unpaced = " ".join(f"{name}={value}" for name, value in UNPACED.items())
+            print("\n".join([caption, f"no pacing: {unpaced}", "", *lines(rows)]))
     if options.plot:
         for path in draw(caption, drains, growth, timing):
             say(f"drew {path}")
