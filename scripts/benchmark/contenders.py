@@ -143,7 +143,9 @@ def prepare_bullmq(say: Callable[[str], None]) -> bool:
     if (BULLMQ / "node_modules" / "bullmq").is_dir():
         return True
     say("installing BullMQ into scripts/benchmark/bullmq")
-    return _installed(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], say)
+    return _installed(
+        ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"], say
+    )
 
 
 def _installed(command: Sequence[str], say: Callable[[str], None]) -> bool:
