@@ -117,6 +117,7 @@ class Receiver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a Ctrl-C is for us; its end is that of its standard input
         )
         self.port = int(self._read())
         self.url = f"http://127.0.0.1:{self.port}/hooks/ai"
