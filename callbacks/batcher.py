@@ -41,6 +41,7 @@ from callbacks.model import (
     Stored,
     Tick,
     Trimmed,
+    Unlocked,
 )
 from callbacks.pace import Stagger
 from callbacks.scripts import Scripts
@@ -145,9 +146,9 @@ class Batcher:
         """Take the dispatch lock; the fence number that proves it, or 0."""
         return int(self.scripts.run("lock", {"owner": owner, "ttl": LOCK_TTL_MS}))
 
-    def unlock(self, owner: str, fence: int) -> bool:
+    def unlock(self, owner: str, fence: int) -> Unlocked:
         """Give the dispatch lock back, if it is still the owner's."""
-        return bool(self.scripts.run("unlock", {"owner": owner, "fence": fence}))
+        return Unlocked(self.scripts.run("unlock", {"owner": owner, "fence": fence}))
 
     def claim(self, owner: str, fence: int, *, nonce: str | None = None) -> Batch:
         """Move one batch into PROCESSING; the lock is checked inside."""

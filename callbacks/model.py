@@ -120,6 +120,14 @@ class Look:
     processing: int
 
 
+class Unlocked(IntEnum):
+    """How giving the dispatch lock back went; `MISSED`: a trigger found it held meanwhile."""
+
+    LOST = 0
+    DONE = 1
+    MISSED = 2
+
+
 class ClaimResult(IntEnum):
     """How a claim went."""
 

@@ -32,6 +32,7 @@ from callbacks.model import (
     Request,
     Settled,
     Settlement,
+    Unlocked,
 )
 from callbacks.pace import Stagger, next_stagger
 from callbacks.payload import unpack
@@ -108,8 +109,9 @@ def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
         batch = batcher.claim(owner, fence)
         wakes.batch([_wake(claimed, batch.now_ms) for claimed in batch.callbacks])
     finally:
-        batcher.unlock(owner, fence)
-    _trigger(wakes, batch.arm_ms)  # when the lock is free: it may come at once
+        unlocked = batcher.unlock(owner, fence)
+    # Only now, with the lock free: it may come at once.
+    _trigger(wakes, 0 if unlocked is Unlocked.MISSED else batch.arm_ms)
     _log_batch(batch)
     return batch
 

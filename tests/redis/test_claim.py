@@ -9,8 +9,8 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import HORIZON_MS, Batcher
 from callbacks.books import Books
-from callbacks.model import ClaimResult, Effect, Impression, Outcome
-from tests.redis.support import HOST, begin, claim, everything, key, put, settlement
+from callbacks.model import ClaimResult, Effect, Impression, Outcome, Unlocked
+from tests.redis.support import HOST, begin, claim, everything, key, now_ms, put, settlement
 
 Make = Callable[..., Batcher]
 
@@ -104,9 +104,20 @@ def test_two_dispatchers_never_hold_the_lock_at_once(batcher: Batcher) -> None:
     fence = batcher.lock("a")
     assert batcher.lock("b") == 0
     assert batcher.lock("a") == fence
-    assert not batcher.unlock("b", fence)
-    assert batcher.unlock("a", fence)
+    assert batcher.unlock("b", fence) is Unlocked.LOST
+    assert batcher.unlock("a", fence) is Unlocked.DONE
     assert batcher.lock("b") == fence + 1
+
+
+def test_a_trigger_that_found_the_lock_held_is_told_when_it_is_given_back(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    fence = batcher.lock("a")
+    client.hset(key("state"), "next_batch", now_ms(client) - 1)
+    assert batcher.unlock("a", fence) is Unlocked.MISSED
+    fence = batcher.lock("a")
+    client.hset(key("state"), "next_batch", now_ms(client) + 60_000)
+    assert batcher.unlock("a", fence) is Unlocked.DONE
 
 
 def test_a_repeated_claim_with_its_nonce_gets_the_same_batch(

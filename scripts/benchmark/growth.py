@@ -1,0 +1,213 @@
+"""What a backlog costs: the time of a claim and the memory, with 500 destinations."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any, Final
+
+from callbacks.batcher import Batcher
+from callbacks.model import Batch, Effect, Go, Impression, Outcome, Reason
+from callbacks.payload import freeze, pack
+from callbacks.redis_client import connect
+from callbacks.settings import Settings, load_settings
+from scripts.benchmark.contenders import UNPACED
+from scripts.benchmark.drain import new_server
+from scripts.benchmark.options import Options, Say
+from scripts.benchmark.request import BODY, DATA
+from scripts.benchmark.table import Row, figure, percentile
+
+DESTINATIONS: Final = 500
+BATCH: Final = 100
+_CLAIMS: Final = 15
+_CHUNK: Final = 1_000
+_DAY_MS: Final = 86_400_000
+_ID: Final = "c-{:09}"
+CLAIM: Final = f"a claim of {BATCH} with so many waiting for {DESTINATIONS} destinations"
+MEMORY: Final = "memory of Redis for each callback"
+
+
+class _Stock:
+    """One Redis with callbacks in it, through the batcher's own verbs."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher = batcher
+        self.client = batcher.scripts.client
+        self._requests = [self._request(n, batcher.settings) for n in range(DESTINATIONS)]
+        self.waiting = 0
+        self.empty = self.used()
+
+    @staticmethod
+    def _request(n: int, settings: Settings) -> tuple[str, bytes, int]:
+        url = f"https://customer-{n:03}.example/hooks/ai"
+        request = freeze(
+            url,
+            DATA,
+            event="image.completed",
+            environment="production",
+            headers=None,
+            lane=None,
+            settings=settings,
+            now=datetime.now(UTC),
+        )
+        return request.destination, pack(request), len(url) + len(request.body)
+
+    def used(self) -> int:
+        """Bytes that Redis has allocated."""
+        info: Any = self.client.info("memory")
+        return int(info["used_memory"])
+
+    @property
+    def payload(self) -> float:
+        """The bytes of body, URL and id of one callback, on average."""
+        return sum(size for *_, size in self._requests) / DESTINATIONS + len(_ID.format(0))
+
+    def prove(self) -> None:
+        """Make every destination one that has answered, so that it is not tried alone first."""
+        keys = self.batcher.scripts.keys
+        for destination, *_ in self._requests:
+            self.client.hset(keys.of("dest:", destination), "ok", 1)
+
+    def fill(self, count: int) -> None:
+        """Enqueue until so many wait."""
+        for start in range(self.waiting, count, _CHUNK):
+            numbers = range(start, min(start + _CHUNK, count))
+            self.batcher.enqueue_many(self._item(n) for n in numbers)
+        self.waiting = count
+
+    def _item(self, n: int) -> tuple[str, str, bytes, int, int]:
+        destination, packed, _ = self._requests[n % DESTINATIONS]
+        return _ID.format(n), destination, packed, 0, _DAY_MS
+
+    def claim(self) -> tuple[float, Batch]:
+        """Claim one batch; the ms it took, and the batch."""
+        owner = secrets.token_hex(16)
+        fence = self.batcher.lock(owner)
+        started = time.perf_counter()
+        batch = self.batcher.claim(owner, fence)
+        took_ms = (time.perf_counter() - started) * 1_000
+        self.batcher.unlock(owner, fence)
+        if len(batch.callbacks) != BATCH:
+            raise AssertionError(f"{len(batch.callbacks)} claimed of {BATCH}: {batch.result}")
+        return took_ms, batch
+
+    def claim_and_return(self) -> float:
+        """The ms of a claim whose callbacks go back to wait."""
+        took_ms, batch = self.claim()
+        for one in batch.callbacks:
+            self.batcher.release(one.id, one.token, batch.now_ms)
+        return took_ms
+
+    def attempt(self, settle: Callable[[Any, Go], object]) -> None:
+        """Claim one batch, begin all of it, and hand each to `settle`."""
+        _, batch = self.claim()
+        for one in batch.callbacks:
+            gate = self.batcher.begin(one.id, one.token)
+            if not isinstance(gate, Go):
+                raise TypeError(f"the gate said {gate}")
+            settle(one, gate)
+
+    def end(self, one: Any, gate: Go, outcome: Outcome) -> None:
+        """End an attempt as delivery would."""
+        sent = outcome is Outcome.SENT
+        reason = None if sent else Reason.CLIENT_ERROR
+        tail = "200,null" if sent else '404,"client_error"'
+        self.batcher.settle(
+            one.id,
+            one.token,
+            gate.attempt,
+            outcome,
+            reason=reason,
+            impression=Impression(Effect.NONE),
+            entry=f'[{gate.attempt},{gate.now_ms},"{outcome.value}",{tail},12]',
+            duration_ms=12,
+        )
+
+
+@contextmanager
+def _stock() -> Iterator[_Stock]:
+    server = new_server().start()
+    settings = {**UNPACED, "CALLBACKS_BATCH_SIZE": BATCH, "CALLBACKS_MIN_INTERVAL": 0}
+    given = {name: str(value) for name, value in settings.items()}
+    client = connect(load_settings({"REDIS_URL": server.url} | given))
+    try:
+        stock = _Stock(Batcher(client, load_settings({"REDIS_URL": server.url} | given)))
+        stock.prove()
+        yield stock
+    finally:
+        client.close()
+        client.connection_pool.disconnect()
+        server.stop()
+
+
+class Growth:
+    """Claims and memory, on three stocks side by side; keeps what the charts need."""
+
+    def __init__(self, options: Options, say: Say) -> None:
+        self._options, self._say = options, say
+        self.curve: list[tuple[int, float]] = []
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        return (1_000, 3_000, 10_000) if self._options.quick else (1_000, 100_000, 1_000_000)
+
+    def rows(self) -> list[Row]:
+        """The time of a claim, alternating between the stocks, and the memory of what waits."""
+        small, middle, large = self._sizes
+        with _stock() as one, _stock() as two, _stock() as three:
+            stocks = {small: one, middle: two, large: three}
+            for size, stock in stocks.items():
+                stock.fill(size)
+                self._say(f"{size:,} wait")
+            memory = [self._waiting(size, stock) for size, stock in stocks.items()]
+            times: dict[int, list[float]] = {size: [] for size in stocks}
+            for _ in range(_CLAIMS):
+                for size, stock in stocks.items():
+                    times[size].append(stock.claim_and_return())
+        self.curve = [(size, median(took)) for size, took in times.items()]
+        return [*self._claims(times), *memory]
+
+    def _claims(self, times: dict[int, list[float]]) -> Iterator[Row]:
+        first = times[self._sizes[0]]
+        for size, took in times.items():
+            ratio = median(took) / median(first)
+            slowest = figure(percentile(took, 0.95), "ms")
+            what = f"{size:,} waiting, beside {self._sizes[0]:,} (95th percentile {slowest})"
+            both = figure(median(took), "ms"), figure(median(first), "ms")
+            yield Row(CLAIM, what, *both, ratio)
+
+    @staticmethod
+    def _waiting(size: int, stock: _Stock) -> Row:
+        each = (stock.used() - stock.empty) / size
+        beyond = figure(each - stock.payload, "B")
+        what = f"{size:,} waiting: beyond body, URL and id, of all ({len(BODY)} B body)"
+        return Row(MEMORY, what, beyond, figure(each, "B"), (each - stock.payload) / each)
+
+    def states(self) -> list[Row]:
+        """The memory of one callback that is being sent, was sent, or is dead."""
+        count = self._options.at_most(1_000, 10_000)
+        endings: dict[str, Outcome | None] = {
+            "processing": None,
+            "sent": Outcome.SENT,
+            "dead": Outcome.DEAD,
+        }
+        return [self._state(name, outcome, count) for name, outcome in endings.items()]
+
+    def _state(self, name: str, outcome: Outcome | None, count: int) -> Row:
+        with _stock() as stock:
+            stock.fill(count)
+            for _ in range(count // BATCH):
+                if outcome is None:
+                    stock.attempt(lambda *_: None)
+                else:
+                    stock.attempt(lambda one, gate: stock.end(one, gate, outcome))
+            each = (stock.used() - stock.empty) / count
+            bare = outcome is Outcome.SENT  # its body and URL are gone
+            kept = len(_ID.format(0)) if bare else stock.payload
+        self._say(f"{name}: {figure(each, 'B')}")
+        what = f"{name}, of {count:,}: beyond {'id' if bare else 'body, URL and id'}, of all"
+        return Row(MEMORY, what, figure(each - kept, "B"), figure(each, "B"), (each - kept) / each)

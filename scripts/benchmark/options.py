@@ -1,0 +1,82 @@
+"""What can be chosen on the command line, and how much is done for it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+SUBJECTS: Final = ("drain", "slow", "enqueue", "claim", "memory", "idle", "gaps", "latency")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was chosen."""
+
+    subjects: tuple[str, ...]
+    quick: bool
+    plot: bool
+    curve: bool
+    processes: int
+    threads: int
+    celery_pool: str
+    count: int
+
+    @property
+    def rounds(self) -> int:
+        """How often each thing is measured."""
+        return 1 if self.quick else 3
+
+    def at_most(self, quick: int, full: int) -> int:
+        """How many: fewer in a quick run."""
+        return quick if self.quick else full
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read the command line, or end with its help."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer, one round")
+    parser.add_argument(
+        "--only", type=_subjects, default=SUBJECTS, metavar="A,B", help=f"of {','.join(SUBJECTS)}"
+    )
+    parser.add_argument("--curve", action="store_true", help="the drain with 1, 2, 4 processes too")
+    parser.add_argument("--plot", action="store_true", help="write charts into docs/")
+    parser.add_argument("--processes", type=_whole, default=2, help="of each (default 2)")
+    parser.add_argument("--threads", type=_whole, default=64, help="of each process (default 64)")
+    parser.add_argument("--count", type=_whole, default=5_000, help="of callbacks in a drain")
+    parser.add_argument(
+        "--celery",
+        choices=["best", "prefork", "threads", "gevent"],
+        default="best",
+        help="its pool; best: the fastest in a short trial",
+    )
+    given = parser.parse_args(arguments)
+    return Options(
+        subjects=given.only,
+        quick=given.quick,
+        plot=given.plot,
+        curve=given.curve,
+        processes=given.processes,
+        threads=given.threads,
+        celery_pool=given.celery,
+        count=min(given.count, 1_000) if given.quick else given.count,
+    )
+
+
+def _subjects(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    unknown = set(chosen) - set(SUBJECTS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: none of the subjects")
+    return chosen
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return value
+
+
+Say = Callable[[str], None]

@@ -1,0 +1,101 @@
+"""Processes that are measured: started in groups of their own, stopped and continued together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import psutil
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+def clean_environment(**given: object) -> dict[str, str]:
+    """This process's environment without any setting of ours, and with those given."""
+    settings = ("CALLBACKS_", "REDIS_", "HEROKU_", "BENCH_", "CELERY_")
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+    return mine | {"PYTHONPATH": str(ROOT)} | {name: str(value) for name, value in given.items()}
+
+
+def run(command: Sequence[str], env: Mapping[str, str]) -> str:
+    """What a command prints, run to its end."""
+    done = subprocess.run(
+        command, env=dict(env), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
+def python(*arguments: str) -> list[str]:
+    """The command of a Python like this one."""
+    return [sys.executable, *arguments]
+
+
+class Workers:
+    """All processes of one contender; none outlives it."""
+
+    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+        self._env, self._log = dict(env), log
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: Sequence[str]) -> None:
+        """Start one command, in a group of its own."""
+        with self._log.open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                env=self._env,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self._started.append(process)
+
+    def freeze(self) -> None:
+        """Stop them where they are: what is enqueued now stays."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+    def log_end(self) -> str:
+        """The last that they wrote."""
+        return self._log.read_text(errors="replace")[-2000:]
+
+    def cpu_s(self) -> float:
+        """CPU seconds that all of them have used, with their children that still run."""
+        total = 0.0
+        for process in self._started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(process.pid)
+                for one in (parent, *parent.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        times = one.cpu_times()
+                        total += times.user + times.system
+        return total
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._signal(signal.SIGKILL)
+        for process in self._started:
+            process.wait()

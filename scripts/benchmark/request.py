@@ -1,0 +1,57 @@
+"""The one request that everybody here sends: the same body, headers and kind of signature."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from callbacks.envelope import body_of
+from callbacks.signature import sign, verify
+
+SECRET: Final = "whsec_" + "YmVuY2htYXJr" * 3
+DATA: Final = {
+    "task_id": "t-0123456789",
+    "status": "succeeded",
+    "images": [f"https://images.example/results/0123456789abcdef/{n}.png" for n in range(2)],
+    "seconds": 4.25,
+}
+BODY: Final = body_of(
+    DATA,
+    event="image.completed",
+    environment="production",
+    now=datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
+    limit=10_000,
+)
+EXPECTED: Final = (
+    "content-type",
+    "user-agent",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-attempt",
+    "webhook-signature",
+)
+
+
+def headers(id: str) -> dict[str, str]:
+    """The headers of one request, signed now."""
+    now_s = int(time.time())
+    return {
+        "content-type": "application/json",
+        "user-agent": "callbacks/benchmark",
+        "webhook-id": id,
+        "webhook-timestamp": str(now_s),
+        "webhook-attempt": "1",
+        "webhook-signature": sign([SECRET], id, now_s, BODY),
+    }
+
+
+def check(raw: bytes) -> None:
+    """Raise unless a request, as it came, is what all are to send."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = (line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    got = {name.lower(): value for name, value in lines}
+    missing = [name for name in EXPECTED if name not in got]
+    if missing or len(body) != len(BODY):
+        raise AssertionError(f"not the common request: {missing} missing, a body of {len(body)}")
+    verify([SECRET], got, body, time.time())

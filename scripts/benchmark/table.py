@@ -1,0 +1,64 @@
+"""The table: each row a ratio of two things that ran in the same minute, with both beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line. `ratio` is `this` / `beside`, none where there is nothing to compare with."""
+
+    section: str
+    what: str
+    this: str
+    beside: str = ""
+    ratio: float | None = None
+
+
+def figure(value: float, unit: str) -> str:
+    """A number as short as it may be read."""
+    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{places}f} {unit}"
+
+
+def compared(
+    section: str, what: str, these: Sequence[float], those: Sequence[float], unit: str
+) -> Row:
+    """Compare round by round; the ratio is the median of the rounds' ratios."""
+    ratio = median(one / other for one, other in zip(these, those, strict=True))
+    return Row(section, what, figure(median(these), unit), figure(median(those), unit), ratio)
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value below which `share` of all are, the nearest one."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+def lines(rows: Sequence[Row]) -> list[str]:
+    """The rows as text, under a heading for each section."""
+    told = [(row.what, _ratio(row), row.this, row.beside) for row in rows]
+    heads = ("", "ratio", "this", "beside")
+    widths = [max(len(cells[n]) for cells in [heads, *told]) for n in range(4)]
+    out: list[str] = [_line(heads, widths)]
+    section = ""
+    for row, cells in zip(rows, told, strict=True):
+        if row.section != section:
+            section = row.section
+            out += ["", section]
+        out.append(_line(cells, widths))
+    return out
+
+
+def _ratio(row: Row) -> str:
+    return "" if row.ratio is None else f"{row.ratio:.2f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    what, ratio, this, beside = cells
+    return (
+        f"  {what:<{widths[0]}}  {ratio:>{widths[1]}}  {this:>{widths[2]}}  {beside:>{widths[3]}}"
+    ).rstrip()
