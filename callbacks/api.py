@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import redis
 
-from callbacks.books import Status, find, pages
+from callbacks.books import Status, find
 from callbacks.delivery import AICallback
 from callbacks.model import Cancelled, InvalidCallback, QueueFull, Receipt, Signal, Stored
+from callbacks.paging import pages
 from callbacks.payload import pack
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import ms

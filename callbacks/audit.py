@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from callbacks.books import Books, Where, overview, pages
+from callbacks.books import PAGE, Books, Where, overview
 from callbacks.model import State
+from callbacks.paging import pages
 
 _PHASES: Final = {
     State.QUEUED: frozenset({"queued"}),
@@ -66,7 +67,7 @@ def problems(where: Where) -> Iterator[str]:
 
 
 def _wrong(books: Books, ids: Iterator[str], seen: set[str], lane: str = "") -> Iterator[str]:
-    for page in pages(id for id in ids if id not in seen):
+    for page in pages((id for id in ids if id not in seen), PAGE):
         seen.update(page)
         answers = books.scripts.run_many("where", [{"id": id, "lane": lane} for id in page])
         for id, answer in zip(page, answers, strict=True):

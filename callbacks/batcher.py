@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import redis
@@ -44,6 +45,7 @@ from callbacks.model import (
     Unlocked,
 )
 from callbacks.pace import Stagger
+from callbacks.paging import pages
 from callbacks.scripts import Scripts
 from callbacks.settings import Settings, ms, us
 from callbacks.urls import digest
@@ -67,11 +69,16 @@ MISSED_MS: Final = 10
 #: that stalls for longer loses it, and the claim, which checks it, claims nothing.
 LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
+#: So many callbacks are taken in by one script: half a millisecond.
+ENQUEUE_STEP: Final = 50
 #: So many dead letters are measured for what one takes.
 DEAD_SAMPLE: Final = 20
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
 #: Apart from a claimed callback's lease by more than clocks and waits can blur.
 _BEGUN_BLUR_MS: Final = 1_000
+
+#: id, destination, packed request, ms before it is due, ms after which it expires.
+Enqueued = tuple[str, str, bytes, int, int]
 
 
 class Batcher:
@@ -98,31 +105,27 @@ class Batcher:
 
         Raises `QueueFull` where nothing was stored for want of room.
         """
-        call = self._enqueue_call(id, destination, packed, delay_ms, life_ms)
+        call = self._enqueue_call([(id, destination, packed, delay_ms, life_ms)])
         try:
-            return _stored(self.scripts.run("enqueue", call, tries=1))
+            return _stored(*self.scripts.run("enqueue", call, tries=1))
         except redis.OutOfMemoryError as error:
             raise _no_room() from error
 
-    def enqueue_many(
-        self, items: Iterable[tuple[str, str, bytes, int, int]]
-    ) -> list[Stored | Exception]:
+    def enqueue_many(self, items: Iterable[Enqueued]) -> list[Stored | Exception]:
         """Store many in one pipeline: (id, destination, packed, delay_ms, life_ms) each.
 
         An item that was not stored has its error in its place (`QueueFull`, for one).
         """
-        calls = [self._enqueue_call(*item) for item in items]
-        return [_result(reply) for reply in self.scripts.run_many("enqueue", calls)]
+        steps = list(pages(items, ENQUEUE_STEP))
+        replies = self.scripts.run_many("enqueue", map(self._enqueue_call, steps))
+        results: list[Stored | Exception] = []
+        for step, reply in zip(steps, replies, strict=True):
+            results += _results(reply, len(step))
+        return results
 
-    def _enqueue_call(
-        self, id: str, destination: str, packed: bytes, delay_ms: int, life_ms: int
-    ) -> dict[str, Any]:
+    def _enqueue_call(self, items: Sequence[Enqueued]) -> dict[str, Any]:
         return {
-            "id": id,
-            "destination": destination,
-            "request": packed,
-            "delay": delay_ms,
-            "life": life_ms,
+            "items": list(chain.from_iterable(items)),
             "max_queued": self.settings.max_queued,
             "batch_size": self.settings.batch_size,
             "max_delay": ms(self.settings.max_delay),
@@ -422,8 +425,7 @@ class Batcher:
         return int(self.scripts.run("purge", {"ids": list(ids)})) if ids else 0
 
 
-def _stored(reply: list[int]) -> Stored:
-    code, signal, wait_ms = reply
+def _stored(code: int, signal: int, wait_ms: int) -> Stored:
     if code == -2:
         raise _no_room()
     if code == -1:
@@ -431,13 +433,18 @@ def _stored(reply: list[int]) -> Stored:
     return Stored(bool(code), Signal(signal), wait_ms)
 
 
-def _result(reply: Any) -> Stored | Exception:
+def _results(reply: Any, count: int) -> list[Stored | Exception]:
+    """What became of the callbacks of one call; where it failed, none was stored."""
     if isinstance(reply, redis.OutOfMemoryError):
-        return _no_room()
+        reply = _no_room()
     if isinstance(reply, Exception):
-        return reply
+        return [reply] * count
+    return [_result(*reply[start : start + 3]) for start in range(0, 3 * count, 3)]
+
+
+def _result(code: int, signal: int, wait_ms: int) -> Stored | Exception:
     try:
-        return _stored(reply)
+        return _stored(code, signal, wait_ms)
     except QueueFull as error:
         return error
 

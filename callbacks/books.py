@@ -6,18 +6,16 @@ Nothing here changes anything, and no call reads more than a page in one step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from redis import Redis
 
 from callbacks.keys import Keys
 from callbacks.model import Reason, State
+from callbacks.paging import pages
 from callbacks.scripts import Scripts
-
-_T = TypeVar("_T")
 
 PAGE: Final = 500
 TOTALS: Final = (
@@ -260,7 +258,7 @@ class Books:
     ) -> Iterator[Status]:
         """Iterate over the callbacks in a state, filtered, page by page."""
         left = limit
-        for page in pages(self.ids(state, destination=destination)):
+        for page in pages(self.ids(state, destination=destination), PAGE):
             for status in self.find_many(page):
                 if left == 0:
                     return
@@ -281,7 +279,7 @@ class Books:
         """Read every destination that waits or was used within a day."""
         names = sorted({*self.waiting(), *self.members("destinations")})
         found: list[Destination] = []
-        for page in pages(names):
+        for page in pages(names, PAGE):
             found += self._destinations(page)
         return found
 
@@ -364,13 +362,6 @@ def _fits(status: Status, state: State, destination: str | None, reason: Reason 
 
 def _history(text: str) -> tuple[Attempt, ...]:
     return tuple(Attempt(*entry) for entry in json.loads(f"[{text}]"))
-
-
-def pages(items: Iterable[_T], size: int = PAGE) -> Iterator[list[_T]]:
-    """Cut anything into lists of `size`, reading no further than the next one."""
-    rest = iter(items)
-    while page := list(islice(rest, size)):
-        yield page
 
 
 def _fields(flat: list[bytes | int]) -> dict[str, str]:

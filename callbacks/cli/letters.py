@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from callbacks.books import Books, Status, pages
+from callbacks.books import Books, Status
 from callbacks.cli.command import (
     REASON,
     Failure,
@@ -26,6 +26,7 @@ from callbacks.cli.command import (
 from callbacks.cli.look import first, print_statuses
 from callbacks.cli.text import many
 from callbacks.model import State
+from callbacks.paging import pages
 from callbacks.runtime import Runtime
 
 PAGE: Final = 200

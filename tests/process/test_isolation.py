@@ -32,6 +32,7 @@ def hand_in(system: System, enqueue: Enqueue) -> Callable[..., None]:
     return put
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("hanging", [1, 40])
 def test_hanging_destinations_do_not_hold_up_healthy_ones(
     system: System, hand_in: Callable[..., None], hanging: int
@@ -74,6 +75,7 @@ def test_hanging_destinations_do_not_hold_up_healthy_ones(
     assert beside <= alone + 2, (beside, alone)
 
 
+@pytest.mark.timed
 def test_an_outage_buries_nothing(system: System, hand_in: Callable[..., None]) -> None:
     """Ten attempts a second against a receiver that is down would kill 60 in 6 s; none dies."""
     down = [True]
@@ -102,6 +104,7 @@ def test_an_outage_buries_nothing(system: System, hand_in: Callable[..., None]) 
     assert system.audit() == []
 
 
+@pytest.mark.timed
 def test_retry_after_parks_the_whole_destination(
     system: System, hand_in: Callable[..., None]
 ) -> None:
@@ -127,6 +130,7 @@ def test_retry_after_parks_the_whole_destination(
     assert (status.state, status.retries) == ("sent", 0)
 
 
+@pytest.mark.timed
 def test_spacing_holds_over_processes_and_after_a_stall(
     system: System, hand_in: Callable[..., None]
 ) -> None:
@@ -144,6 +148,7 @@ def test_spacing_holds_over_processes_and_after_a_stall(
     assert set(target.counts().values()) == {1}
 
 
+@pytest.mark.timed
 def test_a_big_backlog_and_small_ones_take_turns(
     system: System, hand_in: Callable[..., None]
 ) -> None:

@@ -6,6 +6,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from callbacks.books import find
 from tests.process.conftest import System
 from tests.support.processes import until
@@ -41,6 +43,7 @@ def test_each_callback_is_delivered_once_with_its_headers_and_bytes(
     assert system.audit() == []
 
 
+@pytest.mark.timed
 def test_sends_are_staggered_evenly_across_batch_ends(system: System, enqueue: Enqueue) -> None:
     system.configure(batch_size=25)
     with Target() as target:
@@ -54,6 +57,7 @@ def test_sends_are_staggered_evenly_across_batch_ends(system: System, enqueue: E
     assert percentile(gaps, 0.95) <= 260, gaps  # a busy machine may be late, never early
 
 
+@pytest.mark.timed
 def test_a_503_is_retried_twice_with_growing_waits_and_then_sent(
     system: System, enqueue: Enqueue
 ) -> None:
@@ -91,6 +95,7 @@ def test_after_the_last_retry_a_callback_is_a_dead_letter(system: System, enqueu
     assert system.audit() == []
 
 
+@pytest.mark.timed
 def test_nobody_waits_longer_than_max_delay_and_a_second_for_a_batch_without_a_scheduler(
     system: System, enqueue: Enqueue
 ) -> None:

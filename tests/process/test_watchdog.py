@@ -68,7 +68,8 @@ def test_a_worker_whose_threads_all_hang_in_a_resolver_ends(
 def test_a_worker_whose_redis_is_away_stays_and_goes_on(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
-    (tmp_path / "impatient.py").write_text(IMPATIENT)
+    # Dramatiq starts a consumer again 3 s after an error.
+    (tmp_path / "impatient.py").write_text(IMPATIENT + "watchdog.CONFIRM_S = 5.0\n")
     system.configure(**FAST, send_interval=0.1, redis_timeout=0.5)
     with Target() as target:
         worker = system.groups.worker(modules=["impatient"])

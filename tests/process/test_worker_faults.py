@@ -44,6 +44,7 @@ class Gated:
         return 200
 
 
+@pytest.mark.timed
 def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new_ones(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
@@ -254,6 +255,7 @@ def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
     assert after["recovered"] == 5
 
 
+@pytest.mark.timed
 def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -277,6 +279,7 @@ def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
     assert min(tens) >= 0.6, tens
 
 
+@pytest.mark.timed
 def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:

@@ -1,0 +1,16 @@
+"""Cutting what is long into pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def pages(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Cut anything into lists of `size`, reading no further than the next one."""
+    rest = iter(items)
+    while page := list(islice(rest, size)):
+        yield page
