@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from callbacks.guard import Guard
 from callbacks.model import Answer, Reason, Request
@@ -35,7 +36,11 @@ class Sender(Protocol):
 def shared_transport(settings: Settings) -> Transport:
     """Return this process's one connection pool for such settings; opens nothing yet."""
     timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
-    return _transport(settings.allowed_networks, *timeouts)
+    with _MAKING:  # else each of 64 threads makes one at first, with all the certificates
+        return _transport(settings.allowed_networks, *timeouts)
+
+
+_MAKING: Final = threading.Lock()
 
 
 @cache

@@ -23,6 +23,7 @@ from redis import Redis
 from callbacks import log as logs
 from callbacks.batcher import Batcher
 from callbacks.broker import QUEUE, CallbacksBroker
+from callbacks.delivery import shared_transport
 from callbacks.diagnosis import Verdict, eviction
 from callbacks.log import log
 from callbacks.middleware import Boot, Ticker
@@ -108,6 +109,7 @@ def prepare_process() -> None:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format)
     logs.calm()
+    shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
 

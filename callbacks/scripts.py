@@ -21,6 +21,7 @@ import redis
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from callbacks.combining import Combiner
 from callbacks.keys import Keys
 
 _HEADER: Final = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] +([a-z_]+:?)", re.MULTILINE)
@@ -84,6 +85,8 @@ class Scripts:
         self.client = client
         self.keys = keys
         self._sleep = sleep
+        timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 5.0
+        self._combiner = Combiner(client, patience_s=6 * timeout_s)
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
         """Call a verb once, or again while Redis is away; it must be harmless to repeat.
@@ -93,12 +96,18 @@ class Scripts:
         verb, values = self._call(name, arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return evaluate(self.client, verb.sha, verb.text, values)
+                return self._evaluate(verb, values)
             except AWAY:
                 if not left:
                     raise
                 self._sleep(_PAUSE_S)
         raise AssertionError("tries must be at least 1")
+
+    def _evaluate(self, verb: Verb, values: list[Any]) -> Any:
+        try:
+            return self._combiner.call("EVALSHA", verb.sha, *values)
+        except NoScriptError:
+            return self._combiner.call("EVAL", verb.text, *values)
 
     def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
         """Call a verb for each of `calls` in one pipeline, without repeats.

@@ -1,0 +1,125 @@
+"""Commands of many threads, sent together over few connections.
+
+Sixty threads that wait for one of four connections wait long: whoever has one keeps it until the
+interpreter lets him read his reply. So nobody waits for a connection here. A thread that finds
+nobody sending sends what has gathered, everybody's, in one piece, reads all replies, and hands
+each to its thread. The more threads there are, the more go together.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import redis
+from redis import Redis
+
+#: Threads that send at once, each over a connection of its own.
+LEADERS: Final = 2
+#: Most commands in one piece: some milliseconds of Redis' time.
+MOST: Final = 50
+
+
+class _Call:
+    """One command. `done` is released once: with its reply, or when its thread is to send."""
+
+    __slots__ = ("command", "done", "leads", "reply")
+
+    def __init__(self, command: tuple[Any, ...]) -> None:
+        self.command = command
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.leads = False
+        self.reply: Any = None
+
+
+class Combiner:
+    """Commands over one client's pool.
+
+    Each must be harmless to repeat: where a connection breaks, all commands that went together
+    fail, and their callers call again. `patience_s` is more than sending some pieces to a Redis
+    that does not answer can take.
+    """
+
+    def __init__(self, client: Redis, *, patience_s: float) -> None:
+        self._pool = client.connection_pool
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self._waiting: list[_Call] = []  # those that no thread has taken on
+        self._leaders = 0
+
+    def call(self, *command: Any) -> Any:
+        """Send a command and return its reply; raises redis' own errors."""
+        call = _Call(command)
+        with self._lock:
+            call.leads = self._leaders < LEADERS
+            if call.leads:
+                self._leaders += 1
+            else:
+                self._waiting.append(call)
+        if not call.leads:
+            self._await(call)
+        if call.leads:
+            self._lead(call)
+        if isinstance(call.reply, Exception):
+            raise call.reply
+        return call.reply
+
+    def _await(self, call: _Call) -> None:
+        """Wait for the reply, or to be the one who sends."""
+        if call.done.acquire(timeout=self._patience_s):
+            return
+        with self._lock:
+            if call.leads:  # at the last moment
+                return
+            self._leaders = 0  # whoever sent is gone, interrupted in the middle
+            if call in self._waiting:
+                self._waiting.remove(call)
+        raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
+
+    def _lead(self, own: _Call) -> None:
+        """Send this command and what waits, hand the replies out, and let the next one send."""
+        with self._lock:
+            calls = [own, *self._waiting[: MOST - 1]]
+            del self._waiting[: MOST - 1]
+        replies: list[Any] = []
+        try:
+            replies = self._exchange([call.command for call in calls])
+        except redis.RedisError as error:
+            replies = [error] * len(calls)
+        finally:  # also where this thread is interrupted: the others must not wait for it
+            replies += [_INTERRUPTED] * (len(calls) - len(replies))
+            for call, reply in zip(calls, replies, strict=True):
+                call.reply = reply
+                call.done.release()
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            if self._waiting:
+                heir = self._waiting.pop(0)
+                heir.leads = True
+                heir.done.release()
+            else:
+                self._leaders = max(0, self._leaders - 1)
+
+    def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        connection: Any = self._pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [self._read(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()  # replies may still come
+            raise
+        finally:
+            self._pool.release(connection)
+
+    @staticmethod
+    def _read(connection: Any) -> Any:
+        try:
+            return connection.read_response()
+        except redis.ResponseError as error:
+            return error
+
+
+_INTERRUPTED: Final = redis.ConnectionError("the thread that was sending was interrupted")
