@@ -1,0 +1,155 @@
+"""A batcher on a real server whose scripts read a clock that the test moves.
+
+The clock is the only thing that is faked: `now_ms` in the scripts' common part reads a key
+instead of `TIME`. Whatever expires by itself in Redis expires by this clock, too. A script's
+text may be broken on purpose (`Mutant`), to show that a test notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Final
+
+import redis
+
+from callbacks.audit import audit
+from callbacks.batcher import Batcher
+from callbacks.books import Books
+from callbacks.scripts import load
+from callbacks.settings import Settings
+
+#: Any moment will do; the same one makes a run repeatable.
+START_MS: Final = 1_800_000_000_000
+_CLOCK: Final = "{callbacks}:test-clock"
+_REAL: Final = """\
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+"""
+_FAKED: Final = f"  return tonumber(redis.call('GET', '{_CLOCK}'))\n"
+
+_SNAPSHOT: Final = """
+local all = {}
+for _, name in ipairs(redis.call('KEYS', '*')) do
+  local kind, value = redis.call('TYPE', name).ok, nil
+  if kind == 'string' then value = {redis.call('GET', name)}
+  elseif kind == 'hash' then value = redis.call('HGETALL', name)
+  else value = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') end
+  all[#all + 1] = {name, kind, value}
+end
+return all
+"""
+_ADVANCE: Final = """
+local ms = tonumber(ARGV[1])
+for _, name in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', name)
+  if left >= 0 and left <= ms then redis.call('DEL', name) end
+  if left > ms then redis.call('PEXPIRE', name, left - ms) end
+end
+redis.call('INCRBY', KEYS[1], ms)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect: `old` stands once in the text of `verb`, and `new` takes its place."""
+
+    verb: str
+    old: str
+    new: str
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """Replace what stands exactly once, so that no replacement can silently do nothing."""
+    assert text.count(old) == 1, f"stands {text.count(old)} times: {old!r}"
+    return text.replace(old, new)
+
+
+def verbs() -> list[str]:
+    folder = resources.files("callbacks") / "lua"
+    names = (file.name for file in folder.iterdir())
+    return sorted(name.removesuffix(".lua") for name in names if name.endswith(".lua"))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All keys but the clock at one instant, without `{callbacks}:` before their names."""
+
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, name: str) -> Any:
+        return self.keys.get(name, {})
+
+    def family(self, prefix: str) -> dict[str, Any]:
+        """Each member of a family of keys with its content."""
+        start = len(prefix)
+        return {name[start:]: v for name, v in self.keys.items() if name.startswith(prefix)}
+
+    def due(self, destination: str, id: str) -> int:
+        return int(self.of(f"lane:{destination}")[id])
+
+    def pace_ms(self, key: str, stored: str, settings: Settings) -> int:
+        """The time between two sends that holds now, of `state` or of one `dest:`."""
+        set_s = settings.send_interval if key == "state" else settings.destination_interval
+        adapted = self.of(key).get(stored)
+        if not set_s or not settings.adaptive or adapted is None:
+            return round(set_s * 1000)
+        return -(-int(float(adapted)) // 1000)
+
+    def without_noise(self) -> dict[str, Any]:
+        """What a refusal may not change: all but two counts and the buckets of rates."""
+        kept = {name: v for name, v in self.keys.items() if not name.startswith("rate:")}
+        counts = dict(self.of("counters"))
+        kept["counters"] = {k: v for k, v in counts.items() if k not in {"stale", "duplicates"}}
+        return kept
+
+
+class Bench:
+    """One client and the altered scripts; an example begins with `begin_anew`."""
+
+    def __init__(self, client: redis.Redis, mutant: Mutant | None = None) -> None:
+        self.client = client
+        self._scripts = {name: self._altered(name, mutant) for name in verbs()}
+        self._snapshot = client.register_script(_SNAPSHOT)
+        self._advance = client.register_script(_ADVANCE)
+        self.now_ms = START_MS
+
+    def _altered(self, name: str, mutant: Mutant | None) -> Any:
+        text = replaced(load(name).text, _REAL, _FAKED)
+        if mutant and mutant.verb == name:
+            text = replaced(text, mutant.old, mutant.new)
+        return self.client.register_script(text)
+
+    def begin_anew(self, settings: Settings) -> Batcher:
+        self.client.flushall()
+        self.now_ms = START_MS
+        self.client.set(_CLOCK, self.now_ms)
+        batcher = Batcher(self.client, settings)
+        batcher.scripts._registered = self._scripts
+        self.books = Books(batcher.scripts)
+        return batcher
+
+    def advance(self, ms: int) -> None:
+        self.now_ms += ms
+        self._advance(keys=[_CLOCK], args=[ms])
+
+    def lose_lock(self) -> None:
+        self.client.delete("{callbacks}:lock")
+
+    def see(self) -> Seen:
+        found: Any = self._snapshot()
+        keys = {name.decode().partition("}:")[2]: _content(kind, v) for name, kind, v in found}
+        del keys["test-clock"]
+        return Seen(keys)
+
+    def problems(self) -> list[str]:
+        return list(audit(self.books))
+
+
+def _content(kind: bytes, flat: list[bytes]) -> Any:
+    words = [word.decode() for word in flat]
+    if kind == b"string":
+        return words[0]
+    pairs = dict(zip(words[::2], words[1::2], strict=True))
+    return pairs if kind == b"hash" else {member: float(at) for member, at in pairs.items()}
