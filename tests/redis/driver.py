@@ -113,6 +113,7 @@ class Driver(RuleBasedStateMachine):
         return batch
 
     def begin(self, id: str, token: str, nonce: str) -> Gate:
+        self.check()
         expected = self.ledger.gate(id, token, nonce, self.now)
         gate = self.do(lambda: self.batcher.begin(id, token, nonce=nonce))
         if isinstance(expected, Refused):
@@ -132,6 +133,7 @@ class Driver(RuleBasedStateMachine):
         return gate
 
     def settle(self, id: str, token: str, attempt: int, answer: Answer) -> None:
+        self.check()
         e = self.ledger.entries.get(id) or Entry(id, "", "", 0, 0)
         delays = self.ledger.settings.retry_delays
         verdict = classify(answer, now_s=self.now / 1000)
@@ -156,6 +158,7 @@ class Driver(RuleBasedStateMachine):
             self.ledger.gone.add(e.url)
 
     def release(self, id: str, token: str, due: int, full: bool) -> None:
+        self.check()
         expected = self.ledger.release(id, token, due)
         done = self.do(lambda: self.batcher.release(id, token, due, full=full))
         assert done.released == expected

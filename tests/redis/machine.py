@@ -1,13 +1,13 @@
 """Random sequences of every verb, each answer and every structure held against the model.
 
-An example ends by draining: everything
-resumed, time passing, until each callback is final; what is stuck never gets there.
+An example ends by draining: everything resumed, time passing, until each callback is final.
+What is stuck never gets there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 from hypothesis import strategies as st
@@ -23,9 +23,9 @@ from callbacks.model import (
 )
 from callbacks.pace import Stagger, StaggerWhy
 from callbacks.settings import load_settings
+from tests.redis.drain import drain
+from tests.redis.driver import Driver
 from tests.redis.ledger import LIVE, Entry
-
-_T = TypeVar("_T")
 
 SETTINGS: Final = st.fixed_dictionaries(
     {
@@ -282,5 +282,9 @@ class Machine(Driver):
     # The end
 
     def teardown(self) -> None:
-        if self.sound:
-            drain(self)
+        if not self.sound:  # it has failed already
+            return
+        self.admit(False)
+        for where in (None, *self.ledger.paused_destinations):
+            self.resume(where)
+        drain(self)
