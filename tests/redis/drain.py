@@ -34,10 +34,7 @@ def drain(driver: Driver) -> None:
 def _work(driver: Driver) -> None:
     driver.reclaim_some(100, 0.5)
     driver.expire_some(100)
-    owner, nonce = "drain", driver.nonce()
-    fence = driver.lock(owner)
-    driver.claim(owner, fence, nonce)
-    driver.unlock(owner, fence)
+    driver.dispatch_once("drain")
     for e in driver.ledger.within("claimed", "retry"):
         token = e.token or ""
         gate = driver.begin(e.id, token, driver.nonce())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from callbacks.batcher import Batcher
@@ -16,6 +17,8 @@ from callbacks.model import (
     Gate,
     Go,
     Later,
+    LaterWhy,
+    QueueFull,
     Refused,
     Settled,
 )
@@ -27,6 +30,9 @@ from tests.redis.compare import compare
 from tests.redis.ledger import Entry, Ledger
 
 _T = TypeVar("_T")
+
+DAY_MS: Final = 86_400_000
+_REFUSED: Final = Answer(404, None)
 
 
 class Driver(RuleBasedStateMachine):
@@ -76,9 +82,60 @@ class Driver(RuleBasedStateMachine):
         self.nonces += 1
         return f"nonce-{self.nonces:04}"
 
-    def pick(self, place: int, *phases: str) -> Entry:
+    def put(self, id: str, where: str, path: str, delay: int = 0, life: int = DAY_MS) -> None:
+        url = f"{where}/{path}"
+        packed = f'{where}\n["{url}","production",[]]\n{{}}'.encode()
+
+        def call() -> bool:
+            return self.batcher.enqueue(id, where, packed, delay_ms=delay, life_ms=life).accepted
+
+        if self.ledger.refuses(id):
+            with pytest.raises(QueueFull):
+                self.do(call)
+            self.seen = self.bench.see()
+            return self.assert_unchanged()
+        entry = Entry(id, where, url, due=self.now + delay, end=self.now + life)
+        new = self.do(call)
+        assert new == self.ledger.enqueue(entry)
+        return None if new else self.assert_unchanged()
+
+    # Getting on
+
+    def obtain(self, place: int, *phases: str) -> Entry | None:
+        """Pick a callback in one of `phases`; bring one there, or try to, where there is none."""
+        if not self.ledger.within(*phases):
+            self._bring(place, phases[0])
         found = self.ledger.within(*phases)
-        return found[place % len(found)]
+        return found[place % len(found)] if found else None
+
+    def _bring(self, place: int, phase: str) -> None:
+        before = {"dead": ("sending",), "sending": ("claimed", "retry")}.get(phase)
+        if before:
+            e = self.obtain(place, *before)
+            if e and phase == "dead":
+                self.settle(e.id, e.token or "", e.attempts, _REFUSED)
+            elif e:
+                self.begin_in_time(e)
+            return
+        if not self.ledger.within("queued"):
+            self.put(f"c-{place}", f"https://{'abc'[place % 3]}.example:443", "y")
+        places = [int(at) for at in self.seen.of("ring").values() if at < float("inf")]
+        self.advance(max(500, min(places, default=0) - self.now))
+        self.dispatch_once("a")
+
+    def dispatch_once(self, owner: str) -> None:
+        fence, nonce = self.lock(owner), self.nonce()
+        self.claim(owner, fence, nonce)
+        self.unlock(owner, fence)
+
+    def begin_in_time(self, e: Entry, late: bool = False) -> Gate:
+        """Do what a worker does with a message that comes in time."""
+        self.advance(max(0, e.due - self.now - 100) + 200 * late)
+        token = e.token or ""
+        gate = self.begin(e.id, token, self.nonce())
+        if isinstance(gate, Later):
+            self.release(e.id, token, gate.due_ms, gate.why is LaterWhy.FULL)
+        return gate
 
     def advance(self, ms: int) -> None:
         if ms:

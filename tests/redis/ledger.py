@@ -178,8 +178,9 @@ class Ledger:
         }
         for name, pace in paces.items():
             last, pace_then = self.sends.get(name, (0, 0))
-            assert at - last >= min(pace, pace_then), f"too close: {name or 'all'}"
-            self.sends[name] = (at, pace)
+            apart = min(pace, pace_then)
+            assert not apart or at - last >= apart, f"too close: {name or 'all'}"
+            self.sends[name] = (max(at, last), pace)
 
     def _count_attempt(self, e: Entry, go: Go, before: Seen) -> None:
         e.attempts, e.begun = e.attempts + 1, e.begun + 1
