@@ -23,8 +23,7 @@ def drain(driver: Driver) -> None:
     began = driver.now
     for _ in range(_ROUNDS):
         if not driver.ledger.within("queued", *LIVE):
-            driver.check()
-            return
+            return driver.audit()
         _work(driver)
         driver.advance(_next(driver) - driver.now)
         assert driver.now - began < _AT_MOST_MS, driver.ledger.within("queued", *LIVE)

@@ -26,7 +26,8 @@ QUICK = settings(
 
 
 def machine(client: redis.Redis, mutant: Mutant | None = None) -> type[Machine]:
-    return type("BoundMachine", (Machine,), {"bench": Bench(client, mutant)})
+    given = {"bench": Bench(client, mutant), "audits": mutant is None}
+    return type("BoundMachine", (Machine,), given)
 
 
 @pytest.fixture(scope="module")
