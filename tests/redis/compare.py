@@ -13,6 +13,7 @@ def compare(ledger: Ledger, seen: Seen, now: int) -> None:
     entries = ledger.within("queued", *LIVE, *FINAL)
     assert _indexes(seen) == _expected(entries)
     assert {k: int(v) for k, v in seen.of("counters").items()} == dict(+ledger.counts)
+    assert seen.of("state").get("told") == (ledger.told and str(ledger.told))
     _compare_records(entries, seen.family("rec:"))
     _compare_in_flight(ledger, seen, now)
     _compare_ring(ledger, seen)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from callbacks.batcher import Batcher
+from callbacks.batcher import LOCK_TTL_MS, Batcher
 from callbacks.model import (
     Again,
     Answer,
@@ -123,10 +123,18 @@ class Driver(RuleBasedStateMachine):
                 self.begin_in_time(e)
             return
         if not self.ledger.within("queued"):
-            self.put(f"c-{place}", f"https://{'abc'[place % 3]}.example:443", "y")
+            self.put_some(place)
+        if phase == "queued":
+            return
+        if self.seen.of("lock"):
+            self.advance(LOCK_TTL_MS)
         places = [int(at) for at in self.seen.of("ring").values() if at < float("inf")]
         self.advance(max(500, min(places, default=0) - self.now))
         self.dispatch_once("a")
+
+    def put_some(self, place: int) -> None:
+        for n in range(place, place + 3):
+            self.put(f"c-{n % 10}", f"https://{'abc'[place % 3]}.example:443", "y")
 
     def dispatch_once(self, owner: str) -> None:
         fence, nonce = self.lock(owner), self.nonce()

@@ -55,16 +55,22 @@ DESTINATIONS: Final = tuple(f"https://{name}.example:443" for name in "abc")
 ANY: Final = st.integers(0, 9)
 LIMITS: Final = st.sampled_from([1, 2, 100])
 IDS: Final = st.lists(ANY.map("c-{}".format), min_size=1, max_size=4)
-SECONDS: Final = (0, 0.001, 0.011, 0.06, 0.25, 0.25, 1, 1, 5, 16, 16, 61, 310, 3_600, 90_000)
+SECONDS: Final = (0.001, 0.011, 0.06, 0.25, 0.25, 1, 1, 5, 16, 61, 310, 3_600, 90_000)
 
 
 class Machine(Driver):
     """The rules: what may happen, in any order."""
 
-    @initialize(given=SETTINGS, callbacks=st.lists(st.sampled_from(DESTINATIONS), max_size=8))
-    def start(self, given: dict[str, object], callbacks: list[str]) -> None:
+    @initialize(
+        given=SETTINGS,
+        callbacks=st.lists(st.sampled_from(DESTINATIONS), max_size=8),
+        proven=st.booleans(),
+    )
+    def start(self, given: dict[str, object], callbacks: list[str], proven: bool) -> None:
         environ = {f"CALLBACKS_{name.upper()}": str(value) for name, value in given.items()}
         self.begin_anew(load_settings(FIXED | environ))
+        if proven:
+            self.do(lambda: self.bench.prove(DESTINATIONS))
         for n, where in enumerate(callbacks):
             self.put(f"c-{n}", where, "x")
 
@@ -92,6 +98,8 @@ class Machine(Driver):
         twist=st.sampled_from(["", "", "", "repeat", "expired", "lost", "stolen", "wrong", "kept"]),
     )
     def dispatch(self, owner: str, twist: str) -> None:
+        if not self.ledger.within("queued"):
+            self.put_some(self.nonces)
         fence = self.lock(owner)
         if twist == "expired":
             self.advance(10_001)
@@ -121,21 +129,26 @@ class Machine(Driver):
 
     # Sending
 
-    @rule(place=ANY, answer=st.sampled_from(ANSWERS), late=st.booleans())
-    def deliver(self, place: int, answer: Answer, late: bool) -> None:
-        """Do what a worker does with a message that comes in time."""
-        e = self.obtain(place, "claimed", "retry")
-        if e is None:
-            return
-        gate = self.begin_in_time(e, late)
-        if isinstance(gate, Go):
-            self.advance(gate.wait_ms)
-            self.settle(e.id, e.token or "", e.attempts, answer)
+    @rule(
+        place=ANY,
+        answer=st.sampled_from(ANSWERS),
+        late=st.booleans(),
+        times=st.sampled_from([1, 1, 3]),
+    )
+    def deliver(self, place: int, answer: Answer, late: bool, times: int) -> None:
+        """Do what a worker does with messages that come in time."""
+        for _ in range(times):
+            e = self.obtain(place, "claimed", "retry")
+            gate = e and self.begin_in_time(e, late)
+            if e and isinstance(gate, Go):
+                self.advance(gate.wait_ms)
+                self.settle(e.id, e.token or "", e.attempts, answer)
 
     @rule(place=ANY, again=st.booleans())
     def begin_one(self, place: int, again: bool) -> None:
-        e = self.obtain(place, *LIVE)
+        e = self.obtain(place, *(("sending",) if again else ("claimed", "retry")))
         if e is not None:
+            self.advance(0 if again else max(0, e.due - self.now - 240))
             self.begin(e.id, e.token or "", e.nonce if again and e.nonce else self.nonce())
 
     @rule(place=ANY, answer=st.sampled_from(ANSWERS), twice=st.booleans())
@@ -153,14 +166,17 @@ class Machine(Driver):
     @rule(
         place=st.integers(0, 199),
         verb=st.sampled_from(["begin", "settle", "release"]),
+        phase=st.sampled_from(["", "claimed", "sending"]),
         other=st.sampled_from([0, 0, 1, -1]),
-        own=st.booleans(),
         answer=st.sampled_from(ANSWERS),
     )
-    def come_late(self, place: int, verb: str, other: int, own: bool, answer: Answer) -> None:
-        """A token or an attempt of any time, for its callback, another's or nobody's."""
+    def come_late(self, place: int, verb: str, phase: str, other: int, answer: Answer) -> None:
+        """A token and an attempt of any time: its own, or shown for one that is under way."""
         id, token, attempt = self.tokens[-1 - place % len(self.tokens)]
-        token = token if own else self.tokens[place % len(self.tokens)][1]
+        e = self.obtain(place, phase) if phase else None
+        if e is not None:
+            id, attempt = e.id, e.attempts
+            token = (e.token or "") if other else token
         if verb == "begin":
             self.begin(id, token, self.nonce())
         elif verb == "settle":
@@ -179,6 +195,21 @@ class Machine(Driver):
     def reclaim(self, limit: int, chance: float) -> None:
         self.reclaim_some(limit, chance)
 
+    @rule(place=ANY, phase=st.sampled_from(["claimed", "sending"]), ms=st.sampled_from([-1, 0]))
+    def vanish(self, place: int, phase: str, ms: int) -> None:
+        """A worker is gone; its lease ends, or not quite yet."""
+        e = self.obtain(place, phase)
+        if e is not None:
+            self.advance(max(0, e.lease - self.now + ms))
+            self.reclaim_some(100, 0.5)
+
+    @rule(place=ANY, phase=st.sampled_from(["queued", "sending"]), ms=st.sampled_from([-1, 0]))
+    def age(self, place: int, phase: str, ms: int) -> None:
+        e = self.obtain(place, phase)
+        if e is not None:
+            self.advance(max(0, e.end - self.now + ms))
+            self.expire_some(100)
+
     @rule(limit=LIMITS)
     def expire(self, limit: int) -> None:
         self.expire_some(limit)
@@ -193,8 +224,9 @@ class Machine(Driver):
         until, named = self.do(lambda: self.batcher.deaths(limit))
         assert (until, named) == self.ledger.deaths(limit, self.now)
         if tell:
-            self.do(lambda: self.batcher.told(until))
-            self.ledger.told = until
+            for at in (until, until - 1):  # of two who tell the slower one comes last
+                self.do(lambda at=at: self.batcher.told(at))
+                self.ledger.told = until
 
     # Steering
 
