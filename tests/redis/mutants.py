@@ -96,7 +96,7 @@ MUTANTS: Final = {
         "release", "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')", ""
     ),
     "reclaim before the lease has ended": Mutant(
-        "reclaim", "'-inf', now, 'LIMIT', 0, limit)", "'-inf', now + 1, 'LIMIT', 0, limit)"
+        "reclaim", "K.processing, '-inf', now, 'LIMIT'", "K.processing, '-inf', now + 1, 'LIMIT'"
     ),
     "reclaim that counts no crash": Mutant(
         "reclaim", "local crashes = num(r[4], 0) + 1", "local crashes = num(r[4], 0)"
