@@ -30,7 +30,7 @@ SETTINGS: Final = st.fixed_dictionaries(
         "destination_interval": st.sampled_from([0, 0.05, 0.2]),
         "destination_concurrency": st.sampled_from([0, 1, 1, 2]),
         "adaptive": st.sampled_from(["true", "false"]),
-        "breaker_failures": st.sampled_from([0, 2, 5]),
+        "breaker_failures": st.sampled_from([0, 2, 2]),
         "max_queued": st.sampled_from([0, 0, 6]),
         "retry_schedule": st.sampled_from(["", "1", "400,5"]),
         "sent_max": st.sampled_from([100_000, 3]),
@@ -51,6 +51,7 @@ ANSWERS: Final = (
     Answer(None, Reason.CONNECT),
     Answer(None, Reason.CRASHED),
 )
+FAULTS: Final = tuple(answer for answer in ANSWERS if (answer.status or 500) == 500)
 DESTINATIONS: Final = tuple(f"https://{name}.example:443" for name in "abc")
 ANY: Final = st.integers(0, 9)
 LIMITS: Final = st.sampled_from([1, 2, 100])
@@ -63,7 +64,9 @@ class Machine(Driver):
 
     @initialize(
         given=SETTINGS,
-        callbacks=st.lists(st.sampled_from(DESTINATIONS), max_size=8),
+        callbacks=st.lists(
+            st.sampled_from((*DESTINATIONS, *[DESTINATIONS[0]] * 3)), min_size=3, max_size=9
+        ),
         proven=st.booleans(),
     )
     def start(self, given: dict[str, object], callbacks: list[str], proven: bool) -> None:
@@ -144,12 +147,21 @@ class Machine(Driver):
                 self.advance(gate.wait_ms)
                 self.settle(e.id, e.token or "", e.attempts, answer)
 
+    @rule(place=ANY, fault=st.sampled_from(FAULTS))
+    def fail(self, place: int, fault: Answer) -> None:
+        """Several requests to one destination are under way, and all of them fail alike."""
+        self.begin_some(place, 3)
+        where = self.obtain(place, "sending")
+        for e in self.ledger.within("sending"):
+            if where and e.destination == where.destination:
+                self.settle(e.id, e.token or "", e.attempts, fault)
+
     @rule(place=ANY, times=st.sampled_from([1, 3]))
     def begin_some(self, place: int, times: int) -> None:
         for _ in range(times):
             e = self.obtain(place, "claimed", "retry")
             if e is not None:
-                self.advance(max(0, e.due - self.now - 240))
+                self.advance(max(0, e.due - self.now))
                 self.begin(e.id, e.token or "", self.nonce())
 
     @rule(place=ANY, own=st.booleans())
