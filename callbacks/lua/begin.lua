@@ -22,10 +22,10 @@
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
 --   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
 --   hold, 3 its destination is full, 4 the pace); {3, due}: not due yet, a later message will
---   come; {4}: past its life; {0}: a stale token; {5}: begun already; {6, wait}: too long
---   before its slot, ask again in so many ms.
--- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
---   old one has passed unused (its process was stopped, say).
+--   come; {4}: past its life; {0}: a stale token; {5}: begun already, or so long ago that the
+--   attempt's lease has passed; {6, wait}: too long before its slot, ask again in so many ms.
+-- Twice: the same nonce gets the same answer while the attempt's lease lasts, or a new instant
+--   where the old one has passed unused (its process was stopped, say).
 -- Cost: O(log n).
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
@@ -77,6 +77,7 @@ local own = interval > 0 and num(d[3], 0) or 0
 
 if phase == 'sending' then
   local at = num(r[10], now)
+  if at + lease <= now then return {5} end  -- its place in flight may be another's by now
   if now - at > late then
     at = math.max(free, own)
     go(at, num(r[5], 1))

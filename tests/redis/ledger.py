@@ -139,7 +139,7 @@ class Ledger:
             self.counts["stale"] += 1
             return Refused.STALE
         if e.phase == "sending":
-            return None if e.nonce == nonce else Refused.BEGUN
+            return None if e.nonce == nonce and e.lease > now else Refused.BEGUN
         if e.due - now > 250:
             return Refused.NOT_DUE
         if e.end <= now:
@@ -153,7 +153,7 @@ class Ledger:
         if not fresh and now - e.at <= MISSED_MS:
             assert (go.attempt, at) == (e.attempts, max(now, e.at))
             return False
-        if fresh or e.lease <= now:
+        if fresh:
             self._check_room(e, now, before)
         self._check_pace(e.destination, at, before)
         if fresh:
