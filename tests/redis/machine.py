@@ -39,6 +39,7 @@ SETTINGS: Final = st.fixed_dictionaries(
 FIXED: Final = {"REDIS_URL": "redis://127.0.0.1:1/0", "CALLBACKS_DEAD_TTL": "172800"}
 ANSWERS: Final = (
     Answer(200, None, duration_ms=20),
+    Answer(200, None, duration_ms=20),
     Answer(204, None, duration_ms=3_000),
     Answer(500, None, duration_ms=20),
     Answer(503, None, duration_ms=20),
@@ -53,6 +54,7 @@ ANSWERS: Final = (
 )
 FAULTS: Final = tuple(answer for answer in ANSWERS if (answer.status or 500) == 500)
 DESTINATIONS: Final = tuple(f"https://{name}.example:443" for name in "abc")
+TWISTS: Final = ("", "repeat", "repeat", "hasty", "expired", "lost", "stolen", "wrong", "kept")
 ANY: Final = st.integers(0, 9)
 LIMITS: Final = st.sampled_from([1, 2, 100])
 IDS: Final = st.lists(ANY.map("c-{}".format), min_size=1, max_size=4)
@@ -67,7 +69,7 @@ class Machine(Driver):
         callbacks=st.lists(
             st.sampled_from((*DESTINATIONS, *[DESTINATIONS[0]] * 3)), min_size=3, max_size=9
         ),
-        proven=st.booleans(),
+        proven=st.sampled_from([True, True, False]),
     )
     def start(self, given: dict[str, object], callbacks: list[str], proven: bool) -> None:
         environ = {f"CALLBACKS_{name.upper()}": str(value) for name, value in given.items()}
@@ -98,7 +100,9 @@ class Machine(Driver):
 
     @rule(
         owner=st.sampled_from("ab"),
-        twist=st.sampled_from(["", "", "", "repeat", "expired", "lost", "stolen", "wrong", "kept"]),
+        twist=st.sampled_from(
+            ["", "", "repeat", "hasty", "expired", "lost", "stolen", "wrong", "kept"]
+        ),
     )
     def dispatch(self, owner: str, twist: str) -> None:
         if not self.ledger.within("queued"):
@@ -113,6 +117,9 @@ class Machine(Driver):
         nonce = self.nonce()
         for _ in range(2 if twist == "repeat" else 1):
             self.claim(owner, fence + (twist == "wrong"), nonce)
+        if twist == "hasty":
+            self.put_some(self.nonces)
+            self.claim(owner, fence, self.nonce())
         if twist != "kept":
             self.unlock(owner, fence)
 
@@ -147,22 +154,23 @@ class Machine(Driver):
                 self.advance(gate.wait_ms)
                 self.settle(e.id, e.token or "", e.attempts, answer)
 
+    @rule(place=ANY)
+    def crowd(self, place: int) -> None:
+        """All that is claimed for one destination begins, as far as the gate lets it."""
+        first = self.obtain(place, "claimed", "retry")
+        for e in self.ledger.within("claimed", "retry"):
+            if first and e.destination == first.destination:
+                self.advance(max(0, e.due - self.now))
+                self.begin(e.id, e.token or "", self.nonce())
+
     @rule(place=ANY, fault=st.sampled_from(FAULTS))
     def fail(self, place: int, fault: Answer) -> None:
         """Several requests to one destination are under way, and all of them fail alike."""
-        self.begin_some(place, 3)
-        where = self.obtain(place, "sending")
+        self.crowd(place)
+        first = self.obtain(place, "sending")
         for e in self.ledger.within("sending"):
-            if where and e.destination == where.destination:
+            if first and e.destination == first.destination:
                 self.settle(e.id, e.token or "", e.attempts, fault)
-
-    @rule(place=ANY, times=st.sampled_from([1, 3]))
-    def begin_some(self, place: int, times: int) -> None:
-        for _ in range(times):
-            e = self.obtain(place, "claimed", "retry")
-            if e is not None:
-                self.advance(max(0, e.due - self.now))
-                self.begin(e.id, e.token or "", self.nonce())
 
     @rule(place=ANY, own=st.booleans())
     def begin_again(self, place: int, own: bool) -> None:
@@ -170,10 +178,10 @@ class Machine(Driver):
         if e is not None:
             self.begin(e.id, e.token or "", e.nonce if own and e.nonce else self.nonce())
 
-    @rule(place=ANY, answer=st.sampled_from(ANSWERS), twice=st.booleans())
-    def settle_one(self, place: int, answer: Answer, twice: bool) -> None:
+    @rule(place=ANY, answer=st.sampled_from(ANSWERS))
+    def settle_twice(self, place: int, answer: Answer) -> None:
         e = self.obtain(place, "sending")
-        for _ in range(1 + twice if e else 0):
+        for _ in range(2 if e else 0):
             self.settle(e.id, e.token or "", e.attempts, answer)
 
     @rule(place=ANY, wait=st.sampled_from([0, 200, 30_000]), full=st.booleans())
@@ -184,24 +192,20 @@ class Machine(Driver):
 
     @rule(
         place=st.integers(0, 199),
-        verb=st.sampled_from(["begin", "settle", "release"]),
-        phase=st.sampled_from(["", "claimed", "sending"]),
+        phase=st.sampled_from(["", "claimed", "sending", "sending"]),
         other=st.sampled_from([0, 0, 1, -1]),
         answer=st.sampled_from(ANSWERS),
     )
-    def come_late(self, place: int, verb: str, phase: str, other: int, answer: Answer) -> None:
+    def come_late(self, place: int, phase: str, other: int, answer: Answer) -> None:
         """A token and an attempt of any time: its own, or shown for one that is under way."""
         id, token, attempt = self.tokens[-1 - place % len(self.tokens)]
         e = self.obtain(place, phase) if phase else None
         if e is not None:
             id, attempt = e.id, e.attempts
             token = (e.token or "") if other else token
-        if verb == "begin":
-            self.begin(id, token, self.nonce())
-        elif verb == "settle":
-            self.settle(id, token, attempt + other, answer)
-        else:
-            self.release(id, token, self.now, full=False)
+        self.settle(id, token, attempt + other, answer)
+        self.begin(id, token, self.nonce())
+        self.release(id, token, self.now, full=False)
 
     # Keeping promises
 
@@ -233,8 +237,9 @@ class Machine(Driver):
     def expire(self, limit: int) -> None:
         self.expire_some(limit)
 
-    @rule(limit=LIMITS)
-    def trim(self, limit: int) -> None:
+    @rule(limit=LIMITS, place=ANY)
+    def trim(self, limit: int, place: int) -> None:
+        self.obtain(place, "dead")
         done = self.do(lambda: self.batcher.trim(limit))
         assert (done.sent, done.dead) == self.ledger.trim(limit, self.now)
 
@@ -255,11 +260,20 @@ class Machine(Driver):
         expected = self.ledger.cancel(f"c-{n}", self.now)
         assert self.do(lambda: self.batcher.cancel(f"c-{n}")) is expected
 
-    @rule(place=ANY)
-    def cancel_in_flight(self, place: int) -> None:
-        e = self.obtain(place, "sending")
+    @rule(place=ANY, phase=st.sampled_from(["claimed", "sending"]))
+    def cancel_under_way(self, place: int, phase: str) -> None:
+        e = self.obtain(place, phase)
         if e is not None:
             self.cancel(int(e.id[2:]))
+
+    @rule(place=ANY, all=st.booleans())
+    def pause_under_way(self, place: int, all: bool) -> None:
+        """What is claimed meets a pause at the gate."""
+        e = self.obtain(place, "claimed", "retry")
+        if e is not None:
+            self.pause(None if all else e.destination)
+            self.begin_in_time(e)
+            self.resume(None if all else e.destination)
 
     @rule(where=st.sampled_from([None, *DESTINATIONS]))
     def pause(self, where: str | None) -> None:

@@ -41,7 +41,7 @@ def one_client() -> Iterator[redis.Redis]:
 def test_any_sequence_of_calls_keeps_the_books_and_ends_every_callback(
     client: redis.Redis,
 ) -> None:
-    run_state_machine_as_test(machine(client), settings=QUICK)
+    run_state_machine_as_test(machine(client), settings=settings(QUICK, max_examples=60))
 
 
 @pytest.mark.parametrize("name", MUTANTS)
