@@ -14,7 +14,7 @@ from tests.support.server import Server, binaries
 
 #: What is found is not made small: that takes minutes. With `Phase.shrink` it is, by hand.
 QUICK = settings(
-    max_examples=100,
+    max_examples=200,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
