@@ -23,16 +23,24 @@ from callbacks.settings import Settings
 #: Any moment will do; the same one makes a run repeatable.
 START_MS: Final = 1_800_000_000_000
 _CLOCK: Final = "{callbacks}:test-clock"
+_ENDS: Final = "{callbacks}:test-ends"
 _REAL: Final = """\
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 """
 _FAKED: Final = f"  return tonumber(redis.call('GET', '{_CLOCK}'))\n"
 
+#: What was given a time to live since the last look gets its end on the test's clock instead.
+#: Ends are whole seconds away, so the moments between a call and the look do not matter.
 _SNAPSHOT: Final = """
-local all = {}
+local all, clock, never = {}, tonumber(redis.call('GET', KEYS[1])), 1000000000000
 for _, name in ipairs(redis.call('KEYS', '*')) do
-  local kind, value = redis.call('TYPE', name).ok, nil
+  local kind, value, left = redis.call('TYPE', name).ok, nil, redis.call('PTTL', name)
+  if left < 0 then redis.call('HDEL', KEYS[2], name) end
+  if left >= 0 and left < never / 2 then
+    redis.call('HSET', KEYS[2], name, clock + math.ceil(left / 1000) * 1000)
+    redis.call('PEXPIRE', name, never)
+  end
   if kind == 'string' then value = {redis.call('GET', name)}
   elseif kind == 'hash' then value = redis.call('HGETALL', name)
   else value = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') end
@@ -41,13 +49,14 @@ end
 return all
 """
 _ADVANCE: Final = """
-local ms = tonumber(ARGV[1])
-for _, name in ipairs(redis.call('KEYS', '*')) do
-  local left = redis.call('PTTL', name)
-  if left >= 0 and left <= ms then redis.call('DEL', name) end
-  if left > ms then redis.call('PEXPIRE', name, left - ms) end
+local clock = redis.call('INCRBY', KEYS[1], ARGV[1])
+local ends = redis.call('HGETALL', KEYS[2])
+for i = 1, #ends, 2 do
+  if tonumber(ends[i + 1]) <= clock then
+    redis.call('DEL', ends[i])
+    redis.call('HDEL', KEYS[2], ends[i])
+  end
 end
-redis.call('INCRBY', KEYS[1], ms)
 """
 
 
@@ -132,7 +141,7 @@ class Bench:
 
     def advance(self, ms: int) -> None:
         self.now_ms += ms
-        self._advance(keys=[_CLOCK], args=[ms])
+        self._advance(keys=[_CLOCK, _ENDS], args=[ms])
 
     def prove(self, destinations: Iterable[str]) -> None:
         """Have destinations answered well before, so that they need not go alone."""
@@ -143,10 +152,10 @@ class Bench:
         self.client.delete("{callbacks}:lock")
 
     def see(self) -> Seen:
-        found: Any = self._snapshot()
-        keys = {name.decode().partition("}:")[2]: _content(kind, v) for name, kind, v in found}
-        del keys["test-clock"]
-        return Seen(keys)
+        found: Any = self._snapshot(keys=[_CLOCK, _ENDS])
+        named = {name.decode(): (kind, value) for name, kind, value in found}
+        kept = {name: named[name] for name in named.keys() - {_CLOCK, _ENDS}}
+        return Seen({name.partition("}:")[2]: _content(*content) for name, content in kept.items()})
 
     def problems(self) -> list[str]:
         return list(audit(self.books))

@@ -124,13 +124,16 @@ class Driver(RuleBasedStateMachine):
             return
         if not self.ledger.within("queued"):
             self.put_some(place)
-        if phase == "queued":
-            return
+        if phase != "queued":
+            self.await_ready()
+            self.dispatch_once("a")
+
+    def await_ready(self) -> None:
+        """Let time pass until a batch may be claimed, as far as that helps."""
         if self.seen.of("lock"):
             self.advance(LOCK_TTL_MS)
         places = [int(at) for at in self.seen.of("ring").values() if at < float("inf")]
         self.advance(max(500, min(places, default=0) - self.now))
-        self.dispatch_once("a")
 
     def put_some(self, place: int) -> None:
         for n in range(place, place + 3):

@@ -11,11 +11,8 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from callbacks.model import (
-    Answer,
-    Go,
-    Reason,
-)
+from callbacks.batcher import LOCK_TTL_MS
+from callbacks.model import Answer, Go, Reason
 from callbacks.pace import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.drain import drain
@@ -100,28 +97,31 @@ class Machine(Driver):
 
     @rule(
         owner=st.sampled_from("ab"),
-        twist=st.sampled_from(
-            ["", "", "repeat", "hasty", "expired", "lost", "stolen", "wrong", "kept"]
-        ),
+        twist=st.sampled_from(TWISTS),
     )
     def dispatch(self, owner: str, twist: str) -> None:
         if not self.ledger.within("queued"):
             self.put_some(self.nonces)
-        fence = self.lock(owner)
-        if twist == "expired":
-            self.advance(10_001)
-        if twist in {"lost", "stolen"}:
-            self.do(self.bench.lose_lock)
-        if twist == "stolen":
-            self.lock("c")
-        nonce = self.nonce()
-        for _ in range(2 if twist == "repeat" else 1):
-            self.claim(owner, fence + (twist == "wrong"), nonce)
+        if twist in {"repeat", "hasty"}:
+            self.await_ready()
+        fence, nonce = self.lock(owner), self.nonce()
+        self._lose_lock(twist)
+        self.claim(owner, fence + (twist == "wrong"), nonce)
+        if twist == "repeat":
+            self.claim(owner, fence, nonce)
         if twist == "hasty":
             self.put_some(self.nonces)
             self.claim(owner, fence, self.nonce())
         if twist != "kept":
             self.unlock(owner, fence)
+
+    def _lose_lock(self, twist: str) -> None:
+        if twist == "expired":
+            self.advance(LOCK_TTL_MS)
+        if twist in {"lost", "stolen"}:
+            self.do(self.bench.lose_lock)
+        if twist == "stolen":
+            self.lock("c")
 
     @rule()
     def look(self) -> None:
@@ -209,10 +209,14 @@ class Machine(Driver):
 
     # Keeping promises
 
-    @rule(limit=LIMITS)
-    def wake(self, limit: int) -> None:
-        expected = self.ledger.wake(limit, self.now)
-        assert self.do(lambda: self.batcher.wake(limit)) == expected
+    @rule(limit=LIMITS, place=ANY, late=st.sampled_from([999, 1_000, 4_000]))
+    def wake(self, limit: int, place: int, late: int) -> None:
+        e = self.obtain(place, "claimed", "retry")
+        self.advance(max(0, e.due - self.now + late) if e else 0)
+        for _ in range(2):
+            self.check()
+            expected = self.ledger.wake(limit, self.now)
+            assert self.do(lambda: self.batcher.wake(limit)) == expected
 
     @rule(limit=LIMITS, chance=st.sampled_from([0.0, 0.5, 0.99]))
     def reclaim(self, limit: int, chance: float) -> None:
@@ -300,13 +304,13 @@ class Machine(Driver):
     @rule(ids=IDS)
     def replay(self, ids: list[str]) -> None:
         dead = self.obtain(len(ids), "dead")
-        ids += [dead.id] if dead else []
+        ids = [*ids, dead.id] if dead else ids
         assert self.do(lambda: self.batcher.replay(ids)) == self.ledger.replay(ids, self.now)
 
     @rule(ids=IDS)
     def purge(self, ids: list[str]) -> None:
         dead = self.obtain(len(ids), "dead")
-        ids += [dead.id] if dead else []
+        ids = [*ids, dead.id] if dead else ids
         assert self.do(lambda: self.batcher.purge(ids)) == self.ledger.purge(ids)
 
     # Time and the server

@@ -36,6 +36,13 @@ MUTANTS: Final = {
         "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', c.now, 'LIMIT'",
         "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', '+inf', 'LIMIT'",
     ),
+    "claim that holds a destination for days": Mutant(
+        "claim", "'hold', now + begun_lease,", "'hold', now + 10000 * begun_lease,"
+    ),
+    "lock that two can hold": Mutant("lock", "if held then", "if false then"),
+    "unlock of another's lock": Mutant(
+        "unlock", "if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"
+    ),
     "begin without the token": Mutant(
         "begin", "if r[1] ~= token or not (phase == 'claimed'", "if not (phase == 'claimed'"
     ),
@@ -108,6 +115,7 @@ MUTANTS: Final = {
         "expire", "  redis.call('ZREM', K.processing, id)\n", ""
     ),
     "expire during a request": Mutant("expire", "if r[1] == 'sending' then", "if false then"),
+    "wake again and again": Mutant("wake", "now - num(r[3], 0) >= again", "true"),
     "cancel of a request that is not remembered": Mutant(
         "cancel", "redis.call('HSET', K.recs .. id, 'x', 1)", ""
     ),
