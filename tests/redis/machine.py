@@ -105,6 +105,7 @@ class Machine(Driver):
         if twist in {"repeat", "hasty"}:
             self.await_ready()
         fence, nonce = self.lock(owner), self.nonce()
+        self.unlock("rival", self.lock("rival"))
         self._lose_lock(twist)
         self.claim(owner, fence + (twist == "wrong"), nonce)
         if twist == "repeat":
@@ -171,6 +172,7 @@ class Machine(Driver):
         for e in self.ledger.within("sending"):
             if first and e.destination == first.destination:
                 self.settle(e.id, e.token or "", e.attempts, fault)
+        self.crowd(place)
 
     @rule(place=ANY, own=st.booleans())
     def begin_again(self, place: int, own: bool) -> None:
@@ -202,7 +204,8 @@ class Machine(Driver):
         e = self.obtain(place, phase) if phase else None
         if e is not None:
             id, attempt = e.id, e.attempts
-            token = (e.token or "") if other else token
+            others = [t for _, t, _ in self.tokens if t != e.token]
+            token = (e.token or "") if other else others[place % len(others)]
         self.settle(id, token, attempt + other, answer)
         self.begin(id, token, self.nonce())
         self.release(id, token, self.now, full=False)
@@ -264,11 +267,18 @@ class Machine(Driver):
         expected = self.ledger.cancel(f"c-{n}", self.now)
         assert self.do(lambda: self.batcher.cancel(f"c-{n}")) is expected
 
-    @rule(place=ANY, phase=st.sampled_from(["claimed", "sending"]))
-    def cancel_under_way(self, place: int, phase: str) -> None:
+    @rule(
+        place=ANY,
+        phase=st.sampled_from(["claimed", "sending"]),
+        answer=st.sampled_from([None, ANSWERS[0], *FAULTS]),
+    )
+    def cancel_under_way(self, place: int, phase: str, answer: Answer | None) -> None:
         e = self.obtain(place, phase)
-        if e is not None:
-            self.cancel(int(e.id[2:]))
+        if e is None:
+            return
+        self.cancel(int(e.id[2:]))
+        if answer:
+            self.settle(e.id, e.token or "", e.attempts, answer)
 
     @rule(place=ANY, all=st.booleans())
     def pause_under_way(self, place: int, all: bool) -> None:

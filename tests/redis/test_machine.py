@@ -48,4 +48,4 @@ def test_any_sequence_of_calls_keeps_the_books_and_ends_every_callback(
 def test_the_machine_notices(name: str, one_client: redis.Redis) -> None:
     broken = machine(one_client, MUTANTS[name])
     with pytest.raises((AssertionError, redis.ResponseError)):
-        run_state_machine_as_test(broken, settings=QUICK)
+        run_state_machine_as_test(broken, settings=settings(QUICK, stateful_step_count=30))
