@@ -12,7 +12,9 @@ from tests.redis.machine import Machine
 from tests.redis.mutants import MUTANTS
 from tests.support.server import Server, binaries
 
-#: What is found is not made small: that takes minutes. With `Phase.shrink` it is, by hand.
+#: What is found is not made small: that takes minutes. To search on or to shrink, run
+#: `hypothesis.seed(n)(machine(client))` by hand, with more examples, without `derandomize`,
+#: and with `Phase.shrink`.
 QUICK = settings(
     max_examples=200,
     stateful_step_count=50,
