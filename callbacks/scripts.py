@@ -80,11 +80,17 @@ class Scripts:
     """All verbs on one client and one namespace."""
 
     def __init__(
-        self, client: Redis, keys: Keys, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        verb: Callable[[str], Verb] = load,
     ) -> None:
         self.client = client
         self.keys = keys
         self._sleep = sleep
+        self._verb = verb
         timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 5.0
         self._combiner = Combiner(client, patience_s=6 * timeout_s)
 
@@ -114,7 +120,7 @@ class Scripts:
 
         An error reply stands in the list in the place of its call's answer.
         """
-        verb = load(name)
+        verb = self._verb(name)
         values = [self._call(name, arguments)[1] for arguments in calls]
         answers = self._pipelined(verb, values)
         while unknown := [n for n, reply in enumerate(answers) if isinstance(reply, NoScriptError)]:
@@ -135,7 +141,7 @@ class Scripts:
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Verb, list[Any]]:
         """Give a verb with its keys and arguments as EVAL takes them."""
-        verb = load(name)
+        verb = self._verb(name)
         if arguments.keys() != set(verb.arguments):
             wrong = sorted(arguments.keys() ^ set(verb.arguments))
             raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")

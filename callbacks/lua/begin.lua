@@ -24,9 +24,10 @@
 -- ARGV[11] last         crashes that leave a callback one try, which it makes alone
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
 --   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
---   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight); {3, due}: not due yet, a later message will
---   come; {4}: past its life; {0}: a stale token; {5}: begun already; {6, wait}: too long
---   before its slot, ask again in so many ms.
+--   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight);
+--   {3, due}: not due yet, a later message will come; {4}: past its life; {0}: a stale token; {5}:
+--   begun already, or begun past its lease while another has its place in flight; {6, wait}: too
+--   long before its slot, ask again in so many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
 --   old one has passed unused (its process was stopped, say).
 -- Cost: O(log n).
@@ -71,6 +72,10 @@ local function go(at, attempt)
   if not d[1] then redis.call('PEXPIRE', K.dests .. destination, 86400000) end
   if phase ~= 'sending' then count(K, 'attempts', 1, now) end
 end
+local function full()
+  redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
+  return concurrency > 0 and redis.call('ZCARD', inflight) >= (d[5] and concurrency or 1)
+end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
   return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, r[11] and 1 or 0, now, request}
@@ -84,6 +89,7 @@ local own = interval > 0 and num(d[3], 0) or 0
 
 if phase == 'sending' then
   local at = num(r[10], now)
+  if at + lease <= now and (crashes > 0 or full()) then return {5} end
   if now - at > late then
     at = math.max(free, own)
     go(at, num(r[5], 1))
@@ -97,14 +103,12 @@ local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
 if why == 'park' then return {2, hold, 2} end
 if Trial.waits(K, id, crashes, last, lease, now) then return {2, now + 1000, 5} end
-redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
-if concurrency > 0 then
-  local allowed = d[5] and concurrency or 1
-  -- A reservation counts as in flight. Where sends follow each other closely, one that is made
-  -- long before its slot would keep the next one's place.
-  if due - now > 10 and math.max(stagger, interval) < 100 then return {6, due - now - 5} end
-  if redis.call('ZCARD', inflight) >= allowed then return {2, now, 3} end
+-- A reservation counts as in flight. Where sends follow each other closely, one that is made
+-- long before its slot would keep the next one's place.
+if concurrency > 0 and due - now > 10 and math.max(stagger, interval) < 100 then
+  return {6, due - now - 5}
 end
+if full() then return {2, now, 3} end
 -- A wait for the destination alone must stay short: it holds up the others' instants.
 if own > free and own - free > math.max(stagger, 50) then return {2, own, 4} end
 local at = math.max(free, own)

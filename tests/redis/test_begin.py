@@ -264,3 +264,20 @@ def test_a_repeated_begin_of_a_trial_is_not_refused_by_itself(
     (only,) = suspects(batcher, client, a=2)
     assert isinstance(batcher.begin(only.id, only.token, nonce="n"), Go)
     assert isinstance(batcher.begin(only.id, only.token, nonce="n"), Go)
+
+
+def test_who_slept_past_its_lease_has_lost_its_place_in_flight(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(
+        min_interval=0, send_interval=0, destination_interval=0, destination_concurrency=1
+    )
+    put(batcher, "c-1"), put(batcher, "c-2")
+    a, b = claim(batcher).callbacks
+    assert isinstance(batcher.begin(a.id, a.token, nonce="n"), Go)
+    client.hincrby(key("rec:c-1"), "at", -15_000)  # its process is stopped for so long
+    backdate(client, f"inflight:{HOST}", a.id, 15_000)
+    assert isinstance(batcher.begin(b.id, b.token), Go)
+    before = everything(client)
+    assert batcher.begin(a.id, a.token, nonce="n") is Refused.BEGUN
+    assert everything(client) == before

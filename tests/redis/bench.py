@@ -1,0 +1,171 @@
+"""A batcher on a real server whose scripts read a clock that the test moves.
+
+The clock is the only thing that is faked: `now_ms` in the scripts' common part reads a key
+instead of `TIME`. Whatever expires by itself in Redis expires by this clock, too. A script's
+text may be broken on purpose (`Mutant`), to show that a test notices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from typing import Any, Final
+
+import redis
+
+from callbacks.audit import audit
+from callbacks.batcher import Batcher
+from callbacks.books import Books
+from callbacks.scripts import Verb, load
+from callbacks.settings import Settings
+
+#: Any moment will do; the same one makes a run repeatable.
+START_MS: Final = 1_800_000_000_000
+_CLOCK: Final = "{callbacks}:test-clock"
+_ENDS: Final = "{callbacks}:test-ends"
+_REAL: Final = """\
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+"""
+_FAKED: Final = f"  return tonumber(redis.call('GET', '{_CLOCK}'))\n"
+
+#: What was given a time to live since the last look gets its end on the test's clock instead.
+#: Ends are whole seconds away, so the moments between a call and the look do not matter.
+_SNAPSHOT: Final = """
+local all, clock, never = {}, tonumber(redis.call('GET', KEYS[1])), 1000000000000
+for _, name in ipairs(redis.call('KEYS', '*')) do
+  local kind, value, left = redis.call('TYPE', name).ok, nil, redis.call('PTTL', name)
+  if left < 0 then redis.call('HDEL', KEYS[2], name) end
+  if left >= 0 and left < never / 2 then
+    redis.call('HSET', KEYS[2], name, clock + math.ceil(left / 1000) * 1000)
+    redis.call('PEXPIRE', name, never)
+  end
+  if kind == 'string' then value = {redis.call('GET', name)}
+  elseif kind == 'hash' then value = redis.call('HGETALL', name)
+  else value = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') end
+  all[#all + 1] = {name, kind, value}
+end
+return all
+"""
+_ADVANCE: Final = """
+local clock = redis.call('INCRBY', KEYS[1], ARGV[1])
+local ends = redis.call('HGETALL', KEYS[2])
+for i = 1, #ends, 2 do
+  if tonumber(ends[i + 1]) <= clock then
+    redis.call('DEL', ends[i])
+    redis.call('HDEL', KEYS[2], ends[i])
+  end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect: `old` stands once in the text of `verb`, and `new` takes its place."""
+
+    verb: str
+    old: str
+    new: str
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """Replace what stands exactly once, so that no replacement can silently do nothing."""
+    assert text.count(old) == 1, f"stands {text.count(old)} times: {old!r}"
+    return text.replace(old, new)
+
+
+def verbs() -> list[str]:
+    folder = resources.files("callbacks") / "lua"
+    names = (file.name for file in folder.iterdir())
+    return sorted(name.removesuffix(".lua") for name in names if name.endswith(".lua"))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All keys but the clock at one instant, without `{callbacks}:` before their names."""
+
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, name: str) -> Any:
+        return self.keys.get(name, {})
+
+    def family(self, prefix: str) -> dict[str, Any]:
+        """Each member of a family of keys with its content."""
+        start = len(prefix)
+        return {name[start:]: v for name, v in self.keys.items() if name.startswith(prefix)}
+
+    def due(self, destination: str, id: str) -> int:
+        return int(self.of(f"lane:{destination}")[id])
+
+    def pace_ms(self, key: str, stored: str, settings: Settings) -> int:
+        """The time between two sends that holds now, of `state` or of one `dest:`."""
+        set_s = settings.send_interval if key == "state" else settings.destination_interval
+        adapted = self.of(key).get(stored)
+        if not set_s or not settings.adaptive or adapted is None:
+            return round(set_s * 1000)
+        return -(-int(float(adapted)) // 1000)
+
+    def without_noise(self) -> dict[str, Any]:
+        """What a refusal may not change: all but two counts and the buckets of rates."""
+        kept = {name: v for name, v in self.keys.items() if not name.startswith("rate:")}
+        counts = dict(self.of("counters"))
+        kept["counters"] = {k: v for k, v in counts.items() if k not in {"stale", "duplicates"}}
+        return kept
+
+
+class Bench:
+    """One client and the altered scripts; an example begins with `begin_anew`."""
+
+    def __init__(self, client: redis.Redis, mutant: Mutant | None = None) -> None:
+        self.client = client
+        self._verbs = {name: self._altered(name, mutant) for name in verbs()}
+        self._snapshot = client.register_script(_SNAPSHOT)
+        self._advance = client.register_script(_ADVANCE)
+        self.now_ms = START_MS
+
+    def _altered(self, name: str, mutant: Mutant | None) -> Verb:
+        verb = load(name)
+        text = replaced(verb.text, _REAL, _FAKED)
+        if mutant and mutant.verb == name:
+            text = replaced(text, mutant.old, mutant.new)
+        return replace(verb, text=text, sha=hashlib.sha1(text.encode()).hexdigest())
+
+    def begin_anew(self, settings: Settings) -> Batcher:
+        self.client.flushall()
+        self.now_ms = START_MS
+        self.client.set(_CLOCK, self.now_ms)
+        batcher = Batcher(self.client, settings)
+        batcher.scripts._verb = self._verbs.__getitem__
+        self.books = Books(batcher.scripts)
+        return batcher
+
+    def advance(self, ms: int) -> None:
+        self.now_ms += ms
+        self._advance(keys=[_CLOCK, _ENDS], args=[ms])
+
+    def prove(self, destinations: Iterable[str]) -> None:
+        """Have destinations answered well before, so that they need not go alone."""
+        for name in destinations:
+            self.client.hset("{callbacks}:dest:" + name, "ok", 1)
+
+    def lose_lock(self) -> None:
+        self.client.delete("{callbacks}:lock")
+
+    def see(self) -> Seen:
+        found: Any = self._snapshot(keys=[_CLOCK, _ENDS])
+        named = {name.decode(): (kind, value) for name, kind, value in found}
+        kept = {name: named[name] for name in named.keys() - {_CLOCK, _ENDS}}
+        return Seen({name.partition("}:")[2]: _content(*content) for name, content in kept.items()})
+
+    def problems(self) -> list[str]:
+        return list(audit(self.books))
+
+
+def _content(kind: bytes, flat: list[bytes]) -> Any:
+    words = [word.decode() for word in flat]
+    if kind == b"string":
+        return words[0]
+    pairs = dict(zip(words[::2], words[1::2], strict=True))
+    return pairs if kind == b"hash" else {member: float(at) for member, at in pairs.items()}

@@ -1,0 +1,73 @@
+"""The model against every structure in Redis: each id in the structures of its state only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.redis.bench import Seen
+from tests.redis.ledger import FINAL, LIVE, Entry, Ledger
+
+
+def compare(ledger: Ledger, seen: Seen, now: int) -> None:
+    """Raise `AssertionError` where a structure, a record or a count is not as it has to be."""
+    entries = ledger.within("queued", *LIVE, *FINAL)
+    assert _indexes(seen) == _expected(entries)
+    assert {k: int(v) for k, v in seen.of("counters").items()} == dict(+ledger.counts)
+    assert seen.of("state").get("told") == (ledger.told and str(ledger.told))
+    _compare_records(entries, seen.family("rec:"))
+    _compare_in_flight(ledger, seen, now)
+    _compare_ring(ledger, seen)
+
+
+def _indexes(seen: Seen) -> dict[str, Any]:
+    return {
+        "lanes": seen.family("lane:"),
+        "requests": set(seen.family("cb:")),
+        **{name: seen.of(name) for name in ("processing", "expiry", "sent", "dead")},
+    }
+
+
+def _expected(entries: list[Entry]) -> dict[str, Any]:
+    lanes: dict[str, dict[str, int]] = {}
+    for e in entries:
+        if e.phase == "queued":
+            lanes.setdefault(e.destination, {})[e.id] = e.due
+    return {
+        "lanes": lanes,
+        "requests": {e.id for e in entries if e.phase not in {"sent", "cancelled"}},
+        "processing": {e.id: e.lease for e in entries if e.phase in LIVE},
+        "expiry": {e.id: e.end for e in entries if e.phase not in FINAL},
+        "sent": {e.id: e.ended for e in entries if e.phase in {"sent", "cancelled"}},
+        "dead": {e.id: e.ended for e in entries if e.phase == "dead"},
+    }
+
+
+def _compare_records(entries: list[Entry], records: dict[str, Any]) -> None:
+    recorded = {e.id: e for e in entries if e.recorded}
+    assert records.keys() == recorded.keys()
+    for id, e in recorded.items():
+        r = records[id]
+        texts = (r["s"], r["d"], r.get("t"), "x" in r)
+        assert texts == (e.phase, e.destination, e.token, e.cancelling), id
+        used = [int(r.get(field, 0)) for field in ("a", "r", "th", "c")]
+        assert used == [e.attempts, e.retries, e.throttled, e.crashes], id
+        if e.phase in FINAL:
+            assert (r["o"], int(r["f"])) == (e.reason, e.ended), id
+
+
+def _compare_in_flight(ledger: Ledger, seen: Seen, now: int) -> None:
+    """Leases that have passed may stay until somebody looks."""
+    found = seen.family("inflight:")
+    sending = ledger.within("sending")
+    for e in sending:
+        if e.lease > now:
+            assert found.get(e.destination, {}).get(e.id) == e.lease, e.id
+    allowed = {(e.destination, e.id) for e in sending}
+    assert {(d, id) for d, ids in found.items() for id in ids} <= allowed
+
+
+def _compare_ring(ledger: Ledger, seen: Seen) -> None:
+    ring = seen.of("ring")
+    assert ring.keys() == {e.destination for e in ledger.within("queued")}
+    paused = {d for d, place in ring.items() if place == float("inf")}
+    assert paused == ledger.paused_destinations & ring.keys()

@@ -1,0 +1,253 @@
+"""The batcher's calls, each answer and each structure held against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, TypeVar
+
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+
+from callbacks.batcher import LOCK_TTL_MS, Batcher
+from callbacks.model import (
+    Again,
+    Answer,
+    Batch,
+    ClaimResult,
+    Gate,
+    Go,
+    Later,
+    LaterWhy,
+    QueueFull,
+    Refused,
+    Settled,
+    Unlocked,
+)
+from callbacks.policy import Spent, decide_attempt
+from callbacks.settings import Settings
+from callbacks.verdicts import classify
+from tests.redis.bench import Bench, Seen
+from tests.redis.compare import compare
+from tests.redis.ledger import Entry, Ledger
+
+_T = TypeVar("_T")
+
+DAY_MS: Final = 86_400_000
+_REFUSED: Final = Answer(404, None)
+
+
+class Driver(RuleBasedStateMachine):
+    """One batcher on one bench with its model. Every call goes through `do`."""
+
+    bench: ClassVar[Bench]
+    batcher: Batcher
+    ledger: Ledger
+    #: Whether the audit looks too: many round trips, and it finds less than the model.
+    audits: ClassVar[bool] = True
+    sound = False
+
+    def begin_anew(self, settings: Settings) -> None:
+        self.batcher, self.ledger = self.bench.begin_anew(settings), Ledger(settings)
+        self.before = self.seen = self.audited = self.bench.see()
+        self.sound, self.nonces = True, 0
+        self.batches: dict[str, Batch] = {}
+        self.tokens: list[tuple[str, str, int]] = [("c-0", "of nobody", 1)]
+
+    @property
+    def now(self) -> int:
+        return self.bench.now_ms
+
+    def do(self, call: Callable[[], _T]) -> _T:
+        self.check()
+        self.sound, self.before = False, self.seen
+        result = call()
+        self.seen = self.bench.see()
+        return result
+
+    @invariant()
+    def audit(self) -> None:
+        """Hold everything against everything after a rule."""
+        self.check()
+        if self.audits and self.seen != self.audited:
+            assert self.bench.problems() == []
+            self.audited = self.seen
+
+    def check(self) -> None:
+        """Hold every structure against the model; `sound` until the next call."""
+        if not self.sound:
+            compare(self.ledger, self.seen, self.now)
+        self.sound = True
+
+    def assert_unchanged(self, *but: str) -> None:
+        def kept(seen: Seen) -> dict[str, Any]:
+            return {k: v for k, v in seen.without_noise().items() if not k.startswith(but or "-")}
+
+        assert kept(self.seen) == kept(self.before)
+
+    def nonce(self) -> str:
+        self.nonces += 1
+        return f"nonce-{self.nonces:04}"
+
+    def put(self, id: str, where: str, path: str, delay: int = 0, life: int = DAY_MS) -> None:
+        url = f"{where}/{path}"
+        packed = f'{where}\n["{url}","production",[]]\n{{}}'.encode()
+
+        def call() -> bool | None:
+            try:
+                return self.batcher.enqueue(
+                    id, where, packed, delay_ms=delay, life_ms=life
+                ).accepted
+            except QueueFull:
+                return None
+
+        self.check()
+        entry = Entry(id, where, url, due=self.now + delay, end=self.now + life)
+        expected = None if self.ledger.refuses(id) else self.ledger.enqueue(entry)
+        assert self.do(call) is expected
+        return None if expected else self.assert_unchanged()
+
+    # Getting on
+
+    def obtain(self, place: int, *phases: str) -> Entry | None:
+        """Pick a callback in one of `phases`; bring one there, or try to, where there is none."""
+        if not self.ledger.within(*phases):
+            self._bring(place, phases[0])
+        found = self.ledger.within(*phases)
+        return found[place % len(found)] if found else None
+
+    def _bring(self, place: int, phase: str) -> None:
+        before = {"dead": ("sending",), "sending": ("claimed", "retry")}.get(phase)
+        if before:
+            e = self.obtain(place, *before)
+            if e and phase == "dead":
+                self.settle(e.id, e.token or "", e.attempts, _REFUSED)
+            elif e:
+                self.begin_in_time(e)
+            return
+        if not self.ledger.within("queued"):
+            self.put_some(place)
+        if phase != "queued":
+            self.await_ready()
+            self.dispatch_once("a")
+
+    def await_ready(self) -> None:
+        """Let time pass until a batch may be claimed, as far as that helps."""
+        if self.seen.of("lock"):
+            self.advance(LOCK_TTL_MS)
+        places = [int(at) for at in self.seen.of("ring").values() if at < float("inf")]
+        self.advance(max(500, min(places, default=0) - self.now))
+
+    def put_some(self, place: int) -> None:
+        for n in range(place, place + 3):
+            self.put(f"c-{n % 10}", f"https://{'abc'[place % 3]}.example:443", "y")
+
+    def dispatch_once(self, owner: str) -> None:
+        fence, nonce = self.lock(owner), self.nonce()
+        self.claim(owner, fence, nonce)
+        self.unlock(owner, fence)
+
+    def begin_in_time(self, e: Entry, late: bool = False) -> Gate:
+        """Do what a worker does with a message that comes in time."""
+        self.advance(max(0, e.due - self.now - 100) + 200 * late)
+        token = e.token or ""
+        gate = self.begin(e.id, token, self.nonce())
+        if isinstance(gate, Later):
+            self.release(e.id, token, gate.due_ms, gate.why)
+        return gate
+
+    def advance(self, ms: int) -> None:
+        if ms:
+            self.do(lambda: self.bench.advance(ms))
+
+    def lock(self, owner: str) -> int:
+        holder, _, number = (self.seen.of("lock") or ":0").partition(":")
+        if not holder:
+            self.ledger.fence += 1
+            number = str(self.ledger.fence)
+        fence = self.do(lambda: self.batcher.lock(owner))
+        assert fence == (int(number) if holder in {"", owner} else 0)
+        return fence
+
+    def claim(self, owner: str, fence: int, nonce: str) -> Batch:
+        held = self.seen.of("lock") == f"{owner}:{fence}"
+        known = self.batches.get(nonce) if nonce in (self.seen.of("claimed") or "") else None
+        batch = self.do(lambda: self.batcher.claim(owner, fence, nonce=nonce))
+        if not held:
+            assert (batch.result, batch.callbacks) == (ClaimResult.LOCK_LOST, ())
+            self.assert_unchanged()
+        elif known:
+            assert batch == known
+            self.assert_unchanged()
+        elif batch.result is ClaimResult.CLAIMED:
+            self.ledger.claim(batch, self.now, self.before, self.seen)
+            self.batches[nonce] = batch
+            self.tokens += ((c.id, c.token, 1) for c in batch.callbacks)
+        else:
+            assert batch.callbacks == ()
+            assert (batch.result is ClaimResult.PAUSED) == self.ledger.paused
+        return batch
+
+    def begin(self, id: str, token: str, nonce: str) -> Gate:
+        self.check()
+        expected = self.ledger.gate(id, token, nonce, self.now)
+        gate = self.do(lambda: self.batcher.begin(id, token, nonce=nonce))
+        if isinstance(expected, Refused):
+            assert gate is expected
+            self.assert_unchanged()
+        elif expected:
+            assert gate == Later(self.now, expected)
+            self.assert_unchanged()
+        elif gate is Refused.BEGUN:
+            assert self.ledger.has_lapsed(id, self.now)
+            self.assert_unchanged("inflight:")
+        elif not isinstance(gate, Go):
+            assert isinstance(gate, Later | Again)
+            assert isinstance(gate, Again) or gate.due_ms >= self.now
+            self.assert_unchanged("inflight:", "suspects", "trial")
+        elif self.ledger.go(id, nonce, gate, self.before):
+            self.tokens.append((id, token, gate.attempt))
+        else:
+            self.assert_unchanged()
+        return gate
+
+    def settle(self, id: str, token: str, attempt: int, answer: Answer) -> None:
+        self.check()
+        e = self.ledger.entries.get(id) or Entry(id, "", "", 0, 0)
+        delays = self.ledger.settings.retry_delays
+        verdict = classify(answer, now_s=self.now / 1000)
+        decision = decide_attempt(verdict, Spent(e.retries, e.throttled, e.probe), delays=delays)
+        first = e.phase == "sending"
+        expected = self.ledger.settle(id, token, attempt, decision, self.now)
+        given = {
+            "reason": decision.reason,
+            "impression": verdict.impression,
+            "entry": f"[{attempt},{self.now},null,null,null,{answer.duration_ms}]",
+            "delay_ms": round(decision.delay_s * 1000),
+            "park": decision.park,
+            "throttled": decision.throttled,
+            "duration_ms": answer.duration_ms,
+            "callback_url": e.url,
+        }
+        done = self.do(lambda: self.batcher.settle(id, token, attempt, decision.outcome, **given))
+        assert done.settled is expected
+        if not first or expected is Settled.STALE:
+            self.assert_unchanged()
+        elif verdict.impression.gone:
+            self.ledger.gone.add(e.url)
+
+    def release(self, id: str, token: str, due: int, why: LaterWhy) -> None:
+        self.check()
+        done = self.do(lambda: self.batcher.release(id, token, due, why=why))
+        assert done.released == self.ledger.release(id, token, due, why, self.before)
+        return None if done.released else self.assert_unchanged()
+
+    def unlock(self, owner: str, fence: int) -> None:
+        held = self.seen.of("lock") == f"{owner}:{fence}"
+        done = self.do(lambda: self.batcher.unlock(owner, fence))
+        assert (done is not Unlocked.LOST) == held
+
+    def reclaim_some(self, limit: int, chance: float) -> None:
+        done = self.do(lambda: self.batcher.reclaim(limit, chance=chance))
+        assert done == self.ledger.reclaim(limit, self.now, self.seen)
+
+    def expire_some(self, limit: int) -> None:
+        assert self.do(lambda: self.batcher.expire(limit)) == self.ledger.expire(limit, self.now)

@@ -1,0 +1,337 @@
+"""A plain model of the batcher: told of each call, it says what the answer has to be.
+
+Where a script has a choice (which callbacks are claimed, when a crashed one is due again), the
+model is told what was chosen and says whether that was allowed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from callbacks.batcher import CRASH_SPREAD_MS, HORIZON_MS, LATE_MS, MAX_CRASHES, MISSED_MS
+from callbacks.model import Batch, Cancelled, Go, LaterWhy, Outcome, Recovered, Refused, Settled
+from callbacks.policy import MAX_THROTTLED, Decision
+from callbacks.settings import Settings, ms
+from tests.redis.bench import Seen
+
+LIVE: Final = ("claimed", "sending", "retry")
+FINAL: Final = ("sent", "dead", "cancelled")
+_RESULTS: Final = {phase: Settled[phase.upper()] for phase in (*FINAL, "retry", "queued")}
+
+
+@dataclass
+class Entry:
+    """One callback. `lease` ends its stay in PROCESSING, `begun` counts attempts of this life."""
+
+    id: str
+    destination: str
+    url: str
+    due: int
+    end: int
+    phase: str = "queued"
+    token: str | None = None
+    recorded: bool = False
+    lease: int = 0
+    attempts: int = 0
+    begun: int = 0
+    retries: int = 0
+    throttled: int = 0
+    crashes: int = 0
+    at: int = 0
+    nonce: str | None = None
+    probe: bool = False
+    named: int = 0
+    cancelling: bool = False
+    reason: str = ""
+    ended: int = 0
+
+
+class Ledger:
+    """All callbacks of one example, what was counted, and when sends went out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lease_ms = ms(settings.stuck_after)
+        self.attempt_ms = ms(settings.attempt_lease)
+        self.entries: dict[str, Entry] = {}
+        self.counts: Counter[str] = Counter()
+        self.paused = self.full = False
+        self.paused_destinations: set[str] = set()
+        self.gone: set[str] = set()
+        self.fence = 0
+        self.told: int | None = None
+        self.last_batch: int | None = None
+        self.sends: dict[str, tuple[int, int]] = {}  # "" is all of them: instant, pace then
+
+    def within(self, *phases: str) -> list[Entry]:
+        found = (e for e in self.entries.values() if e.phase in phases)
+        return sorted(found, key=lambda e: e.id)
+
+    def stops(self, e: Entry) -> bool:
+        return self.paused or e.destination in self.paused_destinations
+
+    def _oldest(self, phases: Iterable[str], time: str, until: int, limit: int) -> list[Entry]:
+        found = [e for e in self.within(*phases) if getattr(e, time) <= until]
+        return sorted(found, key=lambda e: (getattr(e, time), e.id))[:limit]
+
+    def _finish(self, e: Entry, state: str, reason: str, now: int) -> None:
+        e.phase, e.reason, e.ended, e.recorded = state, reason, now, True
+        e.cancelling = e.probe = False
+        e.nonce, e.named, e.lease = None, 0, 0
+        self.counts[state] += 1
+
+    def _requeue(self, e: Entry, due: int) -> None:
+        e.phase, e.due, e.token, e.lease = "queued", due, None, 0
+        e.named, e.probe = 0, False
+
+    # Taking in
+
+    def refuses(self, id: str) -> bool:
+        most, queued = self.settings.max_queued, len(self.within("queued"))
+        return id not in self.entries and (self.full or 0 < most <= queued)
+
+    def enqueue(self, entry: Entry) -> bool:
+        new = entry.id not in self.entries
+        self.counts["accepted" if new else "duplicates"] += 1
+        if new:
+            self.entries[entry.id] = entry
+        return new
+
+    # Dispatching
+
+    def claim(self, batch: Batch, now: int, before: Seen, after: Seen) -> None:
+        """Check one claim, and take over what it chose."""
+        s = self.settings
+        assert not self.paused
+        assert len(batch.callbacks) <= s.batch_size
+        self._check_slots([c.slot_ms for c in batch.callbacks], now, before)
+        for c in batch.callbacks:
+            e = self.entries[c.id]
+            assert (e.phase, self.stops(e), e.url in self.gone) == ("queued", False, False)
+            assert e.due <= now
+            e.phase, e.token, e.due, e.recorded = "claimed", c.token, c.slot_ms, True
+            e.lease = c.slot_ms + self.lease_ms
+            e.probe = "broken" in before.of(f"dest:{e.destination}")
+        for id in after.of("dead").keys() - before.of("dead").keys():
+            e = self.entries[id]  # a claim buries what its receiver wants no more
+            assert (e.phase, e.url in self.gone, e.due <= now) == ("queued", True, True)
+            self._finish(e, "dead", "gone", now)
+        if batch.callbacks:
+            early = self.last_batch is not None and now - self.last_batch < ms(s.min_interval)
+            assert not early, "a batch came before its time"
+            self.last_batch = now
+
+    def _check_slots(self, slots: list[int], now: int, before: Seen) -> None:
+        stagger = before.pace_ms("state", "stagger", self.settings)
+        assert all(now <= slot <= now + HORIZON_MS for slot in slots), slots
+        assert all(y - x >= stagger for x, y in itertools.pairwise(slots)), slots
+
+    # Sending
+
+    def gate(self, id: str, token: str, nonce: str, now: int) -> Refused | LaterWhy | None:
+        """Say how `begin` has to answer; None: as it likes, within `go`."""
+        e = self.entries.get(id)
+        if e is None or e.token != token or e.phase not in LIVE:
+            self.counts["stale"] += 1
+            return Refused.STALE
+        if e.phase == "sending":
+            return None if e.nonce == nonce else Refused.BEGUN
+        if e.due - now > 250:
+            return Refused.NOT_DUE
+        if e.end <= now:
+            return Refused.EXPIRED
+        return LaterWhy.PAUSED if self.stops(e) else None
+
+    def go(self, id: str, nonce: str, go: Go, before: Seen) -> bool:
+        """Check an open gate and take it over; False: it answered as it had before."""
+        e, now, at = self.entries[id], go.now_ms, go.now_ms + go.wait_ms
+        fresh, lapsed = e.phase != "sending", self.has_lapsed(id, now)
+        if not fresh and now - e.at <= MISSED_MS:
+            assert (go.attempt, at) == (e.attempts, max(now, e.at))
+            return False
+        if fresh or lapsed:
+            self._check_room(e, now, before)
+        self._check_pace(e.destination, at, before)
+        if fresh:
+            self._count_attempt(e, go, before)
+        e.phase, e.at, e.nonce, e.probe = "sending", at, nonce, go.probe
+        e.lease = at + self.attempt_ms
+        return True
+
+    def has_lapsed(self, id: str, now: int) -> bool:
+        e = self.entries[id]
+        return e.phase == "sending" and e.lease <= now
+
+    def _check_room(self, e: Entry, now: int, before: Seen) -> None:
+        suspects = [
+            o.crashes for o in self.within("sending") if o is not e and o.crashes and o.lease > now
+        ]
+        last = MAX_CRASHES - 1
+        assert not (e.crashes and suspects) or max(e.crashes, *suspects) < last, "no trial alone"
+        most = self.settings.destination_concurrency
+        others = [
+            o for o in self.within("sending") if o.destination == e.destination and o is not e
+        ]
+        allowed = most if "ok" in before.of(f"dest:{e.destination}") else 1
+        assert not most or sum(o.lease > now for o in others) < allowed, "too many in flight"
+
+    def _check_pace(self, destination: str, at: int, before: Seen) -> None:
+        s = self.settings
+        paces = {
+            "": before.pace_ms("state", "stagger", s),
+            destination: before.pace_ms(f"dest:{destination}", "interval", s),
+        }
+        for name, pace in paces.items():
+            last, pace_then = self.sends.get(name, (0, 0))
+            apart = min(pace, pace_then)
+            assert not apart or at - last >= apart, f"too close: {name or 'all'}"
+            self.sends[name] = (max(at, last), pace)
+
+    def _count_attempt(self, e: Entry, go: Go, before: Seen) -> None:
+        e.attempts, e.begun = e.attempts + 1, e.begun + 1
+        self.counts["attempts"] += 1
+        used = (e.retries, e.throttled, e.crashes)
+        assert (go.attempt, go.retries, go.throttled, go.crashes) == (e.attempts, *used)
+        assert go.wait_ms <= 250
+        assert go.probe == e.probe
+        assert e.probe or "broken" not in before.of(f"dest:{e.destination}")
+        assert e.begun == 1 + sum(used), "an attempt that nothing accounts for"
+        most = (len(self.settings.retry_delays), MAX_THROTTLED, MAX_CRASHES - 1)
+        assert all(n <= m for n, m in zip(used, most, strict=True)), "a budget is overdrawn"
+
+    def settle(self, id: str, token: str, attempt: int, d: Decision, now: int) -> Settled:
+        e = self.entries.get(id)
+        known = e and e.token == token and e.attempts == attempt and e.attempts
+        if not e or not known or e.phase == "claimed":
+            self.counts["stale"] += 1
+            return Settled.STALE
+        if e.phase != "sending":
+            return _RESULTS[e.phase]
+        if d.outcome is Outcome.RETRY and not e.cancelling:
+            self._retry(e, d, now)
+        else:
+            state = "cancelled" if d.outcome is Outcome.RETRY else d.outcome.value
+            reason = d.reason.value if d.reason else ""
+            self._finish(e, state, "cancelled" if state == "cancelled" else reason, now)
+        return _RESULTS[e.phase]
+
+    def _retry(self, e: Entry, d: Decision, now: int) -> None:
+        self.counts["throttled" if d.throttled else "retried"] += 1
+        e.throttled, e.retries = e.throttled + d.throttled, e.retries + (not d.throttled)
+        e.phase, e.due = "queued" if d.park else "retry", now + ms(d.delay_s)
+        e.lease, e.probe = 0 if d.park else e.due + self.lease_ms, False
+
+    def release(self, id: str, token: str, due: int, why: LaterWhy, before: Seen) -> bool:
+        e = self.entries.get(id)
+        if e is None or e.token != token or e.phase not in {"claimed", "retry"}:
+            return False
+        waiting = before.of(f"lane:{e.destination}").values()
+        if why is not LaterWhy.SUSPECT:  # it keeps its place before those
+            due = min(due, *map(int, waiting), due)
+        self._requeue(e, due)
+        return True
+
+    # Keeping promises
+
+    def wake(self, limit: int, now: int) -> list[tuple[str, str]]:
+        again = max(ms(self.settings.check_interval), 1000)
+        late = self._oldest(("claimed", "retry"), "lease", now + self.lease_ms - LATE_MS, 500)
+        late = [
+            e for e in late if e.lease >= now + self.attempt_ms + 1000 and now - e.named >= again
+        ]
+        for e in late[:limit]:
+            e.named = now
+        return [(e.id, e.token or "") for e in late[:limit]]
+
+    def reclaim(self, limit: int, now: int, after: Seen) -> Recovered:
+        done = [0, 0, 0]
+        for e in self._oldest(LIVE, "lease", now, limit):
+            self.counts["recovered"] += 1
+            crashed = e.phase == "sending"
+            e.crashes += crashed
+            if crashed and (e.cancelling or e.crashes >= MAX_CRASHES):
+                done[2 if e.cancelling else 1] += 1
+                state = "cancelled" if e.cancelling else "dead"
+                self._finish(e, state, "crashed" if state == "dead" else state, now)
+                continue
+            due = after.due(e.destination, e.id)
+            low, high = (e.crashes * n if crashed else 0 for n in CRASH_SPREAD_MS)
+            assert now + low <= due <= now + high
+            e.nonce = None
+            self._requeue(e, due)
+            done[0] += 1
+        return Recovered(*done)
+
+    def expire(self, limit: int, now: int) -> int:
+        expired = 0
+        for e in self._oldest(("queued", *LIVE), "end", now, limit):
+            if e.phase == "sending":
+                e.end = now + self.attempt_ms
+                continue
+            self._finish(e, "dead", "expired", now)
+            e.token = None
+            expired += 1
+        return expired
+
+    def trim(self, limit: int, now: int) -> tuple[int, int]:
+        """Forget old records; how many sent or cancelled ones, and how many dead letters."""
+        s, ended = self.settings, ("sent", "cancelled")
+        over = max(0, min(limit, len(self.within(*ended)) - s.sent_max))
+        sent = self._forget(self._oldest(ended, "ended", now, over))
+        sent += self._forget(self._oldest(ended, "ended", now - ms(s.sent_ttl), limit))
+        dead = self._forget(self._oldest(("dead",), "ended", now - ms(s.dead_ttl), limit))
+        self.counts["purged"] += dead
+        return sent, dead
+
+    def _forget(self, old: list[Entry]) -> int:
+        for e in old:
+            del self.entries[e.id]
+        return len(old)
+
+    def deaths(self, limit: int, now: int) -> tuple[int, list[tuple[str, str]]]:
+        if self.told is None:
+            self.told = now - 1000
+            return self.told, []
+        last = now - 1000
+        died = [e for e in self._oldest(("dead",), "ended", last, 999) if e.ended > self.told]
+        if len(died) >= limit:
+            last = died[limit - 1].ended
+        named = [(e.id, e.reason) for e in died if e.ended <= last]
+        return max(last, self.told), named
+
+    # Steering
+
+    def cancel(self, id: str, now: int) -> Cancelled:
+        e = self.entries.get(id)
+        if e is None:
+            return Cancelled.UNKNOWN
+        if e.phase in FINAL:
+            return Cancelled.FINAL
+        if e.phase == "sending":
+            e.cancelling = True
+            return Cancelled.IN_FLIGHT
+        self._finish(e, "cancelled", "cancelled", now)
+        e.token = None
+        return Cancelled.CANCELLED
+
+    def replay(self, ids: list[str], now: int) -> int:
+        dead = [self.entries[id] for id in ids if self._is_dead(id)]
+        for e in dict.fromkeys(e.id for e in dead):
+            entry = self.entries[e]
+            self._requeue(entry, now)
+            entry.retries = entry.throttled = entry.crashes = entry.begun = 0
+            entry.end, entry.reason = now + ms(self.settings.max_age), ""
+            self.counts["replayed"] += 1
+        return len({e.id for e in dead})
+
+    def purge(self, ids: list[str]) -> int:
+        purged = self._forget([self.entries[id] for id in {*ids} if self._is_dead(id)])
+        self.counts["purged"] += purged
+        return purged
+
+    def _is_dead(self, id: str) -> bool:
+        return id in self.entries and self.entries[id].phase == "dead"

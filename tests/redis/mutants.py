@@ -1,0 +1,139 @@
+"""Defects, one in each: the machine has to notice every one of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.redis.bench import Mutant
+
+MUTANTS: Final = {
+    "enqueue without the check for known ids": Mutant(
+        "enqueue",
+        "if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then",
+        "if false then",
+    ),
+    "enqueue that does not say when its callback expires": Mutant(
+        "enqueue", "redis.call('ZADD', K.expiry, now + life, id)", ""
+    ),
+    "claim without the lock": Mutant(
+        "claim", "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"
+    ),
+    "claim that leaves its callbacks in the lane": Mutant(
+        "claim", "  redis.call('ZREM', K.lanes .. turn.name, id)\n", ""
+    ),
+    "claim that forgets its last answer": Mutant(
+        "claim", "if before and string.sub(before, 1, #nonce) == nonce then", "if false then"
+    ),
+    "claim before its time": Mutant(
+        "claim", "if now < last + min_interval and now >= last then", "if false then"
+    ),
+    "claim while paused": Mutant("claim", "if s[1] then return {0, now, -1} end", ""),
+    "claim that gives all the same slot": Mutant(
+        "claim", "        slot = slot + stagger\n", "        slot = slot + 0\n"
+    ),
+    "claim from what is not due": Mutant(
+        "claim",
+        "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', c.now, 'LIMIT'",
+        "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', '+inf', 'LIMIT'",
+    ),
+    "claim that holds a destination for days": Mutant(
+        "claim", "'hold', now + begun_lease,", "'hold', now + 10000 * begun_lease,"
+    ),
+    "lock that two can hold": Mutant("lock", "if held then", "if false then"),
+    "unlock of another's lock": Mutant(
+        "unlock", "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"
+    ),
+    "begin without the token": Mutant(
+        "begin", "if r[1] ~= token or not (phase == 'claimed'", "if not (phase == 'claimed'"
+    ),
+    "begin without the nonce": Mutant(
+        "begin", "if phase == 'sending' and r[9] ~= nonce then return {5} end", ""
+    ),
+    "begin past its life": Mutant(
+        "begin", "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end", ""
+    ),
+    "begin while paused": Mutant("begin", "if s[1] or d[1] then return {2, now, 1} end", ""),
+    "begin without the limit of requests in flight": Mutant(
+        "begin", "if full() then return {2, now, 3} end", ""
+    ),
+    "begin without the pace of all": Mutant(
+        "begin", "if stagger > 0 then free = math.max(free, num(s[2], 0)) end", ""
+    ),
+    "begin without the pace of its destination": Mutant(
+        "begin", "local own = interval > 0 and num(d[3], 0) or 0", "local own = 0"
+    ),
+    "begin that does not tell of its instant": Mutant(
+        "begin", "  redis.call('HSET', K.dests .. destination, 'send', at + interval)\n", ""
+    ),
+    "begin to a broken destination": Mutant("begin", "if d[6] and not r[11] then", "if false then"),
+    "settle without the token": Mutant(
+        "settle", "if r[1] ~= token or r[2] ~= attempt or", "if r[2] ~= attempt or"
+    ),
+    "settle without the attempt": Mutant(
+        "settle", "if r[1] ~= token or r[2] ~= attempt or", "if r[1] ~= token or"
+    ),
+    "settle that counts its repeat": Mutant(
+        "settle",
+        "if r[3] ~= 'sending' then return",
+        "if r[3] == 'sent' then count(K, 'sent', 1, now) end\nif r[3] ~= 'sending' then return",
+    ),
+    "settle that does everything again": Mutant(
+        "settle", "if r[3] ~= 'sending' then return {results[r[3]], -1, -1, 0} end", ""
+    ),
+    "settle that leaves its callback in PROCESSING": Mutant(
+        "settle", "\n\nredis.call('ZREM', K.processing, id)\n", "\n\n"
+    ),
+    "settle that leaves its request in flight": Mutant(
+        "settle", "\nredis.call('ZREM', K.inflights .. destination, id)\nif r[9]", "\nif r[9]"
+    ),
+    "settle that counts no retry": Mutant(
+        "settle", "  redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)\n", ""
+    ),
+    "settle that counts what is throttled as a retry": Mutant(
+        "settle", "throttled and 'th' or 'r', 1)", "'r', 1)"
+    ),
+    "settle that forgets a cancel": Mutant(
+        "settle", "if outcome == 'retry' and r[5] then", "if false then"
+    ),
+    "release without the token": Mutant("release", "if r[1] ~= token or not", "if not"),
+    "release of what has begun": Mutant(
+        "release", "not (r[2] == 'claimed' or r[2] == 'retry')", "not r[2]"
+    ),
+    "release that keeps the token": Mutant(
+        "release", "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')", ""
+    ),
+    "reclaim before the lease has ended": Mutant(
+        "reclaim", "K.processing, '-inf', now, 'LIMIT'", "K.processing, '-inf', now + 1, 'LIMIT'"
+    ),
+    "reclaim that counts no crash": Mutant(
+        "reclaim", "local crashes = num(r[4], 0) + 1", "local crashes = num(r[4], 0)"
+    ),
+    "reclaim that keeps the token": Mutant(
+        "reclaim", "redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p')", ""
+    ),
+    "expire that leaves its callback in PROCESSING": Mutant(
+        "expire", "  redis.call('ZREM', K.processing, id)\n", ""
+    ),
+    "expire during a request": Mutant("expire", "if r[1] == 'sending' then", "if false then"),
+    "wake again and again": Mutant("wake", "now - num(r[3], 0) >= again", "true"),
+    "cancel of a request that is not remembered": Mutant(
+        "cancel", "redis.call('HSET', K.recs .. id, 'x', 1)", ""
+    ),
+    "cancel that leaves its callback in PROCESSING": Mutant(
+        "cancel", "  redis.call('ZREM', K.processing, id)\n", ""
+    ),
+    "cancel that leaves its callback in the lane": Mutant(
+        "cancel", "\nleave_lane(K, destination, id)\n", "\n"
+    ),
+    "replay that leaves its callback dead": Mutant(
+        "replay", "redis.call('ZREM', K.dead, id) == 1", "redis.call('ZSCORE', K.dead, id)"
+    ),
+    "replay with the old budget": Mutant(
+        "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')", ""
+    ),
+    "resume that does not call its destination back": Mutant(
+        "resume", "to_ring(K, name, window, now_ms())", ""
+    ),
+    "trim of what is not old": Mutant("trim", "'-inf', now - ttl, 'LIMIT'", "'-inf', now, 'LIMIT'"),
+    "told that moves back": Mutant("told", "math.max(before, num(ARGV[1]))", "ARGV[1]"),
+}
