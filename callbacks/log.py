@@ -1,13 +1,15 @@
 """Structured log lines: a fixed event name, then key=value; one for each attempt.
 
 The package logs to the standard logger `callbacks` and configures nothing on import; the
-processes that are ours (workers, the scheduler, the command) call `configure`.
+processes that are ours (workers, the scheduler, the command) call `configure`. There a line is
+written at once: for one a callback, `logging`'s records and handlers cost more than the line.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -34,8 +36,23 @@ def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> Any:
     return _RENDERERS[str(_format["name"])](logger, method, event)
 
 
+class _Outlet:
+    """The standard logger, or in a process of ours standard error itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self._write if _format["own"] and name in _LEVELS else getattr(LOGGER, name)
+
+    @staticmethod
+    def _write(line: str) -> None:
+        with _WRITING:
+            sys.stderr.write(line + "\n")  # looked up each time: Dramatiq replaces it
+
+
+_WRITING: Final = threading.Lock()
+_LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
+
 log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
-    LOGGER,
+    _Outlet(),
     processors=[
         structlog.stdlib.filter_by_level,
         structlog.processors.format_exc_info,
@@ -43,18 +60,6 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
 )
-
-
-class _Stderr(logging.StreamHandler[Any]):
-    """Writes to whatever `sys.stderr` is at the time: Dramatiq replaces it in its workers."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)  # StreamHandler's would keep the stream of now
-
-    @property
-    def stream(self) -> Any:
-        """The stream of the moment."""
-        return sys.stderr
 
 
 class Calm(logging.Filter):
@@ -96,6 +101,4 @@ def calm() -> None:
 def configure(log_format: str, *, level: int = logging.INFO) -> None:
     """Send this package's lines to stderr in `log_format`, each complete with time and level."""
     _format.update(name=log_format, own=True)
-    LOGGER.handlers = [_Stderr()]
-    LOGGER.propagate = False
     LOGGER.setLevel(level)

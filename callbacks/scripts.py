@@ -91,6 +91,7 @@ class Scripts:
         self.keys = keys
         self._sleep = sleep
         self._verb = verb
+        self._starts: dict[str, tuple[Any, ...]] = {}
         timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 5.0
         self._combiner = Combiner(client, patience_s=6 * timeout_s)
 
@@ -145,7 +146,7 @@ class Scripts:
         if arguments.keys() != set(verb.arguments):
             wrong = sorted(arguments.keys() ^ set(verb.arguments))
             raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")
-        values: list[Any] = [len(verb.keys), *(self.keys.of(word) for word in verb.keys)]
+        values = list(self._start(verb))
         for word in verb.arguments:
             value = arguments[word]
             if isinstance(value, list):  # the last one may be a list of ids
@@ -153,3 +154,11 @@ class Scripts:
             else:
                 values.append(value)
         return verb, values
+
+    def _start(self, verb: Verb) -> tuple[Any, ...]:
+        """Give the number of a verb's keys, and these."""
+        start = self._starts.get(verb.name)
+        if start is None:
+            start = (len(verb.keys), *(self.keys.of(word) for word in verb.keys))
+            self._starts[verb.name] = start
+        return start

@@ -1,7 +1,7 @@
 """The one place where HTTP happens: a POST goes out, and an `Answer` comes back, in time.
 
-`requests` builds and sends the request; the adapter mounted in its session decides which
-addresses may be reached, how long anything may take and when a connection is used again.
+`requests` builds the request; how it is sent decides which addresses may be reached, how long
+anything may take and when a connection is used again.
 
 A connection that turns out dead when it is used again makes a `reset`, and nothing is sent a
 second time in silence: nobody can tell whether the receiver acted on the first (RFC 9110,
@@ -19,15 +19,14 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 from requests import exceptions as requests_errors
-from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import exceptions as urllib3_errors
 
@@ -52,6 +51,7 @@ MAX_RESPONSE_BYTES: Final = 65_536
 _MAX_DETAIL_CHARS: Final = 200
 _MAX_RETRY_AFTER_CHARS: Final = 100
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_REMEMBERED: Final = 4_096
 
 # What an exception means, by the nearest of its classes (in method resolution order). What
 # is not in here is `protocol`: the request may have been received, so it is tried again.
@@ -121,7 +121,7 @@ class Transport:
         tls_context: ssl.SSLContext | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        self._adapter = _Adapter(
+        self._exchanges = _Exchanges(
             guard=guard,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
@@ -131,7 +131,6 @@ class Transport:
             tls_context=_checked(tls_context) if tls_context else _default_tls_context(),
             max_response_bytes=max_response_bytes,
         )
-        self._session = _Session(self._adapter)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send one request and tell what came of it.
@@ -143,8 +142,7 @@ class Transport:
             raise TypeError(f"body is {type(body).__name__}, expected bytes")
         started = time.monotonic()
         try:
-            request = _prepared(url, headers, body)
-            reply = self._session.send(request, stream=True, allow_redirects=False, proxies={})
+            head = self._exchanges.send(*_prepared(url, headers, body))
         except requests_errors.InvalidHeader:
             raise
         except Exception as error:  # noqa: BLE001 -- its class is looked up, see REASONS
@@ -155,15 +153,15 @@ class Transport:
                 duration_ms=_ms_since(started),
             )
         return Answer(
-            status=reply.status_code,
+            status=head.status,
             fault=None,
-            retry_after=reply.headers.get("retry-after"),
+            retry_after=_printable(head.first("retry-after")),
             duration_ms=_ms_since(started),
         )
 
     def close(self) -> None:
         """Close idle connections; those in use are closed as soon as they are not."""
-        self._session.close()
+        self._exchanges.close()
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -188,26 +186,13 @@ def detail_of(error: BaseException) -> str:
     return " ".join(text.split())[:_MAX_DETAIL_CHARS]
 
 
-class _Session(requests.Session):
-    """A session without memory and without an environment.
+class _Exchanges:
+    """Sends prepared requests, each over a connection that is checked, bounded and its own.
 
-    No proxies, netrc or CA bundle from outside, no cookies, no redirects: not even a
-    `Location` is looked at, which requests would parse although it may not follow it.
+    `requests` prepares them (it validates headers and spells the URL) and brings the CAs. Its
+    session and adapter are left out: they would parse cookies, redirects and encodings of an
+    answer of which only the status and `Retry-After` count.
     """
-
-    def __init__(self, adapter: HTTPAdapter) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.adapters.clear()
-        for scheme in _DEFAULT_PORTS:
-            self.mount(f"{scheme}://", adapter)
-
-    def get_redirect_target(self, resp: Any) -> None:  # noqa: ARG002
-        return None
-
-
-class _Adapter(HTTPAdapter):
-    """Sends one prepared request over a connection that is checked, bounded and its own."""
 
     def __init__(
         self,
@@ -221,7 +206,6 @@ class _Adapter(HTTPAdapter):
         tls_context: ssl.SSLContext,
         max_response_bytes: int,
     ) -> None:
-        super().__init__()
         self._deadline = deadline
         self._max_response_bytes = max_response_bytes
         self._idle = IdlePool()
@@ -234,12 +218,11 @@ class _Adapter(HTTPAdapter):
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
         )
-        _adapters.add(self)
+        _all_exchanges.add(self)
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+    def send(self, origin: Origin, request: requests.PreparedRequest) -> Head:
         """Send it and read its reply; raises what `REASONS` tells the meaning of."""
         deadline = Deadline(self._deadline)
-        origin = _origin_of(request)
         connection = self._idle.take(origin)
         if connection is None:
             connection = connection_to(origin, self._dialer.dial(origin, deadline))
@@ -249,11 +232,10 @@ class _Adapter(HTTPAdapter):
             connection.close()
             raise
         self._idle.put(connection)
-        return self.build_response(request, _as_urllib3(head))
+        return head
 
     def close(self) -> None:
         self._idle.close()
-        super().close()
 
     def start_anew(self) -> None:
         """In a forked child: two processes must not talk on one connection.
@@ -265,45 +247,47 @@ class _Adapter(HTTPAdapter):
         self._dialer = replace(self._dialer, lookups=Lookups(self._resolve))
 
 
-_adapters: Final[weakref.WeakSet[_Adapter]] = weakref.WeakSet()
+_all_exchanges: Final[weakref.WeakSet[_Exchanges]] = weakref.WeakSet()
 
 
-def _start_adapters_anew() -> None:
-    for adapter in list(_adapters):
-        adapter.start_anew()
+def _start_all_anew() -> None:
+    for exchanges in list(_all_exchanges):
+        exchanges.start_anew()
 
 
-os.register_at_fork(after_in_child=_start_adapters_anew)
+os.register_at_fork(after_in_child=_start_all_anew)
 
 
-def _prepared(url: str, headers: Mapping[str, str], body: bytes) -> requests.PreparedRequest:
+def _prepared(
+    url: str, headers: Mapping[str, str], body: bytes
+) -> tuple[Origin, requests.PreparedRequest]:
     """The request as requests would send it, but without authorization from the URL."""
     request = requests.PreparedRequest()
     request.prepare_method("POST")
-    request.prepare_url(url, None)
+    origin, request.url = _target(url)
     request.prepare_headers(headers)
     request.prepare_body(body, None)
-    return request
+    return origin, request
 
 
-def _origin_of(request: requests.PreparedRequest) -> Origin:
-    parts = urlsplit(request.url or "")
+@lru_cache(maxsize=_REMEMBERED)
+def _target(url: str) -> tuple[Origin, str]:
+    """Where a URL leads, and its spelling on the wire."""
+    request = requests.PreparedRequest()
+    request.prepare_url(url, None)
+    spelled = request.url or ""
+    parts = urlsplit(spelled)
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise requests_errors.InvalidSchema("neither http nor https")
     if not parts.hostname:
         raise requests_errors.InvalidURL("no host")
     port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
-    return Origin(parts.scheme, parts.hostname, port)
+    return Origin(parts.scheme, parts.hostname, port), spelled
 
 
-def _as_urllib3(head: Head) -> urllib3.HTTPResponse:
-    """The little that is passed on: from more, requests would parse cookies and encodings."""
-    retry_after = head.first("retry-after")
-    headers = {} if retry_after is None else {"retry-after": _printable(retry_after)}
-    return urllib3.HTTPResponse(
-        body=b"", headers=headers, status=head.status, preload_content=False
-    )
-
-
-def _printable(text: str) -> str:
+def _printable(text: str | None) -> str | None:
+    if text is None:
+        return None
     return "".join(char for char in text[:_MAX_RETRY_AFTER_CHARS] if char.isprintable())
 
 

@@ -74,7 +74,8 @@ local function go(at, attempt)
 end
 local function full()
   redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
-  return concurrency > 0 and redis.call('ZCARD', inflight) >= (d[5] and concurrency or 1)
+  -- One at a time to whoever has not answered well yet, or is tried again after faults.
+  return concurrency > 0 and redis.call('ZCARD', inflight) >= (d[5] and not d[6] and concurrency or 1)
 end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)

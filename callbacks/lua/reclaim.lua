@@ -68,6 +68,7 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
     redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
     to_lane(K, destination, id, due, window)
   else
+    redis.call('HDEL', K.recs .. id, 't')  -- should its sender come back, it is stale
     finish(K, id, destination, what, reason, now)
   end
   done[kind] = done[kind] + 1

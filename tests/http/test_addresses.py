@@ -271,7 +271,7 @@ def test_a_name_that_turns_private_is_refused_at_its_next_connection(
         names = Names(**{"rebind.example": [[PUBLIC], ["127.0.0.1"]]})
         transport = make_transport(guard=Guard(), resolve=names, connect=connects)
         assert transport.post("http://rebind.example/", {}, b"").status == 200
-        (kept,) = transport._adapter._idle._by_age
+        (kept,) = transport._exchanges._idle._by_age
         wait_until(kept.channel.has_input)  # the receiver's close has come
         answer = transport.post("http://rebind.example/", {}, b"")
     assert answer.fault is Reason.BLOCKED_ADDRESS

@@ -197,7 +197,7 @@ def test_an_attempt_ends_at_its_deadline(make_transport: MakeTransport, name: st
         took = expect(transport, server.url(), verdict, body=bytes(8_000_000))
         assert took < DEADLINE_S + SLACK_S
         assert server.all_ended()
-    assert not transport._adapter._idle._by_age
+    assert not transport._exchanges._idle._by_age
 
 
 @pytest.mark.parametrize("name", PROMPT)
@@ -230,7 +230,7 @@ def test_a_connection_is_kept_only_after_a_reply_with_a_clear_end(
 ) -> None:
     with Hostile(PROMPT[name][0]) as server:
         transport.post(server.url(), {}, b"{}")
-        assert len(transport._adapter._idle._by_age) == (name in KEPT)
+        assert len(transport._exchanges._idle._by_age) == (name in KEPT)
 
 
 def test_a_receiver_that_sends_nothing_for_the_read_timeout_is_given_up(
@@ -289,7 +289,7 @@ def test_a_reply_before_the_request_was_read_counts_but_its_connection_is_not_us
     with Hostile(hostile.replies_unread(too_long)) as server:
         took = expect(transport, server.url(), 413, body=bytes(16_000_000))
         assert took < DEADLINE_S + SLACK_S
-        assert not transport._adapter._idle._by_age
+        assert not transport._exchanges._idle._by_age
 
 
 def test_a_connection_that_answered_a_request_before_its_end_is_not_used_again(

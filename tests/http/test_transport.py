@@ -38,7 +38,7 @@ BODY = b'{"type":"x","data":"\xc3\xa9"}'
 
 
 def idle_count(transport: Transport) -> int:
-    return len(transport._adapter._idle._by_age)
+    return len(transport._exchanges._idle._by_age)
 
 
 def test_the_request_is_what_was_asked_for(transport: Transport) -> None:
@@ -148,7 +148,7 @@ def test_a_connection_that_the_receiver_has_closed_is_not_used_again(
         for number in range(3):
             assert transport.post(server.url(), {}, BODY).status == 200
             assert len(server.conversations) == number + 1
-            (kept,) = transport._adapter._idle._by_age
+            (kept,) = transport._exchanges._idle._by_age
             wait_for_input(kept)
 
 
@@ -194,7 +194,7 @@ def test_the_bytes_of_a_body_over_the_limit_are_not_waited_for(
         with Hostile(hostile.answers(raw(Reply(body=bytes(size))))) as server:
             assert transport.post(server.url(), {}, BODY).status == 200
             assert idle_count(transport) == kept
-        transport._adapter.start_anew()
+        transport._exchanges.start_anew()
 
 
 def test_many_hosts_leave_a_bounded_number_of_connections(
@@ -209,8 +209,8 @@ def test_many_hosts_leave_a_bounded_number_of_connections(
             answers = pool.map(lambda url: transport.post(url, {}, BODY), urls)
             assert {answer.status for answer in answers} == {200}
         assert idle_count(transport) == 20
-        assert sorted(transport._adapter._idle._by_origin) == sorted(
-            each.origin for each in transport._adapter._idle._by_age
+        assert sorted(transport._exchanges._idle._by_origin) == sorted(
+            each.origin for each in transport._exchanges._idle._by_age
         )
         # Both ends are in this process; the receiver's may take a moment to close.
         wait_until(lambda: open_descriptors() <= before + 2 * 20)
@@ -266,7 +266,7 @@ def test_a_forked_child_uses_no_connection_and_no_lock_of_its_parent(
     with Receiver() as receiver:
         url = receiver.url()
         assert transport.post(url, {}, BODY).status == 200
-        adapter = transport._adapter
+        adapter = transport._exchanges
         with adapter._idle._lock, adapter._dialer.lookups._changed:  # as other threads might
             child = os.fork()
             if child == 0:

@@ -176,7 +176,8 @@ class Ledger:
         others = [
             o for o in self.within("sending") if o.destination == e.destination and o is not e
         ]
-        allowed = most if "ok" in before.of(f"dest:{e.destination}") else 1
+        d = before.of(f"dest:{e.destination}")
+        allowed = most if "ok" in d and "broken" not in d else 1
         assert not most or sum(o.lease > now for o in others) < allowed, "too many in flight"
 
     def _check_pace(self, destination: str, at: int, before: Seen) -> None:
@@ -255,7 +256,7 @@ class Ledger:
             e.crashes += crashed
             if crashed and (e.cancelling or e.crashes >= MAX_CRASHES):
                 done[2 if e.cancelling else 1] += 1
-                state = "cancelled" if e.cancelling else "dead"
+                state, e.token = "cancelled" if e.cancelling else "dead", None
                 self._finish(e, state, "crashed" if state == "dead" else state, now)
                 continue
             due = after.due(e.destination, e.id)
