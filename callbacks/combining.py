@@ -1,9 +1,10 @@
-"""Commands of many threads, sent together over few connections.
+"""Commands of many threads, sent together over one connection.
 
 Sixty threads that wait for one of four connections wait long: whoever has one keeps it until the
 interpreter lets him read his reply. So nobody waits for a connection here. A thread that finds
 nobody sending sends what has gathered, everybody's, in one piece, reads all replies, and hands
-each to its thread. The more threads there are, the more go together.
+each to its thread. The more threads there are, the more go together. Several senders at once, or
+several pieces in a row by one of them, were tried and gave nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
-#: Threads that send at once, each over a connection of its own.
-LEADERS: Final = 2
 #: Most commands in one piece: some milliseconds of Redis' time.
 MOST: Final = 50
 
@@ -36,7 +35,7 @@ class _Call:
 class Combiner:
     """Commands over one client's pool.
 
-    Each must be harmless to repeat: where a connection breaks, all commands that went together
+    Each must be harmless to repeat: where the connection breaks, all commands that went together
     fail, and their callers call again. `patience_s` is more than sending some pieces to a Redis
     that does not answer can take.
     """
@@ -46,15 +45,15 @@ class Combiner:
         self._patience_s = patience_s
         self._lock = threading.Lock()
         self._waiting: list[_Call] = []  # those that no thread has taken on
-        self._leaders = 0
+        self._is_led = False
 
     def call(self, *command: Any) -> Any:
         """Send a command and return its reply; raises redis' own errors."""
         call = _Call(command)
         with self._lock:
-            call.leads = self._leaders < LEADERS
+            call.leads = not self._is_led
             if call.leads:
-                self._leaders += 1
+                self._is_led = True
             else:
                 self._waiting.append(call)
         if not call.leads:
@@ -72,7 +71,7 @@ class Combiner:
         with self._lock:
             if call.leads:  # at the last moment
                 return
-            self._leaders = 0  # whoever sent is gone, interrupted in the middle
+            self._is_led = False  # whoever sent is gone, interrupted in the middle
             if call in self._waiting:
                 self._waiting.remove(call)
         raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
@@ -96,30 +95,29 @@ class Combiner:
 
     def _pass_on(self) -> None:
         with self._lock:
-            if self._waiting:
+            self._is_led = bool(self._waiting)
+            if self._is_led:
                 heir = self._waiting.pop(0)
                 heir.leads = True
                 heir.done.release()
-            else:
-                self._leaders = max(0, self._leaders - 1)
 
     def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         connection: Any = self._pool.get_connection()
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            return [self._read(connection) for _ in commands]
+            return [_read(connection) for _ in commands]
         except BaseException:
             connection.disconnect()  # replies may still come
             raise
         finally:
             self._pool.release(connection)
 
-    @staticmethod
-    def _read(connection: Any) -> Any:
-        try:
-            return connection.read_response()
-        except redis.ResponseError as error:
-            return error
+
+def _read(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
 
 
 _INTERRUPTED: Final = redis.ConnectionError("the thread that was sending was interrupted")

@@ -1,0 +1,125 @@
+"""Commands of many threads over one connection: each gets its own reply, whatever befalls it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from callbacks.combining import MOST, Combiner
+from tests.support.server import Server
+
+MANY = 64
+
+
+@pytest.fixture
+def pooled(server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
+    del client  # it empties the server
+    pool = redis.BlockingConnectionPool.from_url(
+        server.url, max_connections=2, timeout=2, socket_timeout=1, protocol=2
+    )
+    yield redis.Redis(connection_pool=pool)
+    pool.disconnect()
+
+
+@pytest.fixture
+def combiner(pooled: redis.Redis) -> Combiner:
+    return Combiner(pooled, patience_s=6)
+
+
+def test_each_of_many_threads_gets_its_own_reply(combiner: Combiner, pooled: redis.Redis) -> None:
+    def work(n: int) -> bool:
+        return all(combiner.call("ECHO", f"{n}-{k}") == f"{n}-{k}".encode() for k in range(50))
+
+    with ThreadPoolExecutor(MANY) as threads:
+        assert all(threads.map(work, range(MANY)))
+    assert len([row for row in pooled.client_list() if row["cmd"] == "echo"]) <= 1
+
+
+def test_what_gathers_while_one_is_sent_goes_together(
+    combiner: Combiner, pooled: redis.Redis, server: Server
+) -> None:
+    before = reads(pooled)
+    server.signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(MOST) as threads:
+        calls = [threads.submit(combiner.call, "INCR", "n") for _ in range(MOST)]
+        until_waiting(combiner, MOST - 1)
+        server.signal(signal.SIGCONT)
+        assert sorted(call.result() for call in calls) == list(range(1, MOST + 1))
+    assert reads(pooled) - before < MOST / 2
+
+
+def test_an_error_reply_is_its_callers_alone(combiner: Combiner, server: Server) -> None:
+    def call(n: int) -> Any:
+        try:
+            return combiner.call(*(("NONSENSE",) if n % 2 else ("ECHO", "x")))
+        except redis.ResponseError as error:
+            return type(error)
+
+    with ThreadPoolExecutor(MANY) as threads:
+        replies = list(threads.map(call, range(MANY)))
+    assert replies == [redis.ResponseError if n % 2 else b"x" for n in range(MANY)]
+
+
+def test_a_broken_connection_fails_what_went_together_and_nothing_after(
+    combiner: Combiner, server: Server
+) -> None:
+    server.signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(MANY) as threads:
+        calls = [threads.submit(combiner.call, "ECHO", n) for n in range(MANY)]
+        errors = [call.exception(timeout=20) for call in calls]
+    server.signal(signal.SIGCONT)
+    assert {type(error) for error in errors} == {redis.TimeoutError}
+    assert combiner.call("ECHO", "again") == b"again"
+
+
+def test_an_interrupted_sender_leaves_nobody_waiting(
+    combiner: Combiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupt(BaseException):
+        """As Dramatiq raises in the middle of anything."""
+
+    started, go = threading.Event(), threading.Event()
+
+    def interrupted(commands: list[tuple[Any, ...]]) -> list[Any]:
+        monkeypatch.undo()
+        started.set()
+        go.wait(5)
+        raise Interrupt
+
+    monkeypatch.setattr(combiner, "_exchange", interrupted)
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(combiner.call, "ECHO", "1")
+        assert started.wait(5)
+        others = [threads.submit(combiner.call, "ECHO", "2") for _ in range(2)]
+        until_waiting(combiner, 2)
+        go.set()
+        assert isinstance(first.exception(), Interrupt)
+        assert [other.result(timeout=5) for other in others] == [b"2", b"2"]
+
+
+def test_who_waits_too_long_gives_up_and_the_next_one_sends(
+    pooled: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    combiner = Combiner(pooled, patience_s=0.2)
+    combiner._is_led = True  # by a thread that is gone
+    with pytest.raises(redis.TimeoutError):
+        combiner.call("ECHO", "1")
+    assert combiner.call("ECHO", "2") == b"2"
+
+
+def reads(client: redis.Redis) -> int:
+    return int(client.info("stats")["total_reads_processed"])
+
+
+def until_waiting(combiner: Combiner, count: int) -> None:
+    for _ in range(5_000):
+        if len(combiner._waiting) >= count:
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError(f"{len(combiner._waiting)} wait")
