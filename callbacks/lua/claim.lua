@@ -79,6 +79,7 @@ if lagging > batch_size then
   return {3, now, arm(patience)}
 end
 
+redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local c = {
   now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),
   adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = {},
@@ -109,25 +110,7 @@ for _, grave in ipairs(c.buried) do
   redis.call('ZREM', K.lanes .. grave[2], grave[1])
   finish(K, grave[1], grave[2], 'dead', 'gone', now)
 end
-for _, turn in ipairs(touched) do
-  local dest = K.dests .. turn.name
-  if turn.taken > 0 then
-    redis.call('HSET', dest, 'slot', turn.interval > 0 and turn.slot or 0)
-    redis.call('PEXPIRE', dest, 86400000)
-    redis.call('ZADD', K.destinations, now, turn.name)
-  end
-  -- Nothing more until the one request that says how it is going: settle lifts this.
-  if turn.most == 0 or (turn.alone and turn.taken > 0) then
-    redis.call('HSET', dest, 'hold', now + begun_lease, 'why', turn.probe and 'breaker' or 'full')
-    redis.call('PEXPIRE', dest, 86400000)
-  end
-  -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
-  -- must not: it would take the place of others in each claim.
-  local idle = turn.most == 0 or turn.slot > now + window or not turn:next_id()
-  if turn.taken > 0 or turn.skipped > 0 or idle then
-    to_ring(K, turn.name, window, now)
-  end
-end
+for _, turn in ipairs(touched) do turn:done(begun_lease, window) end
 redis.call('HSET', K.state, 'next_batch', 0)
 local earliest = now + min_interval
 if #picked > 0 then

@@ -37,7 +37,7 @@ MUTANTS: Final = {
         "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', '+inf', 'LIMIT'",
     ),
     "claim that holds a destination for days": Mutant(
-        "claim", "'hold', now + begun_lease,", "'hold', now + 10000 * begun_lease,"
+        "claim", "self.hold = now + held", "self.hold = now + 10000 * held"
     ),
     "lock that two can hold": Mutant("lock", "if held then", "if false then"),
     "unlock of another's lock": Mutant(

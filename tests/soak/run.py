@@ -11,7 +11,8 @@ from typing import Final
 import redis
 
 from callbacks.batcher import Batcher
-from callbacks.books import Books, Where, overview, pages
+from callbacks.books import PAGE, Books, Where, overview
+from callbacks.paging import pages
 from callbacks.redis_client import connect
 from callbacks.settings import load_settings
 from tests.soak.diary import Diary
@@ -118,7 +119,7 @@ class _Soak:
 
     def _records(self) -> dict[str, Record]:
         records: dict[str, Record] = {}
-        for page in pages(sorted(self.producer.accepted)):
+        for page in pages(sorted(self.producer.accepted), PAGE):
             answers = self.books.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
             for id, answer in zip(page, answers, strict=True):
                 where = Where(answer)
