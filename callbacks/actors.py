@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import dramatiq
 from periodiq import cron
 
-from callbacks.broker import QUEUE
+from callbacks.consumer import QUEUE
 from callbacks.delivery import shared_transport
 from callbacks.log import log
 from callbacks.runtime import ACTOR_RETRIES, broker, runtime
 from callbacks.scripts import AWAY
-from callbacks.work import dispatch_once, flush_once, recover_once, send_once
+from callbacks.sending import send_once
+from callbacks.work import dispatch_once, flush_once, recover_once
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from redis import Redis
 
 from callbacks import log as logs
 from callbacks.batcher import Batcher
-from callbacks.broker import QUEUE, CallbacksBroker
+from callbacks.broker import CallbacksBroker
+from callbacks.consumer import QUEUE
 from callbacks.delivery import shared_transport
 from callbacks.diagnosis import Verdict, eviction
 from callbacks.log import log

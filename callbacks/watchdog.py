@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from dramatiq import Middleware
 from dramatiq.common import q_name
 
-from callbacks.broker import QUEUE, consumer_of
+from callbacks.consumer import QUEUE, consumer_of
 from callbacks.log import log
 from callbacks.vitals import Vitals
 

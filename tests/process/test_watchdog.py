@@ -20,11 +20,11 @@ def test_a_worker_whose_consumer_died_ends_while_work_is_due(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     (tmp_path / "sick.py").write_text(
-        IMPATIENT + "from callbacks import broker\n"
+        IMPATIENT + "from callbacks.consumer import Consumer\n"
         "def die(self):\n"
         "    if self.queue_name == 'callbacks': raise SystemExit\n"
         "    return living(self)\n"
-        "living, broker._Consumer.__next__ = broker._Consumer.__next__, die\n"
+        "living, Consumer.__next__ = Consumer.__next__, die\n"
     )
     system.configure(**FAST)
     with Target() as target:

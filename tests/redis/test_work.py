@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 import redis
 
-from callbacks import work
+from callbacks import sending, work
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
@@ -93,8 +93,10 @@ def sent(
     *,
     wakes: Recorder | None = None,
     timer: Waits | None = None,
-) -> work.Sent:
-    return work.send_once(batcher, wakes or Recorder(), receiver, id, token, timer=timer or Waits())
+) -> sending.Sent:
+    return sending.send_once(
+        batcher, wakes or Recorder(), receiver, id, token, timer=timer or Waits()
+    )
 
 
 def test_a_dispatch_sends_each_message_a_little_before_its_slot(make_batcher: Make) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callbacks.broker import QUEUE
+from callbacks.consumer import QUEUE
 from callbacks.vitals import Vitals
 from callbacks.watchdog import MESSAGES, Watch, Watchdog
 

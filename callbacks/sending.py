@@ -1,0 +1,214 @@
+"""One attempt: ask the gate, send if it opens, settle."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from callbacks.batcher import MISSED_MS, Batcher
+from callbacks.delivery import AICallback, Sender
+from callbacks.log import log
+from callbacks.model import Again, Answer, Gate, Go, Later, Refused, Request, Settled, Settlement
+from callbacks.payload import unpack
+from callbacks.policy import Decision, Spent, decide_attempt
+from callbacks.scripts import AWAY
+from callbacks.settings import ms
+from callbacks.verdicts import Verdict, classify
+from callbacks.work import Wakes, expire_once, trigger
+
+_T = TypeVar("_T")
+
+#: What may have changed Redis is worth waiting for it: a begin whose answer is never fetched
+#: counts as a crash, and a finished request has a result that must not be thrown away.
+PATIENCE_S: Final = 120.0
+_PAUSE_S: Final = 0.5
+#: How often an attempt asks for a new instant before it goes all the same.
+_NEW_INSTANTS: Final = 3
+
+
+class Timer(Protocol):
+    """How a sender waits; a test does without waiting."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+        ...
+
+
+class _Clock:
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+
+TIMER: Final[Timer] = _Clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one wake-up of a callback led to. `retry_ms`: wake it again after so long."""
+
+    gate: Gate
+    settled: Settled | None = None
+    answer: Answer | None = None
+    retry_ms: int | None = None
+
+
+def send_once(
+    batcher: Batcher,
+    wakes: Wakes,
+    sender: Sender,
+    id: str,
+    token: str,
+    *,
+    timer: Timer = TIMER,
+) -> Sent:
+    """Ask the gate, send if it opens, and settle; else give the callback back."""
+    attempt = _Attempt(batcher, wakes, id, token, secrets.token_hex(8), timer)
+    asked, gate = attempt.begin()
+    while isinstance(gate, Again):
+        timer.sleep(gate.wait_ms / 1_000)
+        asked, gate = attempt.begin()
+    if isinstance(gate, Go):
+        gate = attempt.await_instant(gate, asked)
+        if isinstance(gate, Go):
+            return attempt.make(sender, gate)
+    if isinstance(gate, Later):
+        trigger(wakes, batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms)
+    elif gate is Refused.EXPIRED:
+        expire_once(batcher)
+    log.debug("postponed", id=id, why=str(gate))
+    return Sent(gate)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt, from the question to the gate to its end."""
+
+    batcher: Batcher
+    wakes: Wakes
+    id: str
+    token: str
+    nonce: str
+    timer: Timer
+
+    def begin(self) -> tuple[float, Gate]:
+        """Ask the gate, waiting for Redis; when it was asked for the last time, and its answer."""
+
+        def ask() -> tuple[float, Gate]:
+            asked = self.timer.monotonic()
+            return asked, self.batcher.begin(self.id, self.token, nonce=self.nonce)
+
+        return self._patiently(ask)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        """Repeat what is harmless to repeat, waiting for Redis as long as it may take."""
+        for _ in range(int(PATIENCE_S / _PAUSE_S)):
+            try:
+                return call()
+            except AWAY:
+                self.timer.sleep(_PAUSE_S)
+        return call()
+
+    def await_instant(self, go: Go, asked: float) -> Gate:
+        """Sleep until the reserved instant; reserve another where this process slept past it.
+
+        A process that is stopped and continued would else send at once what it had reserved,
+        and so would all its threads together. Where it slept past its lease, and the callback
+        was taken back, the gate says so, and nothing is to be sent.
+        """
+        self._sleep(go.wait_ms)
+        for _ in range(_NEW_INSTANTS):
+            missed_ms = (self.timer.monotonic() - asked) * 1_000 - go.wait_ms
+            if missed_ms <= MISSED_MS or not self._paced:
+                break
+            asked, again = self.begin()
+            if not isinstance(again, Go):
+                return again
+            go = again
+            self._sleep(go.wait_ms)
+        return go
+
+    def _sleep(self, wait_ms: int) -> None:
+        if wait_ms > 0:  # a sleep of nothing still gives the processor away
+            self.timer.sleep(wait_ms / 1_000)
+
+    @property
+    def _paced(self) -> bool:
+        settings = self.batcher.settings
+        return bool(settings.send_interval or settings.destination_interval)
+
+    def make(self, sender: Sender, go: Go) -> Sent:
+        """Send, settle, and log one line."""
+        settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
+        request = unpack(go.packed)
+        callback = AICallback.stored(self.id, request, settings)
+        answer = callback.send(attempt=go.attempt, timestamp_s=at_ms // 1_000, sender=sender)
+        verdict = classify(
+            answer,
+            now_s=at_ms / 1_000,
+            retry_client_errors=settings.retry_client_errors,
+            retry_after_max_s=settings.retry_after_max,
+        )
+        spent = Spent(go.retries, go.throttled, go.probe)
+        decision = decide_attempt(verdict, spent, delays=settings.retry_delays)
+        settlement = self._settle(go, request, answer, verdict, decision)
+        trigger(self.wakes, settlement.arm_ms)
+        self._log(go, request, answer, decision, settlement)
+        retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
+        return Sent(go, settlement.settled, answer, retry_ms)
+
+    def _settle(
+        self, go: Go, request: Request, answer: Answer, verdict: Verdict, decision: Decision
+    ) -> Settlement:
+        """Settle, waiting for Redis: a known result is not thrown away."""
+        reason = decision.reason and decision.reason.value
+        outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
+        entry = [go.attempt, at_ms, outcome.value, answer.status, reason, answer.duration_ms]
+        settle = partial(
+            self.batcher.settle,
+            self.id,
+            self.token,
+            go.attempt,
+            outcome,
+            reason=decision.reason,
+            impression=verdict.impression,
+            delay_ms=ms(decision.delay_s),
+            park=decision.park,
+            throttled=decision.throttled,
+            entry=json.dumps(entry, separators=(",", ":")),
+            detail=answer.detail,
+            duration_ms=answer.duration_ms,
+            callback_url=request.callback_url,
+        )
+        return self._patiently(settle)
+
+    def _log(
+        self, go: Go, request: Request, answer: Answer, decision: Decision, settlement: Settlement
+    ) -> None:
+        settled, interval_us = settlement.settled, settlement.interval_us
+        if settlement.breaker:
+            what = settlement.breaker.name.lower()
+            log.warning("breaker", destination=request.destination, state=what)
+        again = settled in {Settled.RETRY, Settled.QUEUED}
+        log.info(
+            "attempt",
+            id=self.id,
+            destination=request.destination,
+            attempt=go.attempt,
+            outcome=decision.outcome.value,
+            reason=decision.reason and decision.reason.value,
+            status=answer.status,
+            duration_ms=answer.duration_ms,
+            state=settled.name.lower(),
+            retry_in_s=decision.delay_s if again else None,
+            interval_ms=None if interval_us is None else round(interval_us / 1_000),
+            detail=answer.detail or None,
+        )
