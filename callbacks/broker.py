@@ -14,6 +14,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
 
@@ -33,7 +34,7 @@ from callbacks.vitals import Vitals
 DEAD_AFTER_MS: Final = 60_000
 DEAD_MESSAGE_TTL_MS: Final = 7 * 86_400_000
 #: A clock that is further off than this is corrected; below it the error of looking is as large.
-CLOCK_OFF_MS: Final = 1_000
+CLOCK_OFF_MS: Final = 250
 #: A full Redis refuses a script whose first write may grow, as Dramatiq's is. With a removal in
 #: front its messages still come and are acknowledged, so that deliveries go on and make room.
 _REMOVAL_FIRST: Final = (
@@ -148,6 +149,7 @@ class CallbacksBroker(RedisBroker):
     def enqueue_many(self, messages: Sequence[Message[Any]], delays: Sequence[int | None]) -> None:
         """Enqueue messages of one queue, each with its delay in ms, in a command for each 500.
 
+        Middleware does not see them: they wake our own actor.
         Raises `ConnectionClosed` where Redis is away; some may have been enqueued then.
         """
         now = current_millis()
@@ -235,8 +237,7 @@ class CallbacksBroker(RedisBroker):
         look, and no thread has to wait for Redis with it.
         """
         ended = self.ended(queue_name)
-        while ended:
-            ids = [ended.popleft() for _ in range(min(len(ended), _CHUNK))]
+        while ids := _popped(ended, _CHUNK):
             try:
                 with self.client.pipeline(transaction=False) as pipe:
                     pipe.srem(self._acks(self.broker_id, queue_name), *ids)
@@ -279,3 +280,12 @@ class CallbacksBroker(RedisBroker):
         if self.queues <= {QUEUE}:  # else Dramatiq still finds its other acks by it
             self.client.zrem(heartbeats, broker_id)
         return dropped
+
+
+def _popped(ids: deque[str], most: int) -> list[str]:
+    """Take up to `most` away, though another thread may do the same."""
+    taken: list[str] = []
+    with suppress(IndexError):
+        while len(taken) < most:
+            taken.append(ids.popleft())
+    return taken

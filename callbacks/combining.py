@@ -9,7 +9,10 @@ several pieces in a row by one of them, were tried and gave nothing.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
+from copy import copy
 from typing import Any, Final
 
 import redis
@@ -32,6 +35,17 @@ class _Call:
         self.reply: Any = None
 
 
+_all: Final[weakref.WeakSet[Combiner]] = weakref.WeakSet()
+
+
+def _start_all_anew() -> None:
+    for combiner in list(_all):
+        combiner.start_anew()
+
+
+os.register_at_fork(after_in_child=_start_all_anew)
+
+
 class Combiner:
     """Commands over one client's pool.
 
@@ -42,14 +56,20 @@ class Combiner:
 
     def __init__(self, client: Redis, *, patience_s: float) -> None:
         self._pool = client.connection_pool
+        self._encode = self._pool.get_encoder().encode
         self._patience_s = patience_s
+        self.start_anew()
+        _all.add(self)
+
+    def start_anew(self) -> None:
+        """Forget everybody; in a forked child the threads that wait or send are not there."""
         self._lock = threading.Lock()
         self._waiting: list[_Call] = []  # those that no thread has taken on
         self._is_led = False
 
     def call(self, *command: Any) -> Any:
         """Send a command and return its reply; raises redis' own errors."""
-        call = _Call(command)
+        call = _Call(tuple(map(self._encode, command)))  # what cannot be, fails here and alone
         with self._lock:
             call.leads = not self._is_led
             if call.leads:
@@ -57,7 +77,11 @@ class Combiner:
             else:
                 self._waiting.append(call)
         if not call.leads:
-            self._await(call)
+            try:
+                self._await(call)
+            except BaseException:
+                self._leave(call)
+                raise
         if call.leads:
             self._lead(call)
         if isinstance(call.reply, Exception):
@@ -72,9 +96,15 @@ class Combiner:
             if call.leads:  # at the last moment
                 return
             self._is_led = False  # whoever sent is gone, interrupted in the middle
+        raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
+
+    def _leave(self, call: _Call) -> None:
+        """Give up waiting; where this thread was to send, let another one."""
+        with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
-        raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
+        if call.leads:
+            self._pass_on()
 
     def _lead(self, own: _Call) -> None:
         """Send this command and what waits, hand the replies out, and let the next one send."""
@@ -85,9 +115,10 @@ class Combiner:
         try:
             replies = self._exchange([call.command for call in calls])
         except redis.RedisError as error:
-            replies = [error] * len(calls)
+            replies = [copy(error) for _ in calls]  # each is raised in a thread of its own
         finally:  # also where this thread is interrupted: the others must not wait for it
-            replies += [_INTERRUPTED] * (len(calls) - len(replies))
+            while len(replies) < len(calls):
+                replies.append(redis.ConnectionError("the thread that was sending was interrupted"))
             for call, reply in zip(calls, replies, strict=True):
                 call.reply = reply
                 call.done.release()
@@ -118,6 +149,3 @@ def _read(connection: Any) -> Any:
         return connection.read_response()
     except redis.ResponseError as error:
         return error
-
-
-_INTERRUPTED: Final = redis.ConnectionError("the thread that was sending was interrupted")

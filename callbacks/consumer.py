@@ -60,7 +60,8 @@ class Consumer(_RedisConsumer):
             self._idle(STOPPING_POLL_MS)
             return None
         room = self.prefetch - self.outstanding_message_count
-        if 4 * room < self.prefetch:  # more than the threads can hold: fetch many at once later
+        # Ours: more than the threads can hold is there, so many are fetched at once later.
+        if room <= 0 or (self._ours and 4 * room < self.prefetch):
             time.sleep(BUSY_POLL_MS / 1_000)
             return None
         self._calm(lambda: self.broker.acknowledge(self.queue_name))

@@ -18,8 +18,8 @@ expiry                  zset    id of every queued or processing callback -> end
 sent                    zset    id of a sent or cancelled callback -> when it ended; by trim
 dead                    zset    id of a dead letter -> when it died; by replay, purge, trim
 dest:<destination>      hash    see below; expires a day after its last use
-inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin and
-                                claim (past ones), or expires by itself
+inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
+                                (past ones), or expires by itself
 destinations            zset    destination -> last use; by trim, a day after that
 tried                   zset    destination -> its last attempt, within a minute; by settle
 failing                 zset    those whose last attempt failed in transport; by settle

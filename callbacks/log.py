@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -44,11 +45,12 @@ class _Outlet:
 
     @staticmethod
     def _write(line: str) -> None:
-        with _WRITING:
+        with _WRITING, suppress(OSError, ValueError, AttributeError):  # a line is not worth a duty
             sys.stderr.write(line + "\n")  # looked up each time: Dramatiq replaces it
 
 
-_WRITING: Final = threading.Lock()
+#: Of all that writes to standard error here: Dramatiq's is a pipe, torn by two at once.
+_WRITING: Final = threading.RLock()
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
@@ -93,9 +95,13 @@ class Calm(logging.Filter):
 
 
 def calm() -> None:
-    """Have the handlers of this process pass Dramatiq's consumers' lines through `Calm`."""
+    """Have the handlers of this process pass Dramatiq's consumers' lines through `Calm`.
+
+    They write under our lock from now on.
+    """
     for handler in logging.getLogger().handlers:
         handler.addFilter(Calm())
+        handler.lock = _WRITING
 
 
 def configure(log_format: str, *, level: int = logging.INFO) -> None:

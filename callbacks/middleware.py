@@ -59,9 +59,14 @@ def only_once(signum: signal.Signals) -> None:
     if not callable(handler):
         return
 
+    unused = [handler]
+
     def first(number: int, frame: Any) -> None:
-        signal.signal(signum, signal.SIG_IGN)
-        handler(number, frame)
+        try:  # in one step: another signal may come in the middle of this, and be handled first
+            handle = unused.pop()
+        except IndexError:
+            return
+        handle(number, frame)
 
     signal.signal(signum, first)
 

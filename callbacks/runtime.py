@@ -227,7 +227,12 @@ broker: Final = CallbacksBroker(
         PeriodiqMiddleware(skip_delay=30),
         Heard(_heard_of_scheduler),
         Ticker(lambda: runtime().settings.check_interval, _pulse.elect, tick, _vitals),
-        Watchdog(_vitals, work_is_due, lambda: runtime().settings.deadline),
+        Watchdog(
+            _vitals,
+            work_is_due,
+            lambda: runtime().settings.deadline,
+            lambda: runtime().settings.check_interval,
+        ),
     ],
     vitals=_vitals,
 )

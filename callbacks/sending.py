@@ -110,12 +110,14 @@ class _Attempt:
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
         """Repeat what is harmless to repeat, waiting for Redis as long as it may take."""
-        for _ in range(int(PATIENCE_S / _PAUSE_S)):
+        give_up = self.timer.monotonic() + PATIENCE_S
+        while True:
             try:
                 return call()
             except AWAY:
+                if self.timer.monotonic() >= give_up:
+                    raise
                 self.timer.sleep(_PAUSE_S)
-        return call()
 
     def await_instant(self, go: Go, asked: float) -> Gate:
         """Sleep until the reserved instant; reserve another where this process slept past it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -76,10 +75,17 @@ class Watch:
 class Watchdog(Middleware):
     """Watches the consumers, the ticker and the messages in work of this process."""
 
-    def __init__(self, vitals: Vitals, due: Due, attempt_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        vitals: Vitals,
+        due: Due,
+        attempt_s: Callable[[], float],
+        interval_s: Callable[[], float],
+    ) -> None:
         self._vitals = vitals
         self._watch = Watch(vitals, due)
         self._attempt_s = attempt_s
+        self._interval_s = interval_s
         self._working: set[str] = set()
         self._stop = threading.Event()
 
@@ -119,7 +125,8 @@ class Watchdog(Middleware):
     after_skip_message = after_process_message
 
     def _run(self, broker: Any) -> None:
-        patience_s = PATIENCE_S + self._attempt_s()  # a slow receiver is no stall
+        # Neither a slow receiver nor a ticker that waits for its turn is a stall.
+        patience_s = PATIENCE_S + self._attempt_s() + self._interval_s()
         while not self._stop.wait(CONFIRM_S):
             dead = self._watch.verdict(patience_s=patience_s, confirm_s=CONFIRM_S)
             if dead:
@@ -128,7 +135,9 @@ class Watchdog(Middleware):
     def _end(self, broker: Any, dead: dict[str, float]) -> None:
         """Let requests in flight end, then go without asking threads that may hang."""
         parts = ", ".join(f"{name} for {age:.0f} s" for name, age in sorted(dead.items()))
-        log.critical("watchdog", no_progress=parts, status=STATUS)
         broker.stopping = True
-        time.sleep(self._attempt_s())
-        os._exit(STATUS)
+        last = threading.Timer(self._attempt_s(), os._exit, (STATUS,))
+        last.daemon = True
+        last.start()  # before a line that may hang
+        log.critical("watchdog", no_progress=parts, status=STATUS)
+        last.join()

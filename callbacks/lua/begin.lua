@@ -27,7 +27,7 @@
 --   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight);
 --   {3, due}: not due yet, a later message will come; {4}: past its life; {0}: a stale token; {5}:
 --   begun already, or begun past its lease while another has its place in flight; {6, wait}: too
---   long before its slot, ask again in so many ms.
+--   long before its slot, or its trial waits for others in flight, ask again in so many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
 --   old one has passed unused (its process was stopped, say).
 -- Cost: O(log n).
@@ -103,7 +103,9 @@ local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
 if why == 'park' then return {2, hold, 2} end
-if Trial.waits(K, id, crashes, last, lease, now) then return {2, now + 1000, 5} end
+local trial = Trial.waits(K, id, crashes, last, lease, now)
+if trial == 'other' then return {2, now + 1000, 5} end
+if trial == 'own' then return {6, 200} end  -- those in flight end within a lease
 -- A reservation counts as in flight. Where sends follow each other closely, one that is made
 -- long before its slot would keep the next one's place.
 if concurrency > 0 and due - now > 10 and math.max(stagger, interval) < 100 then

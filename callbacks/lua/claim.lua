@@ -57,8 +57,8 @@ if before and string.sub(before, 1, #nonce) == nonce then
   return cjson.decode(string.sub(before, #nonce + 1))
 end
 local s = redis.call('HMGET', K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger', 'next_batch')
-if s[1] then return {0, now, -1} end
 if num(s[6], 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- this is that trigger
+if s[1] then return {0, now, -1} end
 local stagger = pace_of(s[5], num(ARGV[8]), adaptive)
 
 -- Ask for the next trigger at the earliest useful time, if anything will be ready by then.

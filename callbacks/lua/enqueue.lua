@@ -18,7 +18,8 @@
 --   ms after which it expires
 -- Returns three numbers for each callback: 1, 0, 0: accepted; 1, 1, 0: and a batch is full or
 --   overdue, trigger it; 1, 2, ms: and a check is wanted in so many ms; 0, 0, 0: the id is known;
---   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit.
+--   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. Where it is at the
+--   limit, the call fails as a whole, and nothing is stored.
 -- Twice: the second is told 0, 0, 0 and changes nothing but `duplicates`.
 -- Cost: O(items * log n); once in 200 ms at most also O(batch) to count what is ready.
 local K = {
@@ -49,14 +50,14 @@ local function place(destination, id, due)
 end
 
 local function arm(signal)
-  next_batch = now + 200
+  next_batch = now
   redis.call('HSET', K.state, 'next_batch', next_batch)
   return signal, 0
 end
 
 -- Who has to come for a callback that is due then: 1 a trigger, 2 a check, 0 nobody new.
 local function wake(due)
-  if paused or (next_batch > now and due <= next_batch) then return 0, 0 end
+  if paused or (next_batch > now - 200 and due <= math.max(next_batch, now)) then return 0, 0 end
   if due <= now and queued >= batch_size and peek_at <= now then
     peek_at = now + 200
     redis.call('HSET', K.state, 'peek_at', peek_at)

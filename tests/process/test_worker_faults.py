@@ -81,14 +81,15 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
 
     with ExitStack() as stack:
         targets = [stack.enter_context(Target(slowly)) for _ in range(12)]
-        doomed = system.groups.worker()
-        system.groups.worker()
+        doomed, other = system.groups.worker(), system.groups.worker()
         ready(doomed, 4)
+        other.signal(signal.SIGSTOP)  # so that all that is in flight is the doomed one's
         for n, target in enumerate(targets):
             enqueue(target.url, 10, start=10 * n)
         until(lambda: sum(len(t.hits) for t in targets) >= 24, within=30)
         doomed.signal(signal.SIGSTOP)  # so that what is read holds at the kill
         held = phases(system)
+        other.signal(signal.SIGCONT)
         doomed.kill()
         killed = time.monotonic()
         until(system.settled, within=90)

@@ -9,7 +9,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books
-from callbacks.model import Claimed, Go, Later, LaterWhy, Outcome, Refused, Settled
+from callbacks.model import Again, Claimed, Go, Later, LaterWhy, Outcome, Refused, Settled
 from tests.redis.support import (
     HOST,
     backdate,
@@ -235,7 +235,7 @@ def test_a_last_try_waits_for_the_suspects_in_flight_and_no_more_begin(
     batcher = unpaced(make_batcher)
     last, once, late = suspects(batcher, client, a=2, b=1, c=1)
     begin(batcher, once)
-    assert refused(batcher, last)
+    assert batcher.begin(last.id, last.token) == Again(200)  # its thread waits for them
     assert refused(batcher, late)
     assert settle(batcher, once) is Settled.SENT
     begin(batcher, last)

@@ -120,6 +120,28 @@ def test_a_trigger_that_found_the_lock_held_is_told_when_it_is_given_back(
     assert batcher.unlock("a", fence) is Unlocked.DONE
 
 
+def test_a_trigger_that_comes_while_all_is_paused_calls_no_other(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    client.hset(key("state"), "next_batch", now_ms(client) - 1)
+    batcher.pause()
+    fence = batcher.lock("a")
+    assert batcher.claim("a", fence).result is ClaimResult.PAUSED
+    assert batcher.unlock("a", fence) is Unlocked.DONE
+
+
+def test_a_trigger_that_enqueue_sent_too_early_arms_the_next(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_delay=0, min_interval=0.5)
+    put(batcher, "c-1")
+    assert len(claim(batcher).callbacks) == 1
+    put(batcher, "c-2", "https://b.example:443")
+    early = claim(batcher)
+    assert early.result is ClaimResult.TOO_EARLY
+    assert early.arm_ms is not None
+
+
 def test_a_repeated_claim_with_its_nonce_gets_the_same_batch(
     make_batcher: Make, client: redis.Redis
 ) -> None:

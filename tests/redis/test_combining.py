@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -115,6 +116,22 @@ def test_who_waits_too_long_gives_up_and_the_next_one_sends(
 
 def reads(client: redis.Redis) -> int:
     return int(client.info("stats")["total_reads_processed"])
+
+
+def test_what_cannot_be_sent_fails_its_own_caller(combiner: Combiner) -> None:
+    for wrong in (None, "\ud800"):
+        with pytest.raises((redis.DataError, UnicodeEncodeError)):
+            combiner.call("ECHO", wrong)
+    assert combiner.call("ECHO", "fine") == b"fine"
+
+
+def test_a_forked_child_waits_for_nobody(combiner: Combiner, server: Server) -> None:
+    combiner._is_led = True  # by a thread that will not be in the child
+    child = os.fork()
+    if not child:
+        combiner._pool = server.client().connection_pool
+        os._exit(0 if combiner.call("ECHO", "x") == b"x" else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def until_waiting(combiner: Combiner, count: int) -> None:

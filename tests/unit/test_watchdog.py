@@ -108,7 +108,7 @@ def test_an_outage_that_ends_just_before_a_look_leaves_time_to_come_back(
 def test_messages_have_to_end_only_while_some_of_ours_are_in_work(
     clock: Clock, vitals: Vitals
 ) -> None:
-    dog = Watchdog(vitals, Work(), lambda: 10.0)
+    dog = Watchdog(vitals, Work(), lambda: 10.0, lambda: 3.0)
     ours = [SimpleNamespace(queue_name=QUEUE, message_id=n) for n in range(2)]
     other = SimpleNamespace(queue_name="default", message_id=9)
     dog.before_process_message(None, other)

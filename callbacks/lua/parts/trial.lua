@@ -3,16 +3,16 @@
 -- suspect is in flight. K needs suspects, trial. `last`: as many crashes leave one try.
 local Trial = {}
 
--- Whether a callback has to wait: for a trial, or where it is its own, for the suspects in
--- flight. Then the trial is announced, so that no more of them begin.
+-- Why a callback has to wait: `other`, for a trial, or `own`, where it is its own, for the
+-- suspects in flight. Then the trial is announced, so that no more of them begin.
 function Trial.waits(K, id, crashes, last, lease, now)
   if crashes == 0 then return false end
   redis.call('ZREMRANGEBYSCORE', K.suspects, '-inf', now)
   local holder = redis.call('GET', K.trial)
-  if holder and holder ~= id then return true end
+  if holder and holder ~= id then return 'other' end
   if crashes < last or redis.call('ZCARD', K.suspects) == 0 then return false end
   redis.call('SET', K.trial, id, 'PX', lease)
-  return true
+  return 'own'
 end
 
 function Trial.enter(K, id, crashes, last, expires)

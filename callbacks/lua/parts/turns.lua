@@ -1,6 +1,7 @@
 -- Destinations taking turns in one claim, and the slots that they get.
 -- K needs dests, destinations, inflights, lanes, ring, cbs, gone. `c` is the claim: now,
--- batch_size, concurrency, set_interval, adaptive, share (how many ids each may give).
+-- batch_size, concurrency, set_interval, adaptive, share (how many ids to read at once), any_gone,
+-- buried.
 local Turn = {}
 Turn.__index = Turn
 
