@@ -8,7 +8,7 @@
 -- KEYS[6] rec:          records
 -- KEYS[7] processing    PROCESSING
 -- KEYS[8] claimed       the last claim, for a repeat
--- KEYS[9] destinations  all destinations by last use
+-- KEYS[9] destinations  all destinations by last use, to ten minutes
 -- KEYS[10] inflight:    requests in flight
 -- KEYS[11] gone         URLs that answered 410
 -- KEYS[12] cb:          frozen requests
@@ -99,18 +99,23 @@ c.share = math.max(1, math.ceil(most / math.max(1, #turns)))
 local picked
 picked, slot = deal(turns, slot, stagger, most, limit, now + window)
 
+local leases, w = {}, {ring = {}, off = {}, used = {}}
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
-  redis.call('ZREM', K.lanes .. turn.name, id)
-  redis.call('ZADD', K.processing, at + lease, id)
-  redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', nonce .. '.' .. i, 'due', at)
-  if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
+  leases[2 * i - 1], leases[2 * i] = at + lease, id
+  local token = nonce .. '.' .. i
+  if turn.probe then
+    redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at, 'p', 1)
+  else
+    redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at)
+  end
 end
-for _, grave in ipairs(c.buried) do
-  redis.call('ZREM', K.lanes .. grave[2], grave[1])
-  finish(K, grave[1], grave[2], 'dead', 'gone', now)
-end
-for _, turn in ipairs(touched) do turn:done(begun_lease, window) end
+for _, grave in ipairs(c.buried) do finish(K, grave[1], grave[2], 'dead', 'gone', now) end
+for _, turn in ipairs(touched) do turn:done(begun_lease, window, w) end
+in_steps('ZADD', K.processing, leases)
+in_steps('ZADD', K.destinations, w.used)
+in_steps('ZADD', K.ring, w.ring)
+in_steps('ZREM', K.ring, w.off)
 redis.call('HSET', K.state, 'next_batch', 0)
 local earliest = now + min_interval
 if #picked > 0 then

@@ -19,7 +19,15 @@ MUTANTS: Final = {
         "claim", "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"
     ),
     "claim that leaves its callbacks in the lane": Mutant(
-        "claim", "  redis.call('ZREM', K.lanes .. turn.name, id)\n", ""
+        "claim",
+        "    redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)\n",
+        "",
+    ),
+    "claim that takes one too many out of the lane": Mutant(
+        "claim", "self.name, 0, self.taken - 1)", "self.name, 0, self.taken)"
+    ),
+    "claim that forgets whoever has nothing due yet": Mutant(
+        "claim", "if self.exhausted and not waits and not self.later then", "if not waits then"
     ),
     "claim that forgets its last answer": Mutant(
         "claim", "if before and string.sub(before, 1, #nonce) == nonce then", "if false then"
@@ -32,9 +40,7 @@ MUTANTS: Final = {
         "claim", "        slot = slot + stagger\n", "        slot = slot + 0\n"
     ),
     "claim from what is not due": Mutant(
-        "claim",
-        "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', c.now, 'LIMIT'",
-        "redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', '+inf', 'LIMIT'",
+        "claim", "      if due > c.now then\n", "      if false then\n"
     ),
     "claim that holds a destination for days": Mutant(
         "claim", "self.hold = now + held", "self.hold = now + 10000 * held"

@@ -18,6 +18,13 @@ local function count(K, field, n, now)
   if redis.call('HINCRBY', bucket, field, n) == n then redis.call('PEXPIRE', bucket, 900000) end
 end
 
+-- A command with as many arguments as Lua can hand over at once, until all are through.
+local function in_steps(command, key, arguments)
+  for i = 1, #arguments, 4000 do
+    redis.call(command, key, unpack(arguments, i, math.min(i + 3999, #arguments)))
+  end
+end
+
 -- What is stored in microseconds, as the whole milliseconds that slots count in.
 local function us_to_ms(us)
   return math.ceil(us / 1000)

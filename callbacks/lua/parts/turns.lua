@@ -9,10 +9,11 @@ Turn.__index = Turn
 -- its concurrency), and how many it may give. Who has not answered well yet, or is tried again
 -- after faults, goes alone: one request, and nothing more until its answer.
 function Turn.new(K, name, c)
-  local d = redis.call('HMGET', K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold')
-  local turn = {K = K, c = c, name = name, taken = 0, ids = {}, skipped = 0, probe = d[6]}
-  turn.send, turn.hold = num(d[2], 0), num(d[7], 0)
-  turn.slot = math.max(num(d[1], 0), turn.send)
+  local d = redis.call('HMGET', K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used')
+  local turn = {K = K, c = c, name = name, taken = 0, ids = {}, probe = d[6]}
+  turn.reserved, turn.send, turn.hold = num(d[1], 0), num(d[2], 0), num(d[7], 0)
+  turn.used = num(d[8], 0)
+  turn.slot = math.max(turn.reserved, turn.send)
   turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.batch_size
   turn.alone = d[6] or (c.concurrency > 0 and not d[5])
   if turn.alone then turn.most = 1 end
@@ -31,17 +32,23 @@ function Turn:is_gone(id)
 end
 
 -- The next callback that is due, past those whose URL is gone: these are buried, 500 at most.
+-- Read by rank, as they are taken out later: by score, Redis would walk over far nodes of a long
+-- lane. `later`: when the first one that is not yet due will be.
 function Turn:next_id()
-  local c, wanted = self.c, self.taken + 1
+  local c, wanted, lane = self.c, self.taken + 1, self.K.lanes .. self.name
   while not self.ids[wanted] and not self.exhausted do
-    local from = #self.ids + self.skipped
-    local more = redis.call('ZRANGEBYSCORE', self.K.lanes .. self.name, '-inf', c.now, 'LIMIT', from, c.share + 1)
-    self.exhausted = #more <= c.share
-    for _, id in ipairs(more) do
-      if c.any_gone and self:is_gone(id) then
+    local from = #self.ids
+    local more = redis.call('ZRANGE', lane, from, from + c.share, 'WITHSCORES')
+    self.exhausted = #more <= 2 * c.share
+    for i = 1, #more, 2 do
+      local id, due = more[i], num(more[i + 1])
+      if due > c.now then
+        self.exhausted, self.later = true, due
+        break
+      elseif c.any_gone and self:is_gone(id) then
         if #c.buried >= 500 then return nil end  -- the next claim goes on
         c.buried[#c.buried + 1] = {id, self.name}
-        self.skipped = self.skipped + 1
+        redis.call('ZREM', lane, id)
       else
         self.ids[#self.ids + 1] = id
       end
@@ -50,15 +57,23 @@ function Turn:next_id()
   return self.ids[wanted]
 end
 
--- Write what the claim has changed, and give the destination its place in the ring anew. `held`
--- ms: nothing more until the one request that says how it is going; settle lifts that.
-function Turn:done(held, window)
+-- Write what the claim has changed of the destination alone, and collect the rest in `w`: `ring`
+-- (score, name) and `off` (name) where it waits now, if at all, and `used` (now, name) once in ten
+-- minutes. `held` ms: nothing more until the one request that says how it is going; settle lifts
+-- that.
+function Turn:done(held, window, w)
   local K, now, set = self.K, self.c.now, {}
-  local slot = self.slot
+  local dest, slot = K.dests .. self.name, self.slot
+  local waits = self:next_id()  -- reads by rank: before the ones taken leave
+  local renews = self.taken > 0 and now - self.used >= 600000
   if self.taken > 0 then
+    redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)
     if self.interval == 0 then slot = self.send end
-    set = {'slot', slot}
-    redis.call('ZADD', K.destinations, now, self.name)
+    if self.interval > 0 or slot < self.reserved then set = {'slot', slot} end
+  end
+  if renews then
+    set[#set + 1], set[#set + 2] = 'used', now
+    w.used[#w.used + 1], w.used[#w.used + 2] = now, self.name
   end
   if self.most == 0 or (self.alone and self.taken > 0) then
     self.hold = now + held
@@ -66,18 +81,17 @@ function Turn:done(held, window)
       set[#set + 1] = value
     end
   end
-  if #set > 0 then
-    redis.call('HSET', K.dests .. self.name, unpack(set))
-    redis.call('PEXPIRE', K.dests .. self.name, 86400000)
+  if #set > 0 then redis.call('HSET', dest, unpack(set)) end
+  if renews then redis.call('PEXPIRE', dest, 86400000) end
+  if self.exhausted and not waits and not self.later then
+    w.off[#w.off + 1] = self.name
+    return
   end
   -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
   -- must not: it would take the place of others in each claim.
-  local waits = self:next_id()
-  if self.taken == 0 and self.skipped == 0 and self.most > 0 and self.slot <= now + window and waits then
-    return
-  end
-  if not waits then return to_ring(K, self.name, window, now) end
-  redis.call('ZADD', K.ring, math.max(slot - window, self.hold, now), self.name)
+  if waits and self.taken == 0 and self.most > 0 and self.slot <= now + window then return end
+  local place = math.max(slot - window, self.hold, not waits and self.later or 0, now)
+  w.ring[#w.ring + 1], w.ring[#w.ring + 2] = place, self.name
 end
 
 -- Slots are unique over all and spaced within each destination. Where no destination can use
@@ -85,28 +99,32 @@ end
 -- until the next batch comes, so that a newcomer does not wait behind holes.
 -- Returns {id, turn, slot} of each callback, and the slot after the last.
 local function deal(turns, slot, stagger, most, limit, window_end)
-  local picked = {}
-  while #picked < most and #turns > 0 and slot <= limit do
+  local picked, first, last = {}, 1, #turns
+  while #picked < most and first <= last and slot <= limit do
     local at, soonest = nil, nil
-    for i, turn in ipairs(turns) do
-      if turn.slot <= slot then at = i break end
-      if not soonest or turn.slot < soonest then soonest = turn.slot end
+    for i = first, last do
+      if turns[i].slot <= slot then at = i break end
+      if not soonest or turns[i].slot < soonest then soonest = turns[i].slot end
     end
     if not at and soonest > window_end then break end
     if not at then
       slot = soonest
     else
-      local turn = table.remove(turns, at)
+      local turn = turns[at]
+      for i = at, first + 1, -1 do turns[i] = turns[i - 1] end  -- those before it move up
+      first = first + 1
       local id = turn:next_id()
       if id then
         turn.taken = turn.taken + 1
         turn.slot = slot + turn.interval
         picked[#picked + 1] = {id, turn, slot}
         slot = slot + stagger
-        if turn.slot <= limit and turn.taken < turn.most then turns[#turns + 1] = turn end
+        if turn.slot <= limit and turn.taken < turn.most then
+          last = last + 1
+          turns[last] = turn
+        end
       end
     end
   end
   return picked, slot
 end
-
