@@ -12,6 +12,9 @@ from callbacks.model import InvalidCallback
 
 MAX_DEPTH: Final = 200  # levels of data; many receivers' parsers stop before that
 
+# One for all: `json.dumps` makes another each time.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 # Where a value is inside data: (path of its container, key or index); () is data itself.
 _Path = tuple[object, ...]
 
@@ -28,8 +31,7 @@ def body_of(data: object, *, event: str, environment: str, now: datetime, limit:
     _check_data(data, limit)
     envelope = {"type": event, "timestamp": timestamp, "environment": environment, "data": data}
     try:
-        text = json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        body = text.encode()
+        body = _encode(envelope).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidCallback("data", f"cannot be encoded as JSON: {error}") from None
     if len(body) > limit:
@@ -43,17 +45,25 @@ def _check_data(data: object, limit: int) -> None:
     Each is at least as many bytes of the body as are counted here, so this ends soon, however
     often data refers to the same large value.
     """
+    room = limit - _size(data)
     stack: list[tuple[_Path, object, int]] = [((), data, 0)]
-    room = limit
     while stack:
         path, value, depth = stack.pop()
-        room -= 1 + _length(value) + (_length(path[1]) if path else 0)
-        if room < 0:
-            raise _too_large(limit, f"more than {limit:,}")
-        if depth > MAX_DEPTH:
-            raise InvalidCallback("data", f"is nested deeper than {MAX_DEPTH} levels")
-        children = _children(path, value)
-        stack.extend(((path, key), child, depth + 1) for key, child in children)
+        for key, child in _children(path, value):
+            room -= _size(child) + _length(key)
+            if room < 0:
+                raise _too_large(limit, f"more than {limit:,}")
+            if depth == MAX_DEPTH:
+                raise InvalidCallback("data", f"is nested deeper than {MAX_DEPTH} levels")
+            if not _is_plain(child):
+                stack.append(((path, key), child, depth + 1))
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether nothing can be wrong with a value: most of them, so this is quick."""
+    if isinstance(value, str):
+        return value.isascii()
+    return value is None or isinstance(value, int)
 
 
 def _children(path: _Path, value: object) -> Iterable[tuple[object, object]]:
@@ -86,6 +96,10 @@ def _check_unicode(path: _Path, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise _bad(path, "has a lone surrogate; expected valid Unicode") from None
+
+
+def _size(value: object) -> int:
+    return 1 + _length(value)
 
 
 def _length(value: object) -> int:

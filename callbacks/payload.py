@@ -25,6 +25,8 @@ from callbacks.variables import ENVIRONMENT_FORMAT, is_environment
 
 MAX_NAME_CHARS: Final = 128  # of an event or a lane
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -108,8 +110,7 @@ def pack(request: Request) -> bytes:
     if "\n" in request.destination:
         raise ValueError("a destination has no line break")
     head = [request.callback_url, request.environment, request.headers]
-    line = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
-    return b"\n".join((request.destination.encode(), line.encode(), request.body))
+    return b"\n".join((request.destination.encode(), _encode(head).encode(), request.body))
 
 
 def unpack(packed: bytes) -> Request:

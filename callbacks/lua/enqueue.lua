@@ -32,22 +32,7 @@ local now = now_ms()
 local s = redis.call('HMGET', K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full')
 local next_batch, check_at, peek_at, paused = num(s[1], 0), num(s[2], 0), num(s[3], 0), s[4]
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
-local accepted, known, places = 0, 0, {}
-
--- As to_lane, with one look at each destination.
-local function place(destination, id, due)
-  redis.call('ZADD', K.lanes .. destination, due, id)
-  local at = places[destination]
-  if not at then
-    at = {gate = gate_of(K, destination, window) or math.huge}
-    places[destination] = at
-  end
-  local ring = math.max(at.gate, due)
-  if not at.ring or ring < at.ring then
-    at.ring = ring
-    redis.call('ZADD', K.ring, 'LT', ring, destination)
-  end
-end
+local known, taken, ends, lanes = 0, {}, {}, {}
 
 local function arm(signal)
   next_batch = now
@@ -71,7 +56,8 @@ local function wake(due)
   return 2, wanted - now
 end
 
-local function take(id, destination, request, delay, life)
+-- Store a request, and note where its id belongs.
+local function take(at, id, destination, request, delay, life)
   if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
     known = known + 1
     return 0, 0, 0
@@ -79,17 +65,31 @@ local function take(id, destination, request, delay, life)
   if s[5] then return -2, 0, 0 end
   if max_queued > 0 and queued >= max_queued then return -1, queued, 0 end
   redis.call('SET', K.cbs .. id, request)
-  redis.call('ZADD', K.expiry, now + life, id)
-  place(destination, id, now + delay)
-  accepted, queued = accepted + 1, queued + 1
-  return 1, wake(now + delay)
+  local due, lane = now + delay, lanes[destination]
+  if not lane then
+    lane = {first = due}
+    lanes[destination] = lane
+  end
+  lane[#lane + 1], lane[#lane + 2] = due, id
+  lane.first = math.min(lane.first, due)
+  ends[#ends + 1], ends[#ends + 2] = now + life, id
+  taken[#taken + 1] = {at = at, due = due}
+  queued = queued + 1
+  return 1, 0, 0
 end
 
 local answer = {}
 for i = 5, #ARGV, 5 do
-  local code, signal, wait = take(ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
-  answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = code, signal, wait
+  local at = #answer + 1
+  answer[at], answer[at + 1], answer[at + 2] =
+    take(at, ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
 end
-if accepted > 0 then count(K, 'accepted', accepted, now) end
+in_steps('ZADD', K.expiry, ends)
+for destination, lane in pairs(lanes) do
+  in_steps('ZADD', K.lanes .. destination, lane)
+  join_ring(K, destination, lane.first, window)
+end
+for _, one in ipairs(taken) do answer[one.at + 1], answer[one.at + 2] = wake(one.due) end
+if #taken > 0 then count(K, 'accepted', #taken, now) end
 if known > 0 then redis.pcall('HINCRBY', K.counters, 'duplicates', known) end
 return answer

@@ -13,7 +13,7 @@ MUTANTS: Final = {
         "if false then",
     ),
     "enqueue that does not say when its callback expires": Mutant(
-        "enqueue", "redis.call('ZADD', K.expiry, now + life, id)", ""
+        "enqueue", "in_steps('ZADD', K.expiry, ends)", ""
     ),
     "claim without the lock": Mutant(
         "claim", "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"

@@ -64,12 +64,16 @@ local function gate_of(K, destination, window)
   return math.max(num(d[2], 0) - window, num(d[3], 0) - window, num(d[4], 0))
 end
 
--- Put an id into its lane. A destination that waits in the ring already only moves forward,
--- so that one with many arrivals does not overtake the others.
-local function to_lane(K, destination, id, due, window)
-  redis.call('ZADD', K.lanes .. destination, due, id)
+-- Put a destination into the ring for what is due then. One that waits there already only moves
+-- forward, so that one with many arrivals does not overtake the others.
+local function join_ring(K, destination, due, window)
   local gate = gate_of(K, destination, window)
   redis.call('ZADD', K.ring, 'LT', gate and math.max(gate, due) or '+inf', destination)
+end
+
+local function to_lane(K, destination, id, due, window)
+  redis.call('ZADD', K.lanes .. destination, due, id)
+  join_ring(K, destination, due, window)
 end
 
 -- Give a destination its place in the ring anew, not before `now` (the tail of those ready).
