@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
@@ -27,6 +27,7 @@ from redis import Redis
 from callbacks.consumer import QUEUE, Consumer, closed
 from callbacks.log import log
 from callbacks.model import SettingsError
+from callbacks.paging import pages
 from callbacks.scripts import evaluate
 from callbacks.vitals import Vitals
 
@@ -50,8 +51,9 @@ for i = 1, #ARGV, 2 do
 end
 """
 )
-#: Most messages in one command.
+#: Most messages that are acknowledged or given back in one command, and that are enqueued.
 _CHUNK: Final = 500
+_PAGE: Final = 100
 
 
 class _Script:
@@ -146,35 +148,50 @@ class CallbacksBroker(RedisBroker):
         self.arrival(message.queue_name).set()
         return message
 
-    def enqueue_many(self, messages: Sequence[Message[Any]], delays: Sequence[int | None]) -> None:
-        """Enqueue messages of one queue, each with its delay in ms, in a command for each 500.
+    def enqueue_many(
+        self,
+        actor_name: str,
+        calls: Sequence[tuple[tuple[Any, ...], int | None]],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Enqueue messages for our own actor: its arguments and a delay in ms each.
 
-        Middleware does not see them: they wake our own actor.
-        Raises `ConnectionClosed` where Redis is away; some may have been enqueued then.
+        Middleware does not see them. They go a hundred at a time, so that the process's other
+        threads come to their turn in between. Raises `ConnectionClosed` where Redis is away;
+        some may have been enqueued then.
         """
         now = current_millis()
-        rows: dict[str, list[str | bytes]] = {}
-        for message, wanted in zip(messages, delays, strict=True):
-            redis_id = str(uuid4())
-            options: dict[str, Any] = {"redis_message_id": redis_id}
-            queue_name, delay = message.queue_name, self._by_redis_clock(message, wanted)
-            if delay is not None:
-                queue_name, options["eta"] = dq_name(queue_name), now + delay
-            data = message.copy(queue_name=queue_name, options=options).encode()
-            rows.setdefault(queue_name, []).extend((redis_id, data))
-        try:
-            for queue_name, words in rows.items():
-                self._enqueue_rows(queue_name, words)
-                self.arrival(queue_name).set()
-        except redis.RedisError as error:
-            raise closed(error) from error
+        for page in pages(calls, _PAGE):
+            rows: dict[str, list[str | bytes]] = {}
+            for args, delay_ms in page:
+                message = self._message(actor_name, args, delay_ms, options, now)
+                row = (message.message_id, message.encode())
+                rows.setdefault(message.queue_name, []).extend(row)
+            self._enqueue_rows(rows)
 
-    def _enqueue_rows(self, queue_name: str, words: list[str | bytes]) -> None:
-        root = f"{self.namespace}:{queue_name}"
-        for start in range(0, len(words), 2 * _CHUNK):
-            self.scripts["enqueue_many"](
-                keys=[self.namespace, f"{root}.msgs", root], args=words[start : start + 2 * _CHUNK]
-            )
+    def _message(
+        self,
+        actor_name: str,
+        args: tuple[Any, ...],
+        delay_ms: int | None,
+        options: Mapping[str, Any],
+        now: int,
+    ) -> Message[Any]:
+        id, queue_name = str(uuid4()), QUEUE
+        more = {**options, "redis_message_id": id}
+        if delay_ms is not None:
+            queue_name, more["eta"] = dq_name(QUEUE), now + delay_ms + self._clock_off_ms
+        return Message(queue_name, actor_name, args, {}, more, id, now)
+
+    def _enqueue_rows(self, rows: Mapping[str, Sequence[str | bytes]]) -> None:
+        for queue_name, words in rows.items():
+            root = f"{self.namespace}:{queue_name}"
+            keys = [self.namespace, f"{root}.msgs", root]
+            try:
+                self.scripts["enqueue_many"](keys=keys, args=words)
+            except redis.RedisError as error:
+                raise closed(error) from error
+            self.arrival(queue_name).set()
 
     def _by_redis_clock(self, message: Message[Any], delay: int | None) -> int | None:
         if delay is None or message.queue_name != QUEUE:

@@ -15,6 +15,7 @@ import weakref
 from copy import copy
 from typing import Any, Final
 
+import hiredis
 import redis
 from redis import Redis
 
@@ -27,8 +28,8 @@ class _Call:
 
     __slots__ = ("command", "done", "leads", "reply")
 
-    def __init__(self, command: tuple[Any, ...]) -> None:
-        self.command = command
+    def __init__(self, command: bytes) -> None:
+        self.command = command  # packed by its own thread
         self.done = threading.Lock()
         self.done.acquire()
         self.leads = False
@@ -56,7 +57,6 @@ class Combiner:
 
     def __init__(self, client: Redis, *, patience_s: float) -> None:
         self._pool = client.connection_pool
-        self._encode = self._pool.get_encoder().encode
         self._patience_s = patience_s
         self.start_anew()
         _all.add(self)
@@ -68,8 +68,11 @@ class Combiner:
         self._is_led = False
 
     def call(self, *command: Any) -> Any:
-        """Send a command and return its reply; raises redis' own errors."""
-        call = _Call(tuple(map(self._encode, command)))  # what cannot be, fails here and alone
+        """Send a command and return its reply; raises redis' own errors.
+
+        Its parts are str, bytes or numbers; TypeError where one is something else.
+        """
+        call = _Call(hiredis.pack_command(command))  # what cannot be, fails here and alone
         with self._lock:
             call.leads = not self._is_led
             if call.leads:
@@ -132,10 +135,10 @@ class Combiner:
                 heir.leads = True
                 heir.done.release()
 
-    def _exchange(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+    def _exchange(self, commands: list[bytes]) -> list[Any]:
         connection: Any = self._pool.get_connection()
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command([b"".join(commands)])
             return [_read(connection) for _ in commands]
         except BaseException:
             connection.disconnect()  # replies may still come

@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -45,12 +46,47 @@ class _Outlet:
 
     @staticmethod
     def _write(line: str) -> None:
-        with _WRITING, suppress(OSError, ValueError, AttributeError):  # a line is not worth a duty
-            sys.stderr.write(line + "\n")  # looked up each time: Dramatiq replaces it
+        _STREAM.write(line + "\n")
 
 
-#: Of all that writes to standard error here: Dramatiq's is a pipe, torn by two at once.
-_WRITING: Final = threading.RLock()
+class _Stream:
+    """Standard error for many threads, one writer at a time: Dramatiq's is a pipe, torn by two.
+
+    Whoever finds somebody writing leaves his text to that one. A thread that waited would wait
+    for the interpreter as well, and 60 others for this thread.
+    """
+
+    MOST: Final = 1_000
+
+    def __init__(self) -> None:
+        self._writing = threading.RLock()
+        self._texts: deque[str] = deque()
+
+    def write(self, text: str) -> None:
+        """Have a text written, soon."""
+        self._texts.append(text)
+        if len(self._texts) > self.MOST:  # nobody reads them: wait, as any writer does
+            with self._writing:
+                self._pass_on()
+        while self._texts and self._writing.acquire(blocking=False):
+            try:
+                self._pass_on()
+            finally:
+                self._writing.release()
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _pass_on(self) -> None:
+        texts: list[str] = []
+        with suppress(IndexError):
+            while True:
+                texts.append(self._texts.popleft())
+        with suppress(OSError, ValueError, AttributeError):  # a line is not worth a duty
+            sys.stderr.write("".join(texts))  # looked up each time: Dramatiq replaces it
+
+
+_STREAM: Final = _Stream()
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
@@ -97,11 +133,12 @@ class Calm(logging.Filter):
 def calm() -> None:
     """Have the handlers of this process pass Dramatiq's consumers' lines through `Calm`.
 
-    They write under our lock from now on.
+    What they write to standard error goes the way of our own lines from now on.
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(Calm())
-        handler.lock = _WRITING
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
+            handler.setStream(_STREAM)
 
 
 def configure(log_format: str, *, level: int = logging.INFO) -> None:

@@ -52,11 +52,9 @@ class MessageWakes:
     def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
         """Wake `send_single_callback` for each (id, token, delay_ms) after its delay."""
         actor = "send_single_callback"
-        messages: list[Message[None]] = [
-            Message(QUEUE, actor, (id, token), {}, dict(self._options)) for id, token, _ in claimed
-        ]
+        calls = [((id, token), delay_ms or None) for id, token, delay_ms in claimed]
         try:
-            broker.enqueue_many(messages, [delay_ms or None for _, _, delay_ms in claimed])
+            broker.enqueue_many(actor, calls, self._options)
         except BrokerError as error:
             log.debug("wake_lost", actor=actor, error=str(error))
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 
+import pytest
+
+from callbacks import log as logs
 from callbacks.log import Calm
 
 
@@ -41,3 +46,36 @@ def test_other_lines_other_consumers_and_other_loggers_pass() -> None:
     for _ in range(2):
         assert calm.filter(record("dramatiq.worker.WorkerThread", "failed: %s"))
         assert calm.filter(record("dramatiq.worker.ConsumerThread(x)", "seen: %s", logging.DEBUG))
+
+
+class _SlowPipe:
+    """Standard error whose first write takes until `go`."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.go.wait(10)
+        self.text += text
+
+
+def test_nobody_waits_for_the_one_who_writes_and_he_writes_their_lines_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = _SlowPipe()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True})
+    monkeypatch.setattr(logs.LOGGER, "level", logging.INFO)
+    first = threading.Thread(target=logs.log.info, args=("first",))
+    first.start()
+    assert pipe.begun.wait(10)
+    for n in range(3):
+        logs.log.info("more", n=n)  # returns, although the first one is still writing
+    assert pipe.text == ""
+    pipe.go.set()
+    first.join(10)
+    events = [line.split(" ", 2)[2] for line in pipe.text.splitlines()]
+    assert events == ["event=first", "event=more n=0", "event=more n=1", "event=more n=2"]
