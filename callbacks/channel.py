@@ -69,7 +69,7 @@ class Channel:
             if self._is_sending and self._expects_silence and wait_for_read(self._sock, 0):
                 self.spoke_early = True
             self._is_sending = True
-            self._sock.settimeout(self._time_for_a_step())
+            self._take_a_step()
             try:
                 sent = self._sock.send(rest[:_SEND_BYTES])
             except TimeoutError:
@@ -79,7 +79,7 @@ class Channel:
     def recv(self, size: int) -> bytes:
         """Up to `size` bytes; b"" at the end. Raises OSError, TimeoutError included."""
         self._is_sending = False
-        self._sock.settimeout(self._time_for_a_step())
+        self._take_a_step()
         try:
             received = self._sock.recv(size)
         except TimeoutError:
@@ -111,8 +111,11 @@ class Channel:
     def close(self) -> None:
         self._sock.close()
 
-    def _time_for_a_step(self) -> float:
-        return min(self._step_s, self.deadline.left())
+    def _take_a_step(self) -> None:
+        """Give the next call on the socket its time; telling the socket so is a system call."""
+        time_s = min(self._step_s, self.deadline.left())
+        if self._sock.gettimeout() != time_s:
+            self._sock.settimeout(time_s)
 
     def _timed_out(self, what: str) -> TimeoutError:
         self.deadline.left()  # where nothing is left, that is what to tell
