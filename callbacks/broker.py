@@ -24,6 +24,7 @@ from dramatiq.brokers.redis import RedisBroker, _scripts
 from dramatiq.common import current_millis, dq_name
 from redis import Redis
 
+from callbacks.combining import Combiner
 from callbacks.consumer import QUEUE, Consumer, closed
 from callbacks.log import log
 from callbacks.model import SettingsError
@@ -59,12 +60,12 @@ _PAGE: Final = 100
 class _Script:
     """A script for the broker, which a `SCRIPT FLUSH` does not disturb."""
 
-    def __init__(self, client: Redis, text: bytes) -> None:
-        self._client, self._text = client, text
+    def __init__(self, combiner: Combiner, text: bytes) -> None:
+        self._combiner, self._text = combiner, text
         self._sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
     def __call__(self, *, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
-        return evaluate(self._client, self._sha, self._text, [len(keys), *keys, *args])
+        return evaluate(self._combiner, self._sha, self._text, [len(keys), *keys, *args])
 
 
 class CallbacksBroker(RedisBroker):
@@ -100,10 +101,11 @@ class CallbacksBroker(RedisBroker):
     def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
         if self._connected is None:
             client, namespace = self._connect()
+            combiner = Combiner(client)
             scripts = {
-                name: _Script(client, _REMOVAL_FIRST + text) for name, text in _scripts.items()
+                name: _Script(combiner, _REMOVAL_FIRST + text) for name, text in _scripts.items()
             }
-            scripts["enqueue_many"] = _Script(client, _ENQUEUE_MANY)
+            scripts["enqueue_many"] = _Script(combiner, _ENQUEUE_MANY)
             self._connected = (client, namespace, scripts)
         return self._connected
 

@@ -55,9 +55,10 @@ class Combiner:
     that does not answer can take.
     """
 
-    def __init__(self, client: Redis, *, patience_s: float) -> None:
+    def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
         self._pool = client.connection_pool
-        self._patience_s = patience_s
+        timeout_s = self._pool.connection_kwargs.get("socket_timeout") or 5.0
+        self._patience_s = 6 * timeout_s if patience_s is None else patience_s
         self.start_anew()
         _all.add(self)
 

@@ -10,14 +10,16 @@ from typing import Any, Final
 import redis
 from dramatiq import Message, MessageProxy
 from dramatiq.brokers.redis import _RedisConsumer
-from dramatiq.common import q_name
+from dramatiq.common import dq_name, q_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from callbacks.log import log
 
 QUEUE: Final = "callbacks"
-#: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
-IDLE_POLL_MS: Final = 100
+#: How long a consumer sleeps at most when nothing is due: an idle poll costs one command. Of
+#: messages with a delay none is due yet.
+IDLE_POLL_MS: Final = 50
+DELAYED_IDLE_POLL_MS: Final = 100
 #: How long a consumer sleeps while its threads have enough to do, before it fetches more.
 BUSY_POLL_MS: Final = 10
 #: While a worker shuts down, its consumers only hand on what they hold.
@@ -39,7 +41,7 @@ class Consumer(_RedisConsumer):
 
     Dramatiq's backs off to a second when idle, which makes delays of 200 ms come in bursts.
     This one sleeps until the next delayed message is due, until this process enqueues
-    something, or for `IDLE_POLL_MS`.
+    something, or for `IDLE_POLL_MS` (`DELAYED_IDLE_POLL_MS`).
     """
 
     def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -48,6 +50,8 @@ class Consumer(_RedisConsumer):
         self._arrival = broker.arrival(queue_name)
         self._etas: list[tuple[float, str]] = []
         self._ours = q_name(queue_name) == QUEUE
+        delayed = queue_name == dq_name(queue_name)
+        self._idle_poll_ms = DELAYED_IDLE_POLL_MS if delayed else IDLE_POLL_MS
 
     def __next__(self) -> MessageProxy | None:
         if self._ours:
@@ -68,7 +72,7 @@ class Consumer(_RedisConsumer):
         self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
         message = self._next_cached()
         if message is None:
-            self._idle(IDLE_POLL_MS)
+            self._idle(self._idle_poll_ms)
         return message
 
     def _next_cached(self) -> MessageProxy | None:

@@ -63,17 +63,16 @@ def load(name: str) -> Verb:
     return Verb(name, text, sha, tuple(found["KEYS"]), tuple(found["ARGV"]))
 
 
-def evaluate(client: Redis, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
+def evaluate(combiner: Combiner, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
     """Call a script by its hash, and by its text where Redis does not know it (any more).
 
     So a `SCRIPT FLUSH` is never noticed. redis-py's own scripts load the text and call the hash
     again, and another flush may come in between.
     """
-    known: Any = client
     try:
-        return known.evalsha(sha, *values)
+        return combiner.call("EVALSHA", sha, *values)
     except NoScriptError:
-        return known.eval(text, *values)
+        return combiner.call("EVAL", text, *values)
 
 
 class Scripts:
@@ -92,8 +91,7 @@ class Scripts:
         self._sleep = sleep
         self._verb = verb
         self._starts: dict[str, tuple[Any, ...]] = {}
-        timeout_s = client.connection_pool.connection_kwargs.get("socket_timeout") or 5.0
-        self._combiner = Combiner(client, patience_s=6 * timeout_s)
+        self._combiner = Combiner(client)
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
         """Call a verb once, or again while Redis is away; it must be harmless to repeat.
@@ -103,18 +101,12 @@ class Scripts:
         verb, values = self._call(name, arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return self._evaluate(verb, values)
+                return evaluate(self._combiner, verb.sha, verb.text, values)
             except AWAY:
                 if not left:
                     raise
                 self._sleep(_PAUSE_S)
         raise AssertionError("tries must be at least 1")
-
-    def _evaluate(self, verb: Verb, values: list[Any]) -> Any:
-        try:
-            return self._combiner.call("EVALSHA", verb.sha, *values)
-        except NoScriptError:
-            return self._combiner.call("EVAL", verb.text, *values)
 
     def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
         """Call a verb for each of `calls` in one pipeline, without repeats.
