@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from typing import Any
 
 import dramatiq
 import pytest
@@ -19,14 +18,14 @@ from dramatiq.worker import ConsumerThread
 
 from callbacks import middleware
 from callbacks.broker import CallbacksBroker
+from callbacks.redis_client import connect
 from callbacks.runtime import broker as ours
+from callbacks.settings import load_settings
 
 
-class Away:
-    """A client whose Redis is away."""
-
-    def evalsha(self, *args: Any) -> Any:
-        raise redis.TimeoutError("away")
+def away() -> tuple[redis.Redis, str]:
+    """A client whose Redis is away: nobody listens on that port."""
+    return connect(load_settings({"REDIS_URL": "redis://127.0.0.1:1"})), "x"
 
 
 def test_dramatiq_is_the_release_whose_private_parts_we_know() -> None:
@@ -57,7 +56,7 @@ def test_making_a_broker_connects_to_nothing() -> None:
 
 
 def test_every_error_of_redis_becomes_the_one_that_consumer_threads_survive() -> None:
-    broker = CallbacksBroker(lambda: (Away(), "x"), middleware=[])  # type: ignore[arg-type,return-value]
+    broker = CallbacksBroker(away, middleware=[])
     broker.declare_queue("callbacks")
     message: dramatiq.Message[None] = dramatiq.Message("callbacks", "a", (), {}, {})
     with pytest.raises(ConnectionClosed):
@@ -65,7 +64,7 @@ def test_every_error_of_redis_becomes_the_one_that_consumer_threads_survive() ->
 
 
 def test_a_scheduled_message_that_cannot_be_sent_is_dropped_instead() -> None:
-    broker = CallbacksBroker(lambda: (Away(), "x"), middleware=[])  # type: ignore[arg-type,return-value]
+    broker = CallbacksBroker(away, middleware=[])
     message: dramatiq.Message[None] = dramatiq.Message(
         "callbacks", "a", (), {}, {"scheduled_at": "2026-01-01 00:00:00+00:00"}
     )
