@@ -19,8 +19,10 @@ import hiredis
 import redis
 from redis import Redis
 
-#: Most commands in one piece: some milliseconds of Redis' time.
+#: Most commands in one piece, some milliseconds of Redis' time, and the size from which on no
+#: other is added.
 MOST: Final = 50
+MOST_BYTES: Final = 262_144
 
 
 class _Call:
@@ -50,9 +52,9 @@ os.register_at_fork(after_in_child=_start_all_anew)
 class Combiner:
     """Commands over one client's pool.
 
-    Each must be harmless to repeat: where the connection breaks, all commands that went together
-    fail, and their callers call again. `patience_s` is more than sending some pieces to a Redis
-    that does not answer can take.
+    Where the connection breaks, all commands that went together fail, and nobody knows which of
+    them Redis has carried out: each must be harmless to repeat, or to be done though it failed.
+    `patience_s` is more than sending some pieces to a Redis that does not answer can take.
     """
 
     def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
@@ -112,9 +114,7 @@ class Combiner:
 
     def _lead(self, own: _Call) -> None:
         """Send this command and what waits, hand the replies out, and let the next one send."""
-        with self._lock:
-            calls = [own, *self._waiting[: MOST - 1]]
-            del self._waiting[: MOST - 1]
+        calls = self._gather(own)
         replies: list[Any] = []
         try:
             replies = self._exchange([call.command for call in calls])
@@ -127,6 +127,18 @@ class Combiner:
                 call.reply = reply
                 call.done.release()
             self._pass_on()
+
+    def _gather(self, own: _Call) -> list[_Call]:
+        """Take on what waits, as much as goes into one piece."""
+        calls, size = [own], len(own.command)
+        with self._lock:
+            for call in self._waiting[: MOST - 1]:
+                if size >= MOST_BYTES:
+                    break
+                calls.append(call)
+                size += len(call.command)
+            del self._waiting[: len(calls) - 1]
+        return calls
 
     def _pass_on(self) -> None:
         with self._lock:

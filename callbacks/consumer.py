@@ -16,9 +16,9 @@ from dramatiq.errors import ConnectionClosed, DecodeError
 from callbacks.log import log
 
 QUEUE: Final = "callbacks"
-#: How long a consumer sleeps at most when nothing is due: an idle poll costs one command. Of
-#: messages with a delay none is due yet.
-IDLE_POLL_MS: Final = 50
+#: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
+IDLE_POLL_MS: Final = 60
+#: The same where messages wait for their delay, which leaves time to fetch them.
 DELAYED_IDLE_POLL_MS: Final = 100
 #: How long a consumer sleeps while its threads have enough to do, before it fetches more.
 BUSY_POLL_MS: Final = 10

@@ -24,7 +24,7 @@ _PINGS: Final = 20
 #: A Redis so slow that fewer fit is slow enough to tell.
 _PINGS_S: Final = 3.0
 _CLOCK_LOOKS: Final = 5
-#: An idle worker asks for messages every 100 ms, and each time its heartbeat moves.
+#: An idle worker asks for messages 16 times a second, and each time its heartbeat moves.
 _LOOK_S: Final = 0.6
 _LOOK_AGAIN_S: Final = 0.1
 #: So long at most for a tick; where it may take longer, having seen none means nothing.

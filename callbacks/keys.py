@@ -20,7 +20,7 @@ dead                    zset    id of a dead letter -> when it died; by replay, 
 dest:<destination>      hash    see below; expires a day after its last use
 inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
                                 (past ones), or expires by itself
-destinations            zset    destination -> last use; by trim, a day after that
+destinations            zset    destination -> last use, to ten minutes; by trim, a day after that
 tried                   zset    destination -> its last attempt, within a minute; by settle
 failing                 zset    those whose last attempt failed in transport; by settle
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
@@ -50,14 +50,13 @@ throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeate
 `x` a cancel came during the request, `h` history (JSON lists, comma-separated), `e` detail
 of the last failure, `o` why it ended, `f` when it ended.
 
-Fields of `dest:`: `slot` and `send` as in `state`; `paused`; `hold` (not claimed from before)
-and `why` (`full`: until a request ends, `park`: it asked for it, `breaker`); `ok` (its last
-request did not time out); `fails` (consecutive faults), `share` (of faults
-among its last answers, in thousandths), `broken`, `opens` (times in a row that
-its breaker opened); `interval` (us), `moved` (why it
-changed last) and `grown` (when it grew last); `latency` (ms, smoothed);
-`last` (when and how it answered); `m`, `mc`, `mp` (this minute, attempts in it and in the one
-before).
+Fields of `dest:`: `slot` and `send` as in `state`; `used` (when the claims last said so in
+`destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
+ends, `park`: it asked for it, `breaker`); `ok` (its last request did not time out); `fails`
+(consecutive faults), `share` (of faults among its last answers, in thousandths), `broken`,
+`opens` (times in a row that its breaker opened); `interval` (us), `moved` (why it changed last)
+and `grown` (when it grew last); `latency` (ms, smoothed); `last` (when and how it answered);
+`m`, `mc`, `mp` (this minute, attempts in it and in the one before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
 and `why` are what was decided last; no batch is claimed before `earliest`.

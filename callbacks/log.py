@@ -8,6 +8,7 @@ written at once: for one a callback, `logging`'s records and handlers cost more 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -56,26 +57,38 @@ class _Stream:
     for the interpreter as well, and 60 others for this thread.
     """
 
+    #: So many texts are left to others; beyond that one waits, as for any pipe that nobody reads.
     MOST: Final = 1_000
+    WAIT_S: Final = 1.0
+    #: So often a writer looks for more; what comes then is left to the next one.
+    ROUNDS: Final = 10
 
     def __init__(self) -> None:
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget the others' texts; in a forked child those who write them are not there."""
         self._writing = threading.RLock()
-        self._texts: deque[str] = deque()
+        self._texts: deque[str] = deque(maxlen=10 * self.MOST)
 
     def write(self, text: str) -> None:
         """Have a text written, soon."""
         self._texts.append(text)
-        if len(self._texts) > self.MOST:  # nobody reads them: wait, as any writer does
-            with self._writing:
+        if len(self._texts) > self.MOST and self._writing.acquire(timeout=self.WAIT_S):
+            try:
                 self._pass_on()
-        while self._texts and self._writing.acquire(blocking=False):
+            finally:
+                self._writing.release()
+        for _ in range(self.ROUNDS):
+            if not self._texts or not self._writing.acquire(blocking=False):
+                return
             try:
                 self._pass_on()
             finally:
                 self._writing.release()
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing: each text is with somebody who writes."""
 
     def _pass_on(self) -> None:
         texts: list[str] = []
@@ -87,6 +100,7 @@ class _Stream:
 
 
 _STREAM: Final = _Stream()
+os.register_at_fork(after_in_child=_STREAM.start_anew)
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(

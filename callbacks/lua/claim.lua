@@ -82,7 +82,7 @@ end
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local c = {
   now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),
-  adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = {},
+  adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = 0,
 }
 local slot, limit = math.max(now, num(s[2], 0), num(s[3], 0)), now + horizon
 if stagger == 0 then slot = now end
@@ -103,14 +103,9 @@ local leases, w = {}, {ring = {}, off = {}, used = {}}
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
   leases[2 * i - 1], leases[2 * i] = at + lease, id
-  local token = nonce .. '.' .. i
-  if turn.probe then
-    redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at, 'p', 1)
-  else
-    redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at)
-  end
+  redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', nonce .. '.' .. i, 'due', at)
+  if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
 end
-for _, grave in ipairs(c.buried) do finish(K, grave[1], grave[2], 'dead', 'gone', now) end
 for _, turn in ipairs(touched) do turn:done(begun_lease, window, w) end
 in_steps('ZADD', K.processing, leases)
 in_steps('ZADD', K.destinations, w.used)

@@ -56,14 +56,19 @@ local function wake(due)
   return 2, wanted - now
 end
 
+local answer = {}
+local function say(at, code, signal, wait)
+  answer[at], answer[at + 1], answer[at + 2] = code, signal, wait
+end
+
 -- Store a request, and note where its id belongs.
 local function take(at, id, destination, request, delay, life)
   if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
     known = known + 1
-    return 0, 0, 0
+    return say(at, 0, 0, 0)
   end
-  if s[5] then return -2, 0, 0 end
-  if max_queued > 0 and queued >= max_queued then return -1, queued, 0 end
+  if s[5] then return say(at, -2, 0, 0) end
+  if max_queued > 0 and queued >= max_queued then return say(at, -1, queued, 0) end
   redis.call('SET', K.cbs .. id, request)
   local due, lane = now + delay, lanes[destination]
   if not lane then
@@ -73,23 +78,19 @@ local function take(at, id, destination, request, delay, life)
   lane[#lane + 1], lane[#lane + 2] = due, id
   lane.first = math.min(lane.first, due)
   ends[#ends + 1], ends[#ends + 2] = now + life, id
-  taken[#taken + 1] = {at = at, due = due}
+  taken[#taken + 1] = {at, due}
   queued = queued + 1
-  return 1, 0, 0
 end
 
-local answer = {}
 for i = 5, #ARGV, 5 do
-  local at = #answer + 1
-  answer[at], answer[at + 1], answer[at + 2] =
-    take(at, ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
+  take(3 * (i - 5) / 5 + 1, ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
 end
 in_steps('ZADD', K.expiry, ends)
 for destination, lane in pairs(lanes) do
   in_steps('ZADD', K.lanes .. destination, lane)
   join_ring(K, destination, lane.first, window)
 end
-for _, one in ipairs(taken) do answer[one.at + 1], answer[one.at + 2] = wake(one.due) end
+for _, one in ipairs(taken) do say(one[1], 1, wake(one[2])) end
 if #taken > 0 then count(K, 'accepted', #taken, now) end
 if known > 0 then redis.pcall('HINCRBY', K.counters, 'duplicates', known) end
 return answer

@@ -397,6 +397,62 @@ def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
     assert not batcher.forgive(url)
 
 
+def gone_and_live(batcher: Batcher, client: redis.Redis, lane: str) -> tuple[set[str], set[str]]:
+    """Queue callbacks for a URL that is gone (g) and for one that is not (l), in this order."""
+    client.zadd(key("gone"), {digest("https://a.example/x"): now_ms(client)})
+    dead, live = set(), set()
+    for n, kind in enumerate(lane):
+        request = packed() if kind == "g" else packed().replace(b"/x", b"/y")
+        batcher.enqueue(f"{kind}-{n:03}", HOST, request, delay_ms=0, life_ms=1_000_000)
+        (dead if kind == "g" else live).add(f"{kind}-{n:03}")
+    client.hset(key(f"dest:{HOST}"), "ok", 1)
+    return dead, live
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("concurrency", [0, 1])
+@pytest.mark.parametrize("lane", ["lgg", "glg", "ggl", "lglg", "gggglgggg", "lggggl", "ggg"])
+def test_gone_and_live_ones_of_one_destination_all_come_to_their_end(
+    make_batcher: Make,
+    client: redis.Redis,
+    books: Books,
+    *,
+    lane: str,
+    concurrency: int,
+    batch_size: int,
+) -> None:
+    batcher = make_batcher(**FAST, batch_size=batch_size, destination_concurrency=concurrency)
+    dead, live = gone_and_live(batcher, client, lane)
+    claimed: set[str] = set()
+    for _ in range(2 * len(lane) + 2):
+        under_way = list(claim(batcher).callbacks)
+        for c in under_way:
+            claimed.add(c.id)
+            begin(batcher, c)
+            assert list(audit(books)) == []
+            under_way += claim(batcher).callbacks  # none while the destination is full
+            settle(batcher, c, Outcome.SENT, impression=FINE)
+        assert list(audit(books)) == []
+    assert claimed == live
+    assert {id.decode() for id in client.zrange(key("dead"), 0, -1)} == dead
+
+
+@pytest.mark.parametrize("lane", ["g" * 550 + "l", "l" + "g" * 550 + "l", "g" * 501])
+def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
+    make_batcher: Make, client: redis.Redis, books: Books, lane: str
+) -> None:
+    batcher = make_batcher(**FAST, batch_size=100)
+    dead, live = gone_and_live(batcher, client, lane)
+    other = packed("https://other.example").replace(b"/x", b"/y")
+    batcher.enqueue("other", "https://other.example", other, delay_ms=0, life_ms=1_000_000)
+    claimed: set[str] = set()
+    for _ in range(4):
+        claimed |= {c.id for c in claim(batcher).callbacks}
+        assert list(audit(books)) == []
+    assert claimed == live | {"other"}
+    assert client.zcard(key("dead")) == len(dead)
+
+
 def test_resuming_a_destination_clears_its_hold_breaker_and_interval(
     make_batcher: Make, client: redis.Redis
 ) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
+import os
 import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from callbacks import log as logs
 from callbacks.log import Calm
+from tests.support.processes import until
 
 
 def record(name: str, message: str, level: int = logging.CRITICAL) -> logging.LogRecord:
@@ -62,20 +65,46 @@ class _SlowPipe:
         self.text += text
 
 
-def test_nobody_waits_for_the_one_who_writes_and_he_writes_their_lines_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowPipe]:
+    """A slow standard error, on which another thread is writing `first`."""
     pipe = _SlowPipe()
-    monkeypatch.setattr(sys, "stderr", pipe)
+    monkeypatch.setattr(logs, "sys", SimpleNamespace(stderr=pipe))  # pytest sets the real one
     monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True})
     monkeypatch.setattr(logs.LOGGER, "level", logging.INFO)
+    monkeypatch.setattr(logs._Stream, "MOST", 5)
+    monkeypatch.setattr(logs._Stream, "WAIT_S", 0.01)
     first = threading.Thread(target=logs.log.info, args=("first",))
     first.start()
     assert pipe.begun.wait(10)
-    for n in range(3):
+    yield pipe
+    pipe.go.set()
+    first.join(10)
+    logs._STREAM.start_anew()
+
+
+def written(pipe: _SlowPipe) -> list[str]:
+    until(lambda: not logs._STREAM._texts, within=10)
+    return [line.split(" ", 2)[2] for line in pipe.text.splitlines()]
+
+
+@pytest.mark.parametrize("count", [3, 12])  # 12: more than are left to others without waiting
+def test_nobody_waits_long_for_the_one_who_writes_and_he_writes_their_lines_too(
+    pipe: _SlowPipe, count: int
+) -> None:
+    for n in range(count):
         logs.log.info("more", n=n)  # returns, although the first one is still writing
     assert pipe.text == ""
     pipe.go.set()
-    first.join(10)
-    events = [line.split(" ", 2)[2] for line in pipe.text.splitlines()]
-    assert events == ["event=first", "event=more n=0", "event=more n=1", "event=more n=2"]
+    until(lambda: pipe.text.endswith(f"n={count - 1}\n"), within=10)
+    assert written(pipe) == ["event=first", *(f"event=more n={n}" for n in range(count))]
+
+
+def test_a_forked_child_leaves_its_lines_to_nobody_of_its_parent(pipe: _SlowPipe) -> None:
+    logs.log.info("of the parent")
+    child = os.fork()
+    if not child:
+        logs.log.info("of the child")
+        fine = pipe.text.count("of the child") == 1 and "of the parent" not in pipe.text
+        os._exit(0 if fine else 1)
+    assert os.waitpid(child, 0)[1] == 0

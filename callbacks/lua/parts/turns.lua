@@ -1,7 +1,7 @@
 -- Destinations taking turns in one claim, and the slots that they get.
--- K needs dests, destinations, inflights, lanes, ring, cbs, gone. `c` is the claim: now,
+-- K needs dests, inflights, lanes, cbs, gone, and what `finish` does. `c` is the claim: now,
 -- batch_size, concurrency, set_interval, adaptive, share (how many ids to read at once), any_gone,
--- buried.
+-- buried (how many).
 local Turn = {}
 Turn.__index = Turn
 
@@ -46,9 +46,13 @@ function Turn:next_id()
         self.exhausted, self.later = true, due
         break
       elseif c.any_gone and self:is_gone(id) then
-        if #c.buried >= 500 then return nil end  -- the next claim goes on
-        c.buried[#c.buried + 1] = {id, self.name}
+        if c.buried >= 500 then  -- the next claim goes on
+          self.exhausted = false
+          return nil
+        end
+        c.buried = c.buried + 1
         redis.call('ZREM', lane, id)
+        finish(self.K, id, self.name, 'dead', 'gone', c.now)
       else
         self.ids[#self.ids + 1] = id
       end
