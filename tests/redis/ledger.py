@@ -283,7 +283,7 @@ class Ledger:
         s, ended = self.settings, ("sent", "cancelled")
         over = max(0, min(limit, len(self.within(*ended)) - s.sent_max))
         sent = self._forget(self._oldest(ended, "ended", now, over))
-        sent += self._forget(self._oldest(ended, "ended", now - ms(s.sent_ttl), limit))
+        sent += self._forget(self._oldest(ended, "ended", now - ms(s.sent_ttl), limit - sent))
         dead = self._forget(self._oldest(("dead",), "ended", now - ms(s.dead_ttl), limit))
         self.counts["purged"] += dead
         return sent, dead
