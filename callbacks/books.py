@@ -283,6 +283,10 @@ class Books:
             found += self._destinations(page)
         return found
 
+    def destination(self, name: str) -> Destination:
+        """Read one destination, known or not."""
+        return self._destinations([name])[0]
+
     def _destinations(self, names: list[str]) -> list[Destination]:
         now_s, micros = self.client.time()
         now_ms = now_s * 1000 + micros // 1000

@@ -137,7 +137,7 @@ def secrets_for(settings: Settings, callback_url: str, environment: str) -> tupl
     path = settings.secret_resolver
     if not path:
         return settings.secrets_for(environment)
-    resolve = _load_resolver(path)
+    resolve = load_resolver(path)
     try:  # somebody else's function: anything may come out of it
         found = resolve(callback_url, environment)
     except Exception as error:
@@ -146,7 +146,8 @@ def secrets_for(settings: Settings, callback_url: str, environment: str) -> tupl
 
 
 @functools.cache
-def _load_resolver(path: str) -> Callable[[str, str], object]:
+def load_resolver(path: str) -> Callable[[str, str], object]:
+    """The function that CALLBACKS_SECRET_RESOLVER names; raises SecretResolverError."""
     module_name, _, function_name = path.partition(":")
     try:
         found: object = importlib.import_module(module_name)

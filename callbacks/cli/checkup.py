@@ -10,6 +10,7 @@ import redis
 from callbacks.cli.text import age, many
 from callbacks.diagnosis import Check, failure, ok, warning
 from callbacks.facts import Work, Workers
+from callbacks.payload import SecretResolverError, load_resolver
 from callbacks.settings import Settings
 
 #: A request that takes longer is cut by the shutdown timeout that the Procfile has.
@@ -53,6 +54,11 @@ def signing(settings: Settings) -> Check:
             "set CALLBACKS_SECRET to whsec_ and 32 random bytes in base64, in every process",
         )
     if settings.secret_resolver:
+        try:
+            load_resolver(settings.secret_resolver)
+        except SecretResolverError as error:
+            todo = "see that CALLBACKS_SECRET_RESOLVER is right, and loads where the workers run"
+            return warning("signing", f"{error} (here)", todo)
         return ok("signing", f"secrets come from {settings.secret_resolver}")
     if settings.secrets_for(settings.environment):
         return ok("signing", f"there is a secret for {settings.environment}")

@@ -70,6 +70,21 @@ def next_step(status: Status, now_s: float) -> str:
     return sentences.get(status.phase, "nothing")
 
 
+def _held(found: Runtime, status: Status) -> str | None:
+    """Say what holds a queued callback up, beside its batch."""
+    if status.state is not State.QUEUED:
+        return None
+    scripts = found.batcher.scripts
+    if found.batcher.look().paused:
+        return "everything is paused: callbacks resume"
+    destination = Books(scripts).destination(status.destination)
+    if destination.paused:
+        return f"its destination is paused: callbacks resume {status.destination}"
+    if destination.breaker == "open":
+        return f"its destination: {_condition(destination, time.time() * 1000)}"
+    return None
+
+
 def _hint(status: Status) -> str | None:
     return HINTS[Reason(status.reason)] if status.reason else None
 
@@ -87,7 +102,7 @@ def show(id: str, as_json: bool) -> None:
     if status is None:
         raise Failure(f"{id} is unknown")
     request = shown_request(request_of(found, id))
-    following = next_step(status, time.time())
+    following = _held(found, status) or next_step(status, time.time())
     if as_json:
         print_json(asdict(status) | request | {"hint": _hint(status), "next": following})
         return

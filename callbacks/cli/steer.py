@@ -97,6 +97,8 @@ def resume(context: click.Context, target: str | None, as_json: bool) -> None:
         print_json({"resumed": what if target else "all", "changed": changed})
     else:
         say(f"{what} {done}" if changed else _nothing_to_resume(destination, path))
+        if path and destination and Books(found.batcher.scripts).destination(destination).paused:
+            note(f"its destination is paused: callbacks resume {destination}")
 
 
 def _nothing_to_resume(destination: str | None, path: str) -> str:

@@ -40,8 +40,9 @@ local function arm(signal)
   return signal, 0
 end
 
--- Who has to come for a callback that is due then: 1 a trigger, 2 a check, 0 nobody new.
-local function wake(due)
+-- Who has to come for a callback that is due then: 1 a trigger, 2 a check, 0 nobody new. One that
+-- ends before its batch would be overdue does not wait for it.
+local function wake(due, ends_at)
   if paused or (next_batch > now - 200 and due <= math.max(next_batch, now)) then return 0, 0 end
   if due <= now and queued >= batch_size and peek_at <= now then
     peek_at = now + 200
@@ -49,6 +50,7 @@ local function wake(due)
     if ready_of(K, now, batch_size) >= batch_size then return arm(1) end
   end
   local wanted = due + max_delay
+  if wanted >= ends_at then wanted = due end
   if wanted <= now then return arm(1) end
   if (check_at > now and check_at <= wanted) or wanted - now > 60000 then return 0, 0 end
   check_at = wanted
@@ -78,7 +80,7 @@ local function take(at, id, destination, request, delay, life)
   lane[#lane + 1], lane[#lane + 2] = due, id
   lane.first = math.min(lane.first, due)
   ends[#ends + 1], ends[#ends + 2] = now + life, id
-  taken[#taken + 1] = {at, due}
+  taken[#taken + 1] = {at, due, now + life}
   queued = queued + 1
 end
 
@@ -90,7 +92,7 @@ for destination, lane in pairs(lanes) do
   in_steps('ZADD', K.lanes .. destination, lane)
   join_ring(K, destination, lane.first, window)
 end
-for _, one in ipairs(taken) do say(one[1], 1, wake(one[2])) end
+for _, one in ipairs(taken) do say(one[1], 1, wake(one[2], one[3])) end
 if #taken > 0 then count(K, 'accepted', #taken, now) end
 if known > 0 then redis.pcall('HINCRBY', K.counters, 'duplicates', known) end
 return answer

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -496,6 +497,21 @@ def test_pause_and_resume_all_or_one(run: Run, unpaced: Batcher) -> None:
     assert paused == {"paused": HOST, "in_flight": 1}
     assert run("resume", f"{HOST}/").stdout == f"{HOST} is resumed\n"
     assert run("resume", HOST).stdout == f"{HOST} was neither paused nor on hold\n"
+
+
+def test_show_says_what_holds_a_queued_callback_up(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    put(unpaced, "c-1")
+    assert "waits for its batch" in run("show", "c-1").stdout
+    run("pause", HOST)
+    assert f"its destination is paused: callbacks resume {HOST}" in run("show", "c-1").stdout
+    run("pause")
+    assert "everything is paused: callbacks resume" in run("show", "c-1").stdout
+    run("resume"), run("resume", HOST)
+    hold = int(time.time() * 1000) + 60_000
+    client.hset(key(f"dest:{HOST}"), mapping={"broken": 1, "hold": hold, "why": "breaker"})
+    assert "its destination: breaker open" in run("show", "c-1").stdout
 
 
 def test_resuming_a_url_lifts_its_mark_and_leaves_its_destination_paused(

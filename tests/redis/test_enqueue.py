@@ -62,6 +62,14 @@ def test_the_first_callback_asks_for_a_check_and_the_next_ones_do_not(batcher: B
     assert put(batcher, "c-2") == Stored(True, Signal.NONE)
 
 
+def test_one_that_would_end_before_its_batch_is_overdue_does_not_wait_for_it(
+    make_batcher: Callable[..., Batcher],
+) -> None:
+    batcher = make_batcher(max_delay=5)
+    assert put(batcher, "short", life_ms=3_000).signal is Signal.TRIGGER
+    assert put(batcher, "long", life_ms=60_000).signal is Signal.NONE  # that trigger finds it
+
+
 def test_a_callback_that_is_due_earlier_than_the_armed_check_asks_again(batcher: Batcher) -> None:
     assert put(batcher, "later", delay_ms=20_000).signal is Signal.CHECK
     assert put(batcher, "now").signal is Signal.CHECK

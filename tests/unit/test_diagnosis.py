@@ -440,10 +440,16 @@ def test_a_secret_for_other_environments_alone_is_a_warning() -> None:
 
 
 def test_a_resolver_is_named_and_no_secret_ever_shown() -> None:
-    check = checkup.signing(settings(secret_resolver="shop.keys:find", secret=SECRET))
-    assert told(check) == (OK, "secrets come from shop.keys:find", "")
+    check = checkup.signing(settings(secret_resolver="os.path:join", secret=SECRET))
+    assert told(check) == (OK, "secrets come from os.path:join", "")
     checks = checkup.judge_settings(settings(secret=SECRET))
     assert SECRET not in str(checks)
+
+
+def test_a_resolver_that_does_not_load_is_a_warning() -> None:
+    check = checkup.signing(settings(secret_resolver="no_such_module:find"))
+    assert check.verdict is WARNING
+    assert "no_such_module:find cannot be loaded" in check.found
 
 
 def test_private_networks_that_may_be_reached_are_a_warning() -> None:
