@@ -34,7 +34,8 @@ HINTS: Final = MappingProxyType(
         Reason.RATE_LIMITED: "429: the receiver wants fewer; its destination is slowed down",
         Reason.CLIENT_ERROR: "the receiver refuses this request: right URL, right signing secret?",
         Reason.SERVER_ERROR: "the receiver failed: its own logs say why",
-        Reason.EXPIRED: "it could not be sent within its age; its history says why, or if that is empty, health and destinations",
+        Reason.EXPIRED: "it could not be sent within its age; its history says why, or where that"
+        " is empty, `callbacks destinations` and `callbacks health`",
         Reason.CRASHED: "our side failed while sending: see the workers' logs",
         Reason.CANCELLED: "cancelled by an operator or the application",
     }
