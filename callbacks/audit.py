@@ -83,11 +83,8 @@ def _forgotten(where: Where) -> bool:
 
 
 def _lane_problems(books: Books, name: str) -> Iterator[str]:
-    with books.client.pipeline(transaction=True) as pipe:
-        pipe.exists(books.keys.of("lane:", name))
-        pipe.zscore(books.keys.of("ring"), name)
-        waits, place = pipe.execute()
-    if bool(waits) != (place is not None):
+    waits, place = books.place(name)
+    if waits != (place is not None):
         yield f"{name}: {'waits and is not' if waits else 'is empty and'} in the ring"
 
 

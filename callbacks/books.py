@@ -283,6 +283,14 @@ class Books:
             found += self._destinations(page)
         return found
 
+    def place(self, destination: str) -> tuple[bool, float | None]:
+        """Tell whether something waits for a destination, and where in the ring that is.
+
+        Both of one instant; by a script, for a full Redis refuses MULTI.
+        """
+        waits, place = self.scripts.run("place", {"destination": destination})
+        return bool(waits), float(place) if place else None
+
     def destination(self, name: str) -> Destination:
         """Read one destination, known or not."""
         return self._destinations([name])[0]

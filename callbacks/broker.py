@@ -290,7 +290,7 @@ class CallbacksBroker(RedisBroker):
         dropped = 0
         for queue_name in (QUEUE, dq_name(QUEUE)):
             ids = self.fetched(broker_id, queue_name)
-            with self.client.pipeline(transaction=True) as pipe:
+            with self.client.pipeline(transaction=False) as pipe:  # a full Redis refuses MULTI
                 for id in ids:
                     pipe.hdel(f"{self.namespace}:{queue_name}.msgs", id)
                 pipe.delete(self._acks(broker_id, queue_name))

@@ -166,6 +166,17 @@ def test_a_cancelled_request_that_crashed_stays_cancelled(
     assert state_of(batcher, "c-1") is State.CANCELLED
 
 
+def test_the_books_are_audited_where_memory_is_full(
+    batcher: Batcher, client: redis.Redis, books: Books
+) -> None:
+    put(batcher, "c-1")
+    client.config_set("maxmemory", 1)
+    assert list(audit(books)) == []
+    client.zrem(key("ring"), HOST)
+    assert [problem for problem in audit(books) if "ring" in problem]
+    client.config_set("maxmemory", 0)
+
+
 def test_taking_back_works_where_memory_is_full(batcher: Batcher, client: redis.Redis) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
