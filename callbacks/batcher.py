@@ -23,9 +23,11 @@ from callbacks.model import (
     Claimed,
     ClaimResult,
     Demand,
+    Early,
     Gate,
     Go,
     Impression,
+    Late,
     Later,
     LaterWhy,
     Look,
@@ -130,6 +132,7 @@ class Batcher:
             "batch_size": self.settings.batch_size,
             "max_delay": ms(self.settings.max_delay),
             "window": self._window_ms,
+            "look_ahead": self._look_ahead_ms,
         }
 
     # Dispatching
@@ -228,6 +231,8 @@ class Batcher:
             return Go(wait, attempt, retries, throttled, crashes, bool(probe), now, packed)
         if answer[0] == 6:
             return Again(answer[1])
+        if answer[0] == 3:
+            return Early(answer[1])
         if answer[0] == 2:
             return Later(answer[1], LaterWhy(answer[2]))
         return Refused(answer[0])
@@ -305,20 +310,26 @@ class Batcher:
 
     # Keeping promises
 
-    def wake(self, limit: int) -> list[tuple[str, str]]:
-        """Name (id, token) of claimed callbacks past their slot whose message may be lost."""
-        named = self.scripts.run(
+    def wake(self, limit: int, *, offset: int = 0, repeats: int) -> Late:
+        """Name claimed callbacks past their slot whose message may be lost.
+
+        Reads `limit` of them from `offset` on; `repeats` of those that have been named before
+        are named again.
+        """
+        read, repeated, *words = self.scripts.run(
             "wake",
             {
+                "offset": offset,
                 "limit": limit,
+                "repeats": repeats,
                 "late": LATE_MS,
                 "lease": self._lease_ms,
                 "begun_lease": self._begun_lease_ms,
                 "again": max(ms(self.settings.check_interval), 1_000),
             },
         )
-        words = [_text(word) for word in named]
-        return list(zip(words[::2], words[1::2], strict=True))
+        texts = [_text(word) for word in words]
+        return Late(read, repeated, tuple(zip(texts[::2], texts[1::2], strict=True)))
 
     def reclaim(self, limit: int, *, chance: float) -> Recovered:
         """Take back what is past its lease; `chance` in [0, 1) spreads what had crashed."""

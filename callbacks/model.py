@@ -190,8 +190,28 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """Claimed callbacks past their slot, one step through them.
+
+    `read` were looked at, `named` (id, token) need a message, `repeats` of these not for the
+    first time.
+    """
+
+    read: int
+    repeats: int
+    named: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Again:
     """Too long before its slot to take a place in flight: ask again after `wait_ms`."""
+
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """The gate is shut for `wait_ms` more, too long to wait there: another message is needed."""
 
     wait_ms: int
 
@@ -200,12 +220,11 @@ class Refused(IntEnum):
     """The gate answers none of this message's business."""
 
     STALE = 0
-    NOT_DUE = 3
     EXPIRED = 4
     BEGUN = 5
 
 
-Gate = Go | Later | Again | Refused
+Gate = Go | Later | Again | Early | Refused
 
 
 class Settled(IntEnum):

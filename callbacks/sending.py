@@ -13,13 +13,24 @@ from typing import Final, Protocol, TypeVar
 from callbacks.batcher import MISSED_MS, Batcher
 from callbacks.delivery import AICallback, Sender
 from callbacks.log import log
-from callbacks.model import Again, Answer, Gate, Go, Later, Refused, Request, Settled, Settlement
+from callbacks.model import (
+    Again,
+    Answer,
+    Early,
+    Gate,
+    Go,
+    Later,
+    Refused,
+    Request,
+    Settled,
+    Settlement,
+)
 from callbacks.payload import unpack
 from callbacks.policy import Decision, Spent, decide_attempt
 from callbacks.scripts import AWAY
 from callbacks.settings import ms
 from callbacks.verdicts import Verdict, classify
-from callbacks.work import Wakes, expire_once, trigger
+from callbacks.work import LEAD_MS, Wakes, expire_once, trigger
 
 _T = TypeVar("_T")
 
@@ -82,6 +93,8 @@ def send_once(
             return attempt.make(sender, gate)
     if isinstance(gate, Later):
         trigger(wakes, batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms)
+    elif isinstance(gate, Early):  # the clocks differ; this message was the only one
+        wakes.batch([(id, token, gate.wait_ms - LEAD_MS)])
     elif gate is Refused.EXPIRED:
         expire_once(batcher)
     log.debug("postponed", id=id, why=str(gate))

@@ -31,6 +31,7 @@ LEAD_MS: Final = 100
 #: Most of anything in one pass of the ticker.
 PASS: Final = 100
 TRIM_PASS: Final = 500
+LATE_PASS: Final = 500
 #: Most steps of one duty in one pass: 10,000 records in a few hundred ms.
 STEPS: Final = 20
 
@@ -142,12 +143,26 @@ def trigger(wakes: Wakes, arm_ms: int | None) -> None:
 
 
 def wake_once(batcher: Batcher, wakes: Wakes) -> int:
-    """Send a new message for each claimed callback that is late and not begun; how many."""
-    named = batcher.wake(max(PASS, batcher.settings.batch_size))
-    if named:
-        wakes.batch([(id, token, 0) for id, token in named])
-        log.info("woken", count=len(named))
-    return len(named)
+    """Send a new message for each claimed callback that is late and not begun; how many.
+
+    For each at once, where its message is lost. Where it is not, for the workers are slow, only
+    some get yet another one.
+    """
+    read, repeats, woken = 0, max(PASS, batcher.settings.batch_size), 0
+
+    def step() -> int:
+        nonlocal read, repeats, woken
+        late = batcher.wake(LATE_PASS, offset=read, repeats=repeats)
+        if late.named:
+            wakes.batch([(id, token, 0) for id, token in late.named])
+        read, repeats = read + late.read, repeats - late.repeats
+        woken += len(late.named)
+        return late.read
+
+    _in_steps(step, LATE_PASS)
+    if woken:
+        log.info("woken", count=woken)
+    return woken
 
 
 def recover_once(batcher: Batcher, *, chance: float) -> Recovered:

@@ -25,11 +25,13 @@
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
 --   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
 --   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight);
---   {3, due}: not due yet, a later message will come; {4}: past its life; {0}: a stale token; {5}:
---   begun already, or begun past its lease while another has its place in flight; {6, wait}: too
---   long before its slot, or its trial waits for others in flight, ask again in so many ms.
--- Twice: the same nonce gets the same answer while the attempt lasts, or a new instant where the
---   old one has passed unused (its process was stopped, say).
+--   {3, wait}: not due for so many ms, send another message; {4}: past its life; {0}: a stale
+--   token; {5}: begun already, or begun past its lease while another has its place in flight;
+--   {6, wait}: too long before its slot, or its trial waits for others in flight, ask again in so
+--   many ms.
+-- Twice: the same nonce gets the same answer while the attempt lasts. Where its instant has passed
+--   unused (its process was stopped, say), it gets a new one, or where that is too far ahead {2},
+--   and the attempt has not taken place.
 -- Cost: O(log n).
 -- @uses trial
 local K = {
@@ -42,14 +44,14 @@ local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] 
 local concurrency, max_wait, late = num(ARGV[8]), num(ARGV[9]), num(ARGV[10])
 local now = now_ms()
 
-local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p')
+local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p', 'u')
 local phase, destination, due = r[2], r[3], num(r[4], now)
 if r[1] ~= token or not (phase == 'claimed' or phase == 'retry' or phase == 'sending') then
   count_stale(K, now)
   return {0}
 end
 if phase == 'sending' and r[9] ~= nonce then return {5} end
-if due - now > max_wait then return {3, due} end
+if due - now > max_wait then return {3, due - now} end
 
 local s = redis.call('HMGET', K.state, 'paused', 'send', 'stagger')
 local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken')
@@ -70,7 +72,15 @@ local function go(at, attempt)
   redis.call('HSET', K.state, 'send', at + stagger)
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
   if not d[1] then redis.call('PEXPIRE', K.dests .. destination, 86400000) end
-  if phase ~= 'sending' then count(K, 'attempts', 1, now) end
+  if r[12] then redis.call('HDEL', K.recs .. id, 'u') end
+  if phase ~= 'sending' and not r[12] then count(K, 'attempts', 1, now) end
+end
+-- Undo that: it is claimed, as before, until its caller releases it. `u`: counted, and not used.
+local function give_up(attempts)
+  redis.call('ZREM', inflight, id)
+  Trial.leave(K, id)
+  redis.call('HDEL', K.recs .. id, 'at', 'bn')
+  redis.call('HSET', K.recs .. id, 's', 'claimed', 'a', attempts, 'u', 1)
 end
 local function full()
   redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
@@ -83,19 +93,34 @@ local function answer(wait, attempt)
 end
 
 -- Both paces free, no burst (GCRA with tolerance 0). An instant is reserved before it comes, so
--- that sends go out evenly however unevenly messages arrive.
-local free = math.max(now, due)
-if stagger > 0 then free = math.max(free, num(s[2], 0)) end
-local own = interval > 0 and num(d[3], 0) or 0
+-- that sends go out evenly however unevenly messages arrive. `unused`: the instant that this
+-- attempt had reserved and did not use, which must not hold back its next one.
+local function next_instant(unused)
+  local function free_from(reserved, pace)
+    if pace == 0 or not reserved then return 0 end
+    return num(reserved) == unused + pace and unused or num(reserved)
+  end
+  local free = math.max(now, due, free_from(s[2], stagger))
+  return free, math.max(free, free_from(d[3], interval))
+end
+-- Too far to wait for. A wait for the destination alone has to be shorter: it holds up the others.
+local function is_far(free, at)
+  return at - now > max_wait or at - free > math.max(stagger, 50)
+end
 
 if phase == 'sending' then
-  local at = num(r[10], now)
+  local at, attempt = num(r[10], now), num(r[5], 1)
   if at + lease <= now and (crashes > 0 or full()) then return {5} end
   if now - at > late then
-    at = math.max(free, own)
-    go(at, num(r[5], 1))
+    local free, anew = next_instant(at)
+    if is_far(free, anew) then
+      give_up(attempt - 1)
+      return {2, anew, 4}
+    end
+    at = anew
+    go(at, attempt)
   end
-  return answer(math.max(0, at - now), num(r[5], 1))
+  return answer(math.max(0, at - now), attempt)
 end
 if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
 if s[1] or d[1] then return {2, now, 1} end
@@ -112,9 +137,7 @@ if concurrency > 0 and due - now > 10 and math.max(stagger, interval) < 100 then
   return {6, due - now - 5}
 end
 if full() then return {2, now, 3} end
--- A wait for the destination alone must stay short: it holds up the others' instants.
-if own > free and own - free > math.max(stagger, 50) then return {2, own, 4} end
-local at = math.max(free, own)
-if at - now > max_wait then return {2, at, 4} end
+local free, at = next_instant(-math.huge)
+if is_far(free, at) then return {2, at, 4} end
 go(at, num(r[5], 0) + 1)
 return answer(at - now, num(r[5], 0) + 1)

@@ -114,12 +114,12 @@ in_steps('ZADD', K.ring, w.ring)
 in_steps('ZREM', K.ring, w.off)
 redis.call('HSET', K.state, 'next_batch', 0)
 local earliest = now + min_interval
+if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
 if #picked > 0 then
   redis.call('HSET', K.state, 'slot', slot, 'last_batch', now, 'earliest', earliest)
 end
 
 -- While callbacks keep coming, the next batch is armed although none waits at this moment.
-if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
 local armed = arm(earliest)
 if armed < 0 and #picked * 8 >= batch_size then
   armed = arm_trigger(K, math.max(earliest, now + flow_interval), now, look_ahead)

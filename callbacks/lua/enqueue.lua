@@ -14,7 +14,8 @@
 -- ARGV[2] batch_size    as many ready are a full batch
 -- ARGV[3] max_delay     ms that a callback may wait for its batch
 -- ARGV[4] window        ms ahead of its next slot that a destination is claimed from
--- ARGV[5] items         of each callback: id, destination, packed request, ms before it is due,
+-- ARGV[5] look_ahead    ms within which a batch may be held back by the last one
+-- ARGV[6] items         of each callback: id, destination, packed request, ms before it is due,
 --   ms after which it expires
 -- Returns three numbers for each callback: 1, 0, 0: accepted; 1, 1, 0: and a batch is full or
 --   overdue, trigger it; 1, 2, ms: and a check is wanted in so many ms; 0, 0, 0: the id is known;
@@ -27,31 +28,39 @@ local K = {
   expiry = KEYS[6], processing = KEYS[7], state = KEYS[8], counters = KEYS[9], rates = KEYS[10],
 }
 local max_queued, batch_size, max_delay = num(ARGV[1]), num(ARGV[2]), num(ARGV[3])
-local window = num(ARGV[4])
+local window, look_ahead = num(ARGV[4]), num(ARGV[5])
 local now = now_ms()
-local s = redis.call('HMGET', K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full')
+local s = redis.call('HMGET', K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
 local next_batch, check_at, peek_at, paused = num(s[1], 0), num(s[2], 0), num(s[3], 0), s[4]
+local earliest = num(s[6], 0) <= now + look_ahead and num(s[6], 0) or 0  -- else a clock was set back
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 local known, taken, ends, lanes = 0, {}, {}, {}
 
-local function arm(signal)
-  next_batch = now
-  redis.call('HSET', K.state, 'next_batch', next_batch)
-  return signal, 0
+-- Whether a trigger that comes in time is on its way. One that is overdue counts for as long as no
+-- claim has answered it: while no worker runs, no more are sent; one that is lost, the ticker
+-- makes up for.
+local function is_armed(due, wanted)
+  if next_batch <= 0 or due > math.max(next_batch, now) then return false end
+  return next_batch <= math.max(wanted, earliest, now)
 end
 
 -- Who has to come for a callback that is due then: 1 a trigger, 2 a check, 0 nobody new. One that
 -- ends before its batch would be overdue does not wait for it.
 local function wake(due, ends_at)
-  if paused or (next_batch > now - 200 and due <= math.max(next_batch, now)) then return 0, 0 end
-  if due <= now and queued >= batch_size and peek_at <= now then
-    peek_at = now + 200
-    redis.call('HSET', K.state, 'peek_at', peek_at)
-    if ready_of(K, now, batch_size) >= batch_size then return arm(1) end
-  end
+  if paused then return 0, 0 end
   local wanted = due + max_delay
   if wanted >= ends_at then wanted = due end
-  if wanted <= now then return arm(1) end
+  if wanted > now and due <= now and queued >= batch_size and peek_at <= now then
+    peek_at = now + 200
+    redis.call('HSET', K.state, 'peek_at', peek_at)
+    if ready_of(K, now, batch_size) >= batch_size then wanted = now end
+  end
+  if is_armed(due, wanted) then return 0, 0 end
+  if wanted <= now then
+    next_batch = now
+    redis.call('HSET', K.state, 'next_batch', next_batch)
+    return 1, 0
+  end
   if (check_at > now and check_at <= wanted) or wanted - now > 60000 then return 0, 0 end
   check_at = wanted
   redis.call('HSET', K.state, 'check_at', wanted)
@@ -84,8 +93,8 @@ local function take(at, id, destination, request, delay, life)
   queued = queued + 1
 end
 
-for i = 5, #ARGV, 5 do
-  take(3 * (i - 5) / 5 + 1, ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
+for i = 6, #ARGV, 5 do
+  take(3 * (i - 6) / 5 + 1, ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
 end
 in_steps('ZADD', K.expiry, ends)
 for destination, lane in pairs(lanes) do

@@ -1,4 +1,5 @@
--- End what is past its age: dead, reason `expired`. A request in flight ends first.
+-- End what is past its age: dead, reason `expired`. A request in flight ends first, then its end
+-- of life is what it was.
 --
 -- KEYS[1] expiry        ends of life
 -- KEYS[2] rec:          records
@@ -25,10 +26,12 @@ local limit, grace = ARGV[1], num(ARGV[2])
 local now = now_ms()
 local expired = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'LIMIT', 0, limit)) do
+  local its_end = redis.call('ZSCORE', K.expiry, id)
   redis.call('ZREM', K.expiry, id)
   local r = redis.call('HMGET', K.recs .. id, 's', 'd')
   if r[1] == 'sending' then
     redis.call('ZADD', K.expiry, now + grace, id)
+    redis.call('HSETNX', K.recs .. id, 'end', its_end)
   else
     local destination = destination_of(K, id, r[2]) or ''
     leave_lane(K, destination, id)

@@ -47,7 +47,7 @@ end
 
 for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMIT', 0, limit)) do
   redis.call('ZREM', K.processing, id)
-  local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h')
+  local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h', 'end')
   local destination, due = destination_of(K, id, r[1]) or '', now
   local kind, what, reason = 1, 0, nil
   redis.call('ZREM', K.inflights .. destination, id)
@@ -64,6 +64,7 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
   end
   count(K, 'recovered', 1, now)
   if kind == 1 then
+    if r[8] then end_of_life(K, id, r[8]) end
     redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p')
     redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
     to_lane(K, destination, id, due, window)

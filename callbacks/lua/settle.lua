@@ -65,7 +65,7 @@ local rec = K.recs .. id
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 local now = now_ms()
 
-local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at', 'c')
+local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'h', 'p', 'at', 'c', 'end')
 if r[1] ~= token or r[2] ~= attempt or not (r[3] == 'sending' or results[r[3]]) then
   count_stale(K, now)
   return {0, -1, -1, 0}
@@ -77,7 +77,7 @@ redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
 if r[9] then Trial.leave(K, id) end
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
-redis.call('HDEL', rec, 'p')
+redis.call('HDEL', rec, 'p', 'w')
 
 local impression = Impression.new(K, destination, {
   effect = ARGV[14], transport = ARGV[15] == '1', reason = reason, duration = num(ARGV[16]),
@@ -94,6 +94,7 @@ if outcome == 'retry' and r[5] then what = 'cancelled' end
 if what ~= 'retry' then
   finish(K, id, destination, what, what == 'cancelled' and what or reason, now)
 else
+  if r[10] then end_of_life(K, id, r[10]) end
   count(K, throttled and 'throttled' or 'retried', 1, now)
   redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)
   redis.call('HSET', rec, 's', park and 'queued' or 'retry', 'due', now + delay, 'o', reason)

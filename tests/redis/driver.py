@@ -13,6 +13,7 @@ from callbacks.model import (
     Answer,
     Batch,
     ClaimResult,
+    Early,
     Gate,
     Go,
     Later,
@@ -190,8 +191,8 @@ class Driver(RuleBasedStateMachine):
         self.check()
         expected = self.ledger.gate(id, token, nonce, self.now)
         gate = self.do(lambda: self.batcher.begin(id, token, nonce=nonce))
-        if isinstance(expected, Refused):
-            assert gate is expected
+        if isinstance(expected, Refused | Early):
+            assert gate == expected
             self.assert_unchanged()
         elif expected:
             assert gate == Later(self.now, expected)
@@ -199,6 +200,9 @@ class Driver(RuleBasedStateMachine):
         elif gate is Refused.BEGUN:
             assert self.ledger.has_lapsed(id, self.now)
             self.assert_unchanged("inflight:")
+        elif isinstance(gate, Later) and self.ledger.entries[id].phase == "sending":
+            assert gate.why is LaterWhy.PACE
+            self.ledger.give_up(id)
         elif not isinstance(gate, Go):
             assert isinstance(gate, Later | Again)
             assert isinstance(gate, Again) or gate.due_ms >= self.now

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from callbacks.batcher import CRASH_SPREAD_MS, HORIZON_MS, LATE_MS, MAX_CRASHES, MISSED_MS
-from callbacks.model import Batch, Cancelled, Go, LaterWhy, Outcome, Recovered, Refused, Settled
+from callbacks.model import (
+    Batch,
+    Cancelled,
+    Early,
+    Go,
+    Late,
+    LaterWhy,
+    Outcome,
+    Recovered,
+    Refused,
+    Settled,
+)
 from callbacks.policy import MAX_THROTTLED, Decision
 from callbacks.settings import Settings, ms
 from tests.redis.bench import Seen
@@ -25,13 +36,19 @@ _RESULTS: Final = {phase: Settled[phase.upper()] for phase in (*FINAL, "retry", 
 
 @dataclass
 class Entry:
-    """One callback. `lease` ends its stay in PROCESSING, `begun` counts attempts of this life."""
+    """One callback.
+
+    `lease` ends its stay in PROCESSING, `begun` counts attempts of this life, `put_off` is its
+    end while a request is in flight past it, `unused` tells of an attempt given up.
+    """
 
     id: str
     destination: str
     url: str
     due: int
     end: int
+    put_off: int = 0
+    unused: bool = False
     phase: str = "queued"
     token: str | None = None
     recorded: bool = False
@@ -48,6 +65,11 @@ class Entry:
     cancelling: bool = False
     reason: str = ""
     ended: int = 0
+
+    @property
+    def shown_end(self) -> int:
+        """Its score among the ends of life."""
+        return self.put_off or self.end
 
 
 class Ledger:
@@ -80,7 +102,7 @@ class Ledger:
 
     def _finish(self, e: Entry, state: str, reason: str, now: int) -> None:
         e.phase, e.reason, e.ended, e.recorded = state, reason, now, True
-        e.cancelling = e.probe = False
+        e.cancelling = e.probe = e.unused = False
         e.nonce, e.named, e.lease = None, 0, 0
         self.counts[state] += 1
 
@@ -132,7 +154,7 @@ class Ledger:
 
     # Sending
 
-    def gate(self, id: str, token: str, nonce: str, now: int) -> Refused | LaterWhy | None:
+    def gate(self, id: str, token: str, nonce: str, now: int) -> Early | Refused | LaterWhy | None:
         """Say how `begin` has to answer; None: as it likes, within `go`."""
         e = self.entries.get(id)
         if e is None or e.token != token or e.phase not in LIVE:
@@ -141,8 +163,8 @@ class Ledger:
         if e.phase == "sending":
             return None if e.nonce == nonce else Refused.BEGUN
         if e.due - now > 250:
-            return Refused.NOT_DUE
-        if e.end <= now:
+            return Early(e.due - now)
+        if e.shown_end <= now:
             return Refused.EXPIRED
         return LaterWhy.PAUSED if self.stops(e) else None
 
@@ -155,7 +177,7 @@ class Ledger:
             return False
         if fresh or lapsed:
             self._check_room(e, now, before)
-        self._check_pace(e.destination, at, before)
+        self._check_pace(e, at, before)
         if fresh:
             self._count_attempt(e, go, before)
         e.phase, e.at, e.nonce, e.probe = "sending", at, nonce, go.probe
@@ -180,21 +202,22 @@ class Ledger:
         allowed = most if "ok" in d and "broken" not in d else 1
         assert not most or sum(o.lease > now for o in others) < allowed, "too many in flight"
 
-    def _check_pace(self, destination: str, at: int, before: Seen) -> None:
+    def _check_pace(self, e: Entry, at: int, before: Seen) -> None:
         s = self.settings
         paces = {
             "": before.pace_ms("state", "stagger", s),
-            destination: before.pace_ms(f"dest:{destination}", "interval", s),
+            e.destination: before.pace_ms(f"dest:{e.destination}", "interval", s),
         }
         for name, pace in paces.items():
             last, pace_then = self.sends.get(name, (0, 0))
-            apart = min(pace, pace_then)
+            apart = 0 if e.phase == "sending" and last == e.at else min(pace, pace_then)
             assert not apart or at - last >= apart, f"too close: {name or 'all'}"
             self.sends[name] = (max(at, last), pace)
 
     def _count_attempt(self, e: Entry, go: Go, before: Seen) -> None:
         e.attempts, e.begun = e.attempts + 1, e.begun + 1
-        self.counts["attempts"] += 1
+        self.counts["attempts"] += not e.unused
+        e.unused = False
         used = (e.retries, e.throttled, e.crashes)
         assert (go.attempt, go.retries, go.throttled, go.crashes) == (e.attempts, *used)
         assert go.wait_ms <= 250
@@ -203,6 +226,12 @@ class Ledger:
         assert e.begun == 1 + sum(used), "an attempt that nothing accounts for"
         most = (len(self.settings.retry_delays), MAX_THROTTLED, MAX_CRASHES - 1)
         assert all(n <= m for n, m in zip(used, most, strict=True)), "a budget is overdrawn"
+
+    def give_up(self, id: str) -> None:
+        """Take an attempt back whose next instant would be too far ahead."""
+        e = self.entries[id]
+        e.phase, e.nonce, e.unused = "claimed", None, True
+        e.attempts, e.begun = e.attempts - 1, e.begun - 1
 
     def settle(self, id: str, token: str, attempt: int, d: Decision, now: int) -> Settled:
         e = self.entries.get(id)
@@ -223,8 +252,8 @@ class Ledger:
     def _retry(self, e: Entry, d: Decision, now: int) -> None:
         self.counts["throttled" if d.throttled else "retried"] += 1
         e.throttled, e.retries = e.throttled + d.throttled, e.retries + (not d.throttled)
-        e.phase, e.due = "queued" if d.park else "retry", now + ms(d.delay_s)
-        e.lease, e.probe = 0 if d.park else e.due + self.lease_ms, False
+        e.phase, e.due, e.put_off = "queued" if d.park else "retry", now + ms(d.delay_s), 0
+        e.lease, e.probe, e.named = 0 if d.park else e.due + self.lease_ms, False, 0
 
     def release(self, id: str, token: str, due: int, why: LaterWhy, before: Seen) -> bool:
         e = self.entries.get(id)
@@ -238,15 +267,18 @@ class Ledger:
 
     # Keeping promises
 
-    def wake(self, limit: int, now: int) -> list[tuple[str, str]]:
+    def wake(self, limit: int, offset: int, repeats: int, now: int) -> Late:
         again = max(ms(self.settings.check_interval), 1000)
-        late = self._oldest(("claimed", "retry"), "lease", now + self.lease_ms - LATE_MS, 500)
-        late = [
-            e for e in late if e.lease >= now + self.attempt_ms + 1000 and now - e.named >= again
-        ]
-        for e in late[:limit]:
-            e.named = now
-        return [(e.id, e.token or "") for e in late[:limit]]
+        late = self._oldest(LIVE, "lease", now + self.lease_ms - LATE_MS, 500)
+        late = [e for e in late if e.lease >= now + self.attempt_ms + 1000][offset:][:limit]
+        named, repeated = [], 0
+        for e in late:
+            waits = e.phase != "sending" and now - e.named >= again
+            if waits and repeated + bool(e.named) <= repeats:
+                repeated += bool(e.named)
+                e.named = now
+                named.append((e.id, e.token or ""))
+        return Late(len(late), repeated, tuple(named))
 
     def reclaim(self, limit: int, now: int, after: Seen) -> Recovered:
         done = [0, 0, 0]
@@ -262,16 +294,16 @@ class Ledger:
             due = after.due(e.destination, e.id)
             low, high = (e.crashes * n if crashed else 0 for n in CRASH_SPREAD_MS)
             assert now + low <= due <= now + high
-            e.nonce = None
+            e.nonce, e.put_off = None, 0
             self._requeue(e, due)
             done[0] += 1
         return Recovered(*done)
 
     def expire(self, limit: int, now: int) -> int:
         expired = 0
-        for e in self._oldest(("queued", *LIVE), "end", now, limit):
+        for e in self._oldest(("queued", *LIVE), "shown_end", now, limit):
             if e.phase == "sending":
-                e.end = now + self.attempt_ms
+                e.put_off = now + self.attempt_ms
                 continue
             self._finish(e, "dead", "expired", now)
             e.token = None
@@ -325,7 +357,8 @@ class Ledger:
             entry = self.entries[e]
             self._requeue(entry, now)
             entry.retries = entry.throttled = entry.crashes = entry.begun = 0
-            entry.end, entry.reason = now + ms(self.settings.max_age), ""
+            entry.end, entry.put_off = now + ms(self.settings.max_age), 0
+            entry.reason = ""
             self.counts["replayed"] += 1
         return len({e.id for e in dead})
 

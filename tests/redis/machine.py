@@ -6,6 +6,7 @@ What is stuck never gets there.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from hypothesis import strategies as st
@@ -180,6 +181,16 @@ class Machine(Driver):
         if e is not None:
             self.begin(e.id, e.token or "", e.nonce if own and e.nonce else self.nonce())
 
+    @rule(place=ANY, ms=st.sampled_from([11, 60, 300]))
+    def oversleep(self, place: int, ms: int) -> None:
+        """All senders to one destination are stopped past their instants, and ask for new ones."""
+        self.crowd(place)
+        self.advance(ms)
+        first = self.obtain(place, "sending")
+        for e in self.ledger.within("sending"):
+            if first and e.destination == first.destination:
+                self.begin(e.id, e.token or "", e.nonce or "")
+
     @rule(place=ANY, answer=st.sampled_from(ANSWERS))
     def settle_twice(self, place: int, answer: Answer) -> None:
         e = self.obtain(place, "sending")
@@ -212,14 +223,20 @@ class Machine(Driver):
 
     # Keeping promises
 
-    @rule(limit=LIMITS, place=ANY, late=st.sampled_from([999, 1_000, 4_000]))
-    def wake(self, limit: int, place: int, late: int) -> None:
+    @rule(
+        limit=LIMITS,
+        place=ANY,
+        late=st.sampled_from([999, 1_000, 4_000]),
+        repeats=st.sampled_from([0, 1, 100]),
+    )
+    def wake(self, limit: int, place: int, late: int, repeats: int) -> None:
         e = self.obtain(place, "claimed", "retry")
         self.advance(max(0, e.due - self.now + late) if e else 0)
-        for _ in range(2):
+        for offset in (0, 0, limit):
             self.check()
-            expected = self.ledger.wake(limit, self.now)
-            assert self.do(lambda: self.batcher.wake(limit)) == expected
+            expected = self.ledger.wake(limit, offset, repeats, self.now)
+            call = partial(self.batcher.wake, limit, offset=offset, repeats=repeats)
+            assert self.do(call) == expected
 
     @rule(limit=LIMITS, chance=st.sampled_from([0.0, 0.5, 0.99]))
     def reclaim(self, limit: int, chance: float) -> None:

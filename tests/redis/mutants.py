@@ -63,10 +63,19 @@ MUTANTS: Final = {
         "begin", "if full() then return {2, now, 3} end", ""
     ),
     "begin without the pace of all": Mutant(
-        "begin", "if stagger > 0 then free = math.max(free, num(s[2], 0)) end", ""
+        "begin", "math.max(now, due, free_from(s[2], stagger))", "math.max(now, due)"
     ),
     "begin without the pace of its destination": Mutant(
-        "begin", "local own = interval > 0 and num(d[3], 0) or 0", "local own = 0"
+        "begin", "math.max(free, free_from(d[3], interval))", "free"
+    ),
+    "begin again that passes over others' instants": Mutant(
+        "begin", "num(reserved) == unused + pace and unused", "unused > 0 and unused"
+    ),
+    "begin again that gives up and keeps its place in flight": Mutant(
+        "begin", "\n  redis.call('ZREM', inflight, id)\n  Trial.leave", "\n  Trial.leave"
+    ),
+    "expire that forgets the end of a request in flight": Mutant(
+        "settle", "if r[10] then end_of_life(K, id, r[10]) end", ""
     ),
     "begin that does not tell of its instant": Mutant(
         "begin", "  redis.call('HSET', K.dests .. destination, 'send', at + interval)\n", ""

@@ -9,7 +9,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books
-from callbacks.model import Again, Claimed, Go, Later, LaterWhy, Outcome, Refused, Settled
+from callbacks.model import Again, Claimed, Early, Go, Later, LaterWhy, Outcome, Refused, Settled
 from tests.redis.support import (
     HOST,
     backdate,
@@ -78,6 +78,47 @@ def test_a_begin_whose_reply_was_lost_is_answered_again(
     assert everything(client) == before
 
 
+def missed(make_batcher: Make, client: redis.Redis, *, stagger: float) -> tuple[Batcher, Claimed]:
+    """Begin one of a destination of 30 s, as nonce `n`; its process is stopped past its instant."""
+    batcher = make_batcher(min_interval=0, send_interval=stagger, destination_interval=30)
+    claimed = claim_one(batcher)
+    assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Go)
+    for name, field in (("rec:c-1", "at"), ("state", "send"), (f"dest:{HOST}", "send")):
+        client.hincrby(key(name), field, -5_000)
+    return batcher, claimed
+
+
+@pytest.mark.parametrize("stagger", [0, 0.2])
+def test_a_missed_instant_holds_back_neither_its_own_callback_nor_others(
+    make_batcher: Make, client: redis.Redis, stagger: float
+) -> None:
+    batcher, claimed = missed(make_batcher, client, stagger=stagger)
+    again = batcher.begin(claimed.id, claimed.token, nonce="n")
+    assert isinstance(again, Go)
+    assert (again.attempt, again.wait_ms) == (1, 0)
+    assert int(client.hget(key("state"), "send") or 0) <= now_ms(client) + 200
+    assert int(client.hget(key(f"dest:{HOST}"), "send") or 0) == again.now_ms + 30_000
+
+
+def test_a_missed_instant_whose_next_one_is_far_is_given_up_and_counted_once(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher, claimed = missed(make_batcher, client, stagger=0.2)
+    taken = now_ms(client) + 28_000  # by another callback of its destination
+    client.hset(key(f"dest:{HOST}"), "send", taken)
+    before = client.hget(key("state"), "send")
+    assert batcher.begin(claimed.id, claimed.token, nonce="n") == Later(taken, LaterWhy.PACE)
+    assert client.hget(key("state"), "send") == before
+    assert client.zcard(key(f"inflight:{HOST}")) == 0
+    assert batcher.release(claimed.id, claimed.token, taken).released
+    assert list(audit(books)) == []
+    client.delete(key(f"dest:{HOST}"))
+    client.zadd(key("ring"), {HOST: 0}), client.zadd(key(f"lane:{HOST}"), {"c-1": 0})
+    (anew,) = claim(batcher).callbacks
+    assert begin(batcher, anew).attempt == 1
+    assert counted(client, "attempts") == 1
+
+
 def test_sends_are_reserved_a_stagger_apart_even_when_all_are_overdue(
     make_batcher: Make, client: redis.Redis
 ) -> None:
@@ -127,11 +168,12 @@ def test_a_message_that_comes_early_waits_for_its_slot_or_for_another_message(
     claimed = claim_one(batcher)
     client.hincrby(key("rec:c-1"), "due", 90_000)  # the worker's clock is wrong
     before = everything(client)
-    assert batcher.begin(claimed.id, claimed.token) is Refused.NOT_DUE
+    gate = batcher.begin(claimed.id, claimed.token)
+    assert isinstance(gate, Early)
+    assert gate.wait_ms == pytest.approx(90_000, abs=5_000)
     assert everything(client) == before
     client.hincrby(key("rec:c-1"), "due", -89_900)
-    gate = begin(batcher, claimed)
-    assert 0 < gate.wait_ms <= 100
+    assert 0 < begin(batcher, claimed).wait_ms <= 100
 
 
 def test_a_full_destination_is_later_and_not_claimed_from_until_a_request_ends(

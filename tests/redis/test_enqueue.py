@@ -10,7 +10,7 @@ from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, overview
 from callbacks.model import QueueFull, Signal, Stored
-from tests.redis.support import HOST, HOUR_MS, counted, everything, key, now_ms, packed, put
+from tests.redis.support import HOST, HOUR_MS, claim, counted, everything, key, now_ms, packed, put
 
 Make = Callable[..., Batcher]
 
@@ -104,8 +104,38 @@ def test_without_a_delay_each_callback_triggers_unless_a_trigger_is_on_its_way(
     batcher = make_batcher(max_delay=0)
     assert put(batcher, "c-1").signal is Signal.TRIGGER
     assert put(batcher, "c-2").signal is Signal.NONE
-    client.hset(key("state"), "next_batch", 1)  # it came, or was lost
+    client.hdel(key("state"), "next_batch")  # it has come
     assert put(batcher, "c-3").signal is Signal.TRIGGER
+
+
+def test_while_no_worker_runs_one_trigger_waits_for_it_and_no_more(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_delay=0)
+    assert put(batcher, "c-1").signal is Signal.TRIGGER
+    client.hset(key("state"), "next_batch", now_ms(client) - HOUR_MS)
+    assert put(batcher, "c-2").signal is Signal.NONE
+    claim(batcher)
+    assert put(batcher, "c-3").signal is Signal.TRIGGER
+
+
+def test_a_trigger_that_comes_too_late_for_a_callback_is_not_enough(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_delay=1)
+    client.hset(key("state"), "next_batch", now_ms(client) + 2_500)
+    assert put(batcher, "c-1").signal is Signal.CHECK
+    batcher = make_batcher(max_delay=0)
+    assert put(batcher, "c-2").signal is Signal.TRIGGER
+
+
+def test_a_batch_that_is_held_back_by_the_last_one_comes_in_time(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_delay=0)
+    soon = now_ms(client) + 400
+    client.hset(key("state"), mapping={"next_batch": soon, "earliest": soon})
+    assert put(batcher, "c-1").signal is Signal.NONE
 
 
 def test_a_full_queue_refuses_and_stores_nothing(make_batcher: Make, client: redis.Redis) -> None:

@@ -10,7 +10,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
-from callbacks.model import Later, LaterWhy, Outcome, Recovered, Refused, State, Trimmed
+from callbacks.model import Late, Later, LaterWhy, Outcome, Recovered, Refused, State, Trimmed
 from tests.redis.support import (
     HOST,
     backdate,
@@ -217,12 +217,12 @@ def test_a_claimed_callback_a_second_past_its_slot_is_named_once_in_a_while(
     for n in range(3):
         put(batcher, f"c-{n}")
     late, begun, fresh = claim(batcher).callbacks
-    assert batcher.wake(10) == []
+    assert batcher.wake(10, repeats=10) == Late(0, 0, ())
     begin(batcher, begun)
     for c in (late, begun):
         backdate(client, "processing", c.id, 1500)
-    assert batcher.wake(10) == [(late.id, late.token)]
-    assert batcher.wake(10) == []
+    assert batcher.wake(10, repeats=10) == Late(1, 0, ((late.id, late.token),))
+    assert batcher.wake(10, repeats=10) == Late(1, 0, ())
     assert isinstance(begin(batcher, late).attempt, int)
     assert not isinstance(batcher.begin(fresh.id, fresh.token), Later)
 
@@ -231,9 +231,24 @@ def test_a_retry_past_its_due_time_is_named(batcher: Batcher, client: redis.Redi
     claimed = claim_one(batcher)
     begin(batcher, claimed)
     settle(batcher, claimed, Outcome.RETRY, delay_ms=0)
-    assert batcher.wake(10) == []
+    assert batcher.wake(10, repeats=10).named == ()
     backdate(client, "processing", "c-1", 1500)
-    assert batcher.wake(10) == [("c-1", claimed.token)]
+    assert batcher.wake(10, repeats=10).named == (("c-1", claimed.token),)
+
+
+def test_where_workers_are_slow_only_some_of_the_late_are_named_again(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    for n in range(5):
+        put(batcher, f"c-{n}")
+    for c in claim(batcher).callbacks:
+        backdate(client, "processing", c.id, 1500)
+    assert len(batcher.wake(10, repeats=2).named) == 5
+    for n in range(5):
+        client.hincrby(key(f"rec:c-{n}"), "w", -3_000)
+    assert batcher.wake(3, repeats=2).repeats == 2
+    assert [id for id, _ in batcher.wake(3, offset=3, repeats=2).named] == ["c-3", "c-4"]
 
 
 def test_old_records_are_forgotten_in_bounded_steps(

@@ -14,6 +14,7 @@ from callbacks.books import Books, find
 from callbacks.delivery import AICallback
 from callbacks.model import (
     Answer,
+    ClaimResult,
     Gate,
     Go,
     Later,
@@ -24,10 +25,10 @@ from callbacks.model import (
     Settlement,
     State,
 )
-from callbacks.payload import pack
+from callbacks.payload import mint_id, pack
 from callbacks.policy import FlushReason
 from callbacks.settings import ms
-from tests.redis.support import HOST, claim, key, now_ms, put
+from tests.redis.support import HOST, HOUR_MS, claim, key, now_ms, packed, put
 
 Make = Callable[..., Batcher]
 
@@ -320,13 +321,32 @@ def test_late_callbacks_get_a_new_message_with_the_same_token(
     assert wakes.callbacks == [("c-1", claimed.token, 0)]
 
 
+def test_all_whose_message_is_lost_are_woken_in_one_pass(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(
+        min_interval=0, send_interval=0, destination_interval=0, batch_size=1_000
+    )
+    for _ in range(2):
+        batcher.enqueue_many((mint_id(), HOST, packed(), 0, HOUR_MS) for _ in range(1_000))
+        client.hset(key(f"dest:{HOST}"), "ok", 1)
+        assert len(claim(batcher).callbacks) == 1_000
+    late = client.zrange(key("processing"), 0, -1)
+    client.zadd(key("processing"), dict.fromkeys(late, now_ms(client) + 298_000))
+    assert claim(batcher).result is ClaimResult.SATURATED
+    wakes = Recorder()
+    assert work.wake_once(batcher, wakes) == 2_000
+    assert len({id for id, _, _ in wakes.callbacks}) == 2_000
+    assert work.wake_once(batcher, wakes) == 0
+
+
 def test_a_duty_that_fails_keeps_none_of_the_others_from_its_turn(
     batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(batcher, "c-1")
     client.zadd(key("expiry"), {"c-1": 1})
 
-    def broken(limit: int) -> None:
+    def broken(limit: int, **more: int) -> None:
         raise RuntimeError("no waking today")
 
     also: list[str] = []

@@ -110,6 +110,12 @@ local function destination_of(K, id, known)
   return string.match(redis.call('GETRANGE', K.cbs .. id, 0, 2999), '^([^\n]*)\n')
 end
 
+-- Give a callback back its end of life, which was put off while its request was in flight.
+local function end_of_life(K, id, at)
+  redis.call('ZADD', K.expiry, at, id)
+  redis.call('HDEL', K.recs .. id, 'end')
+end
+
 -- End a callback as `state` (sent, dead or cancelled). Begins with removals, which a full
 -- Redis allows, so that what frees memory works when there is none.
 local function finish(K, id, destination, state, reason, now)
@@ -122,7 +128,7 @@ local function finish(K, id, destination, state, reason, now)
     redis.call('DEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
   end
-  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p')
+  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p', 'u', 'end')
   redis.call('HSET', K.recs .. id, 's', state, 'd', destination, 'o', reason, 'f', now)
   count(K, state, 1, now)
 end
