@@ -15,13 +15,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
 import redis
 from dramatiq import Broker, Message
 from dramatiq.brokers.redis import RedisBroker, _scripts
-from dramatiq.common import current_millis, dq_name
+from dramatiq.common import current_millis, dq_name, q_name
 from redis import Redis
 
 from callbacks.combining import Combiner
@@ -32,11 +33,11 @@ from callbacks.paging import pages
 from callbacks.scripts import evaluate
 from callbacks.vitals import Vitals
 
-#: A process whose heartbeat is older is dead; its messages are dropped, the ticker sends new ones.
+#: A process whose heartbeat is older is dead.
 DEAD_AFTER_MS: Final = 60_000
 DEAD_MESSAGE_TTL_MS: Final = 7 * 86_400_000
-#: A clock that is further off than this is corrected; below it the error of looking is as large.
-CLOCK_OFF_MS: Final = 250
+#: A clock that is further off than this is corrected. The gate lets a message wait for longer.
+CLOCK_OFF_MS: Final = 100
 #: A full Redis refuses a script whose first write may grow, as Dramatiq's is. With a removal in
 #: front its messages still come and are acknowledged, so that deliveries go on and make room.
 _REMOVAL_FIRST: Final = (
@@ -200,14 +201,19 @@ class CallbacksBroker(RedisBroker):
             return delay
         return delay + self._clock_off_ms
 
-    def set_clock(self, redis_ms: int) -> None:
-        """Learn what time it is at Redis, ms: delays on our queue are kept by that clock.
+    def set_clock(self, redis_ms: int, *, took_ms: float) -> None:
+        """Learn what time it was at Redis, ms: delays on our queue are kept by that clock.
 
-        Dramatiq reads each machine's own, so that one that is fast would wake its callbacks too
-        early, where the gate refuses them, and one that is slow would hold back everybody's.
+        `took_ms`: how long asking took, until now; half of it is how wrong the answer may be.
+        Dramatiq reads each machine's own clock, so that one that is fast would wake its callbacks
+        too early, where the gate refuses them, and one that is slow would hold back everybody's.
         """
-        off_ms = redis_ms - current_millis()
-        self._clock_off_ms = off_ms if abs(off_ms) >= CLOCK_OFF_MS else 0
+        error_ms = took_ms / 2
+        off_ms = round(redis_ms + error_ms - current_millis())
+        if abs(off_ms) >= CLOCK_OFF_MS + error_ms:
+            self._clock_off_ms = off_ms
+        elif error_ms < CLOCK_OFF_MS:
+            self._clock_off_ms = 0
 
     def to_own_clock(self, eta_ms: float) -> float:
         """Turn a time by Redis' clock into one by this machine's, ms."""
@@ -220,11 +226,18 @@ class CallbacksBroker(RedisBroker):
         leaves others with nobody: both stay in the acks of a live process for ever.
         """
         try:
+            self._register(queue_name)
             self.acknowledge(queue_name)
             self._give_back(queue_name)
         except redis.RedisError as error:
             raise closed(error) from error
         return Consumer(self, queue_name, prefetch, timeout)
+
+    def _register(self, queue_name: str) -> None:
+        """Leave word of another queue than ours, for whoever clears up after this process."""
+        if q_name(queue_name) != QUEUE:
+            with suppress(redis.OutOfMemoryError):
+                self.client.sadd(f"{self.namespace}:__queues__", queue_name)
 
     def _give_back(self, queue_name: str) -> None:
         held = self.held(queue_name)
@@ -275,30 +288,58 @@ class CallbacksBroker(RedisBroker):
         return self._arrivals.setdefault(queue_name, threading.Event())
 
     def forget_dead_workers(self, *, limit: int = 20) -> int:
-        """Drop what dead processes had fetched from our queue; how many messages.
+        """Clear up what dead processes had fetched and not acknowledged; how many messages.
 
         Dead: no heartbeat for a minute. Dramatiq itself would do this once in 1,000 commands
-        on average. The callbacks behind these messages have got new ones long since.
+        on average. Messages of our queue are dropped, for the callbacks behind them have got new
+        ones long since. Those of an application that shares this broker go back to their queues.
         """
         heartbeats = f"{self.namespace}:__heartbeats__"
         dead: Any = self.client.zrangebyscore(
             heartbeats, 0, current_millis() - self.heartbeat_timeout, start=0, num=limit
         )
-        return sum(self._forget(raw.decode(), heartbeats) for raw in dead)
-
-    def _forget(self, broker_id: str, heartbeats: str) -> int:
-        dropped = 0
-        for queue_name in (QUEUE, dq_name(QUEUE)):
-            ids = self.fetched(broker_id, queue_name)
-            with self.client.pipeline(transaction=False) as pipe:  # a full Redis refuses MULTI
-                for id in ids:
-                    pipe.hdel(f"{self.namespace}:{queue_name}.msgs", id)
-                pipe.delete(self._acks(broker_id, queue_name))
-                pipe.execute()
-            dropped += len(ids)
-        if self.queues <= {QUEUE}:  # else Dramatiq still finds its other acks by it
+        others = self._other_queues()
+        for queue_name in others:
+            self._forget_given_up(queue_name)
+        cleared = 0
+        for broker_id in (raw.decode() for raw in dead):
+            cleared += sum(map(partial(self._drop, broker_id), (QUEUE, dq_name(QUEUE))))
+            cleared += sum(map(partial(self._restore, broker_id), others))
             self.client.zrem(heartbeats, broker_id)
-        return dropped
+        return cleared
+
+    def _other_queues(self) -> list[str]:
+        """The queues beside ours that any process has consumed from, delayed ones too."""
+        raw: Any = self.client.smembers(f"{self.namespace}:__queues__")
+        return sorted(name.decode() for name in raw)
+
+    def _drop(self, broker_id: str, queue_name: str) -> int:
+        ids = self.fetched(broker_id, queue_name)
+        with self.client.pipeline(transaction=False) as pipe:  # a full Redis refuses MULTI
+            for id in ids:
+                pipe.hdel(f"{self.namespace}:{queue_name}.msgs", id)
+            pipe.delete(self._acks(broker_id, queue_name))
+            pipe.execute()
+        return len(ids)
+
+    def _restore(self, broker_id: str, queue_name: str) -> int:
+        """Call Dramatiq's own `requeue` in a dead process's name, which stays dead (time 0)."""
+        ids = sorted(self.fetched(broker_id, queue_name))
+        for page in pages(ids, _CHUNK):
+            args = ["requeue", 0, queue_name, broker_id, 0, 0, 0, _CHUNK, *page]
+            self.scripts["dispatch"](keys=[self.namespace], args=args)
+        return len(ids)
+
+    def _forget_given_up(self, queue_name: str) -> None:
+        """Forget messages that Dramatiq gave up a week ago, as its maintenance would."""
+        key = f"{self.namespace}:{queue_name}.XQ"
+        long_ago = current_millis() - self.dead_message_ttl
+        ids: Any = self.client.zrangebyscore(key, 0, long_ago, start=0, num=_CHUNK)
+        if ids:
+            with self.client.pipeline(transaction=False) as pipe:
+                pipe.hdel(f"{key}.msgs", *ids)
+                pipe.zrem(key, *ids)
+                pipe.execute()
 
 
 def _popped(ids: deque[str], most: int) -> list[str]:

@@ -10,15 +10,17 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, Protocol
 
+from callbacks.bounded import BoundedCalls, TooManyHang
+from callbacks.deadline import Deadline
 from callbacks.guard import Guard
 from callbacks.model import Answer, Reason, Request
 from callbacks.payload import (
     SecretResolverError,
+    ask_resolver,
     check_id,
     freeze,
     mint_id,
     request_headers,
-    secrets_for,
 )
 from callbacks.settings import Settings, load_settings
 from callbacks.transport import Transport
@@ -28,8 +30,13 @@ from callbacks.version import __version__
 class Sender(Protocol):
     """What posts: `transport.Transport`, or a double in a test."""
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send one request; a remote fault is an answer, not an exception."""
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+    ) -> Answer:
+        """Send one request; a remote fault is an answer, not an exception.
+
+        `spent_s`: so much of the attempt's deadline has been used up before.
+        """
         ...
 
 
@@ -56,6 +63,14 @@ def _transport(
         read_timeout=read_timeout,
         deadline=deadline,
     )
+
+
+def _resolve(ask: tuple[str, str, str]) -> tuple[str, ...]:
+    return ask_resolver(*ask)
+
+
+#: Somebody else's function may hang.
+_RESOLUTIONS: Final = BoundedCalls(_resolve, name="secret resolver")
 
 
 class AICallback:
@@ -100,8 +115,19 @@ class AICallback:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What signs this callback: the resolver's secrets, its environment's, or the default."""
-        return secrets_for(self.settings, self.request.callback_url, self.request.environment)
+        """What signs this callback: the resolver's secrets, its environment's, or the default.
+
+        A resolver has half of an attempt's deadline; raises `SecretResolverError` where it fails.
+        """
+        path, environment = self.settings.secret_resolver, self.request.environment
+        if not path:
+            return self.settings.secrets_for(environment)
+        try:
+            return _RESOLUTIONS.result(
+                (path, self.request.callback_url, environment), Deadline(self.settings.deadline / 2)
+            )
+        except (TimeoutError, TooManyHang) as error:
+            raise SecretResolverError(f"{path}: {error}") from error
 
     @property
     def signable(self) -> bool:
@@ -136,12 +162,14 @@ class AICallback:
     ) -> Answer:
         """Make one attempt and say what came of it; decides and stores nothing.
 
-        A failing secret resolver is our side's fault: the answer says `crashed`.
+        A secret resolver that fails or hangs is our side's fault: the answer says `crashed`.
         """
         moment = int(time.time()) if timestamp_s is None else timestamp_s
+        began = time.monotonic()
         try:
             headers = self.headers(attempt=attempt, timestamp_s=moment)
         except SecretResolverError as error:
             return Answer(None, Reason.CRASHED, str(error))
         sender = sender or shared_transport(self.settings)
-        return sender.post(self.request.callback_url, headers, self.request.body)
+        spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
+        return sender.post(self.request.callback_url, headers, self.request.body, spent_s=spent_s)

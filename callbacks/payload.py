@@ -1,6 +1,6 @@
 """What is sent: a callback's input checked and frozen at enqueue, and packed into one string.
 
-Pure but for `secrets_for`, which may call the resolver that the settings name.
+Pure but for `ask_resolver`, which may call the resolver that the settings name.
 """
 
 from __future__ import annotations
@@ -128,15 +128,11 @@ def unpack(packed: bytes) -> Request:
     return request
 
 
-def secrets_for(settings: Settings, callback_url: str, environment: str) -> tuple[str, ...]:
-    """The secrets to sign with, the first first; none where none is found.
+def ask_resolver(path: str, callback_url: str, environment: str) -> tuple[str, ...]:
+    """What the application's resolver says; it may take as long as it likes.
 
-    The resolver decides alone where there is one. Raises SecretResolverError where it fails
-    or gives anything but a list of secrets.
+    Raises SecretResolverError where it fails or gives anything but a list of secrets.
     """
-    path = settings.secret_resolver
-    if not path:
-        return settings.secrets_for(environment)
     resolve = load_resolver(path)
     try:  # somebody else's function: anything may come out of it
         found = resolve(callback_url, environment)

@@ -124,11 +124,13 @@ class Pulse:
         """Be this interval's ticker; tell where Redis has lost its data since the last time."""
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
+        asked = time.monotonic()
         tick = parts.batcher.tick(self._ticker, interval_ms, known=self._epoch)
+        took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
             log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
         self._epoch = tick.epoch
-        broker.set_clock(tick.now_ms)
+        broker.set_clock(tick.now_ms, took_ms=took_ms)
         return tick.elected
 
 

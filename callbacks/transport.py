@@ -18,7 +18,6 @@ import ssl
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -132,8 +131,10 @@ class Transport:
             max_response_bytes=max_response_bytes,
         )
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send one request and tell what came of it.
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+    ) -> Answer:
+        """Send one request and tell what came of it; `spent_s` of the deadline are over already.
 
         Whatever the receiver, the network or the URL is like, that is an Answer; only what
         the caller did wrong (headers that are none, a body that is not bytes) is raised.
@@ -142,7 +143,7 @@ class Transport:
             raise TypeError(f"body is {type(body).__name__}, expected bytes")
         started = time.monotonic()
         try:
-            head = self._exchanges.send(*_prepared(url, headers, body))
+            head = self._exchanges.send(*_prepared(url, headers, body), spent_s)
         except requests_errors.InvalidHeader:
             raise
         except Exception as error:  # noqa: BLE001 -- its class is looked up, see REASONS
@@ -209,7 +210,6 @@ class _Exchanges:
         self._deadline = deadline
         self._max_response_bytes = max_response_bytes
         self._idle = IdlePool()
-        self._resolve = resolve
         self._dialer = Dialer(
             guard=guard,
             lookups=Lookups(resolve),
@@ -220,9 +220,9 @@ class _Exchanges:
         )
         _all_exchanges.add(self)
 
-    def send(self, origin: Origin, request: requests.PreparedRequest) -> Head:
+    def send(self, origin: Origin, request: requests.PreparedRequest, spent_s: float) -> Head:
         """Send it and read its reply; raises what `REASONS` tells the meaning of."""
-        deadline = Deadline(self._deadline)
+        deadline = Deadline(self._deadline - spent_s)
         connection = self._idle.take(origin)
         if connection is None:
             connection = connection_to(origin, self._dialer.dial(origin, deadline))
@@ -244,7 +244,6 @@ class _Exchanges:
         """
         idle, self._idle = self._idle, IdlePool()
         idle.forget()
-        self._dialer = replace(self._dialer, lookups=Lookups(self._resolve))
 
 
 _all_exchanges: Final[weakref.WeakSet[_Exchanges]] = weakref.WeakSet()

@@ -1,5 +1,4 @@
--- End what is past its age: dead, reason `expired`. A request in flight ends first, then its end
--- of life is what it was.
+-- End what is past its age: dead, reason `expired`; a request in flight may end first.
 --
 -- KEYS[1] expiry        ends of life
 -- KEYS[2] rec:          records
@@ -15,6 +14,7 @@
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] grace         ms after which one in flight is looked at again
 -- Returns how many expired.
+-- Where that request has failed, the end of life is again what it was.
 -- Twice: the second finds only what has come of age since.
 -- Cost: O(limit * log n).
 local K = {

@@ -480,7 +480,7 @@ def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
         hanging = [
             pool.submit(lookups.addresses, name, 80, Deadline(30)) for name in ("a", "b", "a")
         ]
-        wait_until(lambda: len(lookups._running) == 2)
+        wait_until(lambda: len(lookups._calls._running) == 2)
         with pytest.raises(socket.gaierror, match="too many"):
             lookups.addresses("c", 80, Deadline(0.05))
         waiting = pool.submit(lookups.addresses, "a", 80, Deadline(30))
@@ -488,7 +488,7 @@ def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
         assert lookups.addresses("c", 80, Deadline(10)) == [PUBLIC]
         release["b"].set()
         assert [each.result() for each in [*hanging, waiting]] == [[PUBLIC]] * 4
-    wait_until(lambda: not lookups._running)
+    wait_until(lambda: not lookups._calls._running)
 
 
 def test_where_no_address_answers_the_fault_is_that_of_the_preferred_one(
@@ -516,7 +516,7 @@ def test_a_resolver_that_gives_up_its_thread_leaves_no_lookup_behind() -> None:
     lookups = Lookups(stop)
     with pytest.raises(SystemExit):
         lookups.addresses("a.example", 80, Deadline(10))
-    assert not lookups._running
+    assert not lookups._calls._running
 
 
 def test_addresses_are_tried_with_both_families_in_turn() -> None:

@@ -267,7 +267,7 @@ def test_a_forked_child_uses_no_connection_and_no_lock_of_its_parent(
         url = receiver.url()
         assert transport.post(url, {}, BODY).status == 200
         adapter = transport._exchanges
-        with adapter._idle._lock, adapter._dialer.lookups._changed:  # as other threads might
+        with adapter._idle._lock, adapter._dialer.lookups._calls._changed:  # as other threads might
             child = os.fork()
             if child == 0:
                 code = 1

@@ -58,7 +58,9 @@ class Receiver:
         self.answers = list(answers)
         self.posts: list[tuple[str, Mapping[str, str], bytes]] = []
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+    ) -> Answer:
         self.posts.append((url, headers, body))
         return self.answers.pop(0)
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from callbacks.model import InvalidCallback, Request
 from callbacks.payload import (
     SecretResolverError,
+    ask_resolver,
     check_id,
     freeze,
     mint_id,
     pack,
     request_headers,
-    secrets_for,
     unpack,
 )
 from callbacks.settings import Settings
@@ -417,20 +417,10 @@ def resolver(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
 
 
 def _resolved(module: ModuleType) -> tuple[str, ...]:
-    settings = Settings(secret=(SECRET,), secret_resolver=f"{module.__name__}:find")
-    return secrets_for(settings, "https://a.example/", "dev")
+    return ask_resolver(f"{module.__name__}:find", "https://a.example/", "dev")
 
 
-def test_without_a_resolver_the_settings_have_the_secrets() -> None:
-    settings = Settings(secret=(SECRET,))
-
-    assert secrets_for(settings, "https://a.example/", "dev") == (SECRET,)
-    assert secrets_for(Settings(), "https://a.example/", "dev") == ()
-
-
-def test_a_resolver_is_asked_with_url_and_environment_and_decides_alone(
-    resolver: ModuleType,
-) -> None:
+def test_a_resolver_is_asked_with_url_and_environment(resolver: ModuleType) -> None:
     asked: list[tuple[str, str]] = []
 
     def find(callback_url: str, environment: str) -> list[str]:
@@ -491,7 +481,5 @@ def test_a_resolver_that_cannot_be_loaded_is_named(resolver: ModuleType, value: 
 
 
 def test_a_resolver_in_a_module_that_does_not_exist_is_named() -> None:
-    settings = Settings(secret_resolver="no_such_module_at_all:find")
-
     with pytest.raises(SecretResolverError, match="no_such_module_at_all:find cannot be loaded"):
-        secrets_for(settings, "https://a.example/", "dev")
+        ask_resolver("no_such_module_at_all:find", "https://a.example/", "dev")
