@@ -73,6 +73,8 @@ LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
 #: So many callbacks are taken in by one script: half a millisecond.
 ENQUEUE_STEP: Final = 50
+#: So many dead letters are forgotten by one script, with 250 KB each 4 ms.
+DEAD_STEP: Final = 100
 #: So many dead letters are measured for what one takes.
 DEAD_SAMPLE: Final = 20
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
@@ -352,10 +354,14 @@ class Batcher:
     def trim(
         self, limit: int, *, sent_max: int | None = None, dead_max: int | None = None
     ) -> Trimmed:
-        """Forget records past their time, and the oldest beyond `sent_max` and `dead_max`."""
+        """Forget records past their time, and the oldest beyond `sent_max` and `dead_max`.
+
+        `limit` of each kind at most, of dead letters `DEAD_STEP`.
+        """
         s = self.settings
         call = {
             "limit": limit,
+            "dead_limit": min(limit, DEAD_STEP),
             "sent_ttl": ms(s.sent_ttl),
             "sent_max": s.sent_max if sent_max is None else sent_max,
             "dead_ttl": ms(s.dead_ttl),

@@ -10,7 +10,9 @@ several pieces in a row by one of them, were tried and gave nothing.
 from __future__ import annotations
 
 import os
+import re
 import threading
+import time
 import weakref
 from copy import copy
 from typing import Any, Final
@@ -25,16 +27,26 @@ MOST: Final = 50
 MOST_BYTES: Final = 262_144
 
 
+#: How such error replies begin, of a Redis that will do it later: too few replicas, a disk that
+#: is full, a script of somebody else's that runs on.
+_FOR_NOW: Final = re.compile(r"(ERR .*-)?(NOREPLICAS|MISCONF|BUSY) ")
+
+
+class NotNow(redis.ResponseError):
+    """Redis answered, and cannot do it for now."""
+
+
 class _Call:
     """One command. `done` is released once: with its reply, or when its thread is to send."""
 
-    __slots__ = ("command", "done", "leads", "reply")
+    __slots__ = ("command", "done", "leads", "reply", "since")
 
     def __init__(self, command: bytes) -> None:
         self.command = command  # packed by its own thread
         self.done = threading.Lock()
         self.done.acquire()
         self.leads = False
+        self.since = time.monotonic()
         self.reply: Any = None
 
 
@@ -54,13 +66,15 @@ class Combiner:
 
     Where the connection breaks, all commands that went together fail, and nobody knows which of
     them Redis has carried out: each must be harmless to repeat, or to be done though it failed.
-    `patience_s` is more than sending some pieces to a Redis that does not answer can take.
+    Where Redis does not answer in time, those fail too that had been waiting since before that
+    piece was sent: nobody waits for two timeouts in full. `patience_s` is longer than that, for
+    a sender that is gone without a trace.
     """
 
     def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
         self._pool = client.connection_pool
         timeout_s = self._pool.connection_kwargs.get("socket_timeout") or 5.0
-        self._patience_s = 6 * timeout_s if patience_s is None else patience_s
+        self._patience_s = 3 * timeout_s if patience_s is None else patience_s
         self.start_anew()
         _all.add(self)
 
@@ -76,20 +90,20 @@ class Combiner:
         Its parts are str, bytes or numbers; TypeError where one is something else.
         """
         call = _Call(hiredis.pack_command(command))  # what cannot be, fails here and alone
-        with self._lock:
-            call.leads = not self._is_led
-            if call.leads:
-                self._is_led = True
-            else:
-                self._waiting.append(call)
-        if not call.leads:
-            try:
+        try:
+            with self._lock:
+                call.leads = not self._is_led
+                if call.leads:
+                    self._is_led = True
+                else:
+                    self._waiting.append(call)
+            if not call.leads:
                 self._await(call)
-            except BaseException:
-                self._leave(call)
-                raise
-        if call.leads:
-            self._lead(call)
+            if call.leads:
+                self._lead(call)
+        except BaseException:  # this thread is interrupted, at any point
+            self._leave(call)
+            raise
         if isinstance(call.reply, Exception):
             raise call.reply
         return call.reply
@@ -109,16 +123,17 @@ class Combiner:
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
-        if call.leads:
-            self._pass_on()
+        self._pass_on(call)
 
     def _lead(self, own: _Call) -> None:
         """Send this command and what waits, hand the replies out, and let the next one send."""
-        calls = self._gather(own)
+        calls, began = self._gather(own), time.monotonic()
         replies: list[Any] = []
         try:
             replies = self._exchange([call.command for call in calls])
         except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError):
+                calls += self._gather_older(began)
             replies = [copy(error) for _ in calls]  # each is raised in a thread of its own
         finally:  # also where this thread is interrupted: the others must not wait for it
             while len(replies) < len(calls):
@@ -126,7 +141,7 @@ class Combiner:
             for call, reply in zip(calls, replies, strict=True):
                 call.reply = reply
                 call.done.release()
-            self._pass_on()
+            self._pass_on(own)
 
     def _gather(self, own: _Call) -> list[_Call]:
         """Take on what waits, as much as goes into one piece."""
@@ -140,8 +155,19 @@ class Combiner:
             del self._waiting[: len(calls) - 1]
         return calls
 
-    def _pass_on(self) -> None:
+    def _gather_older(self, began: float) -> list[_Call]:
+        """Take on those that waited before `began`, a time of the monotonic clock."""
         with self._lock:
+            older = [call for call in self._waiting if call.since <= began]
+            self._waiting = [call for call in self._waiting if call.since > began]
+        return older
+
+    def _pass_on(self, own: _Call) -> None:
+        """Let the next one send, where it was this one's turn."""
+        with self._lock:
+            if not own.leads:
+                return
+            own.leads = False
             self._is_led = bool(self._waiting)
             if self._is_led:
                 heir = self._waiting.pop(0)
@@ -164,4 +190,4 @@ def _read(connection: Any) -> Any:
     try:
         return connection.read_response()
     except redis.ResponseError as error:
-        return error
+        return NotNow(*error.args) if _FOR_NOW.match(str(error)) else error

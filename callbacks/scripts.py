@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import redis
 from redis import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ClusterDownError, NoScriptError, TryAgainError
 
-from callbacks.combining import Combiner
+from callbacks.combining import Combiner, NotNow
 from callbacks.keys import Keys
 
 _HEADER: Final = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] +([a-z_]+:?)", re.MULTILINE)
@@ -31,8 +31,15 @@ _USES: Final = re.compile(r"^-- @uses ([a-z]+)$", re.MULTILINE)
 TRIES: Final = 3
 _PAUSE_S: Final = 0.1
 
-#: Redis is away, or loads, or is a replica for a moment: calling again may help.
-AWAY: Final = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
+#: Redis is away, loads, is a replica for a moment, or takes no writes: calling again may help.
+AWAY: Final = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    NotNow,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Settings(BaseModel):
     namespace: Namespace = "callbacks"
     """Prefix of every key, Dramatiq's too."""
 
-    batch_size: Annotated[int, whole(1, 10_000)] = 100
+    batch_size: Annotated[int, whole(1, 1_000)] = 100
     """Most callbacks in one batch; as many waiting is a reason to flush."""
     max_delay: Annotated[float, seconds(0, _HOUR)] = 5.0
     """The longest a callback waits for its batch; `0` sends at once."""

@@ -35,7 +35,7 @@ HINTS: Final = MappingProxyType(
         Reason.CLIENT_ERROR: "the receiver refuses this request: right URL, right signing secret?",
         Reason.SERVER_ERROR: "the receiver failed: its own logs say why",
         Reason.EXPIRED: "it could not be sent within its age; its history says why, or where that"
-        " is empty, `callbacks destinations` and `callbacks health`",
+        " is empty, `callbacks destinations` and `callbacks status`",
         Reason.CRASHED: "our side failed while sending: see the workers' logs",
         Reason.CANCELLED: "cancelled by an operator or the application",
     }

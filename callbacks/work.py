@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from callbacks.batcher import Batcher
+from callbacks.batcher import DEAD_STEP, Batcher
 from callbacks.log import log
 from callbacks.model import (
     Batch,
@@ -193,7 +193,7 @@ def trim_once(batcher: Batcher) -> int:
             log.warning("dead_letters_forgotten", count=trimmed.dead, reason="memory")
         return trimmed.sent + trimmed.dead
 
-    return _in_steps(step, TRIM_PASS)
+    return _in_steps(step, DEAD_STEP)
 
 
 def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:

@@ -15,9 +15,9 @@ from callbacks.settings import Settings
 
 #: A request that takes longer is cut by the shutdown timeout that the Procfile has.
 SHUTDOWN_S: Final = 11
-#: It sends by the minute: then two in a row are missing.
 #: How long a loss of data is worth a warning.
 _LOSS_SHOWN_MS: Final = 86_400_000
+#: The scheduler sends by the minute: then two in a row are missing.
 _SCHEDULER_LATE_MS: Final = 150_000
 _START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 

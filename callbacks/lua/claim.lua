@@ -37,8 +37,8 @@
 --   2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
--- Cost: O(batch * log n), whatever waits; at most 500 more for what is gone. Where most of the
--- destinations have no slot yet, O(batch^2) steps of Lua: seconds for a batch of 10,000.
+-- Cost: O(batch * log n), whatever waits; at most 100 more for what is gone. Where most of the
+-- destinations have no slot yet, O(batch^2) steps of Lua.
 -- @uses turns
 local K = {
   lock = KEYS[1], state = KEYS[2], ring = KEYS[3], lanes = KEYS[4], dests = KEYS[5],

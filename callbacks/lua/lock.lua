@@ -9,9 +9,8 @@
 -- Cost: O(1).
 local K = {lock = KEYS[1], state = KEYS[2]}
 local owner, ttl = ARGV[1], num(ARGV[2])
-local held = redis.call('GET', K.lock)
-if held then
-  local fence = string.match(held, '^' .. owner .. ':(%d+)$')
+if lasts(K.lock, ttl) then
+  local fence = string.match(redis.call('GET', K.lock), '^' .. owner .. ':(%d+)$')
   return num(fence, 0)
 end
 redis.call('DEL', K.lock)  -- a removal first: a full Redis lets the rest pass

@@ -11,11 +11,11 @@
 -- Twice: the second is told that it is not elected, or is after a loss: one tick more.
 -- Cost: O(1).
 local K = {tick = KEYS[1], state = KEYS[2]}
-local ticker, interval, known = ARGV[1], ARGV[2], ARGV[3]
+local ticker, interval, known = ARGV[1], num(ARGV[2]), ARGV[3]
 local now = now_ms()
 local epoch = redis.call('HGET', K.state, 'epoch')
 local lost = known ~= '' and known ~= epoch
-if epoch and not lost and redis.call('EXISTS', K.tick) == 1 then return {0, now, 0, epoch} end
+if epoch and not lost and lasts(K.tick, interval) then return {0, now, 0, epoch} end
 redis.call('DEL', K.tick)  -- a removal first: a full Redis lets the rest pass
 redis.call('SET', K.tick, ticker, 'PX', interval)
 if not epoch then

@@ -10,11 +10,12 @@
 -- KEYS[8] counters      totals
 -- KEYS[9] rate:         totals of each 10 s
 -- KEYS[10] gone         URLs that answered 410
--- ARGV[1] limit         most of each kind
--- ARGV[2] sent_ttl      ms that a sent record is kept
--- ARGV[3] sent_max      most sent records kept
--- ARGV[4] dead_ttl      ms that a dead letter is kept
--- ARGV[5] dead_max      most dead letters kept, -1: no limit
+-- ARGV[1] limit         most of each kind, but
+-- ARGV[2] dead_limit    most dead letters, whose bodies may be large
+-- ARGV[3] sent_ttl      ms that a sent record is kept
+-- ARGV[4] sent_max      most sent records kept
+-- ARGV[5] dead_ttl      ms that a dead letter is kept
+-- ARGV[6] dead_max      most dead letters kept, -1: no limit
 -- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n).
@@ -22,8 +23,7 @@ local K = {
   sent = KEYS[1], dead = KEYS[2], recs = KEYS[3], cbs = KEYS[4], destinations = KEYS[5],
   lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9], gone = KEYS[10],
 }
-local limit, sent_ttl, sent_max, dead_ttl = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
-local dead_max = num(ARGV[5])
+local limit, dead_limit = num(ARGV[1]), num(ARGV[2])
 local now = now_ms()
 
 local function forget(index, ids)
@@ -34,19 +34,19 @@ local function forget(index, ids)
   return #ids
 end
 
--- The oldest that are too many or too old, of each kind `limit` at most.
-local function cut(index, most, ttl)
+-- The oldest that are too many or too old, `at_once` at most.
+local function cut(index, most, ttl, at_once)
   local over, cut_off = redis.call('ZCARD', index) - most, 0
   if most >= 0 and over > 0 then
-    cut_off = forget(index, redis.call('ZRANGE', index, 0, math.min(limit, over) - 1))
+    cut_off = forget(index, redis.call('ZRANGE', index, 0, math.min(at_once, over) - 1))
   end
-  if cut_off >= limit then return cut_off end
-  return cut_off
-    + forget(index, redis.call('ZRANGEBYSCORE', index, '-inf', now - ttl, 'LIMIT', 0, limit - cut_off))
+  if cut_off >= at_once then return cut_off end
+  local old = redis.call('ZRANGEBYSCORE', index, '-inf', now - ttl, 'LIMIT', 0, at_once - cut_off)
+  return cut_off + forget(index, old)
 end
 
-local sent = cut(K.sent, sent_max, sent_ttl)
-local dead = cut(K.dead, dead_max, dead_ttl)
+local sent = cut(K.sent, num(ARGV[4]), num(ARGV[3]), limit)
+local dead = cut(K.dead, num(ARGV[6]), num(ARGV[5]), dead_limit)
 if dead > 0 then count(K, 'purged', dead, now) end
 
 redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay

@@ -45,7 +45,7 @@ MUTANTS: Final = {
     "claim that holds a destination for days": Mutant(
         "claim", "self.hold = now + held", "self.hold = now + 10000 * held"
     ),
-    "lock that two can hold": Mutant("lock", "if held then", "if false then"),
+    "lock that two can hold": Mutant("lock", "if lasts(K.lock, ttl) then", "if false then"),
     "unlock of another's lock": Mutant(
         "unlock", "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"
     ),

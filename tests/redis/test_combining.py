@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from callbacks.combining import MOST, Combiner
+from callbacks.combining import MOST, Combiner, NotNow
+from callbacks.scripts import AWAY
 from tests.support.server import Server
 
 MANY = 64
@@ -77,6 +79,31 @@ def test_a_broken_connection_fails_what_went_together_and_nothing_after(
     server.signal(signal.SIGCONT)
     assert {type(error) for error in errors} == {redis.TimeoutError}
     assert combiner.call("ECHO", "again") == b"again"
+
+
+def test_nobody_waits_for_two_timeouts_of_a_redis_that_stands_still(
+    combiner: Combiner, server: Server
+) -> None:
+    server.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with ThreadPoolExecutor(3 * MOST) as threads:
+        calls = [threads.submit(combiner.call, "ECHO", n) for n in range(3 * MOST)]
+        errors = {type(call.exception(timeout=20)) for call in calls}
+    took = time.monotonic() - began
+    server.signal(signal.SIGCONT)
+    assert errors == {redis.TimeoutError}
+    assert took < 3.5  # one timeout is a second; one after the other it would be four of them
+
+
+def test_a_redis_that_takes_no_writes_for_now_counts_as_away(
+    combiner: Combiner, pooled: redis.Redis
+) -> None:
+    pooled.config_set("min-replicas-to-write", 1)
+    for command in (("SET", "a", 1), ("EVAL", "return redis.call('SET', 'a', 1)", 0)):
+        with pytest.raises(NotNow, match="NOREPLICAS") as caught:
+            combiner.call(*command)
+        assert isinstance(caught.value, AWAY)
+    pooled.config_set("min-replicas-to-write", 0)
 
 
 def test_an_interrupted_sender_leaves_nobody_waiting(

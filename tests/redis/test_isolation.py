@@ -437,7 +437,7 @@ def test_gone_and_live_ones_of_one_destination_all_come_to_their_end(
     assert {id.decode() for id in client.zrange(key("dead"), 0, -1)} == dead
 
 
-@pytest.mark.parametrize("lane", ["g" * 550 + "l", "l" + "g" * 550 + "l", "g" * 501])
+@pytest.mark.parametrize("lane", ["g" * 250 + "l", "l" + "g" * 250 + "l", "g" * 101])
 def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
     make_batcher: Make, client: redis.Redis, books: Books, lane: str
 ) -> None:

@@ -13,6 +13,7 @@ from callbacks.books import Books, find
 from callbacks.model import Late, Later, LaterWhy, Outcome, Recovered, Refused, State, Trimmed
 from tests.redis.support import (
     HOST,
+    HOUR_MS,
     backdate,
     begin,
     claim,
@@ -343,6 +344,17 @@ def test_every_process_sees_that_redis_has_lost_its_data(
     assert (late.lost, late.epoch) == (True, found.epoch)
     assert not batcher.tick("a", 60_000, known=found.epoch).lost
     assert int(client.hget(key("state"), "lost") or 0) >= late.now_ms
+
+
+def test_a_clock_that_is_set_back_keeps_neither_the_ticker_nor_the_dispatcher_from_their_work(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    assert batcher.tick("a", 1_000).elected
+    assert batcher.lock("a") == 1
+    for name in ("tick", "lock"):
+        client.pexpire(key(name), HOUR_MS)  # its end is now an hour away
+    assert batcher.tick("b", 1_000).elected
+    assert batcher.lock("b") == 2
 
 
 def test_one_process_ticks_in_each_interval(batcher: Batcher) -> None:

@@ -7,6 +7,13 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- Whether a key that was given `ttl` ms at most is there. One with more left is not: Redis' clock
+-- has been set back, and would keep it for as long.
+local function lasts(key, ttl)
+  local left = redis.call('PTTL', key)
+  return left >= 0 and left <= ttl
+end
+
 local function num(value, default)
   return value and tonumber(value) or default
 end
@@ -134,7 +141,7 @@ local function finish(K, id, destination, state, reason, now)
 end
 
 -- How many callbacks are ready (due, and the ring allows their lane now), counted up to
--- `limit`, and when the oldest of them was due.
+-- `limit`, and when the oldest of those counted was due.
 local function ready_of(K, now, limit)
   local ready, oldest = 0, -1
   local names = redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, limit)
@@ -144,7 +151,8 @@ local function ready_of(K, now, limit)
     local due = num(first[2], now + 1)
     if due <= now then
       if oldest < 0 or due < oldest then oldest = due end
-      if ready < limit then ready = ready + redis.call('ZCOUNT', lane, '-inf', now) end
+      ready = ready + redis.call('ZCOUNT', lane, '-inf', now)
+      if ready >= limit then break end
     end
   end
   return math.min(ready, limit), oldest

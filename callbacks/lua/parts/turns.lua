@@ -25,13 +25,14 @@ function Turn.new(K, name, c)
   return setmetatable(turn, Turn)
 end
 
+-- Of the request only the head is read: a destination and a URL, which has no quotation mark.
 function Turn:is_gone(id)
-  local request = redis.call('GET', self.K.cbs .. id)
-  local line = request and string.match(request, '^[^\n]*\n([^\n]*)\n')
-  return line and redis.call('ZSCORE', self.K.gone, redis.sha1hex(cjson.decode(line)[1]))
+  local head = redis.call('GETRANGE', self.K.cbs .. id, 0, 7999)
+  local url = string.match(head, '^[^\n]*\n%["([^"]*)"')
+  return url and redis.call('ZSCORE', self.K.gone, redis.sha1hex(url))
 end
 
--- The next callback that is due, past those whose URL is gone: these are buried, 500 at most.
+-- The next callback that is due, past those whose URL is gone: these are buried, 100 at most.
 -- Read by rank, as they are taken out later: by score, Redis would walk over far nodes of a long
 -- lane. `later`: when the first one that is not yet due will be.
 function Turn:next_id()
@@ -46,7 +47,7 @@ function Turn:next_id()
         self.exhausted, self.later = true, due
         break
       elseif c.any_gone and self:is_gone(id) then
-        if c.buried >= 500 then  -- the next claim goes on
+        if c.buried >= 100 then  -- the next claim goes on
           self.exhausted = false
           return nil
         end
