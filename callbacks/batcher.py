@@ -14,33 +14,22 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
+from callbacks import replies
 from callbacks.keys import Keys
 from callbacks.model import (
-    Again,
     Batch,
-    Breaker,
     Cancelled,
-    Claimed,
-    ClaimResult,
     Demand,
-    Early,
     Gate,
-    Go,
     Impression,
     Late,
-    Later,
     LaterWhy,
     Look,
-    Memory,
     Outcome,
-    QueueFull,
     Reason,
     Recovered,
-    Refused,
     Released,
-    Settled,
     Settlement,
-    Signal,
     Stored,
     Tick,
     Trimmed,
@@ -75,8 +64,6 @@ MAX_CRASHES: Final = 3
 ENQUEUE_STEP: Final = 50
 #: So many dead letters are forgotten by one script, with 250 KB each 4 ms.
 DEAD_STEP: Final = 100
-#: So many dead letters are measured for what one takes.
-DEAD_SAMPLE: Final = 20
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
 #: Apart from a claimed callback's lease by more than clocks and waits can blur.
 _BEGUN_BLUR_MS: Final = 1_000
@@ -111,9 +98,9 @@ class Batcher:
         """
         call = self._enqueue_call([(id, destination, packed, delay_ms, life_ms)])
         try:
-            return _stored(*self.scripts.run("enqueue", call, tries=1))
+            return replies.stored(*self.scripts.run("enqueue", call, tries=1))
         except redis.OutOfMemoryError as error:
-            raise _no_room() from error
+            raise replies.no_room() from error
 
     def enqueue_many(self, items: Iterable[Enqueued]) -> list[Stored | Exception]:
         """Store many in one pipeline: (id, destination, packed, delay_ms, life_ms) each.
@@ -121,11 +108,11 @@ class Batcher:
         An item that was not stored has its error in its place (`QueueFull`, for one).
         """
         steps = list(pages(items, ENQUEUE_STEP))
-        replies = self.scripts.run_many("enqueue", map(self._enqueue_call, steps))
-        results: list[Stored | Exception] = []
-        for step, reply in zip(steps, replies, strict=True):
-            results += _results(reply, len(step))
-        return results
+        answers = self.scripts.run_many("enqueue", map(self._enqueue_call, steps))
+        stored: list[Stored | Exception] = []
+        for step, answer in zip(steps, answers, strict=True):
+            stored += replies.results(answer, len(step))
+        return stored
 
     def _enqueue_call(self, items: Sequence[Enqueued]) -> dict[str, Any]:
         return {
@@ -144,7 +131,15 @@ class Batcher:
         now, paused, ready, oldest, soon, queued, processing = self.scripts.run(
             "look", {"batch_size": self.settings.batch_size}
         )
-        return Look(now, bool(paused), ready, _time(oldest), _time(soon), queued, processing)
+        return Look(
+            now,
+            bool(paused),
+            ready,
+            replies.time_ms(oldest),
+            replies.time_ms(soon),
+            queued,
+            processing,
+        )
 
     def arm(self, wait_ms: int) -> bool:
         """Ask for a check in `wait_ms`; True: the caller sends it, nobody else has."""
@@ -162,7 +157,7 @@ class Batcher:
         """Move one batch into PROCESSING; the lock is checked inside."""
         s = self.settings
         nonce = nonce or secrets.token_hex(16)
-        code, now, arm, *pairs = self.scripts.run(
+        answer = self.scripts.run(
             "claim",
             {
                 "owner": owner,
@@ -183,12 +178,7 @@ class Batcher:
                 "look_ahead": self._look_ahead_ms,
             },
         )
-        ids, slots = pairs[::2], pairs[1::2]
-        claimed = (
-            Claimed(_text(id), f"{nonce}.{place}", int(slot))
-            for place, (id, slot) in enumerate(zip(ids, slots, strict=True), start=1)
-        )
-        return Batch(ClaimResult(code), now, _time(arm), tuple(claimed))
+        return replies.batch(answer, nonce)
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
@@ -228,16 +218,7 @@ class Batcher:
                 "last": MAX_CRASHES - 1,
             },
         )
-        if answer[0] == 1:
-            _, wait, attempt, retries, throttled, crashes, probe, now, packed = answer
-            return Go(wait, attempt, retries, throttled, crashes, bool(probe), now, packed)
-        if answer[0] == 6:
-            return Again(answer[1])
-        if answer[0] == 3:
-            return Early(answer[1])
-        if answer[0] == 2:
-            return Later(answer[1], LaterWhy(answer[2]))
-        return Refused(answer[0])
+        return replies.gate(answer)
 
     def settle(
         self,
@@ -259,7 +240,7 @@ class Batcher:
         """End a begun attempt; the callback and its destination change in one step."""
         s = self.settings
         adapts = s.adaptive and s.destination_interval > 0
-        code, arm, interval, breaker = self.scripts.run(
+        answer = self.scripts.run(
             "settle",
             {
                 "id": id,
@@ -289,8 +270,7 @@ class Batcher:
                 "gone_url": digest(callback_url) if impression.gone else "",
             },
         )
-        moved = Breaker(breaker) if breaker else None
-        return Settlement(Settled(code), _time(arm), _time(interval), moved)
+        return replies.settlement(*answer)
 
     def release(
         self, id: str, token: str, due_ms: int, *, why: LaterWhy = LaterWhy.PACE
@@ -308,7 +288,7 @@ class Batcher:
                 "look_ahead": self._look_ahead_ms,
             },
         )
-        return Released(bool(done), _time(arm))
+        return Released(bool(done), replies.time_ms(arm))
 
     # Keeping promises
 
@@ -330,8 +310,7 @@ class Batcher:
                 "again": max(ms(self.settings.check_interval), 1_000),
             },
         )
-        texts = [_text(word) for word in words]
-        return Late(read, repeated, tuple(zip(texts[::2], texts[1::2], strict=True)))
+        return Late(read, repeated, tuple(replies.pairs(words)))
 
     def reclaim(self, limit: int, *, chance: float) -> Recovered:
         """Take back what is past its lease; `chance` in [0, 1) spreads what had crashed."""
@@ -372,8 +351,7 @@ class Batcher:
     def deaths(self, limit: int) -> tuple[int, list[tuple[str, str]]]:
         """Name (id, reason) of callbacks that died since `told`, and up to when that is."""
         until, *words = self.scripts.run("deaths", {"limit": limit})
-        texts = [_text(word) for word in words]
-        return int(until), list(zip(texts[::2], texts[1::2], strict=True))
+        return int(until), replies.pairs(words)
 
     def told(self, until_ms: int) -> None:
         """Remember that deaths up to then have been told of."""
@@ -383,29 +361,11 @@ class Batcher:
         """Be the one ticker of this interval; `known`: the epoch that this process remembers."""
         call = {"ticker": ticker, "interval": max(1, interval_ms), "known": known}
         elected, now, lost, epoch = self.scripts.run("tick", call)
-        return Tick(bool(elected), now, bool(lost), _text(epoch))
+        return Tick(bool(elected), now, bool(lost), replies.text(epoch))
 
     def scheduled(self) -> None:
         """Remember that the scheduler was heard of just now; called once, without repeats."""
         self.scripts.run("scheduled", {}, tries=1)
-
-    def memory(self) -> Memory:
-        """See how much memory Redis uses, how much it may use, and what dead letters take."""
-        info: Any = self.scripts.client.info("memory")
-        used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
-        return Memory(used, limit, self._dead_bytes() if limit else 0)
-
-    def _dead_bytes(self) -> int:
-        client, keys = self.scripts.client, self.scripts.keys
-        sample: Any = client.zrandmember(keys.of("dead"), DEAD_SAMPLE)
-        if not sample:
-            return 0
-        with client.pipeline(transaction=False) as pipe:
-            for id in map(_text, sample):
-                pipe.memory_usage(keys.of("cb:", id), samples=0)
-                pipe.memory_usage(keys.of("rec:", id), samples=0)
-            sizes = pipe.execute()
-        return sum(size or 0 for size in sizes) // len(sample)
 
     def admit(self, *, full: bool) -> bool:
         """Let enqueues in, or refuse them for want of memory; True: that is a change."""
@@ -440,39 +400,3 @@ class Batcher:
     def purge(self, ids: Sequence[str]) -> int:
         """Forget dead letters; how many of `ids` were dead letters."""
         return int(self.scripts.run("purge", {"ids": list(ids)})) if ids else 0
-
-
-def _stored(code: int, signal: int, wait_ms: int) -> Stored:
-    if code == -2:
-        raise _no_room()
-    if code == -1:
-        raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
-    return Stored(bool(code), Signal(signal), wait_ms)
-
-
-def _results(reply: Any, count: int) -> list[Stored | Exception]:
-    """What became of the callbacks of one call; where it failed, none was stored."""
-    if isinstance(reply, redis.OutOfMemoryError):
-        reply = _no_room()
-    if isinstance(reply, Exception):
-        return [reply] * count
-    return [_result(*reply[start : start + 3]) for start in range(0, 3 * count, 3)]
-
-
-def _result(code: int, signal: int, wait_ms: int) -> Stored | Exception:
-    try:
-        return _stored(code, signal, wait_ms)
-    except QueueFull as error:
-        return error
-
-
-def _no_room() -> QueueFull:
-    return QueueFull("Redis is at its memory limit (maxmemory)")
-
-
-def _time(value: int) -> int | None:
-    return None if value < 0 else int(value)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

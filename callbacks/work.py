@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from callbacks.batcher import DEAD_STEP, Batcher
 from callbacks.log import log
+from callbacks.memory import read_memory
 from callbacks.model import (
     Batch,
     Claimed,
@@ -183,7 +184,7 @@ def expire_once(batcher: Batcher) -> int:
 
 def trim_once(batcher: Batcher) -> int:
     """Forget old records in bounded steps, and refuse enqueues while memory is short; how many."""
-    room = decide_room(batcher.memory(), sent_max=batcher.settings.sent_max)
+    room = decide_room(read_memory(batcher.scripts), sent_max=batcher.settings.sent_max)
     if batcher.admit(full=room.full):
         log.warning("memory", full=room.full)
 

@@ -271,7 +271,7 @@ def test_a_full_redis_refuses_new_callbacks_and_delivers_the_old_ones(
     client = system.batcher.scripts.client
     with Target() as target:
         enqueue(target.url, 120)
-        client.config_set("maxmemory", int(system.batcher.memory().used * 0.9))
+        client.config_set("maxmemory", int(read_memory(system.batcher.scripts).used * 0.9))
         system.groups.worker(processes=1)
         until(lambda: len(target.counts()) == 120, within=30)
         until(system.settled, within=10)

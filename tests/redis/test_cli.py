@@ -472,7 +472,7 @@ def test_flush_claims_a_batch_or_says_why_not(run: Run, client: redis.Redis) -> 
     run("pause")
     assert "paused" in run("flush").stderr
     run("resume")
-    client.set(key("lock"), "somebody:1")
+    client.set(key("lock"), "somebody:1", px=2_000)
     assert "lock" in run("flush").stderr
 
 

@@ -10,6 +10,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
+from callbacks.memory import read_memory
 from callbacks.model import Late, Later, LaterWhy, Outcome, Recovered, Refused, State, Trimmed
 from tests.redis.support import (
     HOST,
@@ -312,12 +313,12 @@ def test_what_a_dead_letter_takes_is_measured_only_where_memory_is_limited(
     batcher: Batcher, client: redis.Redis
 ) -> None:
     settle_dead(batcher, "c-1", client)
-    assert batcher.memory().dead_bytes == 0
+    assert read_memory(batcher.scripts).dead_bytes == 0
     client.config_set("maxmemory", 10**9)
-    taken = batcher.memory().dead_bytes
+    taken = read_memory(batcher.scripts).dead_bytes
     assert 200 < taken < 2_000
     client.set(key("cb:c-1"), b"x" * 100_000)
-    assert batcher.memory().dead_bytes > taken + 99_000
+    assert read_memory(batcher.scripts).dead_bytes > taken + 99_000
 
 
 def settle_dead(batcher: Batcher, id: str, client: redis.Redis) -> None:

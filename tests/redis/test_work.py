@@ -12,6 +12,7 @@ from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books, find
 from callbacks.delivery import AICallback
+from callbacks.memory import read_memory
 from callbacks.model import (
     Answer,
     ClaimResult,
@@ -365,7 +366,7 @@ def test_near_the_memory_limit_enqueues_are_refused_until_there_is_room_again(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher()
-    used = batcher.memory().used
+    used = read_memory(batcher.scripts).used
     client.config_set("maxmemory", int(used * 1.05))
     work.trim_once(batcher)
     with pytest.raises(QueueFull, match="maxmemory"):

@@ -1,0 +1,105 @@
+"""What the Lua verbs answer, as values. An unknown code raises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from callbacks.model import (
+    Again,
+    Batch,
+    Breaker,
+    Claimed,
+    ClaimResult,
+    Early,
+    Gate,
+    Go,
+    Later,
+    LaterWhy,
+    QueueFull,
+    Refused,
+    Settled,
+    Settlement,
+    Signal,
+    Stored,
+)
+
+
+def stored(code: int, signal: int, wait_ms: int) -> Stored:
+    """Read what became of one callback of an enqueue; raises `QueueFull`."""
+    if code == -2:
+        raise no_room()
+    if code == -1:
+        raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
+    return Stored(bool(code), Signal(signal), wait_ms)
+
+
+def results(reply: Any, count: int) -> list[Stored | Exception]:
+    """Read what became of the callbacks of one enqueue; where it failed, none was stored."""
+    if isinstance(reply, redis.OutOfMemoryError):
+        reply = no_room()
+    if isinstance(reply, Exception):
+        return [reply] * count
+    return [_result(*reply[start : start + 3]) for start in range(0, 3 * count, 3)]
+
+
+def _result(code: int, signal: int, wait_ms: int) -> Stored | Exception:
+    try:
+        return stored(code, signal, wait_ms)
+    except QueueFull as error:
+        return error
+
+
+def no_room() -> QueueFull:
+    """Make the error of an enqueue for which Redis has no memory."""
+    return QueueFull("Redis is at its memory limit (maxmemory)")
+
+
+def batch(answer: Sequence[Any], nonce: str) -> Batch:
+    """Read a claim's batch; a callback's token is the nonce and its place."""
+    code, now, arm, *rest = answer
+    claimed = (
+        Claimed(text(id), f"{nonce}.{place}", int(slot))
+        for place, (id, slot) in enumerate(zip(rest[::2], rest[1::2], strict=True), start=1)
+    )
+    return Batch(ClaimResult(code), now, time_ms(arm), tuple(claimed))
+
+
+def gate(answer: Sequence[Any]) -> Gate:
+    """Read what the gate said."""
+    match answer:
+        case [1, wait, attempt, retries, throttled, crashes, probe, now, packed]:
+            return Go(wait, attempt, retries, throttled, crashes, bool(probe), now, packed)
+        case [2, due, why]:
+            return Later(due, LaterWhy(why))
+        case [3, wait]:
+            return Early(wait)
+        case [6, wait]:
+            return Again(wait)
+        case [code]:
+            return Refused(code)
+    raise ValueError(f"the gate answered {answer!r}")
+
+
+def settlement(code: int, arm: int, interval: int, breaker: int) -> Settlement:
+    """Read what a settle made of the callback and of its destination."""
+    moved = Breaker(breaker) if breaker else None
+    return Settlement(Settled(code), time_ms(arm), time_ms(interval), moved)
+
+
+def time_ms(value: int) -> int | None:
+    """Read a time, where -1 means that there is none."""
+    return None if value < 0 else int(value)
+
+
+def pairs(words: Sequence[bytes | str]) -> list[tuple[str, str]]:
+    """Read a list of two words each."""
+    texts = [text(word) for word in words]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def text(value: bytes | str) -> str:
+    """Read a word."""
+    return value.decode() if isinstance(value, bytes) else value
