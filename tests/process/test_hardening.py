@@ -12,6 +12,7 @@ import pytest
 import redis
 
 import callbacks
+from callbacks.memory import read_memory
 from tests.process.conftest import System
 from tests.support.processes import until
 from tests.support.target import Target
