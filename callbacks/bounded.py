@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
@@ -15,6 +16,7 @@ _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 MAX_CALLS: Final = 128  # at the same time; a thread each, and more than a worker has threads
+ABANDON_S: Final = 60.0  # from then on nobody new waits for a call that hangs
 
 
 class TooManyHang(Exception):
@@ -25,8 +27,8 @@ class BoundedCalls(Generic[_K, _V]):
     """Runs a function in daemon threads, for any number of callers.
 
     A call that hangs keeps its thread until it ends. There are never more than `most` of them,
-    and one for each key: a broken server of one customer takes one thread, however many
-    callbacks wait for it.
+    and one a minute for each key: a broken server of one customer takes few threads, however
+    many callbacks wait for it.
     """
 
     def __init__(self, function: Callable[[_K], _V], *, name: str, most: int = MAX_CALLS) -> None:
@@ -38,7 +40,8 @@ class BoundedCalls(Generic[_K, _V]):
 
     def start_anew(self) -> None:
         """Forget what runs; in a forked child those threads are not there."""
-        self._running: dict[_K, Future[_V]] = {}
+        self._running: dict[_K, tuple[Future[_V], float]] = {}  # and when it began
+        self._abandoned = 0
         self._changed = threading.Condition()
 
     def result(self, key: _K, deadline: Deadline) -> _V:
@@ -55,33 +58,42 @@ class BoundedCalls(Generic[_K, _V]):
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_room_for(key), deadline.left()):
                 raise TooManyHang(f"too many calls hang: {self._name}")
-            future = self._running.get(key)
-            if future is None:
-                future = Future()
-                thread = threading.Thread(
-                    target=self._run, args=(key, future), name=self._name, daemon=True
-                )
-                thread.start()  # before the entry: where it fails, none is left behind
-                self._running[key] = future
-            return future
+            return self._under_way(key) or self._start(key)
 
     def _has_room_for(self, key: _K) -> bool:
-        return key in self._running or len(self._running) < self._most
+        under_way = self._under_way(key)
+        return under_way is not None or len(self._running) + self._abandoned < self._most
+
+    def _under_way(self, key: _K) -> Future[_V] | None:
+        future, began = self._running.get(key, (None, 0.0))
+        return future if time.monotonic() - began < ABANDON_S else None
+
+    def _start(self, key: _K) -> Future[_V]:
+        future: Future[_V] = Future()
+        args = (key, future)
+        # Started before the entry: where that fails, none is left behind.
+        threading.Thread(target=self._run, args=args, name=self._name, daemon=True).start()
+        self._abandoned += key in self._running
+        self._running[key] = future, time.monotonic()
+        return future
 
     def _run(self, key: _K, future: Future[_V]) -> None:
         try:
             found = self._function(key)
         except BaseException as error:  # noqa: BLE001 -- it goes to those who wait
-            self._forget(key)
+            self._forget(key, future)
             future.set_exception(error)
         else:
-            self._forget(key)
+            self._forget(key, future)
             future.set_result(found)
 
-    def _forget(self, key: _K) -> None:
+    def _forget(self, key: _K, future: Future[_V]) -> None:
         """Before anyone has the answer, so that whoever asks next gets one of their own."""
         with self._changed:
-            del self._running[key]
+            if key in self._running and self._running[key][0] is future:
+                del self._running[key]
+            else:
+                self._abandoned -= 1
             self._changed.notify_all()
 
 

@@ -491,6 +491,29 @@ def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
     wait_until(lambda: not lookups._calls._running)
 
 
+def test_a_lookup_that_hangs_for_a_minute_is_made_anew_and_still_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("callbacks.bounded.ABANDON_S", 0.0)
+    release = threading.Event()
+    answers = iter([release.wait, lambda: None])
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        next(answers, release.wait)()
+        return [PUBLIC]
+
+    lookups = Lookups(resolve, most=2)
+    with pytest.raises(TimeoutError):
+        lookups.addresses("a", 80, Deadline(0.1))
+    assert lookups.addresses("a", 80, Deadline(10)) == [PUBLIC]
+    with pytest.raises(TimeoutError):
+        lookups.addresses("b", 80, Deadline(0.1))
+    with pytest.raises(socket.gaierror, match="too many"):
+        lookups.addresses("c", 80, Deadline(0.05))
+    release.set()
+    wait_until(lambda: not lookups._calls._running and not lookups._calls._abandoned)
+
+
 def test_where_no_address_answers_the_fault_is_that_of_the_preferred_one(
     make_transport: MakeTransport,
 ) -> None:

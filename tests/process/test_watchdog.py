@@ -41,28 +41,46 @@ def test_a_worker_whose_consumer_died_ends_while_work_is_due(
     assert system.audit() == []
 
 
-def test_a_worker_whose_threads_all_hang_in_a_resolver_ends(
+def test_a_worker_whose_threads_all_hang_ends(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
-    (tmp_path / "vault.py").write_text(
-        IMPATIENT + "import os, time\n"
-        "def secrets(url, environment):\n"
-        "    if 'HANG' in os.environ: time.sleep(3600)\n"
-        "    return ['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw']\n"
+    (tmp_path / "stuck.py").write_text(
+        IMPATIENT + "import time\n"
+        "from callbacks.transport import Transport\n"
+        "Transport.post = lambda *_, **__: time.sleep(3600)\n"
     )
     system.configure(**FAST, destination_concurrency=0, destination_interval=0, send_interval=0)
-    resolver = {"CALLBACKS_SECRET_RESOLVER": "vault:secrets"}
     with Target() as target:
         enqueue(target.url, 10)
-        stuck = system.groups.worker(
-            processes=1, threads=2, modules=["vault"], HANG="yes", **resolver
-        )
+        stuck = system.groups.worker(processes=1, threads=2, modules=["stuck"])
         assert stuck.wait(40) == SOFTWARE
         assert "messages for" in stuck.output
-        system.groups.worker(processes=1, modules=["vault"], **resolver)
+        system.groups.worker(processes=1)
         until(lambda: len(target.counts()) == 10, within=45)
     until(system.settled, within=10)
     assert system.audit() == []
+
+
+def test_a_secret_resolver_that_hangs_holds_up_no_thread_and_costs_no_crash(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
+    (tmp_path / "vault.py").write_text(
+        "import os, time\n"
+        "def secrets(url, environment):\n"
+        "    if not os.path.exists(os.environ['OPEN']): time.sleep(3600)\n"
+        "    return ['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw']\n"
+    )
+    system.configure(**FAST, retry_increment=0.3)
+    resolver = {"CALLBACKS_SECRET_RESOLVER": "vault:secrets", "OPEN": str(tmp_path / "open")}
+    with Target() as target:
+        system.groups.worker(processes=1, threads=2, modules=["vault"], **resolver)
+        enqueue(target.url, 1)
+        until(lambda: system.overview().totals["throttled"] >= 2, within=20)
+        assert not target.hits
+        (tmp_path / "open").touch()
+        enqueue(target.url + "2", 1, start=1)  # the first one's call hangs for ever
+        until(lambda: len(target.counts()) == 1, within=20)
+    assert system.overview().totals["recovered"] == 0
 
 
 def test_a_worker_whose_redis_is_away_stays_and_goes_on(
