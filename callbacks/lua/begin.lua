@@ -33,6 +33,7 @@
 --   unused (its process was stopped, say), it gets a new one, or where that is too far ahead {2},
 --   and the attempt has not taken place.
 -- Cost: O(log n).
+-- @uses instant
 -- @uses trial
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
@@ -57,6 +58,10 @@ local s = redis.call('HMGET', K.state, 'paused', 'send', 'stagger')
 local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken')
 local stagger = pace_of(s[3], set_stagger, adaptive)
 local interval = pace_of(d[4], set_interval, adaptive)
+local paces = {
+  now = now, due = due, max_wait = max_wait,
+  send = s[2], stagger = stagger, own_send = d[3], interval = interval,
+}
 local inflight = K.inflights .. destination
 local crashes, last = num(r[8], 0), num(ARGV[11])
 
@@ -92,28 +97,12 @@ local function answer(wait, attempt)
   return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, r[11] and 1 or 0, now, request}
 end
 
--- Both paces free, no burst (GCRA with tolerance 0). An instant is reserved before it comes, so
--- that sends go out evenly however unevenly messages arrive. `unused`: the instant that this
--- attempt had reserved and did not use, which must not hold back its next one.
-local function next_instant(unused)
-  local function free_from(reserved, pace)
-    if pace == 0 or not reserved then return 0 end
-    return num(reserved) == unused + pace and unused or num(reserved)
-  end
-  local free = math.max(now, due, free_from(s[2], stagger))
-  return free, math.max(free, free_from(d[3], interval))
-end
--- Too far to wait for. A wait for the destination alone has to be shorter: it holds up the others.
-local function is_far(free, at)
-  return at - now > max_wait or at - free > math.max(stagger, 50)
-end
-
 if phase == 'sending' then
   local at, attempt = num(r[10], now), num(r[5], 1)
   if at + lease <= now and (crashes > 0 or full()) then return {5} end
   if now - at > late then
-    local free, anew = next_instant(at)
-    if is_far(free, anew) then
+    local anew, far = Instant.next(paces, at)
+    if far then
       give_up(attempt - 1)
       return {2, anew, 4}
     end
@@ -137,7 +126,7 @@ if concurrency > 0 and due - now > 10 and math.max(stagger, interval) < 100 then
   return {6, due - now - 5}
 end
 if full() then return {2, now, 3} end
-local free, at = next_instant(-math.huge)
-if is_far(free, at) then return {2, at, 4} end
+local at, far = Instant.next(paces, -math.huge)
+if far then return {2, at, 4} end
 go(at, num(r[5], 0) + 1)
 return answer(at - now, num(r[5], 0) + 1)

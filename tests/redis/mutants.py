@@ -63,10 +63,12 @@ MUTANTS: Final = {
         "begin", "if full() then return {2, now, 3} end", ""
     ),
     "begin without the pace of all": Mutant(
-        "begin", "math.max(now, due, free_from(s[2], stagger))", "math.max(now, due)"
+        "begin",
+        "math.max(p.now, p.due, free_from(p.send, p.stagger, unused))",
+        "math.max(p.now, p.due)",
     ),
     "begin without the pace of its destination": Mutant(
-        "begin", "math.max(free, free_from(d[3], interval))", "free"
+        "begin", "math.max(free, free_from(p.own_send, p.interval, unused))", "free"
     ),
     "begin again that passes over others' instants": Mutant(
         "begin", "num(reserved) == unused + pace and unused", "unused > 0 and unused"
