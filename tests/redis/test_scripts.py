@@ -20,16 +20,18 @@ def item(id: str) -> tuple[str, str, bytes, int, int]:
 def test_a_flush_before_every_single_command_is_not_noticed(
     batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used = batcher.scripts.client
-    execute = used.execute_command
+    combiner, sent = batcher.scripts._combiner, []
+    call = combiner.call
 
-    def flush_first(*args: Any, **options: Any) -> Any:
+    def flush_first(*command: Any) -> Any:
         client.script_flush()
-        return execute(*args, **options)
+        sent.append(command[0])
+        return call(*command)
 
-    monkeypatch.setattr(used, "execute_command", flush_first)
+    monkeypatch.setattr(combiner, "call", flush_first)
     assert put(batcher, "c-1").accepted
     assert batcher.look().queued == 1
+    assert sent == ["EVALSHA", "EVAL"] * 2
     assert client.zcard("{callbacks}:expiry") == 1
 
 
