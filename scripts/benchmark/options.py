@@ -43,7 +43,10 @@ class Options:
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line, or end with its help."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measures this project beside others on this machine, and prints one table.",
+    )
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer, one round")
     parser.add_argument(
         "--all", action="store_true", help="the whole table, --curve and --plot: about 15 minutes"

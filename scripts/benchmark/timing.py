@@ -61,7 +61,7 @@ class Timing:
     def idle(self) -> list[Row]:
         """What all processes and Redis do while there is nothing to do."""
         with self._running(self._ours({}), periodiq()) as (_, workers, client):
-            time.sleep(self._options.at_most(2, 6))
+            time.sleep(self._options.at_most(1, 6))
             spans = [
                 self._span(client, workers, self._options.at_most(5, 30))
                 for _ in range(self._options.rounds)
@@ -127,7 +127,7 @@ class Timing:
         for _ in range(self._options.rounds):
             contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread")
             with self._running(contender) as (place, _, _):
-                time.sleep(2)
+                time.sleep(self._options.at_most(1, 3))
                 ours.append(self._took_ms(contender, place, count))
                 bare.append(self._took_ms(self._ours({}, "post"), place, count))
             self._say("latency")
