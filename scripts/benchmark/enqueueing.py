@@ -24,9 +24,10 @@ def rows(options: Options, with_bullmq: bool, say: Say) -> list[Row]:
     pairs = [(f"enqueue, {few:,} calls, Celery apply_async", single, celery("threads", 1, 1), few)]
     if with_bullmq:
         pairs.append((f"enqueue_many of {many:,}, BullMQ addBulk", bulk, bullmq(1, 1), many))
-    pairs.append(
-        (f"enqueue_many of {many:,}, Celery apply_async", bulk, celery("threads", 1, 1), many)
-    )
+    if not options.quick:
+        pairs.append(
+            (f"enqueue_many of {many:,}, Celery apply_async", bulk, celery("threads", 1, 1), many)
+        )
     return [
         _pair(what, one, other, count, options=options, say=say)
         for what, one, other, count in pairs
