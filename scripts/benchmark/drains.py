@@ -10,9 +10,11 @@ from scripts.benchmark.contenders import Contender, bullmq, ceiling, celery, our
 from scripts.benchmark.drain import Drained, drain
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.receiver import Receiver
-from scripts.benchmark.table import Row, compared, figure
+from scripts.benchmark.table import Row, absolute, compared, figure
 
 Measured = dict[str, list[Drained]]
+#: Celery's pools to choose from, each with its requests in flight a process.
+Pools = Sequence[tuple[str, int]]
 
 SLOW_S: Final = 0.1
 AT_ONCE: Final = "drain, no pacing, the receiver answers at once"
@@ -20,6 +22,15 @@ SLOWLY: Final = "drain, no pacing, the receiver takes 100 ms"
 _TRIAL: Final = 1_000
 #: With answers at once few threads do best, for one Python process has one lock.
 _FEW: Final = 8
+#: Nothing is tried in a quick run; this one mostly wins.
+_QUICK_POOL: Final = "threads"
+_CURVE: Final = (1, 2, 4)
+#: What of `Drained` is shown as a callback's cost, what it is called, and its unit.
+_COSTS: Final = (
+    ("worker_us", "CPU of the worker processes", "µs"),
+    ("redis_us", "CPU of Redis", "µs"),
+    ("commands", "Redis commands, those in scripts too", ""),
+)
 
 
 class Drains:
@@ -34,8 +45,8 @@ class Drains:
     def at_once(self) -> list[Row]:
         """With a receiver that answers at once; what a callback costs is read here."""
         o = self._options
-        pool = self._celery_pool([("prefork", 1), ("threads", _FEW), ("gevent", o.threads)], 0)
-        rows = self._compare(AT_ONCE, self._contenders(*pool, loops=1), o.count, 0)
+        pools: Pools = [("prefork", 1), ("threads", _FEW), ("gevent", o.threads)]
+        rows = self._compare(AT_ONCE, self._contenders(pools, 0, loops=1), o.count, 0)
         return rows + list(self._costs())
 
     def slowly(self) -> list[Row]:
@@ -44,45 +55,57 @@ class Drains:
         Prefork is left out: it would need a process for each request in flight.
         """
         o = self._options
-        pool = self._celery_pool([("threads", o.threads), ("gevent", o.threads)], SLOW_S)
-        return self._compare(
-            SLOWLY, self._contenders(*pool, loops=o.threads), o.at_most(1_000, 4_000), SLOW_S
-        )
+        pools: Pools = [("threads", o.threads), ("gevent", o.threads)]
+        contenders = self._contenders(pools, SLOW_S, loops=o.threads)
+        rows = self._compare(SLOWLY, contenders, o.at_most(1_000, 4_000), SLOW_S)
+        return rows + list(self._own_costs(SLOWLY, "each callback of that slow drain"))
 
     def along_processes(self) -> list[Row]:
-        """Ours alone with 1, 2 and 4 processes, answers at once."""
-        rows, base, o = [], 0.0, self._options
-        for processes in (1, 2, 4):
-            contender = ours(processes, o.threads)
-            rate = median(self._once(contender, o.count, 0).per_s for _ in range(o.rounds))
-            base = base or rate
-            self.curve.append((processes, rate))
-            what = f"{contender.name}, beside 1 process"
-            rows.append(Row("curve", what, figure(rate, "/s"), figure(base, "/s"), rate / base))
+        """Ours alone with 1, 2 and 4 processes, answers at once, in turn."""
+        o = self._options
+        contenders = {processes: ours(processes, o.threads) for processes in _CURVE}
+        done: dict[int, list[Drained]] = {processes: [] for processes in _CURVE}
+        for _ in range(o.rounds):
+            for processes, contender in contenders.items():
+                done[processes].append(self._once(contender, o.count, 0))
+        rates = {processes: [one.per_s for one in all] for processes, all in done.items()}
+        self.curve = [(processes, median(all)) for processes, all in rates.items()]
+        section, first = "drain by the number of worker processes", _CURVE[0]
+        rows = []
+        for processes, all in done.items():
+            name = f"{processes} x {o.threads} threads"
+            what = f"{name}, beside {first} process"
+            rows.append(compared(section, what, rates[processes], rates[first], "/s"))
+            cost = [one.worker_us for one in all]
+            rows.append(absolute(section, f"{name}: CPU of the workers, each", cost, "µs"))
+            busy = [one.worker_us * one.per_s / 1e6 for one in all]
+            rows.append(absolute(section, f"{name}: cores that they keep busy", busy, ""))
         return rows
 
-    def _contenders(self, pool: str, each: int, *, loops: int) -> list[Contender]:
+    def _contenders(self, pools: Pools, delay_s: float, *, loops: int) -> list[Contender]:
+        """Everybody; a quick run leaves out the bare Celery, which does less than the job."""
         o = self._options
-        found = [ours(o.processes, o.threads), celery(pool, o.processes, each)]
+        found = [ours(o.processes, o.threads)]
         if not o.quick:
-            found.append(celery(pool, o.processes, each, by_hand=True))
+            found.append(self._celery(pools, delay_s, by_hand=False))
+        found.append(self._celery(pools, delay_s, by_hand=True))
         if self._with_bullmq:
             found.append(bullmq(o.processes, o.threads))
         return [*found, ceiling(o.processes, loops)]
 
-    def _celery_pool(self, known: Sequence[tuple[str, int]], delay_s: float) -> tuple[str, int]:
-        """The pool to compare with: as chosen, or the fastest in one short trial of each."""
-        chosen = [one for one in known if one[0] == self._options.celery_pool]
-        if chosen or self._options.quick:
-            return (chosen or [one for one in known if one[0] == "threads"])[0]
-        trials = {}
-        for pool, each in known:
-            contender = celery(pool, self._options.processes, each)
-            trials[pool, each] = self._once(contender, _TRIAL, delay_s).per_s
-        return max(trials, key=lambda one: trials[one])
+    def _celery(self, pools: Pools, delay_s: float, *, by_hand: bool) -> Contender:
+        """Celery with the pool that was chosen, or the one fastest in a short trial of this job."""
+        o = self._options
+        all = {pool: celery(pool, o.processes, each, by_hand=by_hand) for pool, each in pools}
+        wanted = _QUICK_POOL if o.quick and o.celery_pool == "best" else o.celery_pool
+        if wanted in all:
+            return all[wanted]
+        trials = {pool: self._once(one, _TRIAL, delay_s).per_s for pool, one in all.items()}
+        return all[max(trials, key=lambda pool: trials[pool])]
 
     def _once(self, contender: Contender, count: int, delay_s: float) -> Drained:
-        done = drain(contender, self._receiver, count, delay_s=delay_s)
+        server = self._options.new_server()
+        done = drain(contender, self._receiver, server, count, delay_s=delay_s)
         self._say(f"{contender.name}: {figure(done.per_s, '/s')}")
         return done
 
@@ -103,18 +126,29 @@ class Drains:
         ]
 
     def _costs(self) -> Iterator[Row]:
+        """What each callback of the drain costs, beside the others."""
         contenders, measured = self.measured[AT_ONCE]
         mine, *others = contenders
         section = "each callback of that drain"
-        for name, what, unit in (
-            ("worker_us", "CPU of the worker processes", "µs"),
-            ("redis_us", "CPU of Redis", "µs"),
-            ("commands", "Redis commands, those in scripts too", ""),
-        ):
+        for name, what, unit in _COSTS:
             these = [getattr(done, name) for done in measured[mine.name]]
             for other in others:
                 those = [getattr(done, name) for done in measured[other.name]]
                 if name == "worker_us" or other.produce:
                     yield compared(section, f"{what}, {other.short}", these, those, unit)
-        scripts = median(done.scripts for done in measured[mine.name])
-        yield Row(section, "Redis scripts called", figure(scripts, ""))
+        yield from self._scripts(section, measured[mine.name])
+
+    def _own_costs(self, drain: str, section: str) -> Iterator[Row]:
+        """The same of ours alone."""
+        contenders, measured = self.measured[drain]
+        mine = measured[contenders[0].name]
+        for name, what, unit in _COSTS:
+            yield absolute(section, what, [getattr(done, name) for done in mine], unit)
+        yield from self._scripts(section, mine)
+
+    @staticmethod
+    def _scripts(section: str, mine: list[Drained]) -> Iterator[Row]:
+        """Redis' own account of ours, from INFO commandstats."""
+        yield absolute(section, "Redis scripts called", [done.scripts for done in mine], "")
+        what = "time in them, their commands included"
+        yield absolute(section, what, [done.script_us for done in mine], "µs")

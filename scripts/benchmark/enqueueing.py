@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.benchmark.contenders import Contender, Place, bullmq, celery, ours
-from scripts.benchmark.drain import new_server
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.table import Row, compared
+from tests.support.server import Server
 
 SECTION: Final = "enqueue, one process and thread"
 #: Nobody listens there, and nobody sends.
@@ -24,9 +24,10 @@ def rows(options: Options, with_bullmq: bool, say: Say) -> list[Row]:
     pairs = [(f"enqueue, {few:,} calls, Celery apply_async", single, celery("threads", 1, 1), few)]
     if with_bullmq:
         pairs.append((f"enqueue_many of {many:,}, BullMQ addBulk", bulk, bullmq(1, 1), many))
-    pairs.append(
-        (f"enqueue_many of {many:,}, Celery apply_async", bulk, celery("threads", 1, 1), many)
-    )
+    if not options.quick:
+        pairs.append(
+            (f"enqueue_many of {many:,}, Celery apply_async", bulk, celery("threads", 1, 1), many)
+        )
     return [
         _pair(what, one, other, count, options=options, say=say)
         for what, one, other, count in pairs
@@ -38,15 +39,15 @@ def _pair(
 ) -> Row:
     these, those = [], []
     for _ in range(options.rounds):
-        these.append(_rate(one, count))
-        those.append(_rate(other, count))
+        these.append(_rate(one, count, options.new_server()))
+        those.append(_rate(other, count, options.new_server()))
     row = compared(SECTION, what, these, those, "/s")
     say(f"{what}: {row.this}, {row.beside}")
     return row
 
 
-def _rate(contender: Contender, count: int) -> float:
-    server = new_server().start()
+def _rate(contender: Contender, count: int, server: Server) -> float:
+    server.start()
     try:
         with tempfile.TemporaryDirectory(prefix="callbacks-bench-") as folder:
             told = contender.enqueue(Place(server.url, _URL, Path(folder)), count)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from statistics import median
 from typing import Any, Final
 
@@ -16,10 +17,10 @@ from callbacks.payload import freeze, pack
 from callbacks.redis_client import connect
 from callbacks.settings import Settings, load_settings
 from scripts.benchmark.contenders import UNPACED
-from scripts.benchmark.drain import new_server
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.request import BODY, DATA
-from scripts.benchmark.table import Row, figure, percentile
+from scripts.benchmark.table import Row, compared, figure, percentile
+from tests.support.server import Server
 
 DESTINATIONS: Final = 500
 BATCH: Final = 100
@@ -29,6 +30,15 @@ _DAY_MS: Final = 86_400_000
 _ID: Final = "c-{:09}"
 CLAIM: Final = f"a claim of {BATCH} with so many waiting for {DESTINATIONS} destinations"
 MEMORY: Final = "memory of Redis for each callback"
+_ENDINGS: Final[dict[str, Outcome | None]] = {
+    "processing": None,
+    "sent": Outcome.SENT,
+    "dead": Outcome.DEAD,
+}
+#: By the number waiting: the ms of each claim, round by round.
+Claims = dict[int, list[list[float]]]
+#: By the number waiting: bytes of one callback beyond what was given, and all, each round.
+Memory = dict[int, list[tuple[float, float]]]
 
 
 class _Stock:
@@ -129,8 +139,8 @@ class _Stock:
 
 
 @contextmanager
-def _stock() -> Iterator[_Stock]:
-    server = new_server().start()
+def _stock(server: Server) -> Iterator[_Stock]:
+    server.start()
     settings = {**UNPACED, "CALLBACKS_BATCH_SIZE": BATCH, "CALLBACKS_MIN_INTERVAL": 0}
     given = {name: str(value) for name, value in settings.items()}
     client = connect(load_settings({"REDIS_URL": server.url} | given))
@@ -156,49 +166,55 @@ class Growth:
         return (1_000, 3_000, 10_000) if self._options.quick else (1_000, 100_000, 1_000_000)
 
     def rows(self) -> list[Row]:
-        """The time of a claim, alternating between the stocks, and the memory of what waits."""
-        small, middle, large = self._sizes
-        with _stock() as one, _stock() as two, _stock() as three:
-            stocks = {small: one, middle: two, large: three}
+        """The time of a claim, and the memory of what waits, each round on new stocks."""
+        times: Claims = {size: [] for size in self._sizes}
+        memory: Memory = {size: [] for size in self._sizes}
+        for _ in range(self._options.rounds):
+            self._round(times, memory)
+        self.curve = [(size, median(map(median, took))) for size, took in times.items()]
+        what = f"waiting: beyond body, URL and id, of all ({len(BODY)} B body)"
+        waiting = [_row(f"{size:,} {what}", measured) for size, measured in memory.items()]
+        return [*self._claims(times), *waiting]
+
+    def _round(self, times: Claims, memory: Memory) -> None:
+        """Fill three stocks, look at their memory, and claim from one after the other."""
+        with ExitStack() as stack:
+            stocks = {
+                size: stack.enter_context(_stock(self._options.new_server()))
+                for size in self._sizes
+            }
             for size, stock in stocks.items():
                 stock.fill(size)
+                each = (stock.used() - stock.empty) / size
+                memory[size].append((each - stock.payload, each))
                 self._say(f"{size:,} wait")
-            memory = [self._waiting(size, stock) for size, stock in stocks.items()]
-            times: dict[int, list[float]] = {size: [] for size in stocks}
+            took: dict[int, list[float]] = {size: [] for size in stocks}
             for _ in range(_CLAIMS):
                 for size, stock in stocks.items():
-                    times[size].append(stock.claim_and_return())
-        self.curve = [(size, median(took)) for size, took in times.items()]
-        return [*self._claims(times), *memory]
+                    took[size].append(stock.claim_and_return())
+        for size, each_ms in took.items():
+            times[size].append(each_ms)
 
-    def _claims(self, times: dict[int, list[float]]) -> Iterator[Row]:
+    def _claims(self, times: Claims) -> Iterator[Row]:
         first = times[self._sizes[0]]
         for size, took in times.items():
-            ratio = median(took) / median(first)
-            slowest = figure(percentile(took, 0.95), "ms")
+            slowest = figure(percentile(chain(*took), 0.95), "ms")
             what = f"{size:,} waiting, beside {self._sizes[0]:,} (95th percentile {slowest})"
-            both = figure(median(took), "ms"), figure(median(first), "ms")
-            yield Row(CLAIM, what, *both, ratio)
-
-    @staticmethod
-    def _waiting(size: int, stock: _Stock) -> Row:
-        each = (stock.used() - stock.empty) / size
-        beyond = figure(each - stock.payload, "B")
-        what = f"{size:,} waiting: beyond body, URL and id, of all ({len(BODY)} B body)"
-        return Row(MEMORY, what, beyond, figure(each, "B"), (each - stock.payload) / each)
+            yield compared(CLAIM, what, [*map(median, took)], [*map(median, first)], "ms")
 
     def states(self) -> list[Row]:
         """The memory of one callback that is being sent, was sent, or is dead."""
         count = self._options.at_most(1_000, 10_000)
-        endings: dict[str, Outcome | None] = {
-            "processing": None,
-            "sent": Outcome.SENT,
-            "dead": Outcome.DEAD,
-        }
-        return [self._state(name, outcome, count) for name, outcome in endings.items()]
+        rows = []
+        for name, outcome in _ENDINGS.items():
+            measured = [self._state(outcome, count) for _ in range(self._options.rounds)]
+            kept = "id" if outcome is Outcome.SENT else "body, URL and id"
+            rows.append(_row(f"{name}, of {count:,}: beyond {kept}, of all", measured))
+            self._say(f"{name}: {rows[-1].this}")
+        return rows
 
-    def _state(self, name: str, outcome: Outcome | None, count: int) -> Row:
-        with _stock() as stock:
+    def _state(self, outcome: Outcome | None, count: int) -> tuple[float, float]:
+        with _stock(self._options.new_server()) as stock:
             stock.fill(count)
             for _ in range(count // BATCH):
                 if outcome is None:
@@ -208,6 +224,10 @@ class Growth:
             each = (stock.used() - stock.empty) / count
             bare = outcome is Outcome.SENT  # its body and URL are gone
             kept = len(_ID.format(0)) if bare else stock.payload
-        self._say(f"{name}: {figure(each, 'B')}")
-        what = f"{name}, of {count:,}: beyond {'id' if bare else 'body, URL and id'}, of all"
-        return Row(MEMORY, what, figure(each - kept, "B"), figure(each, "B"), (each - kept) / each)
+        return each - kept, each
+
+
+def _row(what: str, measured: Sequence[tuple[float, float]]) -> Row:
+    """Bytes of one callback beyond what was given, of all its bytes, once a round."""
+    beyond, all = zip(*measured, strict=True)
+    return compared(MEMORY, what, beyond, all, "B")

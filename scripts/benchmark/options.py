@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scripts.benchmark.server import WAYS, choose
+from tests.support.server import Server
+
 SUBJECTS: Final = ("drain", "slow", "enqueue", "claim", "memory", "idle", "gaps", "latency")
 
 
@@ -18,6 +21,7 @@ class Options:
     quick: bool
     plot: bool
     curve: bool
+    server: str
     processes: int
     threads: int
     celery_pool: str
@@ -28,6 +32,10 @@ class Options:
         """How often each thing is measured."""
         return 1 if self.quick else 3
 
+    def new_server(self) -> Server:
+        """A Redis of the kind that everybody gets, not started yet."""
+        return choose(self.server).new()
+
     def at_most(self, quick: int, full: int) -> int:
         """How many: fewer in a quick run."""
         return quick if self.quick else full
@@ -35,13 +43,25 @@ class Options:
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Read the command line, or end with its help."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measures this project beside others on this machine, and prints one table.",
+    )
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer, one round")
+    parser.add_argument(
+        "--all", action="store_true", help="the whole table, --curve and --plot: about 15 minutes"
+    )
     parser.add_argument(
         "--only", type=_subjects, default=SUBJECTS, metavar="A,B", help=f"of {','.join(SUBJECTS)}"
     )
     parser.add_argument("--curve", action="store_true", help="the drain with 1, 2, 4 processes too")
     parser.add_argument("--plot", action="store_true", help="write charts into docs/")
+    parser.add_argument(
+        "--server",
+        choices=tuple(WAYS),
+        default="best",
+        help="best: an installed one with jemalloc, else the wheel's with mimalloc",
+    )
     parser.add_argument("--processes", type=_whole, default=2, help="of each (default 2)")
     parser.add_argument("--threads", type=_whole, default=64, help="of each process (default 64)")
     parser.add_argument("--count", type=_whole, default=5_000, help="of callbacks in a drain")
@@ -55,8 +75,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     return Options(
         subjects=given.only,
         quick=given.quick,
-        plot=given.plot,
-        curve=given.curve,
+        plot=given.plot or given.all,
+        curve=given.curve or given.all,
+        server=given.server,
         processes=given.processes,
         threads=given.threads,
         celery_pool=given.celery,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from scripts.benchmark.request import BODY, DATA
+from scripts.benchmark.request import BODY, DATA, headers
 
 URL: Final = os.environ["BENCH_URL"]
 #: Ids are new each time: ours refuses one that it knows.
@@ -63,6 +63,19 @@ def spread(count: int) -> None:
     _told["moments"] = moments
 
 
+def post(count: int) -> None:
+    """No queue: a bare POST now and then, with the moment of each."""
+    import requests
+
+    moments = []
+    with requests.Session() as session:
+        for n in range(count):
+            time.sleep(0.05 + random.random() * 0.1)
+            moments.append(time.monotonic())
+            session.post(URL, data=BODY, headers=headers(f"{PREFIX}-{n}"), timeout=(3, 7))
+    _told["moments"] = moments
+
+
 def celery(count: int) -> None:
     """Celery, one task a callback; one connection and one producer are kept."""
     from scripts.benchmark.celery_app import app, send
@@ -85,7 +98,7 @@ def celery_by_hand(count: int) -> None:
 
 
 WAYS: Final[dict[str, Callable[[int], None]]] = {
-    way.__name__: way for way in (single, bulk, spread, celery, celery_by_hand)
+    way.__name__: way for way in (single, bulk, spread, post, celery, celery_by_hand)
 }
 
 if __name__ == "__main__":

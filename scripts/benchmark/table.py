@@ -9,19 +9,28 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line. `ratio` is `this` / `beside`, none where there is nothing to compare with."""
+    """One line. `ratio` is `this` / `beside`, none where there is nothing to compare with.
+
+    `spread` is the least and the most that `this` came to, "" where it was measured once.
+    """
 
     section: str
     what: str
-    this: str
+    this: str = ""
     beside: str = ""
     ratio: float | None = None
+    spread: str = ""
+
+
+def number(value: float) -> str:
+    """A number as short as it may be read."""
+    places = 0 if abs(value) >= 1_000 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{places}f}"
 
 
 def figure(value: float, unit: str) -> str:
-    """A number as short as it may be read."""
-    places = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{places}f} {unit}"
+    """A number with its unit."""
+    return f"{number(value)} {unit}".rstrip()
 
 
 def compared(
@@ -29,7 +38,17 @@ def compared(
 ) -> Row:
     """Compare round by round; the ratio is the median of the rounds' ratios."""
     ratio = median(one / other for one, other in zip(these, those, strict=True))
-    return Row(section, what, figure(median(these), unit), figure(median(those), unit), ratio)
+    beside = figure(median(those), unit)
+    return Row(section, what, figure(median(these), unit), beside, ratio, _spread(these))
+
+
+def absolute(section: str, what: str, these: Sequence[float], unit: str) -> Row:
+    """What has nothing to compare with: the median of the rounds."""
+    return Row(section, what, figure(median(these), unit), spread=_spread(these))
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -40,9 +59,9 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 def lines(rows: Sequence[Row]) -> list[str]:
     """The rows as text, under a heading for each section."""
-    told = [(row.what, _ratio(row), row.this, row.beside) for row in rows]
-    heads = ("", "ratio", "this", "beside")
-    widths = [max(len(cells[n]) for cells in [heads, *told]) for n in range(4)]
+    told = [(row.what, _ratio(row), row.this, row.beside, row.spread) for row in rows]
+    heads = ("", "ratio", "this", "beside", "this, least to most")
+    widths = [max(len(cells[n]) for cells in [heads, *told]) for n in range(len(heads))]
     out: list[str] = [_line(heads, widths)]
     section = ""
     for row, cells in zip(rows, told, strict=True):
@@ -58,7 +77,6 @@ def _ratio(row: Row) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    what, ratio, this, beside = cells
-    return (
-        f"  {what:<{widths[0]}}  {ratio:>{widths[1]}}  {this:>{widths[2]}}  {beside:>{widths[3]}}"
-    ).rstrip()
+    what, *figures = cells
+    right = (f"{cell:>{width}}" for cell, width in zip(figures, widths[1:], strict=True))
+    return "  ".join([f"  {what:<{widths[0]}}", *right]).rstrip()

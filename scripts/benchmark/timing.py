@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final
 
 import redis
 
 from scripts.benchmark.contenders import Contender, Place, ours, periodiq
-from scripts.benchmark.drain import new_server, usage
+from scripts.benchmark.drain import usage
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.processes import Workers
 from scripts.benchmark.receiver import Receiver
-from scripts.benchmark.table import Row, figure, percentile
+from scripts.benchmark.table import Row, absolute, compared, percentile
 
 _WARM: Final = 5
 IDLE: Final = "idle, everything at its default, with the scheduler"
-GAPS: Final = "gaps at the receiver, beside the stagger that was set; 5th, 50th, 95th percentile"
+GAPS: Final = "gaps at the receiver, beside the stagger that was set"
+#: The staggers, ms, each with how many are sent in a quick run and else.
+_GAPS: Final = {200: (10, 75), 50: (30, 200), 20: (60, 400)}
+_SHARES: Final = (0.05, 0.5, 0.95)
 LATENCY: Final = "from enqueue to receipt, CALLBACKS_MAX_DELAY=0, nothing else to do"
 
 
@@ -40,7 +43,7 @@ class Timing:
         self, contender: Contender, *more: tuple[str, ...]
     ) -> Iterator[tuple[Place, Workers, redis.Redis]]:
         """Workers that have sent something already, on a Redis of their own."""
-        server = new_server().start()
+        server = self._options.new_server().start()
         try:
             with tempfile.TemporaryDirectory(prefix="callbacks-bench-") as folder:
                 place = Place(server.url, self._receiver.url, Path(folder))
@@ -49,7 +52,8 @@ class Timing:
                     self._receiver.reset()
                     for command in (*contender.workers, *more):
                         workers.start(command)
-                    self._ours(contender.settings or {}).enqueue(place, _WARM)
+                    at_once = {**(contender.settings or {}), "CALLBACKS_MAX_DELAY": 0}
+                    self._ours(at_once).enqueue(place, _WARM)  # the worker keeps its own settings
                     self._receiver.await_count(_WARM, within_s=60)
                     yield place, workers, client
         finally:
@@ -57,62 +61,99 @@ class Timing:
 
     def idle(self) -> list[Row]:
         """What all processes and Redis do while there is nothing to do."""
-        span_s = self._options.at_most(5, 30)
         with self._running(self._ours({}), periodiq()) as (_, workers, client):
-            time.sleep(self._options.at_most(2, 6))
-            started, before = time.monotonic(), usage(client, workers)
-            time.sleep(span_s)
-            took_s, after = time.monotonic() - started, usage(client, workers)
-        cpu = (after.worker_cpu_s - before.worker_cpu_s) / took_s
-        server = (after.redis_cpu_s - before.redis_cpu_s) / took_s
-        a_minute = 60 * (after.commands - before.commands) / took_s
+            time.sleep(self._options.at_most(1, 6))
+            spans = [
+                self._span(client, workers, self._options.at_most(5, 30))
+                for _ in range(self._options.rounds)
+            ]
+        cpu, server, commands = zip(*spans, strict=True)
         shape = f"{self._options.processes} x {self._options.threads} threads"
         return [
-            Row(IDLE, f"CPU of the worker ({shape}) and the scheduler", f"{cpu:.1%} of a core"),
-            Row(IDLE, "CPU of Redis", f"{server:.1%} of a core"),
-            Row(IDLE, "Redis commands, those in scripts too", figure(a_minute, "a minute")),
+            absolute(IDLE, f"CPU of the worker ({shape}) and the scheduler", cpu, "% of a core"),
+            absolute(IDLE, "CPU of Redis", server, "% of a core"),
+            absolute(IDLE, "Redis commands, those in scripts too", commands, "a minute"),
         ]
+
+    @staticmethod
+    def _span(client: redis.Redis, workers: Workers, span_s: float) -> tuple[float, float, float]:
+        """Over some seconds: % of a core of ours, the same of Redis, its commands a minute."""
+        started, before = time.monotonic(), usage(client, workers)
+        time.sleep(span_s)
+        took_s, after = time.monotonic() - started, usage(client, workers)
+
+        def a_second(name: str) -> float:
+            return float(getattr(after, name) - getattr(before, name)) / took_s
+
+        return (
+            100 * a_second("worker_cpu_s"),
+            100 * a_second("redis_cpu_s"),
+            60 * a_second("commands"),
+        )
 
     def gaps(self) -> list[Row]:
         """The pace of the stagger alone: one destination, without an interval of its own."""
-        counts = {200: (10, 75), 50: (30, 200), 20: (60, 400)}
-        for interval_ms, (quick, full) in counts.items():
-            settings = {
-                "CALLBACKS_ADAPTIVE": "false",
-                "CALLBACKS_SEND_INTERVAL": interval_ms / 1_000,
-                "CALLBACKS_DESTINATION_INTERVAL": 0,
-            }
-            count = self._options.at_most(quick, full)
-            contender = self._ours(settings)
-            with self._running(contender) as (place, _, _):
-                self._receiver.reset()
-                contender.enqueue(place, count)
-                self._receiver.await_count(count, within_s=30 + count * interval_ms / 200)
-                times = self._receiver.times()
-            self.gaps_ms[interval_ms] = [(y - x) * 1_000 for x, y in pairwise(times)]
-        return [self._gap(interval_ms, gaps) for interval_ms, gaps in self.gaps_ms.items()]
+        counts = {ms: self._options.at_most(*of) for ms, of in _GAPS.items()}
+        rounds: dict[int, list[list[float]]] = {ms: [] for ms in counts}
+        for _ in range(self._options.rounds):
+            for interval_ms, count in counts.items():
+                rounds[interval_ms].append(self._gaps(interval_ms, count))
+                self._say(f"gaps at {interval_ms} ms")
+        self.gaps_ms = {ms: [*chain(*all)] for ms, all in rounds.items()}
+        return [
+            _gap(interval_ms, all, share)
+            for interval_ms, all in rounds.items()
+            for share in _SHARES
+        ]
 
-    def _gap(self, interval_ms: int, gaps: list[float]) -> Row:
-        low, middle, high = (percentile(gaps, share) for share in (0.05, 0.5, 0.95))
-        what = f"{interval_ms} ms, {len(gaps)} gaps"
-        told = f"{low:.1f}  {middle:.1f}  {high:.1f} ms"
-        self._say(f"{what}: {told}")
-        return Row(GAPS, what, told, f"{interval_ms} ms", middle / interval_ms)
+    def _gaps(self, interval_ms: int, count: int) -> list[float]:
+        """The ms from one receipt to the next, of so many sends."""
+        settings = {
+            "CALLBACKS_ADAPTIVE": "false",
+            "CALLBACKS_SEND_INTERVAL": interval_ms / 1_000,
+            "CALLBACKS_DESTINATION_INTERVAL": 0,
+            "CALLBACKS_MAX_DELAY": 0.5,  # the wait for the first batch is not measured
+        }
+        contender = self._ours(settings)
+        with self._running(contender) as (place, _, _):
+            self._receiver.reset()
+            contender.enqueue(place, count)
+            self._receiver.await_count(count, within_s=30 + count * interval_ms / 200)
+            times = self._receiver.times()
+        return [(y - x) * 1_000 for x, y in pairwise(times)]
 
     def latency(self) -> list[Row]:
-        """How long one callback takes on an idle system."""
-        count = self._options.at_most(5, 50)
-        contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread")
-        with self._running(contender) as (place, _, _):
-            time.sleep(2)
-            self._receiver.reset()
-            moments = contender.enqueue(place, count)["moments"]
-            self._receiver.await_count(count, within_s=30)
-            times = self._receiver.times()
-        # They are far apart, so the n-th receipt is that of the n-th enqueue.
-        took = [(came - put) * 1_000 for put, came in zip(moments, times, strict=True)]
-        middle, high = (figure(percentile(took, share), "ms") for share in (0.5, 0.95))
+        """How long one callback takes on an idle system, beside a bare POST of the same."""
+        ours, bare, count = [], [], self._options.at_most(5, 30)
+        for _ in range(self._options.rounds):
+            contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread")
+            with self._running(contender) as (place, _, _):
+                time.sleep(self._options.at_most(1, 3))
+                ours.append(self._took_ms(contender, place, count))
+                bare.append(self._took_ms(self._ours({}, "post"), place, count))
+            self._say("latency")
         return [
-            Row(LATENCY, f"median of {count}", middle),
-            Row(LATENCY, "95th percentile", high),
+            compared(
+                LATENCY,
+                f"{what} of {count}, beside a bare requests.post",
+                [percentile(took, share) for took in ours],
+                [percentile(took, share) for took in bare],
+                "ms",
+            )
+            for what, share in (("median", 0.5), ("95th percentile", 0.95))
         ]
+
+    def _took_ms(self, contender: Contender, place: Place, count: int) -> list[float]:
+        """How long each took to the receiver. They are far apart, so they come in order."""
+        self._receiver.reset()
+        moments = contender.enqueue(place, count)["moments"]
+        self._receiver.await_count(count, within_s=30)
+        times = self._receiver.times()
+        return [(came - put) * 1_000 for put, came in zip(moments, times, strict=True)]
+
+
+def _gap(interval_ms: int, rounds: Sequence[Sequence[float]], share: float) -> Row:
+    """A percentile of the gaps, once a round, beside the stagger."""
+    these = [percentile(gaps, share) for gaps in rounds]
+    what = f"{interval_ms} ms, {len(rounds[0])} gaps, {share:.0%} are shorter"
+    return compared(GAPS, what, these, [interval_ms] * len(these), "ms")

