@@ -84,6 +84,7 @@ class Batcher:
         self.scripts = Scripts(client, Keys(settings.namespace))
         self._lease_ms = ms(settings.stuck_after)
         self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
+        self._longest_ms = ms(settings.longest_interval)
         self._window_ms = min(HORIZON_MS, ms(settings.min_interval) + WINDOW_MS)
         self._look_ahead_ms = max(ms(settings.check_interval), ms(settings.min_interval))
 
@@ -128,17 +129,18 @@ class Batcher:
 
     def look(self) -> Look:
         """See what is ready, counted up to one batch."""
-        now, paused, ready, oldest, soon, queued, processing = self.scripts.run(
+        now, paused, ready, oldest, soon, queued, processing, lost = self.scripts.run(
             "look", {"batch_size": self.settings.batch_size}
         )
         return Look(
-            now,
-            bool(paused),
-            ready,
-            replies.time_ms(oldest),
-            replies.time_ms(soon),
-            queued,
-            processing,
+            now_ms=now,
+            paused=bool(paused),
+            ready=ready,
+            oldest_due_ms=replies.time_ms(oldest),
+            next_ready_ms=replies.time_ms(soon),
+            queued=queued,
+            processing=processing,
+            trigger_lost=bool(lost),
         )
 
     def arm(self, wait_ms: int) -> bool:
@@ -167,6 +169,7 @@ class Batcher:
                 "horizon": HORIZON_MS,
                 "window": self._window_ms,
                 "late": LATE_MS,
+                "longest": self._longest_ms,
                 "min_interval": ms(s.min_interval),
                 "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
                 "stagger": ms(s.send_interval),
@@ -216,6 +219,7 @@ class Batcher:
                 "max_wait": MAX_WAIT_MS,
                 "late": MISSED_MS,
                 "last": MAX_CRASHES - 1,
+                "longest": self._longest_ms,
             },
         )
         return replies.gate(answer)

@@ -8,7 +8,9 @@ import time
 import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
-from typing import Any, Final, Generic, TypeVar
+from contextvars import Context, copy_context
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from callbacks.deadline import Deadline
 
@@ -17,10 +19,19 @@ _V = TypeVar("_V")
 
 MAX_CALLS: Final = 128  # at the same time; a thread each, and more than a worker has threads
 ABANDON_S: Final = 60.0  # from then on nobody new waits for a call that hangs
+IDLE_S: Final = 60.0  # so long a thread waits for its next call
 
 
 class TooManyHang(Exception):
-    """As many calls as there may be have not ended, and none did until the deadline."""
+    """As many calls as there may be have not ended, or the system gives no thread for one."""
+
+
+class _Job(NamedTuple):
+    """One call: its key, who waits for it, and the context of whoever asked first."""
+
+    key: Any
+    future: Future[Any]
+    context: Context
 
 
 class BoundedCalls(Generic[_K, _V]):
@@ -28,7 +39,8 @@ class BoundedCalls(Generic[_K, _V]):
 
     A call that hangs keeps its thread until it ends. There are never more than `most` of them,
     and one a minute for each key: a broken server of one customer takes few threads, however
-    many callbacks wait for it.
+    many callbacks wait for it. The threads stay for a while, so what a function keeps in them
+    (a connection to a database) is used again.
     """
 
     def __init__(self, function: Callable[[_K], _V], *, name: str, most: int = MAX_CALLS) -> None:
@@ -42,6 +54,7 @@ class BoundedCalls(Generic[_K, _V]):
         """Forget what runs; in a forked child those threads are not there."""
         self._running: dict[_K, tuple[Future[_V], float]] = {}  # and when it began
         self._abandoned = 0
+        self._idle: list[SimpleQueue[_Job]] = []
         self._changed = threading.Condition()
 
     def result(self, key: _K, deadline: Deadline) -> _V:
@@ -69,31 +82,51 @@ class BoundedCalls(Generic[_K, _V]):
         return future if time.monotonic() - began < ABANDON_S else None
 
     def _start(self, key: _K) -> Future[_V]:
-        future: Future[_V] = Future()
-        args = (key, future)
-        # Started before the entry: where that fails, none is left behind.
-        threading.Thread(target=self._run, args=args, name=self._name, daemon=True).start()
+        job = _Job(key, Future(), copy_context())
+        jobs = self._idle.pop() if self._idle else self._new_thread()
         self._abandoned += key in self._running
-        self._running[key] = future, time.monotonic()
-        return future
+        self._running[key] = job.future, time.monotonic()
+        jobs.put(job)
+        return job.future
 
-    def _run(self, key: _K, future: Future[_V]) -> None:
+    def _new_thread(self) -> SimpleQueue[_Job]:
+        jobs: SimpleQueue[_Job] = SimpleQueue()
         try:
-            found = self._function(key)
-        except BaseException as error:  # noqa: BLE001 -- it goes to those who wait
-            self._forget(key, future)
-            future.set_exception(error)
-        else:
-            self._forget(key, future)
-            future.set_result(found)
+            threading.Thread(target=self._work, args=(jobs,), name=self._name, daemon=True).start()
+        except RuntimeError as error:  # the system has no more
+            raise TooManyHang(f"no thread for the {self._name}: {error}") from error
+        return jobs
 
-    def _forget(self, key: _K, future: Future[_V]) -> None:
+    def _work(self, jobs: SimpleQueue[_Job]) -> None:
+        while True:
+            try:
+                job = jobs.get(timeout=IDLE_S)
+            except Empty:
+                with self._changed:
+                    if jobs in self._idle:
+                        self._idle.remove(jobs)
+                        return
+                job = jobs.get()  # it came at the last moment
+            self._run(job, jobs)
+
+    def _run(self, job: _Job, jobs: SimpleQueue[_Job]) -> None:
+        try:
+            found = job.context.run(self._function, job.key)
+        except BaseException as error:  # noqa: BLE001 -- it goes to those who wait
+            self._end(job, jobs)
+            job.future.set_exception(error)
+        else:
+            self._end(job, jobs)
+            job.future.set_result(found)
+
+    def _end(self, job: _Job, jobs: SimpleQueue[_Job]) -> None:
         """Before anyone has the answer, so that whoever asks next gets one of their own."""
         with self._changed:
-            if key in self._running and self._running[key][0] is future:
-                del self._running[key]
+            if job.key in self._running and self._running[job.key][0] is job.future:
+                del self._running[job.key]
             else:
                 self._abandoned -= 1
+            self._idle.append(jobs)
             self._changed.notify_all()
 
 

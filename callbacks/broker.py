@@ -309,9 +309,12 @@ class CallbacksBroker(RedisBroker):
         return cleared
 
     def _other_queues(self) -> list[str]:
-        """The queues beside ours that any process has consumed from, delayed ones too."""
+        """The queues beside ours, delayed ones too: of this process, and of others that told."""
+        own = {name for queue in self.queues - {QUEUE} for name in (queue, dq_name(queue))}
+        for queue_name in sorted(own):
+            self._register(queue_name)
         raw: Any = self.client.smembers(f"{self.namespace}:__queues__")
-        return sorted(name.decode() for name in raw)
+        return sorted(own | {name.decode() for name in raw})
 
     def _drop(self, broker_id: str, queue_name: str) -> int:
         ids = self.fetched(broker_id, queue_name)

@@ -66,7 +66,12 @@ def _transport(
 
 
 def _resolve(ask: tuple[str, str, str]) -> tuple[str, ...]:
-    return ask_resolver(*ask)
+    try:
+        return ask_resolver(*ask)
+    except SecretResolverError:
+        raise
+    except BaseException as error:  # a SystemExit must not end the thread that waits
+        raise SecretResolverError(f"{ask[0]} raised {type(error).__name__}") from error
 
 
 #: Somebody else's function may hang.
@@ -117,17 +122,13 @@ class AICallback:
     def secrets(self) -> tuple[str, ...]:
         """What signs this callback: the resolver's secrets, its environment's, or the default.
 
-        A resolver has half of an attempt's deadline; raises `SecretResolverError` where it fails.
+        Raises `SecretResolverError` where the resolver fails. It runs in this thread, and may
+        take as long as it likes.
         """
         path, environment = self.settings.secret_resolver, self.request.environment
         if not path:
             return self.settings.secrets_for(environment)
-        try:
-            return _RESOLUTIONS.result(
-                (path, self.request.callback_url, environment), Deadline(self.settings.deadline / 2)
-            )
-        except (TimeoutError, TooManyHang) as error:
-            raise SecretResolverError(f"{path}: {error}") from error
+        return ask_resolver(path, self.request.callback_url, environment)
 
     @property
     def signable(self) -> bool:
@@ -139,13 +140,24 @@ class AICallback:
         except SecretResolverError:
             return True
 
+    def _secrets_in_time(self) -> tuple[str, ...]:
+        """The same for an attempt, whose resolver has half of the deadline, in another thread."""
+        path, environment = self.settings.secret_resolver, self.request.environment
+        if not path:
+            return self.settings.secrets_for(environment)
+        ask = (path, self.request.callback_url, environment)
+        try:
+            return _RESOLUTIONS.result(ask, Deadline(self.settings.deadline / 2))
+        except (TimeoutError, TooManyHang) as error:
+            raise SecretResolverError(f"{path}: {error}") from error
+
     def headers(self, *, attempt: int, timestamp_s: int) -> dict[str, str]:
         """All headers of one attempt, signed where secrets are configured.
 
         Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
         is to be signed never goes out unsigned.
         """
-        secrets = self.secrets
+        secrets = self._secrets_in_time()
         if self.settings.signing_configured and not secrets:
             raise SecretResolverError("there is no secret for this callback any more")
         return request_headers(

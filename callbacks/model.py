@@ -118,6 +118,7 @@ class Look:
     next_ready_ms: int | None
     queued: int
     processing: int
+    trigger_lost: bool = False
 
 
 class Unlocked(IntEnum):

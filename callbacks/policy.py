@@ -32,6 +32,7 @@ class FlushReason(StrEnum):
     BATCH_FULL = "batch_full"
     MAX_DELAY = "max_delay"
     HALF_FULL = "half_full"
+    TRIGGER_LOST = "trigger_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,15 @@ def decide_flush(look: Look, *, batch_size: int, max_delay_ms: int) -> Flush | W
     """Decide whether a batch is due: full, or its oldest callback waited long enough.
 
     Half a batch goes after half of `max_delay_ms`. Only ready callbacks count, and age is
-    measured from the due time, so paused and parked destinations never trigger.
+    measured from the due time, so paused and parked destinations never trigger. A trigger that
+    was lost is made up for, whatever waits.
     """
+    oldest_ms = look.now_ms if look.oldest_due_ms is None else look.oldest_due_ms
+    waited = look.now_ms - oldest_ms
+    if look.trigger_lost and not look.paused:
+        return Flush(FlushReason.TRIGGER_LOST, waited)
     if look.paused or look.oldest_due_ms is None:
         return _wait_for_the_first(look, max_delay_ms)
-    waited = look.now_ms - look.oldest_due_ms
     if look.ready >= batch_size:
         return Flush(FlushReason.BATCH_FULL, waited)
     if waited >= max_delay_ms:

@@ -40,6 +40,9 @@ PATIENCE_S: Final = 120.0
 _PAUSE_S: Final = 0.5
 #: How often an attempt asks for a new instant before it goes all the same.
 _NEW_INSTANTS: Final = 3
+#: A `begin` may take so long, over a slow network or with many threads. One that takes longer was
+#: stopped in the middle, with its process or with Redis, and its instant may have passed.
+_SLOW_S: Final = 1.0
 
 
 class Timer(Protocol):
@@ -83,12 +86,12 @@ def send_once(
 ) -> Sent:
     """Ask the gate, send if it opens, and settle; else give the callback back."""
     attempt = _Attempt(batcher, wakes, id, token, secrets.token_hex(8), timer)
-    asked, gate = attempt.begin()
+    since, gate = attempt.begin()
     while isinstance(gate, Again):
         timer.sleep(gate.wait_ms / 1_000)
-        asked, gate = attempt.begin()
+        since, gate = attempt.begin()
     if isinstance(gate, Go):
-        gate = attempt.await_instant(gate, asked)
+        gate = attempt.await_instant(gate, since)
         if isinstance(gate, Go):
             return attempt.make(sender, gate)
     if isinstance(gate, Later):
@@ -113,11 +116,13 @@ class _Attempt:
     timer: Timer
 
     def begin(self) -> tuple[float, Gate]:
-        """Ask the gate, waiting for Redis; when it was asked for the last time, and its answer."""
+        """Ask the gate, waiting for Redis; from when on its answer counts, and that."""
 
         def ask() -> tuple[float, Gate]:
             asked = self.timer.monotonic()
-            return asked, self.batcher.begin(self.id, self.token, nonce=self.nonce)
+            gate = self.batcher.begin(self.id, self.token, nonce=self.nonce)
+            answered = self.timer.monotonic()
+            return answered if answered - asked <= _SLOW_S else asked, gate
 
         return self._patiently(ask)
 
@@ -132,7 +137,7 @@ class _Attempt:
                     raise
                 self.timer.sleep(_PAUSE_S)
 
-    def await_instant(self, go: Go, asked: float) -> Gate:
+    def await_instant(self, go: Go, since: float) -> Gate:
         """Sleep until the reserved instant; reserve another where this process slept past it.
 
         A process that is stopped and continued would else send at once what it had reserved,
@@ -141,10 +146,10 @@ class _Attempt:
         """
         self._sleep(go.wait_ms)
         for _ in range(_NEW_INSTANTS):
-            missed_ms = (self.timer.monotonic() - asked) * 1_000 - go.wait_ms
+            missed_ms = (self.timer.monotonic() - since) * 1_000 - go.wait_ms
             if missed_ms <= MISSED_MS or not self._paced:
                 break
-            asked, again = self.begin()
+            since, again = self.begin()
             if not isinstance(again, Go):
                 return again
             go = again

@@ -225,6 +225,12 @@ class Settings(BaseModel):
         return self.retry_schedule or tuple(n * self.retry_increment for n in retries)
 
     @property
+    def longest_interval(self) -> float:
+        """Seconds, the longest that the stagger or a destination's interval can get."""
+        fixed = (self.send_interval, self.destination_interval)
+        return max(*fixed, self.send_interval_max, self.destination_interval_max)
+
+    @property
     def attempt_lease(self) -> float:
         """Seconds from an attempt's begin after which it counts as crashed."""
         return self.deadline + ATTEMPT_MARGIN_S

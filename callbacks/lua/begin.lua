@@ -22,6 +22,7 @@
 -- ARGV[9] max_wait      ms that the caller may sleep until its instant
 -- ARGV[10] late         ms after its instant from which a caller needs a new one
 -- ARGV[11] last         crashes that leave a callback one try, which it makes alone
+-- ARGV[12] longest      ms, the longest stagger or interval that there can be
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
 --   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
 --   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight);
@@ -31,7 +32,7 @@
 --   many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts. Where its instant has passed
 --   unused (its process was stopped, say), it gets a new one, or where that is too far ahead {2},
---   and the attempt has not taken place.
+--   and the attempt has not taken place; but once only, then it goes late.
 -- Cost: O(log n).
 -- @uses instant
 -- @uses trial
@@ -45,7 +46,7 @@ local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] 
 local concurrency, max_wait, late = num(ARGV[8]), num(ARGV[9]), num(ARGV[10])
 local now = now_ms()
 
-local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p', 'u')
+local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p', 'u', 'end')
 local phase, destination, due = r[2], r[3], num(r[4], now)
 if r[1] ~= token or not (phase == 'claimed' or phase == 'retry' or phase == 'sending') then
   count_stale(K, now)
@@ -59,7 +60,7 @@ local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send', 
 local stagger = pace_of(s[3], set_stagger, adaptive)
 local interval = pace_of(d[4], set_interval, adaptive)
 local paces = {
-  now = now, due = due, max_wait = max_wait,
+  now = now, due = due, max_wait = max_wait, longest = num(ARGV[12]),
   send = s[2], stagger = stagger, own_send = d[3], interval = interval,
 }
 local inflight = K.inflights .. destination
@@ -77,12 +78,12 @@ local function go(at, attempt)
   redis.call('HSET', K.state, 'send', at + stagger)
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
   if not d[1] then redis.call('PEXPIRE', K.dests .. destination, 86400000) end
-  if r[12] then redis.call('HDEL', K.recs .. id, 'u') end
   if phase ~= 'sending' and not r[12] then count(K, 'attempts', 1, now) end
 end
--- Undo that: it is claimed, as before, until its caller releases it. `u`: counted, and not used.
+-- Undo that: it is claimed, as before, until its caller releases it. `u`: it has been counted.
 local function give_up(attempts)
   redis.call('ZREM', inflight, id)
+  if r[13] then end_of_life(K, id, r[13]) end
   Trial.leave(K, id)
   redis.call('HDEL', K.recs .. id, 'at', 'bn')
   redis.call('HSET', K.recs .. id, 's', 'claimed', 'a', attempts, 'u', 1)
@@ -102,12 +103,13 @@ if phase == 'sending' then
   if at + lease <= now and (crashes > 0 or full()) then return {5} end
   if now - at > late then
     local anew, far = Instant.next(paces, at)
-    if far then
+    if far and not r[12] then
       give_up(attempt - 1)
       return {2, anew, 4}
+    elseif not far then
+      at = anew
+      go(at, attempt)
     end
-    at = anew
-    go(at, attempt)
   end
   return answer(math.max(0, at - now), attempt)
 end

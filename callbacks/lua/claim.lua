@@ -33,6 +33,7 @@
 -- ARGV[14] look_ahead   ms within which the next batch is armed
 -- ARGV[15] window       ms ahead of its next slot that a destination is claimed from
 -- ARGV[16] late         ms past its slot from which a claimed callback counts as late
+-- ARGV[17] longest      ms, the longest stagger that there can be
 -- Returns {code, now, arm, id, slot, id, slot, ...}: code 1 claimed (perhaps nobody), 0 paused,
 --   2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms.
@@ -85,7 +86,8 @@ local c = {
   now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),
   adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = 0,
 }
-local slot, limit = math.max(now, num(s[2], 0), num(s[3], 0)), now + horizon
+local limit, furthest = now + horizon, horizon + num(ARGV[17])
+local slot = math.max(now, reserved(s[2], now, furthest), reserved(s[3], now, furthest))
 if stagger == 0 then slot = now end
 local most = batch_size
 if stagger > 0 then most = math.min(most, math.floor((limit - slot) / stagger) + 1) end

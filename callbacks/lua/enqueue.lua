@@ -37,10 +37,11 @@ local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 local known, taken, ends, lanes = 0, {}, {}, {}
 
 -- Whether a trigger that comes in time is on its way. One that is overdue counts for as long as no
--- claim has answered it: while no worker runs, no more are sent; one that is lost, the ticker
--- makes up for.
-local function is_armed(due, wanted)
+-- claim has answered it: while no worker runs, no more are sent, and for one that is lost the
+-- ticker makes up. What is `short` of life cannot wait for that.
+local function is_armed(due, wanted, short)
   if next_batch <= 0 or due > math.max(next_batch, now) then return false end
+  if short and next_batch < now - 200 then return false end
   return next_batch <= math.max(wanted, earliest, now)
 end
 
@@ -49,13 +50,14 @@ end
 local function wake(due, ends_at)
   if paused then return 0, 0 end
   local wanted = due + max_delay
-  if wanted >= ends_at then wanted = due end
+  local short = wanted >= ends_at
+  if short then wanted = due end
   if wanted > now and due <= now and queued >= batch_size and peek_at <= now then
     peek_at = now + 200
     redis.call('HSET', K.state, 'peek_at', peek_at)
     if ready_of(K, now, batch_size) >= batch_size then wanted = now end
   end
-  if is_armed(due, wanted) then return 0, 0 end
+  if is_armed(due, wanted, short) then return 0, 0 end
   if wanted <= now then
     next_batch = now
     redis.call('HSET', K.state, 'next_batch', next_batch)

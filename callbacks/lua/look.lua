@@ -7,7 +7,8 @@
 -- KEYS[5] state         the schedule
 -- ARGV[1] batch_size    count ready callbacks up to here
 -- Returns {now, paused (0 or 1), ready, due time of the oldest ready or -1, when the next
---   destination gets ready or -1, queued, processing}, times in ms.
+--   destination gets ready or -1, queued, processing, 1 if a trigger is overdue and no claim has
+--   answered it}, times in ms.
 -- Cost: O(batch).
 local K = {ring = KEYS[1], lanes = KEYS[2], expiry = KEYS[3], processing = KEYS[4], state = KEYS[5]}
 local now = now_ms()
@@ -16,4 +17,6 @@ local soon = redis.call('ZRANGEBYSCORE', K.ring, '(' .. now, '(+inf', 'WITHSCORE
 local processing = redis.call('ZCARD', K.processing)
 local queued = redis.call('ZCARD', K.expiry) - processing
 local paused = redis.call('HEXISTS', K.state, 'paused')
-return {now, paused, ready, oldest, num(soon[2], -1), queued, processing}
+local trigger = num(redis.call('HGET', K.state, 'next_batch'), 0)
+local lost = trigger > 0 and trigger < now - 1000 and 1 or 0
+return {now, paused, ready, oldest, num(soon[2], -1), queued, processing, lost}

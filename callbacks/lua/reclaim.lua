@@ -65,7 +65,7 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
   count(K, 'recovered', 1, now)
   if kind == 1 then
     if r[8] then end_of_life(K, id, r[8]) end
-    redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p')
+    redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p', 'u')
     redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
     to_lane(K, destination, id, due, window)
   else

@@ -15,7 +15,7 @@
 -- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
 -- ARGV[7] look_ahead    ms within which the next batch is armed
 -- Returns {1, arm}: released, arm: ms until the next trigger, to be sent by this caller, or -1;
---   {0, -1}: a stale token, or begun meanwhile, nothing changed.
+--   {0, -1}: a stale token, or begun or even tried meanwhile, nothing changed.
 -- Twice: the token ends with the release, so the second changes nothing.
 -- Cost: O(log n).
 local K = {
@@ -25,8 +25,10 @@ local K = {
 local id, token, due = ARGV[1], ARGV[2], num(ARGV[3])
 local full, window, look_ahead = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
 local now = now_ms()
-local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'p')
+local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'p', 'due')
 if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return {0, -1} end
+-- Whoever releases has found it due: this release is of before another's attempt.
+if r[2] == 'retry' and num(r[5], 0) > now + 1000 then return {0, -1} end
 local destination = r[3]
 local dest = K.dests .. destination
 if ARGV[4] == '1' then

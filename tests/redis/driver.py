@@ -207,7 +207,7 @@ class Driver(RuleBasedStateMachine):
             assert isinstance(gate, Later | Again)
             assert isinstance(gate, Again) or gate.due_ms >= self.now
             self.assert_unchanged("inflight:", "suspects", "trial")
-        elif self.ledger.go(id, nonce, gate, self.before):
+        elif self.ledger.go(id, nonce, gate, self.before, self.seen):
             self.tokens.append((id, token, gate.attempt))
         else:
             self.assert_unchanged()
@@ -241,7 +241,9 @@ class Driver(RuleBasedStateMachine):
     def release(self, id: str, token: str, due: int, why: LaterWhy) -> None:
         self.check()
         done = self.do(lambda: self.batcher.release(id, token, due, why=why))
-        assert done.released == self.ledger.release(id, token, due, why, self.before)
+        assert done.released == self.ledger.release(
+            id, token, due, why, before=self.before, now=self.now
+        )
         return None if done.released else self.assert_unchanged()
 
     def unlock(self, owner: str, fence: int) -> None:

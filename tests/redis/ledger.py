@@ -168,11 +168,12 @@ class Ledger:
             return Refused.EXPIRED
         return LaterWhy.PAUSED if self.stops(e) else None
 
-    def go(self, id: str, nonce: str, go: Go, before: Seen) -> bool:
+    def go(self, id: str, nonce: str, go: Go, before: Seen, after: Seen) -> bool:
         """Check an open gate and take it over; False: it answered as it had before."""
         e, now, at = self.entries[id], go.now_ms, go.now_ms + go.wait_ms
         fresh, lapsed = e.phase != "sending", self.has_lapsed(id, now)
-        if not fresh and now - e.at <= MISSED_MS:
+        stays = int(after.of(f"rec:{id}")["at"]) == e.at
+        if not fresh and (now - e.at <= MISSED_MS or (e.unused and stays)):
             assert (go.attempt, at) == (e.attempts, max(now, e.at))
             return False
         if fresh or lapsed:
@@ -217,7 +218,6 @@ class Ledger:
     def _count_attempt(self, e: Entry, go: Go, before: Seen) -> None:
         e.attempts, e.begun = e.attempts + 1, e.begun + 1
         self.counts["attempts"] += not e.unused
-        e.unused = False
         used = (e.retries, e.throttled, e.crashes)
         assert (go.attempt, go.retries, go.throttled, go.crashes) == (e.attempts, *used)
         assert go.wait_ms <= 250
@@ -230,7 +230,8 @@ class Ledger:
     def give_up(self, id: str) -> None:
         """Take an attempt back whose next instant would be too far ahead."""
         e = self.entries[id]
-        e.phase, e.nonce, e.unused = "claimed", None, True
+        assert not e.unused, "given up twice"
+        e.phase, e.nonce, e.unused, e.put_off = "claimed", None, True, 0
         e.attempts, e.begun = e.attempts - 1, e.begun - 1
 
     def settle(self, id: str, token: str, attempt: int, d: Decision, now: int) -> Settled:
@@ -253,11 +254,16 @@ class Ledger:
         self.counts["throttled" if d.throttled else "retried"] += 1
         e.throttled, e.retries = e.throttled + d.throttled, e.retries + (not d.throttled)
         e.phase, e.due, e.put_off = "queued" if d.park else "retry", now + ms(d.delay_s), 0
-        e.lease, e.probe, e.named = 0 if d.park else e.due + self.lease_ms, False, 0
+        e.lease, e.named = 0 if d.park else e.due + self.lease_ms, 0
+        e.probe = e.unused = False
 
-    def release(self, id: str, token: str, due: int, why: LaterWhy, before: Seen) -> bool:
+    def release(
+        self, id: str, token: str, due: int, why: LaterWhy, *, before: Seen, now: int
+    ) -> bool:
         e = self.entries.get(id)
         if e is None or e.token != token or e.phase not in {"claimed", "retry"}:
+            return False
+        if e.phase == "retry" and e.due > now + 1000:
             return False
         waiting = before.of(f"lane:{e.destination}").values()
         if why is not LaterWhy.SUSPECT:  # it keeps its place before those
@@ -294,7 +300,7 @@ class Ledger:
             due = after.due(e.destination, e.id)
             low, high = (e.crashes * n if crashed else 0 for n in CRASH_SPREAD_MS)
             assert now + low <= due <= now + high
-            e.nonce, e.put_off = None, 0
+            e.nonce, e.put_off, e.unused = None, 0, False
             self._requeue(e, due)
             done[0] += 1
         return Recovered(*done)

@@ -181,11 +181,13 @@ class Machine(Driver):
         if e is not None:
             self.begin(e.id, e.token or "", e.nonce if own and e.nonce else self.nonce())
 
-    @rule(place=ANY, ms=st.sampled_from([11, 60, 300]))
-    def oversleep(self, place: int, ms: int) -> None:
+    @rule(place=ANY, ms=st.sampled_from([11, 60, 300, 1_000]), expires=st.booleans())
+    def oversleep(self, place: int, ms: int, expires: bool) -> None:
         """All senders to one destination are stopped past their instants, and ask for new ones."""
         self.crowd(place)
         self.advance(ms)
+        if expires:
+            self.expire_some(100)
         first = self.obtain(place, "sending")
         for e in self.ledger.within("sending"):
             if first and e.destination == first.destination:

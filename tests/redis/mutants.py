@@ -64,17 +64,14 @@ MUTANTS: Final = {
     ),
     "begin without the pace of all": Mutant(
         "begin",
-        "math.max(p.now, p.due, free_from(p.send, p.stagger, unused))",
+        "math.max(p.now, p.due, free_from(p, p.send, p.stagger, unused))",
         "math.max(p.now, p.due)",
     ),
     "begin without the pace of its destination": Mutant(
-        "begin", "math.max(free, free_from(p.own_send, p.interval, unused))", "free"
+        "begin", "math.max(free, free_from(p, p.own_send, p.interval, unused))", "free"
     ),
     "begin again that passes over others' instants": Mutant(
-        "begin", "num(reserved) == unused + pace and unused", "unused > 0 and unused"
-    ),
-    "begin again that gives up and keeps its place in flight": Mutant(
-        "begin", "\n  redis.call('ZREM', inflight, id)\n  Trial.leave", "\n  Trial.leave"
+        "begin", "at == unused + pace and unused or at", "unused > 0 and unused or at"
     ),
     "expire that forgets the end of a request in flight": Mutant(
         "settle", "if r[10] then end_of_life(K, id, r[10]) end", ""
@@ -126,7 +123,7 @@ MUTANTS: Final = {
         "reclaim", "local crashes = num(r[4], 0) + 1", "local crashes = num(r[4], 0)"
     ),
     "reclaim that keeps the token": Mutant(
-        "reclaim", "redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p')", ""
+        "reclaim", "redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p', 'u')", ""
     ),
     "expire that leaves its callback in PROCESSING": Mutant(
         "expire", "  redis.call('ZREM', K.processing, id)\n", ""

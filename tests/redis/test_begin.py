@@ -104,19 +104,64 @@ def test_a_missed_instant_whose_next_one_is_far_is_given_up_and_counted_once(
     make_batcher: Make, client: redis.Redis, books: Books
 ) -> None:
     batcher, claimed = missed(make_batcher, client, stagger=0.2)
-    taken = now_ms(client) + 28_000  # by another callback of its destination
-    client.hset(key(f"dest:{HOST}"), "send", taken)
+    at = taken(client)
     before = client.hget(key("state"), "send")
-    assert batcher.begin(claimed.id, claimed.token, nonce="n") == Later(taken, LaterWhy.PACE)
+    assert batcher.begin(claimed.id, claimed.token, nonce="n") == Later(at, LaterWhy.PACE)
     assert client.hget(key("state"), "send") == before
     assert client.zcard(key(f"inflight:{HOST}")) == 0
-    assert batcher.release(claimed.id, claimed.token, taken).released
+    assert batcher.release(claimed.id, claimed.token, at).released
     assert list(audit(books)) == []
     client.delete(key(f"dest:{HOST}"))
     client.zadd(key("ring"), {HOST: 0}), client.zadd(key(f"lane:{HOST}"), {"c-1": 0})
     (anew,) = claim(batcher).callbacks
     assert begin(batcher, anew).attempt == 1
     assert counted(client, "attempts") == 1
+
+
+def taken(client: redis.Redis) -> int:
+    """Another callback of the destination has taken an instant; the next one is then."""
+    at = now_ms(client) + 28_000
+    client.hset(key(f"dest:{HOST}"), "send", at)
+    return at
+
+
+def test_who_has_given_an_instant_up_once_goes_late_the_next_time(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, claimed = missed(make_batcher, client, stagger=0.2)
+    taken(client)
+    assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Later)
+    client.hdel(key(f"dest:{HOST}"), "send")
+    assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="m"), Go)
+    client.hincrby(key("rec:c-1"), "at", -5_000)
+    taken(client)
+    late = batcher.begin(claimed.id, claimed.token, nonce="m")
+    assert isinstance(late, Go)
+    assert (late.attempt, late.wait_ms) == (1, 0)
+    assert settle(batcher, claimed) is Settled.SENT
+    assert counted(client, "attempts") == 1
+
+
+def test_an_attempt_that_is_given_up_past_its_end_of_life_is_not_made_again(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, claimed = missed(make_batcher, client, stagger=0.2)
+    client.zadd(key("expiry"), {"c-1": 1})
+    assert batcher.expire(10) == 0
+    at = taken(client)
+    assert batcher.begin(claimed.id, claimed.token, nonce="n") == Later(at, LaterWhy.PACE)
+    assert batcher.begin(claimed.id, claimed.token) is Refused.EXPIRED
+
+
+def test_a_pace_that_is_reserved_further_ahead_than_there_can_be_one_is_none(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """Redis' clock was set back by an hour."""
+    batcher = make_batcher(min_interval=0)
+    ahead = now_ms(client) + 3_600_000
+    times = dict.fromkeys(("slot", "send", "last_batch", "earliest", "next_batch"), ahead)
+    client.hset(key("state"), mapping=times)
+    assert begin(batcher, claim_one(batcher)).wait_ms <= 250
 
 
 def test_sends_are_reserved_a_stagger_apart_even_when_all_are_overdue(

@@ -47,6 +47,15 @@ def test_an_applications_messages_of_a_dead_process_go_back_to_their_queues(
         assert message.actor_name == "actor"
 
 
+def test_a_process_knows_its_own_queues_though_their_names_were_deleted(
+    client: redis.Redis,
+) -> None:
+    die_with_messages(client)
+    client.delete("callbacks:__queues__")
+    assert process(client, QUEUE, APP).forget_dead_workers() == 3
+    assert client.smembers("callbacks:__queues__") == {APP.encode(), f"{APP}.DQ".encode()}
+
+
 def test_many_dead_processes_do_not_stand_in_the_way_of_others(client: redis.Redis) -> None:
     client.zadd("callbacks:__heartbeats__", {f"long dead {n}": n for n in range(30)})
     dead, ours = die_with_messages(client), process(client, QUEUE)

@@ -119,6 +119,16 @@ def test_while_no_worker_runs_one_trigger_waits_for_it_and_no_more(
     assert put(batcher, "c-3").signal is Signal.TRIGGER
 
 
+def test_what_is_short_of_life_does_not_rely_on_a_trigger_that_is_overdue(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(max_delay=5)
+    client.hset(key("state"), "next_batch", now_ms(client) - 500_000)
+    assert put(batcher, "long", life_ms=60_000).signal is Signal.NONE
+    assert put(batcher, "short", life_ms=3_000).signal is Signal.TRIGGER
+    assert put(batcher, "short too", life_ms=3_000).signal is Signal.NONE
+
+
 def test_a_trigger_that_comes_too_late_for_a_callback_is_not_enough(
     make_batcher: Make, client: redis.Redis
 ) -> None:

@@ -67,6 +67,17 @@ def test_what_is_released_keeps_its_place_before_those_that_wait(
     assert client.zrange(key(f"lane:{HOST}"), 0, -1)[-1] == b"c-0"
 
 
+def test_a_release_of_before_another_attempt_does_not_end_its_wait_for_the_retry(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.RETRY, delay_ms=30_000)
+    before = everything(client)
+    assert not batcher.release(claimed.id, claimed.token, now_ms(client)).released
+    assert everything(client) == before
+
+
 def test_what_has_begun_is_not_released(batcher: Batcher, client: redis.Redis) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 import redis
@@ -167,6 +168,21 @@ def test_a_check_that_comes_too_early_arms_the_next_one_once(
     assert 4500 <= wait <= 5000
 
 
+def test_a_check_makes_up_for_a_trigger_that_is_lost(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, wakes = make_batcher(), Recorder()
+    put(batcher, "c-1")
+    client.hset(key("state"), "next_batch", now_ms(client) - 500)
+    assert work.flush_once(batcher, wakes).flush is None  # it may wait for a thread
+    client.hset(key("state"), "next_batch", now_ms(client) - 1_500)
+    checked = work.flush_once(batcher, wakes)
+    assert checked.flush is not None
+    assert checked.flush.reason is FlushReason.TRIGGER_LOST
+    assert len(wakes.callbacks) == 1
+    assert work.flush_once(batcher, wakes).flush is None
+
+
 def test_a_paused_system_is_neither_flushed_nor_armed(batcher: Batcher) -> None:
     wakes = Recorder()
     put(batcher, "c-1")
@@ -240,6 +256,26 @@ def test_a_process_that_slept_past_its_lease_sends_nothing_that_was_taken_back(
     result = sent(batcher, receiver, claimed.id, claimed.token, timer=Stopped())
     assert result.gate is Refused.STALE
     assert receiver.posts == []
+
+
+@pytest.mark.parametrize(("took_s", "begins"), [(0.3, 1), (1.5, 4)], ids=["slow", "stopped"])
+def test_a_slow_way_to_redis_is_no_missed_instant_and_a_stopped_call_is_one(
+    make_batcher: Make, monkeypatch: pytest.MonkeyPatch, took_s: float, begins: int
+) -> None:
+    batcher, timer, asked = make_batcher(), Waits(), []
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    begin = batcher.begin
+
+    def slow(*args: Any, **more: Any) -> Gate:
+        asked.append(args)
+        timer.sleep(took_s)
+        return begin(*args, **more)
+
+    monkeypatch.setattr(batcher, "begin", slow)
+    receiver = Receiver(OK)
+    assert sent(batcher, receiver, "c-1", claimed.token, timer=timer).settled is Settled.SENT
+    assert len(asked) == begins
 
 
 def test_a_stale_message_posts_nothing(batcher: Batcher) -> None:

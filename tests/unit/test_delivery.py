@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from types import ModuleType
 
 import pytest
@@ -14,6 +15,7 @@ from callbacks.delivery import AICallback
 from callbacks.model import Answer, Reason
 from callbacks.settings import Settings
 
+CONTEXT: ContextVar[str] = ContextVar("context")
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
 OTHER = "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90"
 
@@ -76,6 +78,56 @@ def test_a_resolver_that_hangs_is_our_fault_in_half_the_deadline_and_nothing_is_
     assert time.monotonic() - began < 10
     assert (answer.fault, sender.spent_s) == (Reason.CRASHED, [])
     assert answer.detail.endswith(":find: the secret resolver did not end in time")
+
+
+def test_at_enqueue_a_resolver_runs_in_the_callers_thread(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, threads = ModuleType(f"resolver_for_{request.node.name}"), []
+
+    def find(_callback_url: str, _environment: str) -> list[str]:
+        threads.append((threading.current_thread(), CONTEXT.get()))
+        return [OTHER]
+
+    module.find = find  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    CONTEXT.set("the caller's")
+    made = callback(request, 10)
+    assert made.signable
+    assert made.send(sender=Sender()).status == 200
+    assert made.send(sender=Sender()).status == 200
+    (enqueued, _), (first, context), (second, _) = threads
+    assert enqueued is threading.current_thread()
+    assert first is second is not enqueued
+    assert context == "the caller's"
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_resolver_cannot_end_a_workers_thread(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    module = ModuleType(f"resolver_that_raises_{error.__name__}")
+
+    def find(_callback_url: str, _environment: str) -> list[str]:
+        raise error
+
+    module.find = find  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings = Settings(secret_resolver=f"{module.__name__}:find")
+    answer = AICallback("https://a.example/", 1, settings=settings).send(sender=Sender())
+    assert answer.fault is Reason.CRASHED
+
+
+def test_where_the_system_gives_no_thread_nothing_is_sent(
+    released: threading.Event, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("callbacks.delivery._RESOLUTIONS._idle", [])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    answer = callback(request, 10).send(sender=Sender())
+    assert (answer.fault, "no thread" in answer.detail) == (Reason.CRASHED, True)
 
 
 def test_what_a_resolver_took_is_not_left_for_the_receiver(

@@ -50,6 +50,13 @@ local function arm_trigger(K, at, now, look_ahead)
   return math.max(0, at - now)
 end
 
+-- A reserved time, 0 where there is none. One further ahead than `most` ms was made before Redis'
+-- clock was set back.
+local function reserved(at, now, most)
+  at = num(at, 0)
+  return at <= now + most and at or 0
+end
+
 -- A pace in ms, stagger or interval: as set, or where it adapts, as it was stored last.
 local function pace_of(stored_us, set, adaptive)
   if set > 0 and adaptive and stored_us then return us_to_ms(num(stored_us, set * 1000)) end
