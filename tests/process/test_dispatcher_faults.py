@@ -57,8 +57,8 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
         "runtime.MessageWakes.batch = batch\n",
     )
     with Target() as target:
-        system.groups.worker(modules=[suicide, sooner(tmp_path)])
-        ready(system.groups.worker(modules=[suicide, sooner(tmp_path)]), 4)
+        modules = [suicide, sooner(tmp_path)]
+        ready(*(system.groups.worker(modules=modules) for _ in range(2)))
         enqueue(target.url, 60)
         until(lambda: marked(tmp_path, "killed") > 0, within=15)
         killed = time.monotonic()
@@ -136,9 +136,8 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
 
     with Target() as target:
         schedulers = [system.groups.scheduler(**minute) for _ in range(3)]
-        system.groups.worker(threads=32)
-        workers = system.groups.worker(threads=32)
-        ready(workers, 4)
+        other, workers = (system.groups.worker(threads=32) for _ in range(2))
+        ready(other, workers)
         hand = threading.Thread(target=flush)
         hand.start()
         try:
@@ -179,7 +178,7 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
     waits = []
     with Target() as target:
         scheduler = system.groups.scheduler()
-        ready(system.groups.worker(modules=[deaf]), 2)
+        ready(system.groups.worker(modules=[deaf]))
         scheduler.kill()
         for n in range(4):
             enqueue(target.url, 1, start=n)
