@@ -7,6 +7,7 @@ Redis are in `test_hardening.py`; what happens to single connections in
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import threading
@@ -24,7 +25,7 @@ from callbacks.books import Books, find
 from callbacks.model import State
 from callbacks.scripts import Scripts
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, Note, consumers, sooner
+from tests.process.faults import Enqueue, Note, command, consumers, sooner
 from tests.support.processes import until
 from tests.support.server import Server
 from tests.support.target import Hit, Target
@@ -212,14 +213,20 @@ def test_an_empty_redis_stops_no_worker_and_takes_new_work(
         workers = system.groups.worker()
         enqueue(target.url, 150)
         until(lambda: len(target.hits) >= 30, within=40)
+        assert json.loads(command(system, "status", "--json"))["data_lost_at"] is None
+        lost_s = time.time()
         forget(system, how)
         since = time.monotonic()
         enqueue(target.url, 60, start=200)
         recovered(target, names(60, start=200), since=since)
+        until(lambda: workers.output.count("event=redis_lost_data") >= 2, within=10)
         assert workers.process.poll() is None
     assert max(target.counts().values()) == 1
     assert totals(system)["accepted"] == 60
     assert "Traceback" not in workers.output
+    assert workers.output.count("event=redis_lost_data") == 2, "each process says so once"
+    assert lost_s <= json.loads(command(system, "status", "--json"))["data_lost_at"] <= time.time()
+    assert "lost what it held" in command(system, "status")
 
 
 def forget(system: System, how: str) -> None:
