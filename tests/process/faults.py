@@ -18,6 +18,8 @@ from tests.process.conftest import System
 from tests.support.processes import REPO, Group, until
 from tests.support.target import Hit, Target
 
+#: What a platform leaves for ending between SIGTERM and SIGKILL, with a margin.
+TERM_S = 25
 Enqueue = Callable[..., None]
 Note = Callable[[str, object], None]
 #: No pacing, so that many are in flight, and short waits.
@@ -45,8 +47,8 @@ pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 
 
 def busy_s() -> float:
-    """Give seconds that this machine may add to a time, by what it has to do besides."""
-    return 2.0 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 4)
+    """Give seconds that this machine may add to a time: half a one, and more the more it does."""
+    return 0.5 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 2)
 
 
 def module(folder: Path, name: str, code: str) -> str:

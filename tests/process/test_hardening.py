@@ -77,7 +77,7 @@ def test_a_stall_of_redis_longer_than_its_timeout_leaves_every_thread_alive(
 
 
 def test_garbage_on_the_queue_is_dropped_and_strands_nobody(
-    system: System, enqueue: Enqueue
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(**FAST, destination_interval=0, send_interval=0)
     client = system.batcher.scripts.client
@@ -109,7 +109,7 @@ def test_garbage_on_the_queue_is_dropped_and_strands_nobody(
     with Target() as target:
         workers = system.groups.worker(processes=1)
         enqueue(target.url, 50)
-        until(system.settled, within=30)
+        record_property("s until the last", round(until(system.settled, within=30), 1))
         until(lambda: acknowledged(client), within=15)
     assert set(target.counts().values()) == {1}
     dropped = Counter(DROPPED.findall(workers.output))
@@ -180,7 +180,8 @@ def test_a_scheduler_and_workers_started_while_redis_is_away_begin_when_it_comes
     system.server.start()
     with Target() as target:
         enqueue(target.url, 5)
-        until(lambda: len(target.hits) == 5, within=20)
+        came = until(lambda: len(target.hits) == 5, within=20)
+        record_property("s until the workers had sent", round(came, 1))
         assert not client.hexists("{callbacks}:state", "scheduled"), "its minute came too early"
         until(lambda: bool(client.hexists("{callbacks}:state", "scheduled")), within=20)
         until(system.settled, within=10)
@@ -191,7 +192,7 @@ def test_a_scheduler_and_workers_started_while_redis_is_away_begin_when_it_comes
 
 
 def test_every_key_of_dramatiq_deleted_again_and_again_costs_seconds_and_nothing_else(
-    system: System, enqueue: Enqueue
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     """Messages, acknowledgements and heartbeats: all that is not in the batcher's own keys."""
     system.configure(**FAST, send_interval=0.02, destination_interval=0)
@@ -200,6 +201,7 @@ def test_every_key_of_dramatiq_deleted_again_and_again_costs_seconds_and_nothing
     with Target() as target:
         workers = system.groups.worker()
         enqueue(target.url, 150)
+        began = time.monotonic()
         while len(target.counts()) < 150:
             doomed = client.keys("callbacks:*")
             if doomed:
@@ -208,6 +210,7 @@ def test_every_key_of_dramatiq_deleted_again_and_again_costs_seconds_and_nothing
             time.sleep(0.3)
             assert len(target.hits) < 200
         until(system.settled, within=20)
+        record_property("s for 150 that need 3", round(time.monotonic() - began, 1))
         assert workers.process.poll() is None
         assert len(consumers(system)) == 4
     for kind in (b"callbacks:callbacks", b"callbacks:__acks__", b"callbacks:__heartbeats__"):
@@ -322,7 +325,7 @@ def test_client_connections_stay_within_the_limit_of_each_process(
 
 
 def test_a_full_redis_refuses_new_callbacks_and_delivers_the_old_ones(
-    system: System, enqueue: Enqueue
+    system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(**FAST, send_interval=0.02, destination_interval=0)
     client = system.batcher.scripts.client
@@ -335,7 +338,8 @@ def test_a_full_redis_refuses_new_callbacks_and_delivers_the_old_ones(
         with pytest.raises(callbacks.QueueFull):
             callbacks.enqueue(target.url, 1)
         client.config_set("maxmemory", 0)
-        until(lambda: not client.hexists("{callbacks}:state", "full"), within=10)
+        open_again = until(lambda: not client.hexists("{callbacks}:state", "full"), within=10)
+        record_property("s until enqueues are let in", round(open_again, 1))
         assert callbacks.enqueue(target.url, 1).accepted
         until(lambda: len(target.counts()) == 121, within=10)
     assert system.audit() == []
