@@ -193,7 +193,7 @@ def test_workers_wait_while_redis_takes_no_more_connections(
 def test_idle_connections_that_the_server_closes_are_no_error(
     system: System, enqueue: Enqueue, recovered: Recovered
 ) -> None:
-    system.configure(**FAST | {"send_interval": 0})
+    system.configure(**FAST | {"send_interval": 0, "redis_timeout": 5})
     client = system.batcher.scripts.client
     client.config_set("timeout", 1)
     client.config_set("loglevel", "verbose")
