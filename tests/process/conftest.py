@@ -23,10 +23,21 @@ SETTINGS = {
 }
 
 
+#: A test that may take so long takes a minute or more.
+LONG_S = 300
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in here, and begin with the longest: nobody waits for one that comes last."""
     for item in items:
         if "tests/process/" in item.nodeid:
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: not takes_long(item))
+
+
+def takes_long(item: pytest.Item) -> bool:
+    limit = item.get_closest_marker("timeout")
+    return limit is not None and limit.args[0] >= LONG_S
 
 
 class System:

@@ -145,10 +145,11 @@ def test_a_hundred_thousand_dead_letters_are_listed_replayed_and_purged_in_short
 def test_what_is_replayed_goes_out_at_its_pace_with_its_id(
     system: System, enqueue: Enqueue
 ) -> None:
-    system.configure(max_delay=0.2, check_interval=0.5, send_interval=0.02, max_retries=0)
+    system.configure(max_delay=0.2, check_interval=0.5, min_interval=0.05, send_interval=0.02)
     healthy: list[bool] = []
     with Target(lambda hit, nth: 200 if healthy else 500) as target:
-        system.configure(destination_interval=0.05, breaker_failures=0)
+        more = {"destination_concurrency": 0, "breaker_failures": 0, "max_retries": 0}
+        system.configure(destination_interval=0.05, **more)
         system.groups.worker()
         enqueue(target.url, 30)
         until(lambda: system.overview().dead == 30, within=30)
