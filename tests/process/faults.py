@@ -124,6 +124,11 @@ def belongs(pid: int, group: Group) -> bool:
         return False
 
 
+def lines(group: Group) -> int:
+    """Count the lines in the log of a test's groups."""
+    return len(group.output.splitlines())
+
+
 def command(system: System, *words: str) -> str:
     """Run `callbacks` with these words; what it printed."""
     env = system.groups.env | {"PATH": os.environ["PATH"]}

@@ -15,18 +15,14 @@ import redis
 import callbacks
 from callbacks.memory import read_memory
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, Note, consumers, minute_in, module, ready
-from tests.support.processes import Group, until
+from tests.process.faults import Enqueue, Note, consumers, lines, minute_in, module, ready
+from tests.support.processes import until
 from tests.support.refusals import Refusals
 from tests.support.target import Hit, Target
 
 FAST = {"max_delay": 0.2, "check_interval": 0.5, "min_interval": 0.05}
 AWAY_S = 8
 DROPPED = re.compile(r"event=message_dropped queue=(\S+)")
-
-
-def lines(group: Group) -> int:
-    return len(group.output.splitlines())
 
 
 def test_a_restart_of_redis_in_mid_batch_strands_nothing_and_needs_no_hand(
@@ -220,7 +216,7 @@ def test_every_key_of_dramatiq_deleted_again_and_again_costs_seconds_and_nothing
 
 
 def test_every_message_three_times_is_one_request_an_attempt(
-    system: System, enqueue: Enqueue, tmp_path: Path
+    system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**FAST, send_interval=0.02, destination_interval=0, retry_increment=0.3)
     calls = tmp_path / "calls"
@@ -248,8 +244,9 @@ def test_every_message_three_times_is_one_request_an_attempt(
 
     with Target(third_fails_first) as target:
         workers = system.groups.worker(modules=[tripled])
+        ready(workers)
         enqueue(target.url, 60)
-        until(system.settled, within=30)
+        record_property("s for 80 that need 1.6", round(until(system.settled, within=30), 1))
         until(lambda: quiet(system), within=15)
         assert workers.process.poll() is None
     claims = Counter(calls.read_text().splitlines())

@@ -12,7 +12,7 @@ import callbacks
 from callbacks.books import find
 from callbacks.model import State
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, Note, consumers
+from tests.process.faults import Enqueue, Note, consumers, lines
 from tests.support.again import Again
 from tests.support.processes import Group, until
 from tests.support.proxy import Proxy
@@ -169,11 +169,11 @@ def test_workers_wait_while_redis_takes_no_more_connections(
                 own.client_kill_filter(_id=row["id"])
         with pytest.raises(redis.ConnectionError):
             callbacks.enqueue(target.url, 1)
-        arrived, said = len(target.hits), len(workers.output.splitlines())
+        arrived, said = len(target.hits), lines(workers)
         refused = rejected(own)
         time.sleep(6)
         refused = rejected(own) - refused
-        said = len(workers.output.splitlines()) - said
+        said = lines(workers) - said
         record_property("connections refused a second", round(refused / 6, 1))
         record_property("lines meanwhile", said)
         assert 0 < refused <= 100 * 6, "they ask without a pause"

@@ -25,7 +25,7 @@ from callbacks.books import Books, find
 from callbacks.model import State
 from callbacks.scripts import Scripts
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, Note, command, consumers, sooner
+from tests.process.faults import Enqueue, Note, command, consumers, lines, sooner
 from tests.support.processes import until
 from tests.support.server import Server
 from tests.support.target import Hit, Target
@@ -304,7 +304,9 @@ def through(
         workers = system.groups.worker(threads=THREADS // 2, modules=modules)
         enqueue(target.url, 60)
         until(lambda: len(target.hits) >= 20, within=40)
+        said = lines(workers)
         fault.strike(system)
+        assert lines(workers) - said <= 40 + fault.seconds, "the stall floods the log"
         since = time.monotonic()
         enqueue(target.url, AFTER, start=60)  # more than one process alone would take
         recovered(target, names(60 + AFTER), since=since)
