@@ -13,6 +13,7 @@ import pytest
 import redis
 
 import callbacks
+from callbacks.memory import read_memory
 from callbacks.model import State
 from callbacks.policy import FULL_SHARE, SENT_RECORD_BYTES
 from tests.process.conftest import System
@@ -79,7 +80,7 @@ def test_bursts_are_refused_before_redis_refuses_them_and_old_records_make_room(
         enqueue(target.url, 0)  # sets the environment up
         system.batcher.pause()  # so that they pile up
         fill(target.url, numbers)
-        used = system.batcher.memory().used
+        used = read_memory(system.batcher.scripts).used
         record_property("share used when refused", round(used / LIMIT, 3))
         assert FULL_SHARE * LIMIT <= used < LIMIT
         assert refused_by_redis(client) == 0, "Redis was full before we said so"
@@ -107,7 +108,7 @@ def test_bursts_are_refused_before_redis_refuses_them_and_old_records_make_room(
         sent = system.overview().sent_records
         limit = SENT_RECORD_BYTES * 5 * sent // 2
         client.config_set("maxmemory", limit)
-        assert system.batcher.memory().used > limit
+        assert read_memory(system.batcher.scripts).used > limit
         until(lambda: system.overview().sent_records <= sent // 2, within=20)
         sent_ids = [status.id for status in system.books.statuses(State.SENT)]
         record_property("sent records before and after", (sent, len(sent_ids)))
