@@ -33,6 +33,7 @@ OPEN = {
 }
 
 _READY = re.compile(r"\[PID (\d+)\].*Worker process is ready for action")
+_SAID = re.compile(r"^(?:timestamp=|\[\d{4}-)", re.MULTILINE)
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
 _SOONER = "from callbacks import batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
 # As another machine's clock: before anything is imported that keeps a reference to it.
@@ -125,8 +126,8 @@ def belongs(pid: int, group: Group) -> bool:
 
 
 def lines(group: Group) -> int:
-    """Count the lines in the log of a test's groups."""
-    return len(group.output.splitlines())
+    """Count what was said in the log of a test's groups: a traceback is one with its line."""
+    return len(_SAID.findall(group.output))
 
 
 def command(system: System, *words: str) -> str:
