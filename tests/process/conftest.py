@@ -23,10 +23,25 @@ SETTINGS = {
 }
 
 
+#: A test that may take so long takes a minute or more.
+LONG_S = 300
+#: pytest-xdist hands out about so many in one piece.
+PIECE = 5
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in here, and begin with the longest, each in a process of its own."""
     for item in items:
         if "tests/process/" in item.nodeid:
             item.add_marker(pytest.mark.slow)
+    for nth, item in enumerate([item for item in items if takes_long(item)]):
+        items.remove(item)
+        items.insert(nth * PIECE, item)
+
+
+def takes_long(item: pytest.Item) -> bool:
+    limit = item.get_closest_marker("timeout")
+    return limit is not None and limit.args[0] >= LONG_S
 
 
 class System:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +18,8 @@ from tests.process.conftest import System
 from tests.support.processes import REPO, Group, until
 from tests.support.target import Hit, Target
 
+#: What a platform leaves for ending between SIGTERM and SIGKILL, with a margin.
+TERM_S = 25
 Enqueue = Callable[..., None]
 Note = Callable[[str, object], None]
 #: No pacing, so that many are in flight, and short waits.
@@ -27,6 +32,8 @@ OPEN = {
     "check_interval": 0.5,
 }
 
+_READY = re.compile(r"\[PID (\d+)\].*Worker process is ready for action")
+_SAID = re.compile(r"^(?:timestamp=|\[\d{4}-)", re.MULTILINE)
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
 _SOONER = "from callbacks import batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
 # As another machine's clock: before anything is imported that keeps a reference to it.
@@ -41,8 +48,8 @@ pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 
 
 def busy_s() -> float:
-    """Give seconds that this machine may add to a time, by what it has to do besides."""
-    return 2.0 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 4)
+    """Give seconds that this machine may add to a time: half a one, and more the more it does."""
+    return 0.5 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 2)
 
 
 def module(folder: Path, name: str, code: str) -> str:
@@ -96,9 +103,52 @@ def _startup(folder: Path, code: str) -> dict[str, str]:
     return {"PYTHONPATH": f"{folder}:{REPO}"}
 
 
-def ready(group: Group, processes: int) -> None:
-    """Wait until so many worker processes have booted; the groups of a test share their log."""
-    until(lambda: group.output.count("ready for action") >= processes, within=20, what="boot")
+def ready(*groups: Group, processes: int = 2) -> None:
+    """Wait until so many worker processes of each group have booted."""
+    for group in groups:
+        until(lambda group=group: booted(group) >= processes, within=20, what="boot")
+
+
+def booted(group: Group) -> int:
+    """Count the living worker processes of a group that have said that they are ready.
+
+    The groups of a test share their log, and one that was killed early may never have said so:
+    whose line it is, its process id tells.
+    """
+    return sum(belongs(int(pid), group) for pid in set(_READY.findall(group.output)))
+
+
+def belongs(pid: int, group: Group) -> bool:
+    try:
+        return os.getpgid(pid) == group.process.pid
+    except ProcessLookupError:
+        return False
+
+
+def lines(group: Group) -> int:
+    """Count what was said in the log of a test's groups: a traceback is one with its line."""
+    return len(_SAID.findall(group.output))
+
+
+def command(system: System, *words: str) -> str:
+    """Run `callbacks` with these words; what it printed."""
+    env = system.groups.env | {"PATH": os.environ["PATH"]}
+    line = [sys.executable, "-m", "callbacks", *words]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, check=True, timeout=100)
+    return done.stdout
+
+
+def consumers(system: System) -> set[tuple[str, str]]:
+    """Who fetches from which queue, watched until each of two processes has from both."""
+    seen: set[tuple[str, str]] = set()
+    give_up = time.monotonic() + 20
+    with system.server.client() as client, client.monitor() as monitor:
+        while len(seen) < 4 and time.monotonic() < give_up:
+            words = monitor.next_command()["command"].split()
+            if "fetch" in words:
+                queue, process = words[words.index("fetch") + 2 :][:2]
+                seen.add((process, queue))
+    return seen
 
 
 def phases(system: System) -> dict[str, dict[str, Status]]:
@@ -110,7 +160,7 @@ def phases(system: System) -> dict[str, dict[str, Status]]:
 
 
 def unlocked(system: System) -> bool:
-    """Tell whether no dispatcher is at work: a dead one's lock would hold all up for 10 s."""
+    """Tell whether no dispatcher is at work: a dead one's lock would hold all up for 2 s."""
     return not system.overview().lock
 
 

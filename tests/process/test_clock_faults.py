@@ -38,8 +38,8 @@ def test_a_worker_whose_clock_is_wrong_sends_nothing_early_and_nothing_twice(
         return 503 if nth == 1 and int(hit.id[2:]) % 5 == 0 else 200
 
     with Target(fifth_fails_first) as target, Slots(system) as slots:
-        system.groups.worker(threads=32)
-        ready(system.groups.worker(threads=32, **skewed(tmp_path, offset_s)), 4)
+        right = system.groups.worker(threads=32)
+        ready(right, system.groups.worker(threads=32, **skewed(tmp_path, offset_s)))
         started = time.monotonic()
         enqueue(target.url, 100)
         until(system.settled, within=40)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,14 @@ from tests.process.faults import (
     ready,
     sooner,
 )
+from tests.support.again import Again
 from tests.support.processes import clean_environment, until
 from tests.support.target import Target
 
 #: How long a dead dispatcher's lock outlives it.
 LOCK_S = 2
+#: The least time from batch to batch, where many compete for each.
+MIN_S = 0.5
 BATCH = re.compile(r"event=batch size=(\d+)")
 
 
@@ -57,8 +61,8 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
         "runtime.MessageWakes.batch = batch\n",
     )
     with Target() as target:
-        system.groups.worker(modules=[suicide, sooner(tmp_path)])
-        ready(system.groups.worker(modules=[suicide, sooner(tmp_path)]), 4)
+        modules = [suicide, sooner(tmp_path)]
+        ready(*(system.groups.worker(modules=modules) for _ in range(2)))
         enqueue(target.url, 60)
         until(lambda: marked(tmp_path, "killed") > 0, within=15)
         killed = time.monotonic()
@@ -122,7 +126,7 @@ def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
 def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_once(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
-    system.configure(**OPEN | {"send_interval": 0.05, "min_interval": 0.5, "max_delay": 2})
+    system.configure(**OPEN | {"send_interval": 0.05, "min_interval": MIN_S, "max_delay": 2})
     minute = minute_in(tmp_path, 10)
     by_hand: list[int] = []
     done = threading.Event()
@@ -134,11 +138,17 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
             run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             by_hand.append(json.loads(run.stdout)["claimed"] if run.returncode == 0 else 0)
 
-    with Target() as target:
+    claims: set[int] = set()
+
+    def look() -> None:
+        last = system.overview().last_batch_ms
+        if last is not None:
+            claims.add(last)
+
+    with Target() as target, Again(look, every=MIN_S / 10):
         schedulers = [system.groups.scheduler(**minute) for _ in range(3)]
-        system.groups.worker(threads=32)
-        workers = system.groups.worker(threads=32)
-        ready(workers, 4)
+        other, workers = (system.groups.worker(threads=32) for _ in range(2))
+        ready(other, workers)
         hand = threading.Thread(target=flush)
         hand.start()
         try:
@@ -159,6 +169,11 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     record_property("claimed by hand", sum(by_hand))
     record_property("gaps ms, 5 %, 50 %", [round(gaps[len(gaps) * p // 100]) for p in (5, 50)])
     assert sum(batches) + sum(by_hand) >= 240
+    apart = [later - earlier for earlier, later in pairwise(sorted(claims))]
+    record_property("least ms from batch to batch", min(apart))
+    claimed = len(batches) + sum(size > 0 for size in by_hand)
+    assert claimed * 3 // 4 <= len(claims) <= claimed  # a busy machine may not see each of them
+    assert min(apart) >= MIN_S * 1000
     assert system.overview().totals["attempts"] == 240
     times = sorted(hit.at for hit in target.hits)
     # A busy machine moves single requests; twenty at once would be a batch without its spacing.
@@ -179,7 +194,7 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
     waits = []
     with Target() as target:
         scheduler = system.groups.scheduler()
-        ready(system.groups.worker(modules=[deaf]), 2)
+        ready(system.groups.worker(modules=[deaf]))
         scheduler.kill()
         for n in range(4):
             enqueue(target.url, 1, start=n)

@@ -12,10 +12,9 @@ import callbacks
 from callbacks.books import find
 from callbacks.model import State
 from tests.process.conftest import System
+from tests.process.faults import Enqueue, Note
 from tests.support.processes import until
 from tests.support.target import Hit, Target
-
-Enqueue = Callable[..., None]
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def hand_in(system: System, enqueue: Enqueue) -> Callable[..., None]:
 @pytest.mark.timed
 @pytest.mark.parametrize("hanging", [1, 40])
 def test_hanging_destinations_do_not_hold_up_healthy_ones(
-    system: System, hand_in: Callable[..., None], hanging: int
+    system: System, hand_in: Callable[..., None], hanging: int, record_property: Note
 ) -> None:
     def answer(hit: Hit, nth: int) -> int:
         if hit.id.startswith("hang"):
@@ -72,6 +71,7 @@ def test_hanging_destinations_do_not_hold_up_healthy_ones(
             hand_in(target.url, f"hang{n}", 300 // hanging, lane=f"hang{n}")
         until(lambda: len(target.hits) >= before + min(hanging, 30), within=20)
         beside = fifty("beside")
+    record_property("s for fifty, alone and beside", (round(alone, 1), round(beside, 1)))
     assert beside <= alone + 2, (beside, alone)
 
 

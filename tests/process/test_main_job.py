@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from callbacks.books import find
 from tests.process.conftest import System
+from tests.process.faults import TERM_S, Enqueue, sooner
 from tests.support.processes import until
 from tests.support.target import Hit, Target
 
-Enqueue = Callable[..., None]
 #: What a busy machine may add to a time.
 BUSY_S = 1.5
 
@@ -125,7 +125,7 @@ def test_a_lone_ticker_flushes_although_every_message_is_lost(
 
 
 def test_killed_in_mid_batch_everything_arrives_and_only_what_was_in_flight_comes_twice(
-    system: System, enqueue: Enqueue
+    system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     system.configure(
         send_interval=0,
@@ -151,7 +151,7 @@ def test_killed_in_mid_batch_everything_arrives_and_only_what_was_in_flight_come
         settled = system.overview().totals["sent"]
         before = target.counts()
         assert len(before) < 400
-        system.groups.worker(threads=16)
+        system.groups.worker(threads=16, modules=[sooner(tmp_path)])
         until(system.settled, within=60)
     counts = target.counts()
     assert len(counts) == 400
@@ -176,12 +176,12 @@ def test_two_sigterms_to_the_whole_group_end_cleanly_and_strand_nothing(
 
     with Target(slowly) as target:
         workers = system.groups.worker()
-        enqueue(target.url, 120)
+        enqueue(target.url, 60)
         until(lambda: len(target.hits) >= 20, within=20)
         workers.signal(signal.SIGTERM)
         time.sleep(0.3)
         workers.signal(signal.SIGTERM)
-        assert workers.wait(30) == 0
+        assert workers.wait(TERM_S) == 0
         assert "Killing worker" not in workers.output
         sending = [s for s in system.books.statuses(state("processing")) if s.phase == "sending"]
         assert sending == []

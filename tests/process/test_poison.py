@@ -17,18 +17,22 @@ from tests.support.processes import until
 from tests.support.target import Hit, Target
 
 # The resolver of secrets runs in the process that is about to send.
-_DEADLY = """import os, signal
+_DEADLY = """import os, signal, time
 
 def resolve(url, environment):
     if "/poison" in url:
+        time.sleep(0.7)  # until those that were claimed with it are in flight, too
+        with open({kills!r}, "a") as file:
+            print(time.monotonic(), file=file, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     return ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
 
-# So short that bystanders meet the culprits again: each request takes as long as the spread.
+# So short that some bystanders meet the culprits again, as requests that take long would.
 from callbacks import batcher
-batcher.CRASH_SPREAD_MS = (500, 2000)
+batcher.CRASH_SPREAD_MS = (800, 4000)
 """
 POISONS = 2
+REQUEST_S = 1.5
 
 
 class Supervisor:
@@ -56,21 +60,29 @@ class Supervisor:
         self._thread.join()
 
 
-class Feed:
-    """Keeps so many bystanders in flight: hands in their successors as they arrive."""
+def in_flight(target: Target, at: float) -> int:
+    """How many requests the receiver had and had not answered at an instant (monotonic)."""
+    return sum(hit.at <= at < hit.at + REQUEST_S for hit in target.hits)
 
-    def __init__(self, system: System, enqueue: Enqueue, url: str, in_flight: int) -> None:
-        self._system, self._enqueue, self._url, self._wanted = system, enqueue, url, in_flight
+
+class Feed:
+    """Keeps so many bystanders waiting or in flight: hands in their successors as they arrive.
+
+    What a dead process held is in nobody's flight, so the receiver counts.
+    """
+
+    def __init__(self, system: System, enqueue: Enqueue, target: Target, wanted: int) -> None:
+        self._system, self._enqueue, self._target, self._wanted = system, enqueue, target, wanted
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.count = 0
 
     def _run(self) -> None:
         while not self._stop.wait(0.25):
-            seen = self._system.overview()
-            lacking = self._wanted - seen.queued - seen.processing
+            flying = in_flight(self._target, time.monotonic())
+            lacking = self._wanted - self._system.overview().queued - flying
             if lacking > 0:
-                self._enqueue(self._url, lacking, start=self.count)
+                self._enqueue(self._target.url, lacking, start=self.count)
                 self.count += lacking
 
     def __enter__(self) -> Feed:
@@ -82,16 +94,17 @@ class Feed:
         self._thread.join()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
     system.configure(**OPEN | {"max_delay": 1}, deadline=2)
-    deadly = module(tmp_path, "deadly", _DEADLY)
+    kills = tmp_path / "kills"
+    deadly = module(tmp_path, "deadly", _DEADLY.format(kills=str(kills)))
     resolver = {"CALLBACKS_SECRET_RESOLVER": f"{deadly}:resolve"}
 
     def slowly(hit: Hit, nth: int) -> int:
-        time.sleep(1.5)
+        time.sleep(REQUEST_S)
         return 200
 
     def poisons_dead() -> bool:
@@ -102,7 +115,7 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
         return status is not None and status.state is State.DEAD
 
     with Target(slowly) as target, Supervisor(system, [deadly], **resolver) as supervisor:
-        with Feed(system, enqueue, target.url, 100) as feed:
+        with Feed(system, enqueue, target, 130) as feed:
             until(lambda: len(target.hits) >= 100, within=40)
             for n in range(POISONS):
                 url = target.url.replace("/hook", "/poison")
@@ -110,7 +123,7 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
             started = time.monotonic()
             until(poisons_dead, within=200)
             record_property("s until the poison is dead", round(time.monotonic() - started))
-        until(system.settled, within=100)
+        until(system.settled, within=150)  # who crashed twice goes alone
         record_property("s until the last", round(time.monotonic() - started))
     dead = list(system.books.statuses(State.DEAD))
     sent = list(system.books.statuses(State.SENT))
@@ -119,6 +132,11 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
     crashes = {n: sum(s.crashes == n for s in sent) for n in (1, 2, 3)}
     record_property("crashes of bystanders", crashes)
     record_property("dead bystanders", len(dead) - POISONS)
+    beside = [in_flight(target, float(at)) for at in kills.read_text().split()]
+    record_property("requests in flight at each kill", beside)
+    assert len(beside) >= 3
+    assert max(beside) >= 80, "the poison was never among a hundred"
+    assert sum(crashes.values()) >= 30, "nobody was hit beside the poison"
     assert {(s.id, s.reason, s.crashes, s.attempts) for s in dead} == {
         (f"poison-{n}", "crashed", 3, 3) for n in range(POISONS)
     }

@@ -12,6 +12,7 @@ import callbacks
 from callbacks.books import find
 from callbacks.model import State
 from tests.process.conftest import System
+from tests.process.faults import Enqueue, Note, consumers, lines
 from tests.support.again import Again
 from tests.support.processes import Group, until
 from tests.support.proxy import Proxy
@@ -19,7 +20,6 @@ from tests.support.target import Hit, Target
 
 pytestmark = pytest.mark.timeout(150)
 
-Enqueue = Callable[..., None]
 Recovered = Callable[..., None]
 FAST = {
     "max_delay": 0.2,
@@ -70,6 +70,7 @@ def test_clients_killed_ten_times_a_second_settle_all_the_same(
         recovered(target, names(120), since=time.monotonic())
         assert kills.times >= 50
         assert workers.process.poll() is None
+        assert len(consumers(system)) == 4
     assert totals(system)["dead"] == 0
     assert len(target.hits) - 160 <= totals(system)["recovered"]
 
@@ -148,8 +149,12 @@ def test_an_attempt_whose_replies_are_lost_is_made_and_counted_once(
 # Connections refused, closed, and without their scripts
 
 
+def rejected(client: redis.Redis) -> int:
+    return int(client.info("stats")["rejected_connections"])
+
+
 def test_workers_wait_while_redis_takes_no_more_connections(
-    system: System, enqueue: Enqueue, recovered: Recovered
+    system: System, enqueue: Enqueue, recovered: Recovered, record_property: Note
 ) -> None:
     system.configure(**FAST, retry_increment=1)
     own = system.batcher.scripts.client
@@ -164,8 +169,15 @@ def test_workers_wait_while_redis_takes_no_more_connections(
                 own.client_kill_filter(_id=row["id"])
         with pytest.raises(redis.ConnectionError):
             callbacks.enqueue(target.url, 1)
-        arrived = len(target.hits)
+        arrived, said = len(target.hits), lines(workers)
+        refused = rejected(own)
         time.sleep(6)
+        refused = rejected(own) - refused
+        said = lines(workers) - said
+        record_property("connections refused a second", round(refused / 6, 1))
+        record_property("lines meanwhile", said)
+        assert 0 < refused <= 100 * 6, "they ask without a pause"
+        assert said <= 40
         assert len(target.hits) <= arrived + 32, "somebody has got a connection"
         assert workers.process.poll() is None
         own.config_set("maxclients", 1000)
@@ -173,6 +185,7 @@ def test_workers_wait_while_redis_takes_no_more_connections(
         for client in held:
             client.close()
         assert workers.process.poll() is None
+        assert len(consumers(system)) == 4
     assert totals(system)["dead"] == 0
     assert len(target.hits) - 120 <= totals(system)["recovered"]
 
@@ -180,7 +193,7 @@ def test_workers_wait_while_redis_takes_no_more_connections(
 def test_idle_connections_that_the_server_closes_are_no_error(
     system: System, enqueue: Enqueue, recovered: Recovered
 ) -> None:
-    system.configure(**FAST | {"send_interval": 0})
+    system.configure(**FAST | {"send_interval": 0, "redis_timeout": 5})
     client = system.batcher.scripts.client
     client.config_set("timeout", 1)
     client.config_set("loglevel", "verbose")

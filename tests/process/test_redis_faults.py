@@ -7,8 +7,10 @@ Redis are in `test_hardening.py`; what happens to single connections in
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +25,13 @@ from callbacks.books import Books, find
 from callbacks.model import State
 from callbacks.scripts import Scripts
 from tests.process.conftest import System
+from tests.process.faults import Enqueue, Note, command, consumers, lines, sooner
 from tests.support.processes import until
 from tests.support.server import Server
 from tests.support.target import Hit, Target
 
 pytestmark = pytest.mark.timeout(150)
 
-Enqueue = Callable[..., None]
 Recovered = Callable[..., None]
 FAST = {
     "max_delay": 0.2,
@@ -116,6 +118,7 @@ def test_an_orderly_restart_three_seconds_long_is_got_over_without_a_hand(
         system.server.start()
         recovered(target, names(120), since=time.monotonic())
         assert workers.process.poll() is None
+        assert len(consumers(system)) == 4
     assert totals(system)["dead"] == 0
     assert len(target.hits) - 132 <= totals(system)["recovered"]
 
@@ -210,14 +213,20 @@ def test_an_empty_redis_stops_no_worker_and_takes_new_work(
         workers = system.groups.worker()
         enqueue(target.url, 150)
         until(lambda: len(target.hits) >= 30, within=40)
+        assert json.loads(command(system, "status", "--json"))["data_lost_at"] is None
+        lost_s = time.time()
         forget(system, how)
         since = time.monotonic()
         enqueue(target.url, 60, start=200)
         recovered(target, names(60, start=200), since=since)
+        until(lambda: workers.output.count("event=redis_lost_data") >= 2, within=10)
         assert workers.process.poll() is None
     assert max(target.counts().values()) == 1
     assert totals(system)["accepted"] == 60
     assert "Traceback" not in workers.output
+    assert workers.output.count("event=redis_lost_data") == 2, "each process says so once"
+    assert lost_s <= json.loads(command(system, "status", "--json"))["data_lost_at"] <= time.time()
+    assert "lost what it held" in command(system, "status")
 
 
 def forget(system: System, how: str) -> None:
@@ -250,44 +259,85 @@ class Stall(NamedTuple):
         system.server.signal(signal.SIGCONT)
 
 
+#: Worker threads in all.
+THREADS = 16
+#: Callbacks after the stall.
+AFTER = 3 * THREADS
+#: How long requests are kept until there are so many; a dead thread's would never come.
+PATIENCE_S = 20
+
+
+class Together:
+    """An `answer` that keeps requests until one for each thread is in flight at once."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._in_flight, self._lock = 0, threading.Lock()
+
+    def __call__(self) -> int:
+        with self._lock:
+            self._in_flight += 1
+            if self._in_flight == THREADS:
+                self.reached.set()
+        self.reached.wait(PATIENCE_S)
+        with self._lock:
+            self._in_flight -= 1
+        return 200
+
+
+def through(
+    fault: Stall, system: System, enqueue: Enqueue, recovered: Recovered, *modules: str
+) -> Target:
+    """Strike in the middle of deliveries; then all must arrive, with every thread at work."""
+    limits = {"deadline": PATIENCE_S + 5, "read_timeout": PATIENCE_S + 5}
+    system.configure(**FAST, **limits, redis_timeout=fault.timeout, retry_increment=1)
+    together = Together()
+
+    def answer(hit: Hit, nth: int) -> int:
+        number = int(hit.id[2:])
+        if number >= 60:
+            return together()
+        time.sleep(0.5)  # so that some are answered, and granted a retry, during the stall
+        return 503 if nth == 1 and number % 3 == 0 else 200
+
+    with Target(answer) as target:
+        workers = system.groups.worker(threads=THREADS // 2, modules=modules)
+        enqueue(target.url, 60)
+        until(lambda: len(target.hits) >= 20, within=40)
+        said = lines(workers)
+        fault.strike(system)
+        assert lines(workers) - said <= 40 + fault.seconds, "the stall floods the log"
+        since = time.monotonic()
+        enqueue(target.url, AFTER, start=60)  # more than one process alone would take
+        recovered(target, names(60 + AFTER), since=since)
+        assert workers.process.poll() is None
+        assert together.reached.is_set(), "a worker thread has died"
+        assert len(consumers(system)) == 4
+    assert (totals(system)["sent"], totals(system)["dead"]) == (60 + AFTER, 0)
+    return target
+
+
 @pytest.mark.parametrize(
     "fault", [Stall("stopped", 8, 1), Stall("paused", 8, 1), Stall("stopped", 14, 5)], ids=str
 )
 def test_a_long_stall_costs_no_thread_no_retry_and_no_budget(
     system: System, enqueue: Enqueue, recovered: Recovered, fault: Stall
 ) -> None:
-    system.configure(**FAST, redis_timeout=fault.timeout, deadline=14, retry_increment=1)
-
-    def answer(hit: Hit, nth: int) -> int:
-        time.sleep(0.5)  # so that some are answered, and granted a retry, during the stall
-        return 503 if nth == 1 and int(hit.id[2:]) % 3 == 0 else 200
-
-    with Target(answer) as target:
-        workers = system.groups.worker()
-        enqueue(target.url, 60)
-        until(lambda: len(target.hits) >= 20, within=40)
-        fault.strike(system)
-        since = time.monotonic()
-        enqueue(target.url, 5, start=60)
-        recovered(target, names(65), since=since)
-        assert workers.process.poll() is None
-        assert len(consumers(system)) == 4
-    assert (totals(system)["sent"], totals(system)["retried"]) == (65, 22)
+    target = through(fault, system, enqueue, recovered)
+    assert totals(system)["retried"] == 20
     assert totals(system)["recovered"] == 0, "a stall shorter than a lease is nobody's crash"
-    assert len(target.hits) == 65 + 22
+    assert len(target.hits) == 60 + AFTER + 20
 
 
-def consumers(system: System) -> set[tuple[str, str]]:
-    """Who fetches from which queue, watched until each of two processes has from both."""
-    seen: set[tuple[str, str]] = set()
-    give_up = time.monotonic() + 20
-    with system.server.client() as client, client.monitor() as monitor:
-        while len(seen) < 4 and time.monotonic() < give_up:
-            words = monitor.next_command()["command"].split()
-            if "fetch" in words:
-                queue, process = words[words.index("fetch") + 2 :][:2]
-                seen.add((process, queue))
-    return seen
+def test_a_stall_of_a_minute_costs_no_thread_and_only_what_was_in_flight_may_come_twice(
+    system: System, enqueue: Enqueue, recovered: Recovered, tmp_path: Path, record_property: Note
+) -> None:
+    target = through(Stall("stopped", 60, 5), system, enqueue, recovered, sooner(tmp_path))
+    again = totals(system)["retried"] + totals(system)["recovered"]
+    record_property("recovered", totals(system)["recovered"])
+    assert again >= 20, "a retry was lost"
+    assert len(target.hits) <= 60 + AFTER + again
+    assert totals(system)["recovered"] <= THREADS
 
 
 # Redis refuses writes
@@ -308,6 +358,7 @@ def test_a_redis_that_is_read_only_for_six_seconds_loses_nothing(
         client.execute_command("REPLICAOF", "NO", "ONE")
         recovered(target, names(120), since=time.monotonic())
         assert workers.process.poll() is None
+        assert len(consumers(system)) == 4
     assert totals(system)["dead"] == 0
     assert len(target.hits) - 132 <= totals(system)["recovered"]
 

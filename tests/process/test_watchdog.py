@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.process.conftest import System
+from tests.process.faults import Enqueue, sooner
 from tests.support.processes import until
 from tests.support.target import Target
 
-Enqueue = Callable[..., None]
 FAST = {"max_delay": 0.2, "check_interval": 0.5, "min_interval": 0.05, "deadline": 1}
 IMPATIENT = "from callbacks import watchdog\nwatchdog.PATIENCE_S = watchdog.CONFIRM_S = 1.0\n"
 SOFTWARE = 70
@@ -55,7 +54,7 @@ def test_a_worker_whose_threads_all_hang_ends(
         stuck = system.groups.worker(processes=1, threads=2, modules=["stuck"])
         assert stuck.wait(40) == SOFTWARE
         assert "messages for" in stuck.output
-        system.groups.worker(processes=1)
+        system.groups.worker(processes=1, modules=[sooner(tmp_path)])
         until(lambda: len(target.counts()) == 10, within=45)
     until(system.settled, within=10)
     assert system.audit() == []

@@ -14,6 +14,7 @@ from callbacks.books import find
 from tests.process.conftest import System
 from tests.process.faults import (
     OPEN,
+    TERM_S,
     Enqueue,
     Note,
     balanced,
@@ -61,7 +62,7 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
         enqueue(target.url, 60)
         until(lambda: len(phases(system)["claimed"]) == 60 and unlocked(system), within=15)
         doomed.kill()
-        ready(system.groups.worker(), 4)
+        ready(system.groups.worker())
         last = until(lambda: len(target.counts()) == 60, within=30)
         record_property("s until the last", round(last, 1))
         assert last <= CHECK_S + 3 + busy_s()
@@ -69,6 +70,7 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
     assert system.overview().totals["recovered"] == 0
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_not_begun(
     system: System, enqueue: Enqueue, record_property: Note
@@ -82,7 +84,7 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
     with ExitStack() as stack:
         targets = [stack.enter_context(Target(slowly)) for _ in range(12)]
         doomed, other = system.groups.worker(), system.groups.worker()
-        ready(doomed, 4)
+        ready(doomed, other)
         other.signal(signal.SIGSTOP)  # so that all that is in flight is the doomed one's
         for n, target in enumerate(targets):
             enqueue(target.url, 10, start=10 * n)
@@ -170,22 +172,21 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
         return 200
 
     with Target(slowly) as target:
-        leaving = system.groups.worker(threads=32)
-        system.groups.worker(threads=32)
-        ready(leaving, 4)
-        enqueue(target.url, 500)
+        leaving, other = (system.groups.worker(threads=32) for _ in range(2))
+        ready(leaving, other)
+        enqueue(target.url, 300)
         until(lambda: len(target.hits) >= 40, within=20)
         held = phases(system)
         leaving.signal(signal.SIGTERM)
         told = time.monotonic()
         time.sleep(0.3)
         leaving.signal(signal.SIGTERM)
-        assert leaving.wait(30) == 0
+        assert leaving.wait(TERM_S) == 0
         record_property("s until the exit", round(time.monotonic() - told, 1))
         until(system.settled, within=40)
         late = lateness(held["claimed"], first_hits(target), since=told)
         record_property("s from slot or signal, not begun", round(max(late.values()), 1))
-        balanced(system, target, 500)
+        balanced(system, target, 300)
     assert len(late) >= 10
     assert max(late.values()) <= CHECK_S + 2 + busy_s()
     assert system.overview().totals["recovered"] == 0
@@ -202,11 +203,13 @@ def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
 
     with Target(slowly) as target:
         leaving = system.groups.worker(threads=100)
-        ready(leaving, 2)
+        ready(leaving)
         enqueue(target.url, 200)
         until(lambda: len(target.hits) == 200, within=20)
         leaving.signal(signal.SIGTERM)
-        assert leaving.wait(30) == 0
+        told = time.monotonic()
+        assert leaving.wait(TERM_S) == 0
+        record_property("s until the exit", round(time.monotonic() - told, 1))
         record_property("cut", system.overview().processing)
         assert system.overview().processing == 0, "requests were cut before the shutdown timeout"
         balanced(system, target, 200)
@@ -219,12 +222,12 @@ def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_
     answer = Gated()
     with Target(answer) as target:
         leaving = system.groups.worker(shutdown_ms=500)
-        ready(leaving, 2)
+        ready(leaving)
         enqueue(target.url, 3)
         until(lambda: len(target.hits) == 3, within=15)
         leaving.signal(signal.SIGTERM)
         told = time.monotonic()
-        assert leaving.wait(30) == 0
+        assert leaving.wait(TERM_S) == 0
         record_property("s until the exit", round(time.monotonic() - told, 1))
         assert system.overview().processing == 3, "the requests ended before the shutdown did"
         system.groups.worker(modules=[sooner(tmp_path)])

@@ -102,6 +102,7 @@ class Striker:
     def _stop(self, fault: Fault, place: Place, pid: int) -> None:
         if not self.system.hit(place, pid, signal.SIGSTOP):
             return
+        place.stopped(fault.length_s)
         self._note(fault, f"{place.name}, process {pid}")
 
         def go_on() -> None:

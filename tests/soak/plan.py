@@ -44,7 +44,7 @@ class FaultKind(StrEnum):
 
 
 #: For how long it stays stopped, or away, in seconds. A worker that sleeps past the lease of an
-#: attempt (8 s here) or of the dispatch lock (10 s) wakes up to find its work given to others.
+#: attempt (8 s here) or of the dispatch lock (2 s) wakes up to find its work given to others.
 _LENGTHS: Final = {
     FaultKind.WORKER_STOP: (0.5, 12.0),
     FaultKind.DISPATCHER_STOP: (1.0, 14.0),

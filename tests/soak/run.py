@@ -114,7 +114,7 @@ class _Soak:
             totals=overview(self.books.scripts).totals,
             waiting=waiting,
             audit=self.system.audit(),
-            troubles=self.troubles,
+            troubles=[*self.troubles, *self.system.troubles],
         )
 
     def _records(self) -> dict[str, Record]:

@@ -41,7 +41,10 @@ SETTINGS: Final = {
 
 
 class Place:
-    """Where one group runs, one after another. `asked`: it was told to end, or hit."""
+    """Where one group runs, one after another. `asked`: it was told to end, or hit.
+
+    Who is stopped at a SIGTERM has the grace after it goes on.
+    """
 
     def __init__(self, name: str, start: Callable[[], Group]) -> None:
         self.name = name
@@ -49,11 +52,19 @@ class Place:
         self.group = start()
         self.asked = False
         self.kill_at: float | None = None
+        self.goes_on_at = 0.0
 
     def terminate(self) -> None:
         self.asked = True
-        self.kill_at = self.kill_at or time.monotonic() + _GRACE_S
+        now = time.monotonic()
+        self.kill_at = self.kill_at or max(now, self.goes_on_at) + _GRACE_S
         self.group.signal(signal.SIGTERM)
+
+    def stopped(self, seconds: float) -> None:
+        """One of its processes is stopped for so long."""
+        self.goes_on_at = max(self.goes_on_at, time.monotonic() + seconds)
+        if self.kill_at is not None:
+            self.kill_at = max(self.kill_at, self.goes_on_at + _GRACE_S)
 
 
 class System:
@@ -71,6 +82,8 @@ class System:
         ]
         self.scheduler = Place("scheduler", lambda: scheduler(env, folder))
         self._env = env
+        #: Who ended without being asked to, and who did not although he was.
+        self.troubles: list[str] = []
         #: When Redis is to be back; None: it is up.
         self.redis_back_at: float | None = None
         self.lock = threading.RLock()
@@ -99,18 +112,20 @@ class System:
         code = place.group.process.poll()
         if code is None:
             if place.kill_at is not None and time.monotonic() > place.kill_at:
-                self.diary.note(
-                    f"{place.name}: not gone 30 s after SIGTERM", kind="kill after 30 s"
-                )
+                self._trouble(f"{place.name} was not gone {_GRACE_S:g} s after SIGTERM")
                 place.group.kill()
             return
-        by_itself = "" if place.asked else ", by itself"
-        kind = "" if place.asked else f"{place.name.split()[0]} exited by themselves"
-        self.diary.note(f"{place.name} ended with {code}{by_itself}", kind=kind)
+        self.diary.note(f"{place.name} ended with {code}")
+        if not place.asked:
+            self._trouble(f"{place.name} ended with {code} by itself")
         place.group.signal(signal.SIGKILL)  # what is left of the group
         place.group = place.start()
-        place.asked, place.kill_at = False, None
+        place.asked, place.kill_at, place.goes_on_at = False, None, 0.0
         self.diary.note(f"{place.name} is started anew")
+
+    def _trouble(self, text: str) -> None:
+        self.diary.note(text, kind="trouble with who had to stay, or to go")
+        self.troubles.append(text)
 
     def processes_of(self, place: Place) -> list[int]:
         """The living processes of a group, the main one first."""
