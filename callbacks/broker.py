@@ -135,14 +135,18 @@ class CallbacksBroker(RedisBroker):
 
         Every error of Redis becomes `ConnectionClosed`: Dramatiq's consumer threads survive
         only that one. A scheduler's message that cannot be sent is logged and dropped, for
-        periodiq exits when a send fails, and the next one comes within a minute.
+        periodiq exits when a send fails, and the next one comes within a minute. A retry of
+        ours, whose callback the ticker wakes, is dropped: `Retries` would log a traceback each.
         """
         try:
             message = super().enqueue(message, delay=self._by_redis_clock(message, delay))
         except redis.RedisError as error:
-            if "scheduled_at" not in message.options:
+            if "scheduled_at" in message.options:
+                log.warning("tick_lost", actor=message.actor_name, error=str(error))
+            elif q_name(message.queue_name) == QUEUE and "retries" in message.options:
+                log.debug("wake_lost", actor=message.actor_name, error=str(error))
+            else:
                 raise closed(error) from error
-            log.warning("tick_lost", actor=message.actor_name, error=str(error))
             return message
         except SettingsError as error:
             if "scheduled_at" not in message.options:

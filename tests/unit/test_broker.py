@@ -137,3 +137,14 @@ def test_importing_leaves_the_broker_of_an_application_alone() -> None:
 
 def test_importing_with_a_wrong_setting_is_no_error_until_it_is_needed() -> None:
     run_import("import os; os.environ['CALLBACKS_BATCH_SIZE'] = 'many'", "")
+
+
+def test_a_retry_of_ours_that_cannot_be_sent_is_left_to_the_ticker() -> None:
+    broker = CallbacksBroker(away, middleware=[])
+    broker.declare_queue("callbacks")
+    broker.declare_queue("pictures")
+    retries = {"retries": 1}
+    broker.enqueue(dramatiq.Message("callbacks", "a", (), {}, dict(retries)), delay=30_000)
+    for queue_name, options in (("pictures", retries), ("callbacks", {})):
+        with pytest.raises(ConnectionClosed):
+            broker.enqueue(dramatiq.Message(queue_name, "a", (), {}, dict(options)), delay=30_000)
