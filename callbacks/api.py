@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 
+from callbacks.batcher import Enqueued
 from callbacks.books import Status, find
 from callbacks.delivery import AICallback
-from callbacks.model import Cancelled, InvalidCallback, QueueFull, Receipt, Signal, Stored
+from callbacks.model import (
+    Cancelled,
+    InvalidCallback,
+    QueueFull,
+    Receipt,
+    Request,
+    Signal,
+    Stored,
+)
 from callbacks.paging import pages
 from callbacks.payload import pack
 from callbacks.runtime import Runtime, runtime
@@ -19,8 +28,21 @@ from callbacks.settings import ms
 #: As many callbacks go to Redis in one pipeline.
 CHUNK: Final = 500
 
-#: What goes to the batcher: id, destination, packed request, delay in ms, life in ms.
-Item = tuple[str, str, bytes, int, int]
+
+class Item(NamedTuple):
+    """A callback that is checked and frozen, and may be stored: times are ms."""
+
+    id: str
+    request: Request
+    delay_ms: int
+    life_ms: int
+
+    def packed(self) -> Enqueued:
+        """As it is stored."""
+        packed = pack(self.request)
+        return self.id, self.request.destination, packed, self.delay_ms, self.life_ms
+
+
 _PARAMETERS: Final = frozenset(
     {
         "callback_url",
@@ -71,7 +93,7 @@ def enqueue(
         delay=delay,
         lane=lane,
     )
-    name, destination, packed, delay_ms, life_ms = item
+    name, destination, packed, delay_ms, life_ms = item.packed()
     try:
         stored = parts.batcher.enqueue(
             name, destination, packed, delay_ms=delay_ms, life_ms=life_ms
@@ -98,7 +120,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
         results = store(parts, chunk)
         for item, result in zip(chunk, results, strict=True):
             if isinstance(result, Stored):
-                receipts.append(Receipt(item[0], result.accepted))
+                receipts.append(Receipt(item.id, result.accepted))
         for result in results:
             if isinstance(result, Exception):
                 if isinstance(result, QueueFull):
@@ -126,11 +148,11 @@ def prepare(parts: Runtime, item: object) -> Item:
 
 
 def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
-    """Store prepared callbacks in one pipeline, and wake whom that asks for.
+    """Store prepared callbacks, and wake whom that asks for.
 
     An item that was not stored has its error in its place.
     """
-    results = parts.batcher.enqueue_many(items)
+    results = parts.batcher.enqueue_many(item.packed() for item in items)
     _announce(parts, [result for result in results if isinstance(result, Stored)])
     return results
 
@@ -190,8 +212,7 @@ def _freeze(
     if not callback.signable:
         problem = f"no secret is configured for environment {callback.request.environment!r}"
         raise InvalidCallback("environment", problem)
-    request = callback.request
-    return callback.id, request.destination, pack(request), delay_ms, life_ms
+    return Item(callback.id, callback.request, delay_ms, life_ms)
 
 
 def _milliseconds(field: str, value: float | None, default: float, *, low: int) -> int:

@@ -7,7 +7,7 @@ out; an unknown code raises. All verbs decide by the server's clock.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -104,16 +104,21 @@ class Batcher:
             raise replies.no_room() from error
 
     def enqueue_many(self, items: Iterable[Enqueued]) -> list[Stored | Exception]:
-        """Store many in one pipeline: (id, destination, packed, delay_ms, life_ms) each.
+        """Store many: (id, destination, packed, delay_ms, life_ms) each.
 
-        An item that was not stored has its error in its place (`QueueFull`, for one).
+        An item that was not stored has its error in its place (`QueueFull`, for one). `items`
+        is read while the first of them are stored.
         """
-        steps = list(pages(items, ENQUEUE_STEP))
-        answers = self.scripts.run_many("enqueue", map(self._enqueue_call, steps))
-        stored: list[Stored | Exception] = []
-        for step, answer in zip(steps, answers, strict=True):
-            stored += replies.results(answer, len(step))
-        return stored
+        sizes: list[int] = []
+
+        def calls() -> Iterator[dict[str, Any]]:
+            for step in pages(items, ENQUEUE_STEP):
+                sizes.append(len(step))
+                yield self._enqueue_call(step)
+
+        answers = self.scripts.run_many("enqueue", calls())
+        results = map(replies.results, answers, sizes)
+        return list(chain.from_iterable(results))
 
     def _enqueue_call(self, items: Sequence[Enqueued]) -> dict[str, Any]:
         return {

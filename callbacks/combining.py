@@ -14,6 +14,7 @@ import re
 import threading
 import time
 import weakref
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, Final
 
@@ -107,6 +108,25 @@ class Combiner:
         if isinstance(call.reply, Exception):
             raise call.reply
         return call.reply
+
+    def stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Send many commands of one caller, each as soon as it is made, and return all replies.
+
+        So Redis works on one while the next is made. An error reply stands in its command's
+        place; raises redis' own errors, and what making a command raises.
+        """
+        connection: Any = self._pool.get_connection()
+        try:
+            sent = 0
+            for command in commands:
+                connection.send_packed_command([hiredis.pack_command(tuple(command))])
+                sent += 1
+            return [_read(connection) for _ in range(sent)]
+        except BaseException:
+            connection.disconnect()  # replies may still come
+            raise
+        finally:
+            self._pool.release(connection)
 
     def _await(self, call: _Call) -> None:
         """Wait for the reply, or to be the one who sends."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -116,28 +116,28 @@ class Scripts:
         raise AssertionError("tries must be at least 1")
 
     def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
-        """Call a verb for each of `calls` in one pipeline, without repeats.
+        """Call a verb for each of `calls`, one after the other, without repeats.
 
-        An error reply stands in the list in the place of its call's answer.
+        An error reply stands in the list in the place of its call's answer. `calls` is read
+        while the first of them are under way.
         """
-        verb = self._verb(name)
-        values = [self._call(name, arguments)[1] for arguments in calls]
-        answers = self._pipelined(verb, values)
+        sha, text = self._verb(name).sha, self._verb(name).text
+        values: list[list[Any]] = []
+
+        def commands() -> Iterator[Sequence[Any]]:
+            for arguments in calls:
+                values.append(self._call(name, arguments)[1])
+                yield "EVALSHA", sha, *values[-1]
+
+        answers = self._combiner.stream(commands())
         while unknown := [n for n, reply in enumerate(answers) if isinstance(reply, NoScriptError)]:
-            again = self._pipelined(verb, [values[n] for n in unknown], by_text=1)
-            for n, reply in zip(unknown, again, strict=True):
+            # The first brings the text along, which serves the others, too.
+            first, *others = unknown
+            again = [("EVAL", text, *values[first])]
+            again += [("EVALSHA", sha, *values[n]) for n in others]
+            for n, reply in zip(unknown, self._combiner.stream(again), strict=True):
                 answers[n] = reply
         return answers
-
-    def _pipelined(self, verb: Verb, calls: list[list[Any]], *, by_text: int = 0) -> list[Any]:
-        """The first `by_text` calls bring the text along, which serves the others, too."""
-        with self.client.pipeline(transaction=False) as pipe:
-            for n, values in enumerate(calls):
-                if n < by_text:
-                    pipe.eval(verb.text, *values)
-                else:
-                    pipe.evalsha(verb.sha, *values)
-            return list(pipe.execute(raise_on_error=False))
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Verb, list[Any]]:
         """Give a verb with its keys and arguments as EVAL takes them."""

@@ -96,7 +96,7 @@ class _Import:
                 note(f"line {number}: {error}")
                 continue
             chunk.append((number, item))
-            size += len(item[2])
+            size += len(item.request.body)
             if len(chunk) == CHUNK or size >= _CHUNK_BYTES:
                 self._store(chunk)
                 chunk, size = [], 0

@@ -32,7 +32,7 @@ local window, look_ahead = num(ARGV[4]), num(ARGV[5])
 local now = now_ms()
 local s = redis.call('HMGET', K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
 local next_batch, check_at, peek_at, paused = num(s[1], 0), num(s[2], 0), num(s[3], 0), s[4]
-local earliest = num(s[6], 0) <= now + look_ahead and num(s[6], 0) or 0  -- else a clock was set back
+local earliest = reserved(s[6], now, look_ahead)
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 local known, taken, ends, lanes = 0, {}, {}, {}
 

@@ -36,17 +36,18 @@ def test_a_flush_before_every_single_command_is_not_noticed(
 
 
 def test_a_pipeline_whose_scripts_are_flushed_still_does_everything_once(
-    batcher: Batcher, client: redis.Redis
+    batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(batcher, "c-0")
-    pipelined, flushes = batcher.scripts._pipelined, []
+    combiner, flushes = batcher.scripts._combiner, []
+    stream = combiner.stream
 
     def flush_first(*args: Any, **options: Any) -> Any:
         if len(flushes) < 3:
             flushes.append(client.script_flush())
-        return pipelined(*args, **options)
+        return stream(*args, **options)
 
-    batcher.scripts._pipelined = flush_first  # type: ignore[method-assign]
+    monkeypatch.setattr(combiner, "stream", flush_first)
     stored = batcher.enqueue_many([item(f"m-{n}") for n in range(20)])
     assert [isinstance(reply, Stored) and reply.accepted for reply in stored] == [True] * 20
     assert client.zcard("{callbacks}:expiry") == 21

@@ -37,24 +37,24 @@ local function us_to_ms(us)
   return math.ceil(us / 1000)
 end
 
--- Have the next trigger sent at `at`, or say -1: one that comes by then is on its way (until
--- 200 ms past its time, for it may wait for a thread), or it is further ahead than `look_ahead`,
--- where the ticker finds it.
-local function arm_trigger(K, at, now, look_ahead)
-  local s = redis.call('HMGET', K.state, 'next_batch', 'paused', 'earliest')
-  local armed, earliest = num(s[1], 0), num(s[3], 0)
-  if earliest <= now + look_ahead then at = math.max(at, earliest) end  -- else a clock was set back
-  if s[2] or at > now + look_ahead or (armed > now - 200 and armed <= at) then return -1 end
-  redis.call('HDEL', K.state, 'next_batch')  -- a removal first: a full Redis lets the rest pass
-  redis.call('HSET', K.state, 'next_batch', at)
-  return math.max(0, at - now)
-end
-
 -- A reserved time, 0 where there is none. One further ahead than `most` ms was made before Redis'
 -- clock was set back.
 local function reserved(at, now, most)
   at = num(at, 0)
   return at <= now + most and at or 0
+end
+
+-- Have the next trigger sent at `at`, or say -1: one that comes by then is on its way (until
+-- 200 ms past its time, for it may wait for a thread), or it is further ahead than `look_ahead`,
+-- where the ticker finds it.
+local function arm_trigger(K, at, now, look_ahead)
+  local s = redis.call('HMGET', K.state, 'next_batch', 'paused', 'earliest')
+  local armed = num(s[1], 0)
+  at = math.max(at, reserved(s[3], now, look_ahead))
+  if s[2] or at > now + look_ahead or (armed > now - 200 and armed <= at) then return -1 end
+  redis.call('HDEL', K.state, 'next_batch')  -- a removal first: a full Redis lets the rest pass
+  redis.call('HSET', K.state, 'next_batch', at)
+  return math.max(0, at - now)
 end
 
 -- A pace in ms, stagger or interval: as set, or where it adapts, as it was stored last.
