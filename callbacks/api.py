@@ -92,6 +92,7 @@ def enqueue(
         expires_in=expires_in,
         delay=delay,
         lane=lane,
+        now=datetime.now(UTC),
     )
     name, destination, packed, delay_ms, life_ms = item.packed()
     try:
@@ -114,7 +115,8 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     of your own sends nothing twice. `QueueFull` carries the `receipts` of those that are.
     """
     parts = runtime()
-    frozen = [_freeze_item(parts, place, item) for place, item in enumerate(items)]
+    now = datetime.now(UTC)
+    frozen = [_freeze_item(parts, place, item, now) for place, item in enumerate(items)]
     receipts: list[Receipt] = []
     for chunk in pages(frozen, CHUNK):
         results = store(parts, chunk)
@@ -139,12 +141,12 @@ def get_status(id: str) -> Status | None:
     return find(runtime().batcher.scripts, id)
 
 
-def prepare(parts: Runtime, item: object) -> Item:
+def prepare(parts: Runtime, item: object, now: datetime) -> Item:
     """Check and freeze one mapping with the parameters of `enqueue`; stores nothing.
 
     Raises `InvalidCallback`.
     """
-    return _freeze(parts, **_parameters(item))
+    return _freeze(parts, now=now, **_parameters(item))
 
 
 def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
@@ -167,9 +169,9 @@ def _announce(parts: Runtime, stored: list[Stored]) -> None:
         parts.wakes.check(min(waits))
 
 
-def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any]) -> Item:
+def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any], now: datetime) -> Item:
     try:
-        return prepare(parts, item)
+        return prepare(parts, item, now)
     except InvalidCallback as error:
         raise InvalidCallback(f"[{place}].{error.field}", error.problem) from None
 
@@ -207,7 +209,6 @@ def _freeze(
         **given,
         event="callback" if event is None else event,
         settings=settings,
-        now=datetime.now(UTC),
     )
     if not callback.signable:
         problem = f"no secret is configured for environment {callback.request.environment!r}"

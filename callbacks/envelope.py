@@ -6,6 +6,7 @@ import json
 import reprlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from callbacks.model import InvalidCallback
@@ -25,9 +26,7 @@ def body_of(data: object, *, event: str, environment: str, now: datetime, limit:
     Raises InvalidCallback for the field `data`, with the path to what JSON cannot hold, or
     what json would change without a word (keys that are no str, NaN).
     """
-    if now.tzinfo is None:
-        raise ValueError("now has no time zone")
-    timestamp = now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    timestamp = _timestamp(now)
     _check_data(data, limit)
     envelope = {"type": event, "timestamp": timestamp, "environment": environment, "data": data}
     try:
@@ -39,18 +38,25 @@ def body_of(data: object, *, event: str, environment: str, now: datetime, limit:
     return body
 
 
+@lru_cache(maxsize=1)  # many that are handed in together have one
+def _timestamp(now: datetime) -> str:
+    if now.tzinfo is None:
+        raise ValueError("now has no time zone")
+    return now.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _check_data(data: object, limit: int) -> None:
     """Look at each value before any is encoded.
 
     Each is at least as many bytes of the body as are counted here, so this ends soon, however
     often data refers to the same large value.
     """
-    room = limit - _size(data)
+    room = limit - 1 - _length(data)
     stack: list[tuple[_Path, object, int]] = [((), data, 0)]
     while stack:
         path, value, depth = stack.pop()
         for key, child in _children(path, value):
-            room -= _size(child) + _length(key)
+            room -= 1 + _length(child) + _length(key)
             if room < 0:
                 raise _too_large(limit, f"more than {limit:,}")
             if depth == MAX_DEPTH:
@@ -96,10 +102,6 @@ def _check_unicode(path: _Path, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise _bad(path, "has a lone surrogate; expected valid Unicode") from None
-
-
-def _size(value: object) -> int:
-    return 1 + _length(value)
 
 
 def _length(value: object) -> int:

@@ -109,8 +109,16 @@ def pack(request: Request) -> bytes:
     """
     if "\n" in request.destination:
         raise ValueError("a destination has no line break")
-    head = [request.callback_url, request.environment, request.headers]
-    return b"\n".join((request.destination.encode(), _encode(head).encode(), request.body))
+    head = _head(request.destination, request.callback_url, request.environment, request.headers)
+    return head + request.body
+
+
+@functools.lru_cache(maxsize=1_024)  # of those that are told of many things
+def _head(
+    destination: str, callback_url: str, environment: str, headers: tuple[tuple[str, str], ...]
+) -> bytes:
+    line = _encode([callback_url, environment, headers])
+    return f"{destination}\n{line}\n".encode()
 
 
 def unpack(packed: bytes) -> Request:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from callbacks.model import (
     Settled,
     Settlement,
 )
+from callbacks.nonces import Nonces
 from callbacks.payload import unpack
 from callbacks.policy import Decision, Spent, decide_attempt
 from callbacks.scripts import AWAY
@@ -40,6 +40,7 @@ PATIENCE_S: Final = 120.0
 _PAUSE_S: Final = 0.5
 #: How often an attempt asks for a new instant before it goes all the same.
 _NEW_INSTANTS: Final = 3
+_NONCES: Final = Nonces()
 #: A `begin` may take so long, over a slow network or with many threads. One that takes longer was
 #: stopped in the middle, with its process or with Redis, and its instant may have passed.
 _SLOW_S: Final = 1.0
@@ -85,7 +86,7 @@ def send_once(
     timer: Timer = TIMER,
 ) -> Sent:
     """Ask the gate, send if it opens, and settle; else give the callback back."""
-    attempt = _Attempt(batcher, wakes, id, token, secrets.token_hex(8), timer)
+    attempt = _Attempt(batcher, wakes, id, token, _NONCES.next(), timer)
     since, gate = attempt.begin()
     while isinstance(gate, Again):
         timer.sleep(gate.wait_ms / 1_000)

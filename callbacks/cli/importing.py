@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 import click
@@ -68,7 +69,7 @@ def _checked(found: Runtime, raw: bytes | None) -> Item:
     item = read_json(raw)
     if not isinstance(item, dict):
         raise ValueError("is no JSON object")  # noqa: TRY004 - as all that is wrong with a line
-    return prepare(found, item)
+    return prepare(found, item, datetime.now(UTC))
 
 
 def _limit(found: Runtime) -> int:
