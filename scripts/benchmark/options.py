@@ -59,8 +59,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--server",
         choices=tuple(WAYS),
-        default="best",
-        help="best: an installed one with jemalloc, else the wheel's with mimalloc",
+        default="wheel",
+        help="wheel: the wheel's Valkey with mimalloc; installed: redis-server of the PATH",
     )
     parser.add_argument("--processes", type=_whole, default=2, help="of each (default 2)")
     parser.add_argument("--threads", type=_whole, default=64, help="of each process (default 64)")

