@@ -23,7 +23,7 @@ THROTTLE_MAX_S: Final = 60.0
 #: records, and for what comes in before the next look.
 FULL_SHARE: Final = 0.9
 #: A sent record with its place in the index, measured generously.
-SENT_RECORD_BYTES: Final = 450
+SENT_RECORD_BYTES: Final = 500
 
 
 class FlushReason(StrEnum):
