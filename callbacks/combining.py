@@ -14,7 +14,8 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, Final
 
@@ -115,18 +116,12 @@ class Combiner:
         So Redis works on one while the next is made. An error reply stands in its command's
         place; raises redis' own errors, and what making a command raises.
         """
-        connection: Any = self._pool.get_connection()
-        try:
+        with self._connection() as connection:
             sent = 0
             for command in commands:
                 connection.send_packed_command([hiredis.pack_command(tuple(command))])
                 sent += 1
             return [_read(connection) for _ in range(sent)]
-        except BaseException:
-            connection.disconnect()  # replies may still come
-            raise
-        finally:
-            self._pool.release(connection)
 
     def _await(self, call: _Call) -> None:
         """Wait for the reply, or to be the one who sends."""
@@ -195,10 +190,16 @@ class Combiner:
                 heir.done.release()
 
     def _exchange(self, commands: list[bytes]) -> list[Any]:
-        connection: Any = self._pool.get_connection()
-        try:
+        with self._connection() as connection:
             connection.send_packed_command([b"".join(commands)])
             return [_read(connection) for _ in commands]
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Lend a connection of the pool; one whose replies were not all read is closed."""
+        connection: Any = self._pool.get_connection()
+        try:
+            yield connection
         except BaseException:
             connection.disconnect()  # replies may still come
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
@@ -65,7 +65,11 @@ def _transport(
     )
 
 
-def _resolve(ask: tuple[str, str, str]) -> tuple[str, ...]:
+#: What a resolver is asked with: its own path, the URL, the environment.
+_Ask = tuple[str, str, str]
+
+
+def _resolve(ask: _Ask) -> tuple[str, ...]:
     try:
         return ask_resolver(*ask)
     except SecretResolverError:
@@ -125,10 +129,7 @@ class AICallback:
         Raises `SecretResolverError` where the resolver fails. It runs in this thread, and may
         take as long as it likes.
         """
-        path, environment = self.settings.secret_resolver, self.request.environment
-        if not path:
-            return self.settings.secrets_for(environment)
-        return ask_resolver(path, self.request.callback_url, environment)
+        return self._secrets(lambda ask: ask_resolver(*ask))
 
     @property
     def signable(self) -> bool:
@@ -140,16 +141,18 @@ class AICallback:
         except SecretResolverError:
             return True
 
-    def _secrets_in_time(self) -> tuple[str, ...]:
-        """The same for an attempt, whose resolver has half of the deadline, in another thread."""
+    def _secrets(self, resolve: Callable[[_Ask], tuple[str, ...]]) -> tuple[str, ...]:
         path, environment = self.settings.secret_resolver, self.request.environment
         if not path:
             return self.settings.secrets_for(environment)
-        ask = (path, self.request.callback_url, environment)
+        return resolve((path, self.request.callback_url, environment))
+
+    def _in_time(self, ask: _Ask) -> tuple[str, ...]:
+        """Ask an attempt's resolver, which has half of the deadline, in another thread."""
         try:
             return _RESOLUTIONS.result(ask, Deadline(self.settings.deadline / 2))
         except (TimeoutError, TooManyHang) as error:
-            raise SecretResolverError(f"{path}: {error}") from error
+            raise SecretResolverError(f"{ask[0]}: {error}") from error
 
     def headers(self, *, attempt: int, timestamp_s: int) -> dict[str, str]:
         """All headers of one attempt, signed where secrets are configured.
@@ -157,7 +160,7 @@ class AICallback:
         Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
         is to be signed never goes out unsigned.
         """
-        secrets = self._secrets_in_time()
+        secrets = self._secrets(self._in_time)
         if self.settings.signing_configured and not secrets:
             raise SecretResolverError("there is no secret for this callback any more")
         return request_headers(

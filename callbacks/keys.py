@@ -46,7 +46,8 @@ Fields of `rec:<id>`, short because there is one for each callback that was ever
 `s` phase (`queued`, `claimed`, `sending`, `retry`, or a final state), `d` destination,
 `t` token of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th`
 throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeated wake-up,
-`p` it is its broken destination's trial,
+`p` it is its broken destination's trial, `u` its next attempt has been counted already (an
+instant was missed and given up), `end` its end of life while a request is in flight past it,
 `x` a cancel came during the request, `h` history (JSON lists, comma-separated), `e` detail
 of the last failure, `o` why it ended, `f` when it ended.
 
