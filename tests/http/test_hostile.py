@@ -204,7 +204,7 @@ def test_an_attempt_ends_at_its_deadline(make_transport: MakeTransport, name: st
 def test_a_bad_reply_gets_the_right_verdict(transport: Transport, name: str) -> None:
     script, verdict = PROMPT[name]
     with Hostile(script) as server:
-        assert expect(transport, server.url(), verdict) < 2.0
+        assert expect(transport, server.url(), verdict) < SLACK_S
 
 
 KEPT = {
@@ -342,7 +342,7 @@ def test_an_absurd_retry_after_is_passed_on_as_one_short_line(transport: Transpo
 def test_many_hanging_receivers_do_not_slow_down_a_prompt_one(
     make_transport: MakeTransport,
 ) -> None:
-    transport = make_transport(read_timeout=30, deadline=2)
+    transport = make_transport(read_timeout=30, deadline=2 * SLACK_S)
     with (
         Hostile(hostile.silence) as silent,
         Hostile(hostile.answers(*[OK] * 50)) as prompt,

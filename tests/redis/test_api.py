@@ -191,10 +191,10 @@ def test_a_frozen_redis_is_told_within_its_timeout(
 ) -> None:
     environment(CALLBACKS_REDIS_TIMEOUT=0.3)
     assert callbacks.enqueue(URL, 1).accepted
-    client.client_pause(1500)
+    client.client_pause(4_000)
     started = time.monotonic()
     with pytest.raises(redis.TimeoutError) as caught:
         callbacks.enqueue(URL, 1)
-    assert time.monotonic() - started < 1.4
+    assert time.monotonic() - started < 3
     assert caught.value.callback_id.startswith("cb_")  # type: ignore[attr-defined]
     client.client_unpause()
