@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def system(tmp_path: Path) -> Iterator[System]:
     finally:
         made.close()
         server.stop()
+        for group in groups.started:  # shown where the test fails
+            sys.stdout.write(group.output[-20_000:])
 
 
 @pytest.fixture

@@ -22,14 +22,13 @@ from tests.support.target import Target
 
 MANY = 100_000
 LONG_US = 5_000
-#: Even on a busy machine no script may take that long.
-FAR_TOO_LONG_US = 200_000
+#: Scripts that change dead letters, in a replay or purge of all.
+STEPS = MANY // STEP
 
 
 class Scripts(NamedTuple):
-    """What a command for so many letters did: scripts, those over 5 ms, Redis' processor time."""
+    """What a command did in scripts: the calls, those over 5 ms, and what all took of Redis."""
 
-    letters: int
     calls: int
     slow: list[dict[str, Any]]
     cpu_s: float
@@ -38,26 +37,20 @@ class Scripts(NamedTuple):
         return max((entry["duration"] for entry in self.slow), default=0) / 1_000
 
     def check(self) -> None:
-        """Check that they were short.
+        """Check that there were many, and that they were short.
 
-        SLOWLOG measures by the clock: on a busy machine a script may wait for the processor in
-        the middle. What Redis has worked does not depend on that.
+        SLOWLOG measures by the clock, and any script may wait for the processor in the middle:
+        so the longest of them proves nothing. What counts is how many were long, and what Redis
+        has worked.
         """
-        steps = self.letters // STEP
-        assert self.calls >= steps
+        assert self.calls >= STEPS
         share = 0.01 + min(0.3, os.getloadavg()[0] / (os.cpu_count() or 1) / 25)
-        assert len(self.slow) <= share * steps, f"{len(self.slow)} of {self.calls} took over 5 ms"
-        assert self.cpu_s / steps < LONG_US / 1e6
+        assert len(self.slow) <= share * STEPS, f"{len(self.slow)} of {self.calls} took over 5 ms"
+        assert self.cpu_s / STEPS < LONG_US / 1e6
 
 
-def check_longest(*times: Scripts) -> None:
-    """Check that no script is long each time: one that was long once waited for a processor."""
-    longest = [each.longest_ms() for each in times]
-    assert min(longest) * 1_000 < FAR_TOO_LONG_US, longest
-
-
-def scripts_of(system: System, act: Callable[[], object], *, letters: int) -> Scripts:
-    """Have something done with so many letters, and tell what it did in scripts."""
+def scripts_of(system: System, act: Callable[[], object]) -> Scripts:
+    """Have something done, and tell what it did in scripts."""
     client = system.batcher.scripts.client
     client.config_set("slowlog-max-len", 2 * MANY)
     client.config_set("slowlog-log-slower-than", LONG_US)
@@ -70,7 +63,7 @@ def scripts_of(system: System, act: Callable[[], object], *, letters: int) -> Sc
     calls = sum(stats[name]["calls"] for name in stats if name.startswith("cmdstat_eval"))
     slow = client.slowlog_get(2 * MANY)
     slow = [each for each in slow if each["command"].startswith(b"EVAL")]
-    return Scripts(letters, calls, slow, worked_s)
+    return Scripts(calls, slow, worked_s)
 
 
 def cpu_s(client: redis.Redis) -> float:
@@ -119,45 +112,30 @@ def test_a_hundred_thousand_dead_letters_are_listed_replayed_and_purged_in_short
     system.configure(max_age=0.05)  # so that what is replayed dies again
     enqueue("https://customer.example/x", MANY)
     die(system)
-    half = MANY // 2
     said: list[str] = []
 
-    def run(*words: str, letters: int = half) -> Scripts:
-        return scripts_of(system, lambda: said.append(command(system, *words)), letters=letters)
+    def run(*words: str) -> Scripts:
+        return scripts_of(system, lambda: said.append(command(system, *words)))
 
-    def watch(*words: str) -> Scripts:
-        return scripts_of(system, lambda: said.append(on_a_terminal(system, *words)), letters=half)
-
-    seen = {}
-    seen["list"] = (
-        run("list", "dead", "--limit", str(half), "--json"),
-        run("list", "dead", "--limit", str(MANY), "--json", letters=MANY),
-    )
+    seen = {"list": run("list", "dead", "--limit", str(MANY), "--json")}
     assert {row["id"] for row in json.loads(said.pop())} == {f"c-{n}" for n in range(MANY)}
-    assert len(json.loads(said.pop())) == half
-    seen["replay"] = (
-        watch("dead", "replay", "--all", "--limit", str(half)),
-        watch("dead", "replay", "--all"),
+    seen["replay"] = scripts_of(
+        system, lambda: said.append(on_a_terminal(system, "dead", "replay", "--all"))
     )
-    for bar in (said.pop(), said.pop()):
-        assert "replayed" in bar
-        assert f"{half}/{half}" in bar
+    bar = said.pop()
+    assert "replayed" in bar
+    assert f"{MANY}/{MANY}" in bar
     now = system.overview()
     assert (now.queued, now.dead, now.totals["replayed"]) == (MANY, 0, MANY)
     die(system)
     assert json.loads(command(system, "dead", "show", "--limit", "3", "--json"))
-    seen["purge"] = (
-        run("dead", "purge", "--all", "--limit", str(half)),
-        run("dead", "purge", "--all"),
-    )
-    assert said == ["50,000 dead letters purged\n"] * 2
+    seen["purge"] = run("dead", "purge", "--all")
+    assert said == ["100,000 dead letters purged\n"]
     assert (system.overview().dead, system.overview().totals["purged"]) == (0, MANY)
-    for name, twice in seen.items():
-        for did in twice:
-            figures = (did.calls, len(did.slow), did.longest_ms(), did.cpu_s)
-            record_property(f"{name}: calls, over 5 ms, longest ms, CPU s", figures)
-            did.check()
-        check_longest(*twice)
+    for name, did in seen.items():
+        figures = (did.calls, len(did.slow), did.longest_ms(), 1000 * did.cpu_s / STEPS)
+        record_property(f"{name}: calls, over 5 ms, longest ms, CPU ms a step", figures)
+        did.check()
 
 
 def test_what_is_replayed_goes_out_at_its_pace_with_its_id(

@@ -69,6 +69,8 @@ class Proxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # else a last one is still accepted
         self._listener.close()
 
     def _accept(self) -> None:
@@ -79,11 +81,10 @@ class Proxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            server = socket.create_connection(("127.0.0.1", self._server_port))
+        address = ("127.0.0.1", self._server_port)
+        with contextlib.suppress(OSError), client, socket.create_connection(address) as server:
             server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with client, server:
-                _Link(self, client, server).forward()
+            _Link(self, client, server).forward()
 
 
 class _Link:
