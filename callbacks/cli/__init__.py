@@ -12,6 +12,7 @@ from callbacks.cli.letters import dead
 from callbacks.cli.look import audit, destinations, list_, show
 from callbacks.cli.overall import status
 from callbacks.cli.put import enqueue
+from callbacks.cli.serve import web
 from callbacks.cli.steer import cancel, cleanup, flush, pause, resume
 from callbacks.version import __version__
 
@@ -47,5 +48,6 @@ for _command in (
     audit,
     doctor,
     demo,
+    web,
 ):
     main.add_command(_command)

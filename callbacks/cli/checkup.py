@@ -7,11 +7,11 @@ from typing import Final
 
 import redis
 
-from callbacks.cli.text import age, many
 from callbacks.diagnosis import Check, failure, ok, warning
 from callbacks.facts import Work, Workers
 from callbacks.payload import SecretResolverError, load_resolver
 from callbacks.settings import Settings
+from callbacks.text import age, many
 
 #: A request that takes longer is cut by the shutdown timeout that the Procfile has.
 SHUTDOWN_S: Final = 11

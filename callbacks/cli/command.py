@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from callbacks.cli.text import printable
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
 from callbacks.runtime import Runtime, runtime
+from callbacks.text import printable
 from callbacks.urls import destination_of
 
 #: Nothing is folded or cut in a pipe, whatever width it seems to have.

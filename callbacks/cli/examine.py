@@ -12,12 +12,12 @@ from rich.text import Text
 
 from callbacks.cli import checkup
 from callbacks.cli.command import Failure, console, json_option, print_json, table
-from callbacks.cli.text import printable
 from callbacks.consumer import QUEUE
 from callbacks.diagnosis import Check, Verdict, judge_server
 from callbacks.facts import UNREACHABLE, Clock, read_server, read_trip, read_work, read_workers
 from callbacks.model import SettingsError
 from callbacks.runtime import Runtime, runtime
+from callbacks.text import printable
 
 _STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "red"}
 

@@ -22,9 +22,9 @@ from callbacks.cli.command import (
     say,
 )
 from callbacks.cli.put import read_json
-from callbacks.cli.text import many
 from callbacks.model import Stored
 from callbacks.runtime import Runtime
+from callbacks.text import many
 
 #: JSON escapes may make six bytes of one, and a line holds more than its data.
 _ESCAPED: Final = 6

@@ -24,10 +24,10 @@ from callbacks.cli.command import (
     say,
 )
 from callbacks.cli.look import first, print_statuses
-from callbacks.cli.text import many
 from callbacks.model import State
 from callbacks.paging import pages
 from callbacks.runtime import Runtime
+from callbacks.text import many
 
 PAGE: Final = 200
 #: Changed in one script: a millisecond or two, in which Redis does nothing else.

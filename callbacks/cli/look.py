@@ -26,10 +26,10 @@ from callbacks.cli.command import (
     say,
     table,
 )
-from callbacks.cli.text import age, distance, many, moment, printable, when
 from callbacks.model import Reason, Request, State
 from callbacks.payload import unpack
 from callbacks.runtime import Runtime
+from callbacks.text import age, distance, many, moment, printable, when
 from callbacks.urls import display_url
 from callbacks.verdicts import HINTS
 

@@ -9,9 +9,9 @@ import click
 
 from callbacks.books import Books, find
 from callbacks.cli.command import Failure, in_normal_form, json_option, note, parts, print_json, say
-from callbacks.cli.text import age, many
 from callbacks.model import Cancelled, ClaimResult, Recovered
 from callbacks.runtime import Runtime
+from callbacks.text import age, many
 from callbacks.urls import display_url, normal_url
 from callbacks.work import dispatch_once, recover_once
 

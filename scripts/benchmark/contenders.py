@@ -88,12 +88,17 @@ def periodiq() -> tuple[str, ...]:
 
 
 def ours(
-    processes: int, threads: int, settings: Mapping[str, object] = UNPACED, *, way: str = "bulk"
+    processes: int,
+    threads: int,
+    settings: Mapping[str, object] = UNPACED,
+    *,
+    way: str = "bulk",
+    short: str = "callbacks",
 ) -> Contender:
     """This project."""
     name = f"callbacks, {processes} x {threads} threads"
     workers = (dramatiq(processes, threads),)
-    return Contender(name, "callbacks", workers, _produce(way), settings)
+    return Contender(name, short, workers, _produce(way), settings)
 
 
 def celery(pool: str, processes: int, in_flight: int, *, by_hand: bool = False) -> Contender:

@@ -19,14 +19,14 @@ from click.testing import CliRunner, Result
 from callbacks.batcher import Batcher
 from callbacks.books import TOTALS, Overview, overview
 from callbacks.cli import main, overall
-from callbacks.cli.health import health
 from callbacks.cli.importing import lines
 from callbacks.cli.letters import PAGE
-from callbacks.cli.text import age, distance, many, moment
 from callbacks.demo.processes import DemoError, Processes, without_settings
 from callbacks.demo.sums import Delivery, Plan, Summary, environment, plan, reckon
+from callbacks.health import health
 from callbacks.model import Look, Outcome, Reason
 from callbacks.settings import load_settings
+from callbacks.text import age, distance, many, moment
 from callbacks.urls import digest
 from tests.redis.support import HOST, backdate, begin, claim, everything, key, put, settle
 

@@ -1,4 +1,4 @@
-"""Real `dramatiq callbacks` and `periodiq callbacks` processes, each in a group of its own."""
+"""Real processes of ours, as in the Procfile, each in a group of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from types import TracebackType
 
 _WORKER = "import sys; from dramatiq.cli import main; sys.exit(main())"
 _SCHEDULER = "from periodiq import entrypoint; entrypoint()"
+_COMMAND = "from callbacks.cli import main; main(prog_name='callbacks')"
 REPO = Path(__file__).parents[2]
 
 
@@ -82,6 +83,11 @@ def scheduler(env: dict[str, str], folder: Path) -> Group:
     return Group(_SCHEDULER, ["callbacks"], env, folder / "scheduler.log")
 
 
+def web(env: dict[str, str], folder: Path, *, port: str | None) -> Group:
+    args = ["web"] if port is None else ["web", "--port", port]
+    return Group(_COMMAND, args, env | {"PYTHONUNBUFFERED": "1"}, folder / "web.log")
+
+
 class Groups:
     """All groups that a test starts; none outlives it."""
 
@@ -112,6 +118,13 @@ class Groups:
 
     def scheduler(self, **env: object) -> Group:
         group = scheduler(self.env | {k: str(v) for k, v in env.items()}, self.folder)
+        self.started.append(group)
+        return group
+
+    def web(self, *, port: str = "0", **env: object) -> Group:
+        """Any free port, unless the environment has PORT."""
+        more = self.env | {name: str(value) for name, value in env.items()}
+        group = web(more, self.folder, port=None if "PORT" in env else port)
         self.started.append(group)
         return group
 

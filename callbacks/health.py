@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from callbacks.books import Overview
-from callbacks.cli.text import age
 from callbacks.model import Look
 from callbacks.settings import Settings, ms
+from callbacks.text import age
 
+#: The words, the best first.
+WORDS: Final = ("ok", "paused", "behind", "no worker", "unbalanced")
 #: Nobody claimed, or no process was seen, for so long although there is work: none works.
 ABSENT_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One word out of `ok`, `paused`, `behind`, `no worker`, `unbalanced`, and why."""
+    """One of `WORDS`, and why."""
 
     word: str
     reason: str = ""

@@ -1,0 +1,66 @@
+"""`callbacks web` as a process of its own: behind a socket, through an outage, to its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.error
+import urllib.request
+
+from tests.process.conftest import System
+from tests.support.processes import Group, until
+from tests.support.target import Target
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    """Ask with a status of any kind; 0: nobody listens."""
+    try:
+        with urllib.request.urlopen(address + path, timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except urllib.error.URLError:
+        return 0, ""
+
+
+def listening(web: Group) -> str:
+    """Wait until it listens; its address."""
+    until(lambda: "listening on " in web.output, within=20)
+    return web.output.partition("listening on ")[2].split()[0]
+
+
+def test_the_web_process_gets_over_an_outage_and_ends_when_it_is_told(system: System) -> None:
+    system.configure(redis_timeout=0.5)
+    web = system.groups.web()
+    address = listening(web)
+    assert address.startswith("http://127.0.0.1:")
+    assert get(address, "/healthz") == (200, '{"health": "ok", "reason": ""}\n')
+    system.server.kill()
+    until(lambda: get(address, "/healthz")[0] == 503, within=10)
+    assert json.loads(get(address, "/healthz")[1])["health"] == "no Redis"
+    assert get(address, "/metrics")[0] == 503
+    system.server.start()
+    until(lambda: get(address, "/metrics")[0] == 200, within=10)
+    assert "callbacks_accepted_total 0.0" in get(address, "/metrics")[1]
+    web.signal(signal.SIGTERM)
+    assert web.wait(10) == 0
+    assert web.output.count("event=redis_away") == 1
+    assert web.output.count("event=redis_back") == 1
+    assert "Traceback" not in web.output
+
+
+def test_where_the_platform_gives_a_port_it_listens_for_everybody(system: System) -> None:
+    web = system.groups.web(PORT="0")
+    address = listening(web)
+    assert address.startswith("http://0.0.0.0:")
+    assert get(address.replace("0.0.0.0", "127.0.0.1"), "/healthz")[0] == 200
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(system: System) -> None:
+    with Target() as target:
+        port = target.url.split(":")[2].partition("/")[0]
+        web = system.groups.web(port=port)
+        assert web.wait(20) == 1
+    (line,) = web.output.splitlines()
+    assert line.startswith(f"callbacks: cannot listen on 127.0.0.1:{port}: ")

@@ -1,0 +1,251 @@
+"""`callbacks web` over a real Redis: its metrics, its health check, and its page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from typing import NamedTuple
+
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+
+from callbacks.batcher import Batcher
+from callbacks.books import TOTALS
+from callbacks.model import Outcome
+from callbacks.redis_client import connect
+from callbacks.settings import Settings
+from callbacks.snapshot import Snapshot, take
+from callbacks.web import FRESH_S, App, Latest
+from tests.redis.support import begin, claim_one, key, put, settle
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def ask(app: App, path: str, method: str = "GET", accept: str = "") -> Answer:
+    """Ask as a WSGI server does."""
+    told: list[tuple[str, list[tuple[str, str]]]] = []
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT": accept}
+    body = b"".join(app(environ, lambda status, headers: told.append((status, headers))))
+    ((status, headers),) = told
+    return Answer(int(status.split()[0]), dict(headers), body.decode())
+
+
+@pytest.fixture
+def app(batcher: Batcher) -> App:
+    return App(lambda: take(batcher))
+
+
+@pytest.fixture
+def away(make_settings: Callable[..., Settings]) -> App:
+    """An application whose Redis is not there."""
+    settings = make_settings().model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    batcher = Batcher(connect(settings), settings)
+    return App(Latest(lambda: take(batcher)))
+
+
+def samples(text: str) -> dict[str, float]:
+    """`name` or `name{label=value}` of each sample, and what it says."""
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(sample.labels.values())
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+# Metrics
+
+
+def test_metrics_tell_states_totals_and_health(
+    app: App, batcher: Batcher, make_batcher: Callable[..., Batcher]
+) -> None:
+    unpaced = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
+    for id, outcome in (("c-1", Outcome.SENT), ("c-2", Outcome.DEAD)):
+        claimed = claim_one(unpaced, id)
+        begin(unpaced, claimed)
+        settle(unpaced, claimed, outcome)
+    claim_one(unpaced, "c-3")
+    put(batcher, "c-4")
+    put(batcher, "c-4")
+    batcher.pause()
+    answer = ask(app, "/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    found = samples(answer.body)
+    states = {state: found[f"callbacks_current{{{state}}}"] for state in ("queued", "processing")}
+    assert states == {"queued": 1, "processing": 1}
+    assert found["callbacks_current{dead}"] == 1
+    totals = {name: found[f"callbacks_{name}_total"] for name in TOTALS}
+    assert totals == take(batcher).overview.totals
+    assert (totals["accepted"], totals["sent"], totals["dead"]) == (4, 1, 1)
+    assert totals["duplicates"] == 1
+    assert (found["callbacks_paused"], found["callbacks_balance"]) == (1, 0)
+    assert found["callbacks_health{paused}"] == 1
+    assert sum(value for name, value in found.items() if "_health{" in name) == 1
+
+
+def test_metrics_come_as_open_metrics_where_these_are_asked_for(app: App) -> None:
+    answer = ask(app, "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.body.endswith("# EOF\n")
+    families = re.findall(r"^# TYPE (\S+)", answer.body, re.MULTILINE)
+    assert len(families) == len(set(families))
+
+
+def test_ages_and_losses_are_told_in_seconds(app: App, batcher: Batcher) -> None:
+    put(batcher, "c-1")
+    batcher.scripts.client.hset(key("state"), "lost", 1_700_000_000_000)
+    time.sleep(0.05)
+    found = samples(ask(app, "/metrics").body)
+    assert 0.04 <= found["callbacks_oldest_queued_age_seconds"] < 30
+    assert found["callbacks_data_lost_timestamp_seconds"] == 1_700_000_000
+    assert found["callbacks_send_interval_seconds"] == 0.2
+
+
+# Health
+
+
+def test_the_health_check_is_well_while_work_goes_on_or_is_paused(
+    app: App, batcher: Batcher
+) -> None:
+    assert ask(app, "/healthz").status == 200
+    batcher.pause()
+    answer = ask(app, "/healthz")
+    assert (answer.status, json.loads(answer.body)["health"]) == (200, "paused")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/"])
+def test_books_that_do_not_balance_are_told(app: App, batcher: Batcher, path: str) -> None:
+    batcher.scripts.client.hset(key("counters"), "sent", 7)
+    answer = ask(app, path)
+    assert answer.status == (503 if path == "/healthz" else 200)
+    assert "unbalanced" in answer.body
+
+
+def test_without_redis_everything_says_so_and_names_no_address(away: App) -> None:
+    for path in ("/", "/healthz", "/metrics"):
+        answer = ask(away, path)
+        assert answer.status == 503
+        assert "Redis" in answer.body
+        assert "127.0.0.1" not in answer.body
+
+
+# The page
+
+
+class Text(HTMLParser):
+    """The words of a page, and the tags that could load or run something."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.suspicious: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = {name for name, _ in attrs}
+        if tag in {"script", "img", "link", "iframe"} or names & {"src", "href", "style"}:
+            self.suspicious.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_the_page_shows_what_status_shows_and_names_nobody(app: App, batcher: Batcher) -> None:
+    put(batcher, "secret-id", "https://customer.example:443")
+    assert batcher.lock("some-host-77:1")
+    page = Text(ask(app, "/").body)
+    assert page.suspicious == []
+    shown = " ".join(page.words)
+    assert "1 at 1 destination, oldest waits" in shown
+    assert {"ok", "queued", *TOTALS} <= {word.strip() for word in page.words}
+    for secret in ("secret-id", "customer.example", "some-host"):
+        assert secret not in shown
+
+
+def test_the_page_may_use_its_own_style_and_nothing_else(app: App) -> None:
+    answer = ask(app, "/")
+    (style,) = re.findall(r"<style>(.*)</style>", answer.body, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_what_redis_holds_cannot_change_the_page(app: App, batcher: Batcher) -> None:
+    batcher.scripts.client.hset(key("state"), mapping={"stagger": 1000, "why": "<script>"})
+    body = ask(app, "/").body
+    assert "&lt;script&gt;" in body
+    assert Text(body).suspicious == []
+
+
+# Requests
+
+
+def test_other_paths_and_methods_are_refused(app: App) -> None:
+    assert ask(app, "/nothing").status == 404
+    assert ask(app, "/metrics/").status == 404
+    answer = ask(app, "/metrics", "POST")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_head_gets_what_get_would_without_the_body(app: App) -> None:
+    answer = ask(app, "/healthz", "HEAD")
+    assert (answer.status, answer.body) == (200, "")
+    assert int(answer.headers["Content-Length"]) > 0
+
+
+# How often Redis is asked
+
+
+class Reader:
+    """Counts, and takes its time."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        self.batcher, self.times, self.error = batcher, 0, False
+
+    def __call__(self) -> Snapshot:
+        self.times += 1
+        time.sleep(0.05)
+        if self.error:
+            raise redis.ConnectionError("away")
+        return take(self.batcher)
+
+
+def test_many_who_look_at_once_are_told_of_one_reading(batcher: Batcher) -> None:
+    read, now = Reader(batcher), [0.0]
+    latest = Latest(read, monotonic=lambda: now[0])
+    with ThreadPoolExecutor(20) as threads:
+        shown = list(threads.map(lambda _: latest(), range(40)))
+    assert read.times == 1
+    assert all(one is shown[0] for one in shown)
+    now[0] = FRESH_S / 2
+    latest()
+    assert read.times == 1
+    now[0] = FRESH_S
+    assert latest() is not shown[0]
+    assert read.times == 2
+
+
+def test_a_redis_that_is_away_is_asked_once_a_second_too(batcher: Batcher) -> None:
+    read, now = Reader(batcher), [0.0]
+    latest = Latest(read, monotonic=lambda: now[0])
+    read.error = True
+    for _ in range(3):
+        with pytest.raises(redis.ConnectionError):
+            latest()
+    assert read.times == 1
+    read.error = False
+    now[0] = FRESH_S
+    assert latest().health.word == "ok"
