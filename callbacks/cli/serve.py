@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from functools import partial
 from typing import Any, Final, NoReturn
 
 import click
-from click.core import ParameterSource
 from waitress.server import create_server
 
 from callbacks import log as logs
+from callbacks.batcher import Batcher
 from callbacks.cli.command import Failure, parts, say
+from callbacks.redis_client import connect
+from callbacks.settings import Settings
 from callbacks.snapshot import take
 from callbacks.web import App, Latest
 
 _PORT: Final = 8000
 #: They mostly wait for the one that reads.
 _THREADS: Final = 4
+#: A Redis that takes longer counts as away here.
+_PATIENCE_S: Final = 2.0
 
 
 @click.command()
@@ -30,25 +35,33 @@ _THREADS: Final = 4
     show_envvar=True,
     help="Where to listen; 0: any free one.",
 )
-@click.pass_context
-def web(context: click.Context, port: int) -> None:
+def web(port: int) -> None:
     """Serve /metrics (Prometheus), /healthz and a status page.
 
     It listens on this machine alone, and everywhere where PORT is set, as on Heroku. It shows
     numbers and health, no ids, URLs or destinations.
     """
-    found = parts()
-    given = context.get_parameter_source("port") is ParameterSource.ENVIRONMENT
-    host = "0.0.0.0" if given else "127.0.0.1"  # noqa: S104 - the platform's router comes from outside
-    app = App(Latest(partial(take, found.batcher)))
+    settings = parts().settings
+    routed = "PORT" in os.environ  # by a platform, from outside
+    host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
+    app = App(Latest(partial(take, _reader(settings))))
     try:
         server: Any = create_server(app, host=host, port=port, threads=_THREADS, ident="callbacks")
     except OSError as error:
         raise Failure(f"cannot listen on {host}:{port}: {error.strerror}; try --port") from error
-    logs.configure(found.settings.log_format)
+    logs.configure(settings.log_format)
     signal.signal(signal.SIGTERM, _end)
     say(f"listening on http://{host}:{server.effective_port}")
     server.run()
+
+
+def _reader(settings: Settings) -> Batcher:
+    """A batcher of this process's own, with one connection, that gives up soon.
+
+    Whoever looks waits ten seconds at most: a script is tried three times.
+    """
+    less = {"redis_max_connections": 1, "redis_timeout": min(_PATIENCE_S, settings.redis_timeout)}
+    return Batcher(connect(settings.model_copy(update=less)), settings)
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

@@ -31,7 +31,6 @@ def listening(web: Group) -> str:
 
 
 def test_the_web_process_gets_over_an_outage_and_ends_when_it_is_told(system: System) -> None:
-    system.configure(redis_timeout=0.5)
     web = system.groups.web()
     address = listening(web)
     assert address.startswith("http://127.0.0.1:")
@@ -42,11 +41,15 @@ def test_the_web_process_gets_over_an_outage_and_ends_when_it_is_told(system: Sy
     assert get(address, "/metrics")[0] == 503
     system.server.start()
     until(lambda: get(address, "/metrics")[0] == 200, within=10)
+    system.server.signal(signal.SIGSTOP)
+    until(lambda: get(address, "/metrics")[0] == 503, within=20)
+    system.server.signal(signal.SIGCONT)
+    until(lambda: get(address, "/metrics")[0] == 200, within=10)
     assert "callbacks_accepted_total 0.0" in get(address, "/metrics")[1]
     web.signal(signal.SIGTERM)
     assert web.wait(10) == 0
-    assert web.output.count("event=redis_away") == 1
-    assert web.output.count("event=redis_back") == 1
+    assert web.output.count("event=redis_away") == 2
+    assert web.output.count("event=redis_back") == 2
     assert "Traceback" not in web.output
 
 
