@@ -12,7 +12,7 @@ from waitress.server import create_server
 
 from callbacks import log as logs
 from callbacks.batcher import Batcher
-from callbacks.cli.command import Failure, parts, say
+from callbacks.cli.command import Failure, json_option, parts, print_json, say
 from callbacks.redis_client import connect
 from callbacks.settings import Settings
 from callbacks.snapshot import take
@@ -35,7 +35,8 @@ _PATIENCE_S: Final = 2.0
     show_envvar=True,
     help="Where to listen; 0: any free one.",
 )
-def web(port: int) -> None:
+@json_option
+def web(port: int, as_json: bool) -> None:
     """Serve /metrics (Prometheus), /healthz and a status page.
 
     It listens on this machine alone, and everywhere where PORT is set, as on Heroku. It shows
@@ -51,7 +52,11 @@ def web(port: int) -> None:
         raise Failure(f"cannot listen on {host}:{port}: {error.strerror}; try --port") from error
     logs.configure(settings.log_format)
     signal.signal(signal.SIGTERM, _end)
-    say(f"listening on http://{host}:{server.effective_port}")
+    address = f"http://{host}:{server.effective_port}"
+    if as_json:
+        print_json({"address": address})
+    else:
+        say(f"listening on {address}")
     server.run()
 
 
