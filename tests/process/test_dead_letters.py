@@ -105,6 +105,7 @@ def die(system: System) -> None:
         pass
 
 
+@pytest.mark.timed
 @pytest.mark.timeout(300)
 def test_a_hundred_thousand_dead_letters_are_listed_replayed_and_purged_in_short_scripts(
     system: System, enqueue: Enqueue, record_property: Note

@@ -93,11 +93,13 @@ def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
     freeze = module(
         tmp_path,
         "freeze",
-        once(tmp_path, "stopped") + "from callbacks import batcher\n"
+        once(tmp_path, "stopped") + "import time\n"
+        "from callbacks import batcher\n"
         "claim = batcher.Batcher.claim\n"
         "def stop():\n"
         "    if first():\n"
         "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "        time.sleep(1)\n"  # this thread may go on until another one has taken the signal
         "def held(self, *args, **more):\n"
         + "".join(f"    {call}\n" for call in (calls if when == "after" else calls[::-1]))
         + "    return batch\n"
