@@ -43,7 +43,7 @@ def web(port: int, as_json: bool) -> None:
     numbers and health, no ids, URLs or destinations.
     """
     settings = parts().settings
-    routed = "PORT" in os.environ  # by a platform, from outside
+    routed = bool(os.environ.get("PORT"))  # by a platform, from outside
     host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
     app = App(Latest(partial(take, _reader(settings))))
     try:
