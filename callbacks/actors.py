@@ -12,7 +12,7 @@ from periodiq import cron
 from callbacks.consumer import QUEUE
 from callbacks.delivery import shared_transport
 from callbacks.log import log
-from callbacks.runtime import ACTOR_RETRIES, broker, runtime
+from callbacks.runtime import ACTOR_RETRIES, broker, places, runtime
 from callbacks.scripts import AWAY
 from callbacks.sending import send_once
 from callbacks.work import dispatch_once, flush_once, recover_once
@@ -45,7 +45,7 @@ def send_single_callback(callback_id: str, token: str) -> None:
     parts = runtime()
     transport = shared_transport(parts.settings)
     with _unless_away():
-        sent = send_once(parts.batcher, parts.wakes, transport, callback_id, token)
+        sent = send_once(parts.batcher, parts.wakes, transport, callback_id, token, places=places)
         if sent.retry_ms is not None:
             raise dramatiq.Retry("granted by the batcher", delay=sent.retry_ms)
 

@@ -62,11 +62,18 @@ LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
 #: So many callbacks are taken in by one script: half a millisecond.
 ENQUEUE_STEP: Final = 50
+#: So many are claimed by one script: some 3 ms where each is of another destination.
+CLAIM_STEP: Final = 100
 #: So many dead letters are forgotten by one script, with 250 KB each 4 ms.
 DEAD_STEP: Final = 100
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
 #: Apart from a claimed callback's lease by more than clocks and waits can blur.
 _BEGUN_BLUR_MS: Final = 1_000
+#: How much of its place a released callback keeps: none; its own; its destination's, too.
+_KEPT_PLACE: Final = {LaterWhy.SUSPECT: 0, LaterWhy.UNPROVEN: 2}
+#: A process's word on its places counts for as many check intervals, and not for less than this.
+WORD_INTERVALS: Final = 4
+WORD_MIN_MS: Final = 10_000
 
 #: id, destination, packed request, ms before it is due, ms after which it expires.
 Enqueued = tuple[str, str, bytes, int, int]
@@ -160,17 +167,24 @@ class Batcher:
         """Give the dispatch lock back, if it is still the owner's."""
         return Unlocked(self.scripts.run("unlock", {"owner": owner, "fence": fence}))
 
-    def claim(self, owner: str, fence: int, *, nonce: str | None = None) -> Batch:
-        """Move one batch into PROCESSING; the lock is checked inside."""
+    def claim(self, owner: str, fence: int, *, nonce: str | None = None, taken: int = 0) -> Batch:
+        """Move a step of a batch into PROCESSING; the lock is checked inside.
+
+        `taken`: how many the earlier steps have claimed. While a step comes back with
+        `CLAIM_STEP` callbacks and the batch is not full, another one follows.
+        """
         s = self.settings
-        nonce = nonce or secrets.token_hex(16)
+        left = s.batch_size - taken
         answer = self.scripts.run(
             "claim",
             {
                 "owner": owner,
                 "fence": fence,
-                "nonce": nonce,
+                "nonce": nonce or secrets.token_hex(16),
+                "most": min(CLAIM_STEP, left),
                 "batch_size": s.batch_size,
+                "step": 2 if taken else 1,
+                "more": int(left > CLAIM_STEP),
                 "horizon": HORIZON_MS,
                 "window": self._window_ms,
                 "late": LATE_MS,
@@ -186,7 +200,7 @@ class Batcher:
                 "look_ahead": self._look_ahead_ms,
             },
         )
-        return replies.batch(answer, nonce)
+        return replies.batch(answer)
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
@@ -207,8 +221,13 @@ class Batcher:
 
     # Sending
 
-    def begin(self, id: str, token: str, *, nonce: str | None = None) -> Gate:
-        """Ask the gate whether this claim's attempt may go now."""
+    def begin(
+        self, id: str, token: str, *, nonce: str | None = None, has_place: bool = True
+    ) -> Gate:
+        """Ask the gate whether this claim's attempt may go now.
+
+        `has_place`: the caller keeps a place for a destination that has not answered lately.
+        """
         s = self.settings
         answer = self.scripts.run(
             "begin",
@@ -225,6 +244,7 @@ class Batcher:
                 "late": MISSED_MS,
                 "last": MAX_CRASHES - 1,
                 "longest": self._longest_ms,
+                "place": int(has_place),
             },
         )
         return replies.gate(answer)
@@ -291,7 +311,7 @@ class Batcher:
                 "id": id,
                 "token": token,
                 "due": due_ms,
-                "place": int(why is not LaterWhy.SUSPECT),
+                "place": _KEPT_PLACE.get(why, 1),
                 "full": FULL_HOLD_MS if why is LaterWhy.FULL else 0,
                 "window": self._window_ms,
                 "look_ahead": self._look_ahead_ms,
@@ -366,9 +386,19 @@ class Batcher:
         """Remember that deaths up to then have been told of."""
         self.scripts.run("told", {"until": until_ms})
 
-    def tick(self, ticker: str, interval_ms: int, *, known: str = "") -> Tick:
-        """Be the one ticker of this interval; `known`: the epoch that this process remembers."""
-        call = {"ticker": ticker, "interval": max(1, interval_ms), "known": known}
+    def tick(self, ticker: str, interval_ms: int, *, known: str = "", places: int = 0) -> Tick:
+        """Be the one ticker of this interval, and tell how many places this process has.
+
+        `known`: the epoch that it remembers.
+        """
+        call = {
+            "ticker": ticker,
+            "interval": max(1, interval_ms),
+            "known": known,
+            "places": places,
+            "stays": max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval)),
+            "share": round(self.settings.unproven_share * 1000),
+        }
         elected, now, lost, epoch = self.scripts.run("tick", call)
         return Tick(bool(elected), now, bool(lost), replies.text(epoch))
 

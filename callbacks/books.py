@@ -269,10 +269,11 @@ class Books:
     def waiting(self) -> Iterator[str]:
         """Iterate over the destinations with something waiting."""
         yield from self.members("ring")
+        yield from self.members("unproven")
 
     def knows(self, destination: str) -> bool:
         """Tell whether something waits for a destination, or was sent to it within a day."""
-        names = (self.keys.of("ring"), self.keys.of("destinations"))
+        names = (self.keys.of(name) for name in ("ring", "unproven", "destinations"))
         return any(self.client.zscore(name, destination) is not None for name in names)
 
     def destinations(self) -> list[Destination]:
@@ -305,8 +306,9 @@ class Books:
                 pipe.zcount(self.keys.of("inflight:", name), now_ms, "+inf")
                 pipe.hgetall(self.keys.of("dest:", name))
                 pipe.zscore(self.keys.of("ring"), name)
+                pipe.zscore(self.keys.of("unproven"), name)
             answers = pipe.execute()
-        rows = (answers[start : start + 5] for start in range(0, len(answers), 5))
+        rows = (answers[start : start + 6] for start in range(0, len(answers), 6))
         return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
@@ -325,7 +327,8 @@ class Books:
 
 
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
-    waiting, first, in_flight, raw, place = row
+    waiting, first, in_flight, raw, *places = row
+    place = next((place for place in places if place is not None), None)
     state = {key.decode(): value.decode() for key, value in raw.items()}
     hold = int(state.get("hold", 0))
     held = hold > now_ms

@@ -8,6 +8,12 @@ lane:<destination>      zset    id -> due time (QUEUE is all lanes together)
                                 deleted by claim, cancel, expire
 ring                    zset    destination with something waiting -> when it may next be
                                 claimed from, inf while paused; by whoever empties its lane
+unproven                zset    the ring of those that have not answered lately (no `ok`, or
+                                `broken`); likewise
+places                  zset    id claimed or being sent for such a destination -> until when it
+                                counts; by settle, release, reclaim, whoever ends it
+workers                 hash    worker process -> its places (threads or greenlets), and until
+                                when its word counts; by tick
 cb:<id>                 string  the frozen request, see `payload.pack`
                                 by whoever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
@@ -21,8 +27,9 @@ dest:<destination>      hash    see below; expires a day after its last use
 inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
                                 (past ones), or expires by itself
 destinations            zset    destination -> last use, to ten minutes; by trim, a day after that
-tried                   zset    destination -> its last attempt, within a minute; by settle
-failing                 zset    those whose last attempt failed in transport; by settle
+tried                   zset    destination that had answered before -> its last attempt, within a
+                                minute; by settle
+failing                 zset    those of them whose last attempt failed in transport; by settle
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (the newest 100,000 stay)
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
@@ -30,6 +37,7 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `told` (up to when deaths have been told of),
                                 `scheduled` (when the scheduler was heard of last),
                                 `full` (refuse enqueues: Redis is near its memory limit),
+                                `unproven_most` (most of `places`),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
@@ -53,11 +61,12 @@ of the last failure, `o` why it ended, `f` when it ended.
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when the claims last said so in
 `destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
-ends, `park`: it asked for it, `breaker`); `ok` (its last request did not time out); `fails`
-(consecutive faults), `share` (of faults among its last answers, in thousandths), `broken`,
-`opens` (times in a row that its breaker opened); `interval` (us), `moved` (why it changed last)
-and `grown` (when it grew last); `latency` (ms, smoothed); `last` (when and how it answered);
-`m`, `mc`, `mp` (this minute, attempts in it and in the one before).
+ends, `park`: it asked for it, `breaker`); `ok` (it has answered 2xx, and has not timed out since);
+`seen` (when it answered last, whatever it said); `fails` (consecutive faults), `share` (of faults
+among its last answers, in thousandths), `broken`, `opens` (times in a row that its breaker
+opened); `interval` (us), `moved` (why it changed last) and `grown` (when it grew last); `latency`
+(ms, smoothed); `last` (when and how it answered); `m`, `mc`, `mp` (this minute, attempts in it and
+in the one before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
 and `why` are what was decided last; no batch is claimed before `earliest`.
@@ -73,6 +82,9 @@ NAMES: Final = frozenset(
     {
         "lane:",
         "ring",
+        "unproven",
+        "places",
+        "workers",
         "cb:",
         "rec:",
         "processing",

@@ -26,13 +26,23 @@ class Boot(Middleware):
     to Dramatiq's worker a second SIGTERM means "kill now", which orphans what is in flight.
     """
 
-    def __init__(self, prepare: Callable[[], None], check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        check: Callable[[], None],
+        open_places: Callable[[int], None],
+    ) -> None:
         self._prepare = prepare
         self._check = check
+        self._open_places = open_places
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         """Check what needs the application's modules, which are imported by now."""
         self._check()
+
+    def before_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Tell how many messages this worker can process at a time."""
+        self._open_places(worker.worker_threads)
 
     def after_process_boot(self, broker: Any) -> None:
         """Validate, configure logging, and keep the first signal the only one."""

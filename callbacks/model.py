@@ -148,6 +148,11 @@ class Claimed:
     slot_ms: int
 
 
+def needs_place(token: str) -> bool:
+    """Whether a claim was for a destination that had not answered lately."""
+    return token.endswith("u")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One claim. `arm_ms`: send the next trigger in so many ms; None: somebody else does."""
@@ -166,11 +171,15 @@ class LaterWhy(IntEnum):
     FULL = 3
     PACE = 4
     SUSPECT = 5
+    UNPROVEN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """The gate is open: send after `wait_ms`; the attempt is counted and leased."""
+    """The gate is open: send after `wait_ms`; the attempt is counted and leased.
+
+    `unproven`: its destination has not answered lately.
+    """
 
     wait_ms: int
     attempt: int
@@ -180,6 +189,7 @@ class Go:
     probe: bool
     now_ms: int
     packed: bytes
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,8 @@ from callbacks.model import Demand
 CATCH_UP_S: Final = 5.0
 #: So many destinations have to be tried in a minute before their failures say anything about us.
 MIN_TRIED: Final = 10
-#: Up to this share of failing destinations the fault is theirs; beyond it, probably ours.
-OWN_FAULT_SHARE: Final = 0.5
-#: With all of them failing the stagger is so many times longer.
-MAX_SLOWDOWN: Final = 32.0
+#: Where our own network seems to fail the stagger is so many times longer.
+SLOWDOWN: Final = 32.0
 
 
 class StaggerWhy(StrEnum):
@@ -24,7 +22,7 @@ class StaggerWhy(StrEnum):
     BASE = "base"
     DEMAND = "arrivals and backlog"
     HELD = "held until the backlog is gone"
-    NETWORK = "many destinations fail in transport"
+    NETWORK = "all destinations that had answered fail in transport"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +48,9 @@ def next_stagger(
     The rate covers what arrives and what waits, the latter within `drain_target_s`. What a flow
     has left behind (while its rate was being found, say) is caught up within `CATCH_UP_S`, at no
     more than half the flow on top of it. The rate is not lowered while a batch or more waits: one
-    that follows a shrinking backlog would never finish it. When most of at least `MIN_TRIED`
-    destinations fail in transport, it is our own network, and the stagger grows with their share.
+    that follows a shrinking backlog would never finish it. When at least `MIN_TRIED` destinations
+    that had answered before fail in transport, and none of them still answers, it is our own
+    network, and the stagger is `SLOWDOWN` times longer.
     """
     base = 1 / base_s
     flow = demand.accepted_per_s
@@ -61,20 +60,9 @@ def next_stagger(
     before = demand.rate_per_s
     if demand.ready >= batch_size and before is not None and before > wanted:
         rate, why = before, StaggerWhy.HELD
-    slowdown = _slowdown(demand)
-    if slowdown > 1:
-        why = StaggerWhy.NETWORK
+    slowdown = 1.0
+    if demand.tried >= MIN_TRIED and demand.failing >= demand.tried:
+        slowdown, why = SLOWDOWN, StaggerWhy.NETWORK
     # The rate is kept within its bounds too: one that was beyond them would be held for long.
     rate = min(max(rate, 1 / max_s), 1 / min_s)
     return Stagger(rate, min(max(slowdown / rate, min_s), max_s), why)
-
-
-def _slowdown(demand: Demand) -> float:
-    """Give 1 up to half failing, growing evenly on a logarithmic scale to `MAX_SLOWDOWN`."""
-    if demand.tried < MIN_TRIED:
-        return 1.0
-    share = min(1.0, demand.failing / demand.tried)
-    if share <= OWN_FAULT_SHARE:
-        return 1.0
-    beyond = (share - OWN_FAULT_SHARE) / (1 - OWN_FAULT_SHARE)
-    return float(MAX_SLOWDOWN**beyond)

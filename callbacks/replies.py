@@ -57,12 +57,12 @@ def no_room() -> QueueFull:
     return QueueFull("Redis is at its memory limit (maxmemory)")
 
 
-def batch(answer: Sequence[Any], nonce: str) -> Batch:
-    """Read a claim's batch; a callback's token is the nonce and its place."""
+def batch(answer: Sequence[Any]) -> Batch:
+    """Read one step of a claim."""
     code, now, arm, *rest = answer
     claimed = (
-        Claimed(text(id), f"{nonce}.{place}", int(slot))
-        for place, (id, slot) in enumerate(zip(rest[::2], rest[1::2], strict=True), start=1)
+        Claimed(text(id), text(token), int(slot))
+        for id, token, slot in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
     )
     return Batch(ClaimResult(code), now, time_ms(arm), tuple(claimed))
 
@@ -70,8 +70,9 @@ def batch(answer: Sequence[Any], nonce: str) -> Batch:
 def gate(answer: Sequence[Any]) -> Gate:
     """Read what the gate said."""
     match answer:
-        case [1, wait, attempt, retries, throttled, crashes, probe, now, packed]:
-            return Go(wait, attempt, retries, throttled, crashes, bool(probe), now, packed)
+        case [1, wait, attempt, retries, throttled, crashes, probe, now, packed, unproven]:
+            spent = (retries, throttled, crashes)
+            return Go(wait, attempt, *spent, bool(probe), now, packed, bool(unproven))
         case [2, due, why]:
             return Later(due, LaterWhy(why))
         case [3, wait]:

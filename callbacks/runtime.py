@@ -29,6 +29,7 @@ from callbacks.diagnosis import Verdict, eviction
 from callbacks.log import log
 from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
+from callbacks.places import Places
 from callbacks.redis_client import connect
 from callbacks.schedule import Heard
 from callbacks.settings import Settings, load_settings, ms
@@ -125,7 +126,7 @@ class Pulse:
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
         asked = time.monotonic()
-        tick = parts.batcher.tick(self._ticker, interval_ms, known=self._epoch)
+        tick = parts.batcher.tick(self._ticker, interval_ms, known=self._epoch, places=places.total)
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
             log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
@@ -213,6 +214,11 @@ def work_is_due() -> bool:
     return not look.paused and look.ready + look.processing > 0
 
 
+def _open_places(total: int) -> None:
+    places.open(total, runtime().settings.unproven_share)
+
+
+places: Final = Places()
 _pulse: Final = Pulse()
 _vitals: Final = Vitals()
 
@@ -222,7 +228,7 @@ _vitals: Final = Vitals()
 broker: Final = CallbacksBroker(
     _connect,
     middleware=[
-        Boot(prepare_process, check_at_start),
+        Boot(prepare_process, check_at_start, _open_places),
         *(kind() for kind in default_middleware),
         PeriodiqMiddleware(skip_delay=30),
         Heard(_heard_of_scheduler),

@@ -19,13 +19,16 @@ from callbacks.model import (
     Gate,
     Go,
     Later,
+    LaterWhy,
     Refused,
     Request,
     Settled,
     Settlement,
+    needs_place,
 )
 from callbacks.nonces import Nonces
 from callbacks.payload import unpack
+from callbacks.places import Places
 from callbacks.policy import Decision, Spent, decide_attempt
 from callbacks.scripts import AWAY
 from callbacks.settings import ms
@@ -83,26 +86,22 @@ def send_once(
     id: str,
     token: str,
     *,
+    places: Places,
     timer: Timer = TIMER,
 ) -> Sent:
-    """Ask the gate, send if it opens, and settle; else give the callback back."""
+    """Ask the gate, send if it opens, and settle; else give the callback back.
+
+    A destination that has not answered lately needs one of the `places` that such may take.
+    """
     attempt = _Attempt(batcher, wakes, id, token, _NONCES.next(), timer)
-    since, gate = attempt.begin()
-    while isinstance(gate, Again):
-        timer.sleep(gate.wait_ms / 1_000)
-        since, gate = attempt.begin()
-    if isinstance(gate, Go):
-        gate = attempt.await_instant(gate, since)
-        if isinstance(gate, Go):
-            return attempt.make(sender, gate)
-    if isinstance(gate, Later):
-        trigger(wakes, batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms)
-    elif isinstance(gate, Early):  # the clocks differ; this message was the only one
-        wakes.batch([(id, token, gate.wait_ms - LEAD_MS)])
-    elif gate is Refused.EXPIRED:
-        expire_once(batcher)
-    log.debug("postponed", id=id, why=str(gate))
-    return Sent(gate)
+    if not needs_place(token):
+        return attempt.make(sender)
+    if not places.take():
+        return attempt.give_back(Later(0, LaterWhy.UNPROVEN))
+    try:
+        return attempt.make(sender, has_place=True)
+    finally:
+        places.give_back()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +115,36 @@ class _Attempt:
     nonce: str
     timer: Timer
 
-    def begin(self) -> tuple[float, Gate]:
+    def make(self, sender: Sender, *, has_place: bool = False) -> Sent:
+        """Ask the gate and do what it says."""
+        since, gate = self.begin(has_place)
+        while isinstance(gate, Again):
+            self.timer.sleep(gate.wait_ms / 1_000)
+            since, gate = self.begin(has_place)
+        if isinstance(gate, Go):
+            gate = self.await_instant(gate, since)
+            if isinstance(gate, Go):
+                return self.send(sender, gate)
+        return self.give_back(gate)
+
+    def give_back(self, gate: Gate) -> Sent:
+        """End this wake-up without a request."""
+        if isinstance(gate, Later):
+            released = self.batcher.release(self.id, self.token, gate.due_ms, why=gate.why)
+            trigger(self.wakes, released.arm_ms)
+        elif isinstance(gate, Early):  # the clocks differ; this message was the only one
+            self.wakes.batch([(self.id, self.token, gate.wait_ms - LEAD_MS)])
+        elif gate is Refused.EXPIRED:
+            expire_once(self.batcher)
+        log.debug("postponed", id=self.id, why=str(gate))
+        return Sent(gate)
+
+    def begin(self, has_place: bool) -> tuple[float, Gate]:
         """Ask the gate, waiting for Redis; from when on its answer counts, and that."""
 
         def ask() -> tuple[float, Gate]:
             asked = self.timer.monotonic()
-            gate = self.batcher.begin(self.id, self.token, nonce=self.nonce)
+            gate = self.batcher.begin(self.id, self.token, nonce=self.nonce, has_place=has_place)
             answered = self.timer.monotonic()
             return answered if answered - asked <= _SLOW_S else asked, gate
 
@@ -150,7 +173,7 @@ class _Attempt:
             missed_ms = (self.timer.monotonic() - since) * 1_000 - go.wait_ms
             if missed_ms <= MISSED_MS or not self._paced:
                 break
-            since, again = self.begin()
+            since, again = self.begin(go.unproven)
             if not isinstance(again, Go):
                 return again
             go = again
@@ -166,7 +189,7 @@ class _Attempt:
         settings = self.batcher.settings
         return bool(settings.send_interval or settings.destination_interval)
 
-    def make(self, sender: Sender, go: Go) -> Sent:
+    def send(self, sender: Sender, go: Go) -> Sent:
         """Send, settle, and log one line."""
         settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
         request = unpack(go.packed)

@@ -37,6 +37,7 @@ from callbacks.variables import (
     Secrets,
     Switch,
     seconds,
+    share,
     whole,
     without_password,
 )
@@ -106,6 +107,9 @@ class Settings(BaseModel):
     """Most requests in flight to one destination, over all processes; `0`: no limit."""
     shared_hosts: Hosts = frozenset()
     """Hosts that serve many customers: there each URL without its query is a destination."""
+
+    unproven_share: Annotated[float, share()] = 0.5
+    """Share of all places that destinations take together which have not answered lately."""
 
     breaker_failures: Annotated[int, whole(0, 10_000)] = 5
     """Consecutive faults of a destination that open its breaker; `0`: none."""

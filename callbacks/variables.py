@@ -61,6 +61,22 @@ def seconds(low: float, high: float) -> BeforeValidator:
     return BeforeValidator(parse)
 
 
+def share() -> BeforeValidator:
+    """A number from 0 to 1."""
+    allowed = "a number from 0 to 1"
+
+    def parse(value: object) -> float:
+        try:
+            number = float(_text(value, allowed))
+        except ValueError:
+            raise ValueError(allowed) from None
+        if not 0 <= number <= 1:
+            raise ValueError(allowed)
+        return number
+
+    return BeforeValidator(parse)
+
+
 def whole(low: int, high: int) -> BeforeValidator:
     """An integer from `low` to `high`."""
     allowed = f"a whole number from {low} to {high}"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from callbacks.batcher import DEAD_STEP, Batcher
+from callbacks.batcher import CLAIM_STEP, DEAD_STEP, Batcher
 from callbacks.log import log
 from callbacks.memory import read_memory
 from callbacks.model import (
@@ -64,14 +64,32 @@ def dispatch_once(batcher: Batcher, wakes: Wakes) -> Batch | None:
         return None
     try:
         pace_once(batcher)
-        batch = batcher.claim(owner, fence)
-        wakes.batch([_wake(claimed, batch.now_ms) for claimed in batch.callbacks])
+        batch = _claim(batcher, wakes, owner, fence)
     finally:
         unlocked = batcher.unlock(owner, fence)
     # Only now, with the lock free: it may come at once.
     trigger(wakes, 0 if unlocked is Unlocked.MISSED else batch.arm_ms)
     _log_batch(batch)
     return batch
+
+
+def _claim(batcher: Batcher, wakes: Wakes, owner: str, fence: int) -> Batch:
+    """Claim one batch step by step, so that no script is long, and send each step's messages."""
+    batch = None
+    while True:
+        taken = len(batch.callbacks) if batch else 0
+        step = batcher.claim(owner, fence, taken=taken)
+        wakes.batch([_wake(claimed, step.now_ms) for claimed in step.callbacks])
+        batch = _joined(batch, step)
+        size = len(batch.callbacks)
+        if len(step.callbacks) < CLAIM_STEP or size >= batcher.settings.batch_size:
+            return batch
+
+
+def _joined(batch: Batch | None, step: Batch) -> Batch:
+    if batch is None:
+        return step
+    return replace(batch, arm_ms=step.arm_ms, callbacks=batch.callbacks + step.callbacks)
 
 
 def pace_once(batcher: Batcher) -> Stagger | None:

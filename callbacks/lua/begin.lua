@@ -11,6 +11,7 @@
 -- KEYS[9] rate:         totals of each 10 s
 -- KEYS[10] suspects     requests in flight of callbacks that have crashed
 -- KEYS[11] trial        the one callback whose last try this is
+-- KEYS[12] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] nonce         random, of this call
@@ -23,9 +24,11 @@
 -- ARGV[10] late         ms after its instant from which a caller needs a new one
 -- ARGV[11] last         crashes that leave a callback one try, which it makes alone
 -- ARGV[12] longest      ms, the longest stagger or interval that there can be
--- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request}: go after `wait`
---   ms, the attempt is counted; {2, due, why}: later, release it until then (why 1 paused, 2 on
---   hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in flight);
+-- ARGV[13] place         1: the caller has a place for a destination that has not answered lately
+-- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, unproven}: go after
+--   `wait` ms, the attempt is counted, unproven 1: its destination has not answered lately; {2, due,
+--   why}: later, release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the
+--   pace, 5 others that have crashed are in flight, 6 it needs a place that its caller has not);
 --   {3, wait}: not due for so many ms, send another message; {4}: past its life; {0}: a stale
 --   token; {5}: begun already, or begun past its lease while another has its place in flight;
 --   {6, wait}: too long before its slot, or its trial waits for others in flight, ask again in so
@@ -39,11 +42,12 @@
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
   dests = KEYS[6], inflights = KEYS[7], counters = KEYS[8], rates = KEYS[9], suspects = KEYS[10],
-  trial = KEYS[11],
+  trial = KEYS[11], places = KEYS[12],
 }
 local id, token, nonce, lease = ARGV[1], ARGV[2], ARGV[3], num(ARGV[4])
 local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] == '1'
 local concurrency, max_wait, late = num(ARGV[8]), num(ARGV[9]), num(ARGV[10])
+local has_place = ARGV[13] == '1'
 local now = now_ms()
 
 local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p', 'u', 'end')
@@ -64,7 +68,7 @@ local paces = {
   send = s[2], stagger = stagger, own_send = d[3], interval = interval,
 }
 local inflight = K.inflights .. destination
-local crashes, last = num(r[8], 0), num(ARGV[11])
+local crashes, last, unproven = num(r[8], 0), num(ARGV[11]), is_unproven(d[5], d[6])
 
 -- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
 local function go(at, attempt)
@@ -73,6 +77,7 @@ local function go(at, attempt)
   redis.call('ZADD', inflight, expires, id)
   redis.call('PEXPIRE', inflight, 86400000)
   redis.call('ZADD', K.processing, expires, id)
+  if unproven then redis.call('ZADD', K.places, expires, id) end
   Trial.enter(K, id, crashes, last, expires)
   redis.call('HSET', K.recs .. id, 's', 'sending', 'a', attempt, 'at', at, 'bn', nonce)
   redis.call('HSET', K.state, 'send', at + stagger)
@@ -91,11 +96,12 @@ end
 local function full()
   redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
   -- One at a time to whoever has not answered well yet, or is tried again after faults.
-  return concurrency > 0 and redis.call('ZCARD', inflight) >= (d[5] and not d[6] and concurrency or 1)
+  return concurrency > 0 and redis.call('ZCARD', inflight) >= (unproven and 1 or concurrency)
 end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
-  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, r[11] and 1 or 0, now, request}
+  local probe = r[11] and 1 or 0
+  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, probe, now, request, unproven and 1 or 0}
 end
 
 if phase == 'sending' then
@@ -119,6 +125,7 @@ local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
 if why == 'park' then return {2, hold, 2} end
+if unproven and not has_place then return {2, now, 6} end
 local trial = Trial.waits(K, id, crashes, last, lease, now)
 if trial == 'other' then return {2, now + 1000, 5} end
 if trial == 'own' then return {6, 200} end  -- those in flight end within a lease

@@ -11,6 +11,8 @@
 -- KEYS[9] ring          destinations with something waiting
 -- KEYS[10] counters     totals
 -- KEYS[11] rate:        totals of each 10 s
+-- KEYS[12] unproven     destinations with something waiting that have not answered lately
+-- KEYS[13] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] id
 -- Returns 1: cancelled; 2: a request is in flight, there will be none after it; 0: in a final
 --   state already; -1: unknown.
@@ -19,7 +21,7 @@
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
-  rates = KEYS[11],
+  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13],
 }
 local id = ARGV[1]
 local r = redis.call('HMGET', K.recs .. id, 's', 'd')

@@ -17,10 +17,12 @@
 -- KEYS[15] dead         dead letters
 -- KEYS[16] counters     totals
 -- KEYS[17] rate:        totals of each 10 s
+-- KEYS[18] unproven     destinations with something waiting that have not answered lately
+-- KEYS[19] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] owner         token of the dispatcher
 -- ARGV[2] fence         number that came with the lock
 -- ARGV[3] nonce         random token of this claim
--- ARGV[4] batch_size    most callbacks
+-- ARGV[4] most          most callbacks of this step
 -- ARGV[5] horizon       ms that a slot may lie ahead
 -- ARGV[6] min_interval  ms from one batch to the next
 -- ARGV[7] flow_interval ms from one batch to the next while callbacks keep coming
@@ -34,9 +36,14 @@
 -- ARGV[15] window       ms ahead of its next slot that a destination is claimed from
 -- ARGV[16] late         ms past its slot from which a claimed callback counts as late
 -- ARGV[17] longest      ms, the longest stagger that there can be
--- Returns {code, now, arm, id, slot, id, slot, ...}: code 1 claimed (perhaps nobody), 0 paused,
---   2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
---   trigger, to be sent by this caller, or -1. Times in ms.
+-- ARGV[18] batch_size   most callbacks of a batch
+-- ARGV[19] step         1: the first step of its batch, which keeps its distance to the one before,
+--   2: a later one
+-- ARGV[20] more         1: where this step is full, another one follows
+-- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps nobody),
+--   0 paused, 2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
+--   trigger, to be sent by this caller, or -1. Times in ms. A token ends in `u` where its destination
+--   has not answered lately: its sender needs a place that is kept for such.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
 -- Cost: O(batch * log n), whatever waits; at most 100 more for what is gone. Where most of the
 -- destinations have no slot yet, O(batch^2) steps of Lua.
@@ -45,9 +52,10 @@ local K = {
   lock = KEYS[1], state = KEYS[2], ring = KEYS[3], lanes = KEYS[4], dests = KEYS[5],
   recs = KEYS[6], processing = KEYS[7], claimed = KEYS[8], destinations = KEYS[9],
   inflights = KEYS[10], gone = KEYS[11], cbs = KEYS[12], expiry = KEYS[13], sent = KEYS[14],
-  dead = KEYS[15], counters = KEYS[16], rates = KEYS[17],
+  dead = KEYS[15], counters = KEYS[16], rates = KEYS[17], unproven = KEYS[18], places = KEYS[19],
 }
-local nonce, batch_size, horizon = ARGV[3], num(ARGV[4]), num(ARGV[5])
+local nonce, most, horizon = ARGV[3], num(ARGV[4]), num(ARGV[5])
+local batch_size, first_step, more = num(ARGV[18]), ARGV[19] == '1', ARGV[20] == '1'
 local min_interval, flow_interval, adaptive = num(ARGV[6]), num(ARGV[7]), ARGV[10] == '1'
 local lease, begun_lease, look_ahead = num(ARGV[12]), num(ARGV[13]), num(ARGV[14])
 local window = num(ARGV[15])
@@ -63,15 +71,17 @@ if num(s[6], 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- th
 if s[1] then return {0, now, -1} end
 local stagger = pace_of(s[5], num(ARGV[8]), adaptive)
 
--- Ask for the next trigger at the earliest useful time, if anything will be ready by then.
+-- Ask for the next trigger at the earliest useful time, if anything will be ready by then. Those
+-- that have not answered lately and find no place are not: the answer that frees one asks again.
 local function arm(earliest)
-  local first = redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')
-  if not first[1] then return -1 end
-  return arm_trigger(K, math.max(earliest, num(first[2], 0)), now, look_ahead)
+  local first = num(redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')[2], math.huge)
+  if unproven_room(K, now) > 0 then first = math.min(first, first_unproven(K)) end
+  if first == math.huge then return -1 end
+  return arm_trigger(K, math.max(earliest, first), now, look_ahead)
 end
 
 local last = num(s[4], 0)
-if now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
+if first_step and now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
 local lagging = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - num(ARGV[16]))
 if lagging > batch_size then
   -- Said to all: else each settle in the meantime sends a trigger that finds the same.
@@ -83,37 +93,48 @@ end
 
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local c = {
-  now = now, batch_size = batch_size, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),
+  now = now, most = most, concurrency = num(ARGV[11]), set_interval = num(ARGV[9]),
   adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = 0,
 }
 local limit, furthest = now + horizon, horizon + num(ARGV[17])
 local slot = math.max(now, reserved(s[2], now, furthest), reserved(s[3], now, furthest))
 if stagger == 0 then slot = now end
-local most = batch_size
 if stagger > 0 then most = math.min(most, math.floor((limit - slot) / stagger) + 1) end
-local turns, touched = {}, {}
-if most > 0 then
-  for i, name in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, most)) do
-    touched[i] = Turn.new(K, name, c)
-    if touched[i].most > 0 then turns[#turns + 1] = touched[i] end
+local room = unproven_room(K, now)
+local touched, proven, unproven = {}, Line.new(most), Line.new(room)
+local function line_up(ring, destinations)
+  if destinations <= 0 then return end
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)) do
+    local turn = Turn.new(K, name, ring, c)
+    touched[#touched + 1] = turn
+    if turn.most > 0 then (turn.unproven and unproven or proven):add(turn) end
   end
 end
-c.share = math.max(1, math.ceil(most / math.max(1, #turns)))
+line_up(K.ring, most)
+line_up(K.unproven, math.min(most, room))
+c.share = math.max(1, math.ceil(most / math.max(1, proven.last + unproven.last)))
 local picked
-picked, slot = deal(turns, slot, stagger, most, limit, now + window)
+picked, slot = deal(proven, unproven, slot, stagger, most, limit, now + window)
 
-local leases, w = {}, {ring = {}, off = {}, used = {}}
+local leases, places, answer = {}, {}, {1, now, -1}
+local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}}
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
+  local token = nonce .. '.' .. i .. (turn.unproven and 'u' or '')
   leases[2 * i - 1], leases[2 * i] = at + lease, id
-  redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', nonce .. '.' .. i, 'due', at)
+  if turn.unproven then places[#places + 1], places[#places + 2] = at + begun_lease, id end
+  redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at)
   if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
+  answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, token, at
 end
 for _, turn in ipairs(touched) do turn:done(begun_lease, window, w) end
 in_steps('ZADD', K.processing, leases)
 in_steps('ZADD', K.destinations, w.used)
-in_steps('ZADD', K.ring, w.ring)
-in_steps('ZREM', K.ring, w.off)
+in_steps('ZADD', K.places, places)
+for _, ring in ipairs({K.ring, K.unproven}) do
+  in_steps('ZREM', ring, w.off[ring])
+  in_steps('ZADD', ring, w.on[ring])
+end
 redis.call('HSET', K.state, 'next_batch', 0)
 local earliest = now + min_interval
 if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
@@ -122,15 +143,11 @@ if #picked > 0 then
 end
 
 -- While callbacks keep coming, the next batch is armed although none waits at this moment.
-local armed = arm(earliest)
-if armed < 0 and #picked * 8 >= batch_size then
-  armed = arm_trigger(K, math.max(earliest, now + flow_interval), now, look_ahead)
-end
-
-local answer = {1, now, armed}
-for _, pick in ipairs(picked) do
-  answer[#answer + 1] = pick[1]
-  answer[#answer + 1] = pick[3]
+if not (more and #picked == num(ARGV[4])) then
+  answer[3] = arm(earliest)
+  if answer[3] < 0 and #picked * 8 >= batch_size then
+    answer[3] = arm_trigger(K, math.max(earliest, now + flow_interval), now, look_ahead)
+  end
 end
 redis.call('SET', K.claimed, nonce .. cjson.encode(answer), 'PX', 60000)
 return answer

@@ -4,22 +4,26 @@
 -- KEYS[2] ring          destinations with something waiting
 -- KEYS[3] lane:         lanes
 -- KEYS[4] rate:         totals of each 10 s
--- KEYS[5] tried         destinations tried lately
--- KEYS[6] failing       those whose last attempt failed in transport
+-- KEYS[5] tried         destinations tried lately that had answered before
+-- KEYS[6] failing       those of them whose last attempt failed in transport
+-- KEYS[7] unproven      destinations with something waiting that have not answered lately
 -- ARGV[1] horizon       ms within which a destination counts as ready: a full one does, a broken
 --   one does not
--- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in sends per 1000 s or -1,
---   destinations tried in the last minute, those failing}.
--- Cost: O(destinations ready), the first 1,000 are read.
+-- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in
+--   sends per 1000 s or -1, destinations tried in the last minute that had answered before, those of them failing}.
+-- Cost: O(destinations ready), 1,000 of them are read.
 local K = {
   state = KEYS[1], ring = KEYS[2], lanes = KEYS[3], rates = KEYS[4], tried = KEYS[5],
-  failing = KEYS[6],
+  failing = KEYS[6], unproven = KEYS[7],
 }
 local now = now_ms()
-local ready = 0
-local names = redis.call('ZRANGEBYSCORE', K.ring, '-inf', now + num(ARGV[1]), 'LIMIT', 0, 1000)
-for _, destination in ipairs(names) do
-  ready = ready + redis.call('ZCARD', K.lanes .. destination)
+local ready, left = 0, 1000
+for _, ring in ipairs({K.ring, K.unproven}) do
+  local names = redis.call('ZRANGEBYSCORE', ring, '-inf', now + num(ARGV[1]), 'LIMIT', 0, left)
+  for _, destination in ipairs(names) do
+    ready = ready + redis.call('ZCARD', K.lanes .. destination)
+  end
+  left = left - #names
 end
 local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
 local accepted = num(redis.call('HGET', K.rates .. bucket, 'accepted'), 0)

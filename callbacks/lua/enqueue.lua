@@ -10,6 +10,8 @@
 -- KEYS[8] state         the schedule
 -- KEYS[9] counters      totals
 -- KEYS[10] rate:        totals of each 10 s
+-- KEYS[11] unproven     destinations with something waiting that have not answered lately
+-- KEYS[12] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] max_queued    most that may wait, 0: no limit
 -- ARGV[2] batch_size    as many ready are a full batch
 -- ARGV[3] max_delay     ms that a callback may wait for its batch
@@ -26,6 +28,7 @@
 local K = {
   cbs = KEYS[1], recs = KEYS[2], lanes = KEYS[3], ring = KEYS[4], dests = KEYS[5],
   expiry = KEYS[6], processing = KEYS[7], state = KEYS[8], counters = KEYS[9], rates = KEYS[10],
+  unproven = KEYS[11], places = KEYS[12],
 }
 local max_queued, batch_size, max_delay = num(ARGV[1]), num(ARGV[2]), num(ARGV[3])
 local window, look_ahead = num(ARGV[4]), num(ARGV[5])

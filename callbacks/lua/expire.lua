@@ -11,6 +11,8 @@
 -- KEYS[9] ring          destinations with something waiting
 -- KEYS[10] counters     totals
 -- KEYS[11] rate:        totals of each 10 s
+-- KEYS[12] unproven     destinations with something waiting that have not answered lately
+-- KEYS[13] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] grace         ms after which one in flight is looked at again
 -- Returns how many expired.
@@ -20,7 +22,7 @@
 local K = {
   expiry = KEYS[1], recs = KEYS[2], cbs = KEYS[3], processing = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
-  rates = KEYS[11],
+  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13],
 }
 local limit, grace = ARGV[1], num(ARGV[2])
 local now = now_ms()

@@ -5,18 +5,28 @@
 -- KEYS[3] expiry        ends of life
 -- KEYS[4] processing    PROCESSING
 -- KEYS[5] state         the schedule
+-- KEYS[6] unproven      destinations with something waiting that have not answered lately
+-- KEYS[7] places        callbacks of such destinations that are claimed or sent
 -- ARGV[1] batch_size    count ready callbacks up to here
 -- Returns {now, paused (0 or 1), ready, due time of the oldest ready or -1, when the next
 --   destination gets ready or -1, queued, processing, 1 if a trigger is overdue and no claim has
 --   answered it}, times in ms.
 -- Cost: O(batch).
-local K = {ring = KEYS[1], lanes = KEYS[2], expiry = KEYS[3], processing = KEYS[4], state = KEYS[5]}
+local K = {
+  ring = KEYS[1], lanes = KEYS[2], expiry = KEYS[3], processing = KEYS[4], state = KEYS[5],
+  unproven = KEYS[6], places = KEYS[7],
+}
 local now = now_ms()
 local ready, oldest = ready_of(K, now, num(ARGV[1]))
-local soon = redis.call('ZRANGEBYSCORE', K.ring, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local function next_in(ring)
+  local found = redis.call('ZRANGEBYSCORE', ring, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return num(found[2], math.huge)
+end
+local soon = next_in(K.ring)
+if unproven_room(K, now) > 0 then soon = math.min(soon, next_in(K.unproven)) end
 local processing = redis.call('ZCARD', K.processing)
 local queued = redis.call('ZCARD', K.expiry) - processing
 local paused = redis.call('HEXISTS', K.state, 'paused')
 local trigger = num(redis.call('HGET', K.state, 'next_batch'), 0)
 local lost = trigger > 0 and trigger < now - 1000 and 1 or 0
-return {now, paused, ready, oldest, num(soon[2], -1), queued, processing, lost}
+return {now, paused, ready, oldest, soon < math.huge and soon or -1, queued, processing, lost}

@@ -7,12 +7,14 @@
 -- KEYS[5] processing    PROCESSING
 -- KEYS[6] rec:          records
 -- KEYS[7] destinations  all destinations by last use
+-- KEYS[8] unproven      destinations with something waiting that have not answered lately
 -- ARGV[1] destination   empty: all
 -- Returns how many requests are still in flight (counted up to 1,000).
 -- Twice: paused is paused.
 -- Cost: O(log n), or O(in flight) for all.
 local state, dests, ring, inflights = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local processing, recs, destinations, name = KEYS[5], KEYS[6], KEYS[7], ARGV[1]
+local processing, recs, destinations, unproven = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local name = ARGV[1]
 local now = now_ms()
 redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
 if name ~= '' then
@@ -20,6 +22,7 @@ if name ~= '' then
   redis.call('PERSIST', dests .. name)
   redis.call('ZADD', destinations, now, name)
   redis.call('ZADD', ring, 'XX', '+inf', name)
+  redis.call('ZADD', unproven, 'XX', '+inf', name)
   return redis.call('ZCOUNT', inflights .. name, now, '+inf')
 end
 redis.call('HSET', state, 'paused', now)

@@ -14,6 +14,8 @@
 -- KEYS[12] rate:        totals of each 10 s
 -- KEYS[13] suspects     requests in flight of callbacks that have crashed
 -- KEYS[14] trial        the one callback whose last try this is
+-- KEYS[15] unproven     destinations with something waiting that have not answered lately
+-- KEYS[16] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] max_crashes   as many crashed attempts are the end
 -- ARGV[3] spread_min    ms, and
@@ -28,6 +30,7 @@ local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
   counters = KEYS[11], rates = KEYS[12], suspects = KEYS[13], trial = KEYS[14],
+  unproven = KEYS[15], places = KEYS[16],
 }
 local limit, max_crashes, spread_min, spread_max = ARGV[1], num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
 local chance, window = num(ARGV[5]), num(ARGV[6])
@@ -47,6 +50,7 @@ end
 
 for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMIT', 0, limit)) do
   redis.call('ZREM', K.processing, id)
+  redis.call('ZREM', K.places, id)
   local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h', 'end')
   local destination, due = destination_of(K, id, r[1]) or '', now
   local kind, what, reason = 1, 0, nil

@@ -6,11 +6,14 @@
 -- KEYS[4] ring          destinations with something waiting
 -- KEYS[5] dest:         destinations' own state
 -- KEYS[6] state         the schedule
+-- KEYS[7] unproven      destinations with something waiting that have not answered lately
+-- KEYS[8] places        callbacks of such destinations that are claimed or sent
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] due           ms, when it may go
 -- ARGV[4] place         1: it keeps its place before those that wait in its lane, and its
---   destination's gate holds it back; 0: it is not claimed before it is due
+--   destination's gate holds it back; 0: it is not claimed before it is due; 2: its destination,
+--   which has not answered lately, keeps its place before the others of that kind, too
 -- ARGV[5] full          ms for which its full destination is not claimed from, 0: not full
 -- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
 -- ARGV[7] look_ahead    ms within which the next batch is armed
@@ -20,7 +23,7 @@
 -- Cost: O(log n).
 local K = {
   processing = KEYS[1], recs = KEYS[2], lanes = KEYS[3], ring = KEYS[4], dests = KEYS[5],
-  state = KEYS[6],
+  state = KEYS[6], unproven = KEYS[7], places = KEYS[8],
 }
 local id, token, due = ARGV[1], ARGV[2], num(ARGV[3])
 local full, window, look_ahead = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
@@ -31,12 +34,13 @@ if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return {0, -
 if r[2] == 'retry' and num(r[5], 0) > now + 1000 then return {0, -1} end
 local destination = r[3]
 local dest = K.dests .. destination
-if ARGV[4] == '1' then
+if ARGV[4] ~= '0' then
   local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
   due = math.min(due, num(first[2], due))
 end
 
 redis.call('ZREM', K.processing, id)
+local frees_place = redis.call('ZREM', K.places, id) == 1
 redis.call('HDEL', K.recs .. id, 't', 'w', 'p')
 redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
 local why = redis.call('HGET', dest, 'why')
@@ -46,7 +50,10 @@ elseif why == 'full' or (r[4] and why ~= 'park') then
   redis.call('HDEL', dest, 'hold', 'why')  -- it waited for this very callback
 end
 to_lane(K, destination, id, due, window)
-to_ring(K, destination, window, now)
-local place = num(redis.call('ZSCORE', K.ring, destination), math.huge)
-if place == math.huge then return {1, -1} end
-return {1, arm_trigger(K, math.max(now, place), now, look_ahead)}
+local next_at = to_ring(K, destination, window, now)
+if ARGV[4] == '2' and next_at < math.huge then
+  redis.call('ZADD', K.unproven, 'XX', 'LT', math.min(next_at, first_unproven(K)), destination)
+end
+if frees_place then next_at = math.min(next_at, first_unproven(K)) end
+if next_at == math.huge then return {1, -1} end
+return {1, arm_trigger(K, math.max(now, next_at), now, look_ahead)}

@@ -9,6 +9,7 @@
 -- KEYS[7] expiry        ends of life
 -- KEYS[8] counters      totals
 -- KEYS[9] rate:         totals of each 10 s
+-- KEYS[10] unproven     destinations with something waiting that have not answered lately
 -- ARGV[1] life          ms after which they expire
 -- ARGV[2] window        ms ahead of its next slot that a destination is claimed from
 -- ARGV[3] ids           and all after it
@@ -16,8 +17,8 @@
 -- Twice: the second finds no dead letters.
 -- Cost: O(ids * log n).
 local K = {
-  dead = KEYS[1], recs = KEYS[2], cbs = KEYS[3], lanes = KEYS[4], ring = KEYS[5],
-  dests = KEYS[6], expiry = KEYS[7], counters = KEYS[8], rates = KEYS[9],
+  dead = KEYS[1], recs = KEYS[2], cbs = KEYS[3], lanes = KEYS[4], ring = KEYS[5], dests = KEYS[6],
+  expiry = KEYS[7], counters = KEYS[8], rates = KEYS[9], unproven = KEYS[10],
 }
 local life, window = num(ARGV[1]), num(ARGV[2])
 local now = now_ms()

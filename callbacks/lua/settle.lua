@@ -18,6 +18,8 @@
 -- KEYS[16] gone         URLs that answered 410
 -- KEYS[17] suspects     requests in flight of callbacks that have crashed
 -- KEYS[18] trial        the one callback whose last try this is
+-- KEYS[19] unproven     destinations with something waiting that have not answered lately
+-- KEYS[20] places       callbacks of such destinations that are claimed or sent
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] attempt       number that `begin` gave
@@ -55,7 +57,7 @@ local K = {
   processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
   counters = KEYS[11], rates = KEYS[12], state = KEYS[13], tried = KEYS[14], failing = KEYS[15],
-  gone = KEYS[16], suspects = KEYS[17], trial = KEYS[18],
+  gone = KEYS[16], suspects = KEYS[17], trial = KEYS[18], unproven = KEYS[19], places = KEYS[20],
 }
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
@@ -75,6 +77,7 @@ local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
+local frees_place = redis.call('ZREM', K.places, id) == 1
 if r[9] then Trial.leave(K, id) end
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p', 'w', 'u')
@@ -105,8 +108,7 @@ else
     redis.call('ZADD', K.processing, now + delay + lease, id)
   end
 end
-to_ring(K, destination, window, now)
-local place = num(redis.call('ZSCORE', K.ring, destination), -1)
-local armed = -1
-if place >= 0 and place < math.huge then armed = arm_trigger(K, math.max(now, place), now, look_ahead) end
+local next_at, armed = to_ring(K, destination, window, now), -1
+if frees_place then next_at = math.min(next_at, first_unproven(K)) end
+if next_at < math.huge then armed = arm_trigger(K, math.max(now, next_at), now, look_ahead) end
 return {results[what], armed, impression.interval, impression.breaker}

@@ -10,20 +10,25 @@
 -- KEYS[8] state         the schedule
 -- KEYS[9] counters      totals
 -- KEYS[10] rate:        totals of each 10 s
+-- KEYS[11] unproven     destinations with something waiting that have not answered lately
 -- Returns {now, queued, processing, dead, sent records, destinations waiting, due time of the
 --   oldest callback waiting or -1, holder of the lock or '', state, counters, the same of the
 --   last minute}; the last three as lists {field, value, ...}, times in ms.
--- Cost: O(destinations waiting), the first 1,000 of the ring are read.
+-- Cost: O(destinations waiting), the first 500 of each ring are read.
 local K = {
   expiry = KEYS[1], processing = KEYS[2], dead = KEYS[3], sent = KEYS[4], ring = KEYS[5],
   lanes = KEYS[6], lock = KEYS[7], state = KEYS[8], counters = KEYS[9], rates = KEYS[10],
+  unproven = KEYS[11],
 }
 local now = now_ms()
 local oldest = -1
-for _, destination in ipairs(redis.call('ZRANGE', K.ring, 0, 999)) do
-  local due = num(redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')[2], now)
-  if due <= now and (oldest < 0 or due < oldest) then oldest = due end
+for _, ring in ipairs({K.ring, K.unproven}) do
+  for _, destination in ipairs(redis.call('ZRANGE', ring, 0, 499)) do
+    local due = num(redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')[2], now)
+    if due <= now and (oldest < 0 or due < oldest) then oldest = due end
+  end
 end
+local waiting = redis.call('ZCARD', K.ring) + redis.call('ZCARD', K.unproven)
 local sums, rates = {}, {}
 local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
 for back = 0, 6 do
@@ -38,6 +43,6 @@ end
 local processing = redis.call('ZCARD', K.processing)
 return {
   now, redis.call('ZCARD', K.expiry) - processing, processing, redis.call('ZCARD', K.dead),
-  redis.call('ZCARD', K.sent), redis.call('ZCARD', K.ring), oldest, redis.call('GET', K.lock) or '',
+  redis.call('ZCARD', K.sent), waiting, oldest, redis.call('GET', K.lock) or '',
   redis.call('HGETALL', K.state), redis.call('HGETALL', K.counters), rates,
 }

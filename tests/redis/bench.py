@@ -55,6 +55,15 @@ end
 return all
 """
 _ADVANCE: Final = """
+local before, never = tonumber(redis.call('GET', KEYS[1])), 1000000000000
+for i = 2, #ARGV do
+  local left = redis.call('PTTL', ARGV[i])
+  if left < 0 then redis.call('HDEL', KEYS[2], ARGV[i]) end
+  if left >= 0 and left < never / 2 then
+    redis.call('HSET', KEYS[2], ARGV[i], before + math.ceil(left / 100) * 100)
+    redis.call('PEXPIRE', ARGV[i], never)
+  end
+end
 local clock = redis.call('INCRBY', KEYS[1], ARGV[1])
 local ends = redis.call('HGETALL', KEYS[2])
 for i = 1, #ends, 2 do
@@ -95,6 +104,16 @@ class Seen:
 
     def of(self, name: str) -> Any:
         return self.keys.get(name, {})
+
+    def ring(self) -> dict[str, float]:
+        """Both rings: when each destination with something waiting may next be claimed from."""
+        proven, unproven = self.of("ring"), self.of("unproven")
+        assert not proven.keys() & unproven.keys(), "in both rings"
+        return {**proven, **unproven}
+
+    def is_unproven(self, destination: str) -> bool:
+        d = self.of(f"dest:{destination}")
+        return "ok" not in d or "broken" in d
 
     def family(self, prefix: str) -> dict[str, Any]:
         """Each member of a family of keys with its content."""
@@ -146,9 +165,11 @@ class Bench:
         self.books = Books(batcher.scripts)
         return batcher
 
-    def advance(self, ms: int) -> None:
+    def advance(self, ms: int, *, unseen: Iterable[str] = ()) -> None:
+        """Let time pass; `unseen`: keys that may have been given an end since the last look."""
         self.now_ms += ms
-        self._advance(keys=[_CLOCK, _ENDS], args=[ms])
+        names = ["{callbacks}:" + name for name in unseen]
+        self._advance(keys=[_CLOCK, _ENDS], args=[ms, *names])
 
     def prove(self, destinations: Iterable[str]) -> None:
         """Have destinations answered well before, so that they need not go alone."""

@@ -17,6 +17,9 @@ def compare(ledger: Ledger, seen: Seen, now: int) -> None:
     _compare_records(entries, seen.family("rec:"))
     _compare_in_flight(ledger, seen, now)
     _compare_ring(ledger, seen)
+    assert seen.of("places") == {e.id: e.place for e in entries if e.place}
+    most = seen.of("state").get("unproven_most")
+    assert most == (ledger.unproven_most and str(ledger.unproven_most))
 
 
 def _indexes(seen: Seen) -> dict[str, Any]:
@@ -67,7 +70,10 @@ def _compare_in_flight(ledger: Ledger, seen: Seen, now: int) -> None:
 
 
 def _compare_ring(ledger: Ledger, seen: Seen) -> None:
-    ring = seen.of("ring")
+    ring = seen.ring()
+    for name in ring:
+        own = "unproven" if seen.is_unproven(name) else "ring"
+        assert name in seen.of(own) or not seen.of(f"dest:{name}"), f"{name} is in the other ring"
     assert ring.keys() == {e.destination for e in ledger.within("queued")}
     paused = {d for d, place in ring.items() if place == float("inf")}
     assert paused == ledger.paused_destinations & ring.keys()

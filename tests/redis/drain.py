@@ -48,7 +48,7 @@ def _next(driver: Driver) -> int:
     now = driver.now
     waiting = [e.due - 100 for e in driver.ledger.within("claimed", "retry")]
     dying = [e.lease for e in driver.ledger.within("sending")]
-    places = [int(place) for place in driver.seen.of("ring").values() if place < float("inf")]
+    places = [int(place) for place in driver.seen.ring().values() if place < float("inf")]
     times = waiting + dying + places
     assert times or not driver.ledger.within("queued", *LIVE), "nothing will ever happen again"
     if driver.seen.of("lock"):  # of a dispatcher that is gone

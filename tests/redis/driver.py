@@ -22,6 +22,7 @@ from callbacks.model import (
     Refused,
     Settled,
     Unlocked,
+    needs_place,
 )
 from callbacks.policy import Spent, decide_attempt
 from callbacks.settings import Settings
@@ -134,7 +135,7 @@ class Driver(RuleBasedStateMachine):
         """Let time pass until a batch may be claimed, as far as that helps."""
         if self.seen.of("lock"):
             self.advance(LOCK_TTL_MS)
-        places = [int(at) for at in self.seen.of("ring").values() if at < float("inf")]
+        places = [int(at) for at in self.seen.ring().values() if at < float("inf")]
         self.advance(max(500, min(places, default=0) - self.now))
 
     def put_some(self, place: int) -> None:
@@ -190,7 +191,8 @@ class Driver(RuleBasedStateMachine):
     def begin(self, id: str, token: str, nonce: str) -> Gate:
         self.check()
         expected = self.ledger.gate(id, token, nonce, self.now)
-        gate = self.do(lambda: self.batcher.begin(id, token, nonce=nonce))
+        has_place = needs_place(token)
+        gate = self.do(lambda: self.batcher.begin(id, token, nonce=nonce, has_place=has_place))
         if isinstance(expected, Refused | Early):
             assert gate == expected
             self.assert_unchanged()
@@ -206,6 +208,9 @@ class Driver(RuleBasedStateMachine):
         elif not isinstance(gate, Go):
             assert isinstance(gate, Later | Again)
             assert isinstance(gate, Again) or gate.due_ms >= self.now
+            if isinstance(gate, Later) and gate.why is LaterWhy.UNPROVEN:
+                assert self.before.is_unproven(self.ledger.entries[id].destination)
+                assert not has_place
             self.assert_unchanged("inflight:", "suspects", "trial")
         elif self.ledger.go(id, nonce, gate, self.before, self.seen):
             self.tokens.append((id, token, gate.attempt))
@@ -245,6 +250,13 @@ class Driver(RuleBasedStateMachine):
             id, token, due, why, before=self.before, now=self.now
         )
         return None if done.released else self.assert_unchanged()
+
+    def tick(self, ticker: str, places: int) -> None:
+        """A worker process tells how many places it has; whoever is elected adds them up."""
+        elected = not self.seen.of("tick")
+        done = self.do(lambda: self.batcher.tick(ticker, 2_000, places=places))
+        assert done.elected == elected
+        self.ledger.tick(ticker, places, self.now, elected=elected)
 
     def unlock(self, owner: str, fence: int) -> None:
         held = self.seen.of("lock") == f"{owner}:{fence}"

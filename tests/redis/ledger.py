@@ -12,7 +12,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from callbacks.batcher import CRASH_SPREAD_MS, HORIZON_MS, LATE_MS, MAX_CRASHES, MISSED_MS
+from callbacks.batcher import (
+    CRASH_SPREAD_MS,
+    HORIZON_MS,
+    LATE_MS,
+    MAX_CRASHES,
+    MISSED_MS,
+    WORD_INTERVALS,
+    WORD_MIN_MS,
+)
 from callbacks.model import (
     Batch,
     Cancelled,
@@ -24,6 +32,7 @@ from callbacks.model import (
     Recovered,
     Refused,
     Settled,
+    needs_place,
 )
 from callbacks.policy import MAX_THROTTLED, Decision
 from callbacks.settings import Settings, ms
@@ -39,7 +48,8 @@ class Entry:
     """One callback.
 
     `lease` ends its stay in PROCESSING, `begun` counts attempts of this life, `put_off` is its
-    end while a request is in flight past it, `unused` tells of an attempt given up.
+    end while a request is in flight past it, `unused` tells of an attempt given up, `place` is
+    until when it takes a place of those for unproven destinations.
     """
 
     id: str
@@ -65,6 +75,7 @@ class Entry:
     cancelling: bool = False
     reason: str = ""
     ended: int = 0
+    place: int = 0
 
     @property
     def shown_end(self) -> int:
@@ -87,6 +98,8 @@ class Ledger:
         self.fence = 0
         self.told: int | None = None
         self.last_batch: int | None = None
+        self.words: dict[str, tuple[int, int]] = {}  # a worker's places, and until when
+        self.unproven_most: int | None = None
         self.sends: dict[str, tuple[int, int]] = {}  # "" is all of them: instant, pace then
 
     def within(self, *phases: str) -> list[Entry]:
@@ -103,12 +116,12 @@ class Ledger:
     def _finish(self, e: Entry, state: str, reason: str, now: int) -> None:
         e.phase, e.reason, e.ended, e.recorded = state, reason, now, True
         e.cancelling = e.probe = e.unused = False
-        e.nonce, e.named, e.lease = None, 0, 0
+        e.nonce, e.named, e.lease, e.place = None, 0, 0, 0
         self.counts[state] += 1
 
     def _requeue(self, e: Entry, due: int) -> None:
         e.phase, e.due, e.token, e.lease = "queued", due, None, 0
-        e.named, e.probe = 0, False
+        e.named, e.probe, e.place = 0, False, 0
 
     # Taking in
 
@@ -131,12 +144,18 @@ class Ledger:
         assert not self.paused
         assert len(batch.callbacks) <= s.batch_size
         self._check_slots([c.slot_ms for c in batch.callbacks], now, before)
+        if self.unproven_most is not None:
+            held = sum(e.place > now for e in self.entries.values())
+            new = sum(needs_place(c.token) for c in batch.callbacks)
+            assert new <= max(0, self.unproven_most - held), "more than there are places for"
         for c in batch.callbacks:
             e = self.entries[c.id]
             assert (e.phase, self.stops(e), e.url in self.gone) == ("queued", False, False)
             assert e.due <= now
             e.phase, e.token, e.due, e.recorded = "claimed", c.token, c.slot_ms, True
             e.lease = c.slot_ms + self.lease_ms
+            assert needs_place(c.token) == before.is_unproven(e.destination)
+            e.place = c.slot_ms + self.attempt_ms + 1_000 if needs_place(c.token) else 0
             e.probe = "broken" in before.of(f"dest:{e.destination}")
         for id in after.of("dead").keys() - before.of("dead").keys():
             e = self.entries[id]  # a claim buries what its receiver wants no more
@@ -183,6 +202,9 @@ class Ledger:
             self._count_attempt(e, go, before)
         e.phase, e.at, e.nonce, e.probe = "sending", at, nonce, go.probe
         e.lease = at + self.attempt_ms
+        if before.is_unproven(e.destination):
+            assert not fresh or needs_place(e.token or ""), "sent without a place"
+            e.place = e.lease
         return True
 
     def has_lapsed(self, id: str, now: int) -> bool:
@@ -256,6 +278,7 @@ class Ledger:
         e.phase, e.due, e.put_off = "queued" if d.park else "retry", now + ms(d.delay_s), 0
         e.lease, e.named = 0 if d.park else e.due + self.lease_ms, 0
         e.probe = e.unused = False
+        e.place = 0
 
     def release(
         self, id: str, token: str, due: int, why: LaterWhy, *, before: Seen, now: int
@@ -341,6 +364,15 @@ class Ledger:
             last = died[limit - 1].ended
         named = [(e.id, e.reason) for e in died if e.ended <= last]
         return max(last, self.told), named
+
+    def tick(self, ticker: str, places: int, now: int, *, elected: bool) -> None:
+        stays = max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval))
+        self.words.pop(ticker, None)
+        if places:
+            self.words[ticker] = (places, now + stays)
+        if elected:
+            live = sum(its for its, until in self.words.values() if now < until <= now + stays)
+            self.unproven_most = max(1, int(live * self.settings.unproven_share))
 
     # Steering
 

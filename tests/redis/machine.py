@@ -32,6 +32,7 @@ SETTINGS: Final = st.fixed_dictionaries(
         "max_queued": st.sampled_from([0, 0, 6]),
         "retry_schedule": st.sampled_from(["", "1", "400,5"]),
         "sent_max": st.sampled_from([100_000, 3]),
+        "unproven_share": st.sampled_from([0.5, 0.5, 1]),
     }
 )
 FIXED: Final = {"REDIS_URL": "redis://127.0.0.1:1/0", "CALLBACKS_DEAD_TTL": "172800"}
@@ -68,14 +69,19 @@ class Machine(Driver):
             st.sampled_from((*DESTINATIONS, *[DESTINATIONS[0]] * 3)), min_size=3, max_size=9
         ),
         proven=st.sampled_from([True, True, False]),
+        places=st.sampled_from([0, 1, 4]),
     )
-    def start(self, given: dict[str, object], callbacks: list[str], proven: bool) -> None:
+    def start(
+        self, given: dict[str, object], callbacks: list[str], proven: bool, places: int
+    ) -> None:
         environ = {f"CALLBACKS_{name.upper()}": str(value) for name, value in given.items()}
         self.begin_anew(load_settings(FIXED | environ))
         if proven:
             self.do(lambda: self.bench.prove(DESTINATIONS))
         for n, where in enumerate(callbacks):
             self.put(f"c-{n}", where, "x")
+        if places:
+            self.tick("w-0", places)
 
     # Taking in
 
@@ -252,12 +258,21 @@ class Machine(Driver):
             self.advance(max(0, e.lease - self.now + ms))
             self.reclaim_some(100, 0.5)
 
-    @rule(place=ANY, phase=st.sampled_from(["queued", "sending"]), ms=st.sampled_from([-1, 0]))
-    def age(self, place: int, phase: str, ms: int) -> None:
+    @rule(
+        place=ANY,
+        phase=st.sampled_from(["queued", "sending"]),
+        ms=st.sampled_from([-1, 0]),
+        answer=st.sampled_from([None, *FAULTS]),
+    )
+    def age(self, place: int, phase: str, ms: int, answer: Answer | None) -> None:
+        """A callback comes of age; a request that is in flight then may yet fail."""
         e = self.obtain(place, phase)
-        if e is not None:
-            self.advance(max(0, e.end - self.now + ms))
-            self.expire_some(100)
+        if e is None:
+            return
+        self.advance(max(0, e.end - self.now + ms))
+        self.expire_some(100)
+        if answer and e.phase == "sending":
+            self.settle(e.id, e.token or "", e.attempts, answer)
 
     @rule(limit=LIMITS)
     def expire(self, limit: int) -> None:
@@ -277,6 +292,15 @@ class Machine(Driver):
             for at in (until, until - 1):  # of two who tell the slower one comes last
                 self.do(lambda at=at: self.batcher.told(at))
                 self.ledger.told = until
+
+    @rule(
+        ticker=st.sampled_from(["w-0", "w-1"]),
+        places=st.sampled_from([0, 1, 2, 5]),
+        later=st.booleans(),
+    )
+    def tell_places(self, ticker: str, places: int, later: bool) -> None:
+        self.advance(2_000 * later)  # long enough for another election
+        self.tick(ticker, places)
 
     # Steering
 

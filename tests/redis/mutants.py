@@ -27,13 +27,13 @@ MUTANTS: Final = {
         "claim", "self.name, 0, self.taken - 1)", "self.name, 0, self.taken)"
     ),
     "claim that forgets whoever has nothing due yet": Mutant(
-        "claim", "if self.exhausted and not waits and not self.later then", "if not waits then"
+        "claim", "self.exhausted and not waits and not self.later", "not waits"
     ),
     "claim that forgets its last answer": Mutant(
         "claim", "if before and string.sub(before, 1, #nonce) == nonce then", "if false then"
     ),
     "claim before its time": Mutant(
-        "claim", "if now < last + min_interval and now >= last then", "if false then"
+        "claim", "if first_step and now < last + min_interval and now >= last then", "if false then"
     ),
     "claim while paused": Mutant("claim", "if s[1] then return {0, now, -1} end", ""),
     "claim that gives all the same slot": Mutant(
@@ -44,6 +44,45 @@ MUTANTS: Final = {
     ),
     "claim that holds a destination for days": Mutant(
         "claim", "self.hold = now + held", "self.hold = now + 10000 * held"
+    ),
+    "claim that puts who has not answered lately among the others": Mutant(
+        "claim", "turn.ring = turn.unproven and K.unproven or K.ring", "turn.ring = K.ring"
+    ),
+    "claim from those that have not answered lately beyond their places": Mutant(
+        "claim",
+        "return math.max(0, most - redis.call('ZCOUNT'",
+        "return math.max(9, most - redis.call('ZCOUNT'",
+    ),
+    "claim that takes no place": Mutant("claim", "in_steps('ZADD', K.places, places)\n", ""),
+    "begin without a place": Mutant(
+        "begin", "if unproven and not has_place then return {2, now, 6} end", ""
+    ),
+    "begin that does not prolong its place": Mutant(
+        "begin", "  if unproven then redis.call('ZADD', K.places, expires, id) end\n", ""
+    ),
+    "settle that keeps a place": Mutant(
+        "settle",
+        "local frees_place = redis.call('ZREM', K.places, id) == 1\n",
+        "local frees_place\n",
+    ),
+    "settle that leaves a destination in the wrong ring": Mutant(
+        "settle",
+        "  local gate, ring, other = gate_of(K, destination, window)\n  local place",
+        "  local gate, other, ring = gate_of(K, destination, window)\n  local place",
+    ),
+    "release that keeps a place": Mutant(
+        "release",
+        "local frees_place = redis.call('ZREM', K.places, id) == 1\n",
+        "local frees_place\n",
+    ),
+    "reclaim that keeps a place": Mutant(
+        "reclaim", "  redis.call('ZREM', K.places, id)\n  local r", "  local r"
+    ),
+    "tick that believes a word for ever": Mutant("tick", "num(until_ms, 0) > now and", ""),
+    "tick that counts its own places alone": Mutant(
+        "tick",
+        "local sum, words = 0, redis.call('HGETALL', K.workers)",
+        "local sum, words = places, {}",
     ),
     "lock that two can hold": Mutant("lock", "if lasts(K.lock, ttl) then", "if false then"),
     "unlock of another's lock": Mutant(
@@ -98,7 +137,7 @@ MUTANTS: Final = {
         "settle", "\n\nredis.call('ZREM', K.processing, id)\n", "\n\n"
     ),
     "settle that leaves its request in flight": Mutant(
-        "settle", "\nredis.call('ZREM', K.inflights .. destination, id)\nif r[9]", "\nif r[9]"
+        "settle", "\nredis.call('ZREM', K.inflights .. destination, id)\nlocal", "\nlocal"
     ),
     "settle that counts no retry": Mutant(
         "settle", "  redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)\n", ""

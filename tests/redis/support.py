@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import redis
 
-from callbacks.batcher import Batcher
+from callbacks.batcher import CLAIM_STEP, Batcher
 from callbacks.model import (
     Batch,
     Claimed,
@@ -51,9 +52,19 @@ def claim(batcher: Batcher) -> Batch:
     owner = f"owner{next(_owners)}"
     fence = batcher.lock(owner)
     assert fence, "another dispatcher holds the lock"
-    batch = batcher.claim(owner, fence)
+    step = batcher.claim(owner, fence)
+    claimed = step.callbacks
+    while len(step.callbacks) == CLAIM_STEP and len(claimed) < batcher.settings.batch_size:
+        step = batcher.claim(owner, fence, taken=len(claimed))
+        claimed += step.callbacks
     batcher.unlock(owner, fence)
-    return batch
+    return replace(step, callbacks=claimed)
+
+
+def to_head(client: redis.Redis, destination: str = HOST) -> None:
+    """Let a destination that waits be the next one in its ring."""
+    for ring in ("ring", "unproven"):
+        client.zadd(key(ring), {destination: 1}, xx=True)
 
 
 def claim_one(batcher: Batcher, id: str = "c-1", destination: str = HOST) -> Claimed:

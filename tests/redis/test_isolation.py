@@ -14,6 +14,7 @@ from callbacks.model import Effect, Go, Impression, Later, LaterWhy, Outcome, Re
 from callbacks.urls import digest
 from tests.redis.support import (
     HOST,
+    HOUR_MS,
     begin,
     claim,
     claim_one,
@@ -24,6 +25,7 @@ from tests.redis.support import (
     put,
     settle,
     settlement,
+    to_head,
 )
 
 Make = Callable[..., Batcher]
@@ -53,8 +55,7 @@ fail.counter = 0  # type: ignore[attr-defined]
 def end_hold(client: redis.Redis, destination: str = HOST) -> None:
     """Let the hold of a destination pass without waiting."""
     client.hset(key(f"dest:{destination}"), "hold", 1)
-    if client.zscore(key("ring"), destination):
-        client.zadd(key("ring"), {destination: 1})
+    to_head(client, destination)
 
 
 def test_consecutive_faults_open_the_breaker_and_nothing_is_claimed_or_begun(
@@ -321,7 +322,7 @@ def test_an_interval_that_has_adapted_spaces_slots_and_sends(
     fixed = make_batcher(min_interval=0.2, send_interval=0, adaptive="false")
     client.hset(key(f"dest:{HOST}"), "slot", 0)
     client.hset(key("state"), "last_batch", 0)
-    client.zadd(key("ring"), {HOST: 1})
+    to_head(client)
     batch = claim(fixed)
     assert [c.slot_ms - batch.now_ms for c in batch.callbacks] == [0, 200]
 
@@ -466,7 +467,11 @@ def test_resuming_a_destination_clears_its_hold_breaker_and_interval(
     assert len(claim(batcher).callbacks) == 2
 
 
-def test_destinations_that_fail_in_transport_are_counted_for_a_minute(
+#: Two had answered within the hour and fail now, one had not, the others answer.
+SEEN_MS = {f"c-{n}": 1_000 for n in range(6)} | {"c-2": HOUR_MS + 1}
+
+
+def test_destinations_that_had_answered_and_fail_in_transport_are_counted_for_a_minute(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher(**FAST)
@@ -474,15 +479,16 @@ def test_destinations_that_fail_in_transport_are_counted_for_a_minute(
         put(batcher, f"c-{n}", f"https://h{n}:443")
     for c in claim(batcher).callbacks:
         begin(batcher, c)
-        failed = c.id in ("c-0", "c-1")
+        client.hset(key(f"dest:https://h{c.id[2:]}:443"), "seen", now_ms(client) - SEEN_MS[c.id])
+        failed = c.id in ("c-0", "c-1", "c-2")
         outcome = Outcome.RETRY if failed else Outcome.SENT
         settle(batcher, c, outcome, impression=FAULT if failed else FINE, delay_ms=60_000)
     demand = batcher.demand()
-    assert (demand.tried, demand.failing) == (6, 2)
+    assert (demand.tried, demand.failing) == (5, 2)
     client.zincrby(key("tried"), -61_000, "https://h0:443")
     client.zincrby(key("failing"), -61_000, "https://h0:443")
     demand = batcher.demand()
-    assert (demand.tried, demand.failing) == (5, 1)
+    assert (demand.tried, demand.failing) == (4, 1)
 
 
 def test_demand_counts_what_is_ready_and_what_arrived(make_batcher: Make) -> None:

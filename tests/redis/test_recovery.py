@@ -25,6 +25,7 @@ from tests.redis.support import (
     now_ms,
     put,
     settle,
+    to_head,
 )
 
 Make = Callable[..., Batcher]
@@ -60,7 +61,7 @@ def test_what_is_released_keeps_its_place_before_those_that_wait(
     suspect = make_batcher(batch_size=1, send_interval=0, min_interval=0)
     client.hdel(key("state"), "last_batch")
     client.hdel(key(f"dest:{HOST}"), "slot", "hold", "why")
-    client.zadd(key("ring"), {HOST: 1})
+    to_head(client)
     (first,) = claim(suspect).callbacks
     later = now_ms(client) + 1_000
     assert batcher.release(first.id, first.token, later, why=LaterWhy.SUSPECT).released
@@ -132,7 +133,7 @@ def test_the_third_crash_is_the_end(make_batcher: Make, client: redis.Redis, boo
         client.hset(key("state"), "send", 0)
         client.hset(key(f"dest:{HOST}"), mapping={"send": 0, "slot": 0})
         client.zadd(key(f"lane:{HOST}"), {"poison": 1})
-        client.zadd(key("ring"), {HOST: 1})
+        to_head(client)
         client.hset(key("state"), "slot", 0)
         (claimed,) = claim(batcher).callbacks
         go = begin(batcher, claimed)

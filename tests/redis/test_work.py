@@ -28,6 +28,7 @@ from callbacks.model import (
     State,
 )
 from callbacks.payload import mint_id, pack
+from callbacks.places import Places
 from callbacks.policy import FlushReason
 from callbacks.settings import ms
 from tests.redis.support import HOST, HOUR_MS, claim, key, now_ms, packed, put
@@ -100,7 +101,13 @@ def sent(
     timer: Waits | None = None,
 ) -> sending.Sent:
     return sending.send_once(
-        batcher, wakes or Recorder(), receiver, id, token, timer=timer or Waits()
+        batcher,
+        wakes or Recorder(),
+        receiver,
+        id,
+        token,
+        places=Places(),
+        timer=timer or Waits(),
     )
 
 

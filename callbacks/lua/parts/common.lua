@@ -71,18 +71,41 @@ local function count_stale(K, now)
   redis.call('PEXPIRE', bucket, 900000)
 end
 
--- When a destination may next be claimed from, whatever waits there; false while paused.
+-- Whether a destination has not answered lately: it has had no 2xx since its last timeout, or
+-- its breaker is open. `ok` and `broken` are its fields.
+local function is_unproven(ok, broken)
+  return not ok or broken
+end
+
+-- When a destination may next be claimed from, whatever waits there, or `inf` while paused; the
+-- ring that it belongs to, and the other one.
 local function gate_of(K, destination, window)
-  local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'send', 'hold')
-  if d[1] then return false end
-  return math.max(num(d[2], 0) - window, num(d[3], 0) - window, num(d[4], 0))
+  local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'send', 'hold', 'ok', 'broken')
+  local gate = d[1] and math.huge
+    or math.max(num(d[2], 0) - window, num(d[3], 0) - window, num(d[4], 0))
+  if is_unproven(d[5], d[6]) then return gate, K.unproven, K.ring end
+  return gate, K.ring, K.unproven
+end
+
+-- A score as Redis reads it.
+local function score(at)
+  return at == math.huge and '+inf' or at
+end
+
+-- How many more destinations that have not answered lately may be claimed from: together they hold
+-- a share of all places (threads or greenlets of all workers), which the ticker knows.
+local function unproven_room(K, now)
+  local most = redis.call('HGET', K.state, 'unproven_most')
+  if not most then return math.huge end
+  return math.max(0, most - redis.call('ZCOUNT', K.places, '(' .. now, '+inf'))
 end
 
 -- Put a destination into the ring for what is due then. One that waits there already only moves
 -- forward, so that one with many arrivals does not overtake the others.
 local function join_ring(K, destination, due, window)
-  local gate = gate_of(K, destination, window)
-  redis.call('ZADD', K.ring, 'LT', gate and math.max(gate, due) or '+inf', destination)
+  local gate, ring, other = gate_of(K, destination, window)
+  redis.call('ZREM', other, destination)
+  redis.call('ZADD', ring, 'LT', score(math.max(gate, due)), destination)
 end
 
 local function to_lane(K, destination, id, due, window)
@@ -90,21 +113,32 @@ local function to_lane(K, destination, id, due, window)
   join_ring(K, destination, due, window)
 end
 
--- Give a destination its place in the ring anew, not before `now` (the tail of those ready).
+-- Give a destination its place in its ring anew, not before `now` (the tail of those ready).
+-- Returns that place, `inf` while it is paused or has nothing waiting.
 local function to_ring(K, destination, window, now)
   local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
   if not first[1] then
     redis.call('ZREM', K.ring, destination)
-    return
+    redis.call('ZREM', K.unproven, destination)
+    return math.huge
   end
-  local gate = gate_of(K, destination, window)
-  redis.call('ZADD', K.ring, gate and math.max(gate, num(first[2], 0), now) or '+inf', destination)
+  local gate, ring, other = gate_of(K, destination, window)
+  local place = math.max(gate, num(first[2], 0), now)
+  redis.call('ZREM', other, destination)
+  redis.call('ZADD', ring, score(place), destination)
+  return place
+end
+
+-- When the first destination of those that have not answered lately may be claimed from.
+local function first_unproven(K)
+  return num(redis.call('ZRANGE', K.unproven, 0, 0, 'WITHSCORES')[2], math.huge)
 end
 
 local function leave_lane(K, destination, id)
   local was = redis.call('ZREM', K.lanes .. destination, id)
   if redis.call('EXISTS', K.lanes .. destination) == 0 then
     redis.call('ZREM', K.ring, destination)
+    redis.call('ZREM', K.unproven, destination)
   end
   return was
 end
@@ -136,6 +170,7 @@ local function finish(K, id, destination, state, reason, now)
   redis.call('ZREM', K.processing, id)
   redis.call('ZREM', K.expiry, id)
   redis.call('ZREM', K.inflights .. destination, id)
+  redis.call('ZREM', K.places, id)
   if state == 'dead' then
     redis.call('ZADD', K.dead, now, id)
   else
@@ -147,21 +182,24 @@ local function finish(K, id, destination, state, reason, now)
   count(K, state, 1, now)
 end
 
--- How many callbacks are ready (due, and the ring allows their lane now), counted up to
--- `limit`, and when the oldest of those counted was due.
+-- How many callbacks are ready (due, their ring allows their lane now, and there are places for
+-- those of unproven destinations), counted up to `limit`, and when the oldest of them was due.
 local function ready_of(K, now, limit)
   local ready, oldest = 0, -1
-  local names = redis.call('ZRANGEBYSCORE', K.ring, '-inf', now, 'LIMIT', 0, limit)
-  for _, destination in ipairs(names) do
-    local lane = K.lanes .. destination
-    local first = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')
-    local due = num(first[2], now + 1)
-    if due <= now then
-      if oldest < 0 or due < oldest then oldest = due end
-      ready = ready + redis.call('ZCOUNT', lane, '-inf', now)
-      if ready >= limit then break end
+  local function count_in(ring, destinations)
+    if ready >= limit or destinations <= 0 then return end
+    for _, destination in ipairs(redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)) do
+      local lane = K.lanes .. destination
+      local due = num(redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')[2], now + 1)
+      if due <= now then
+        if oldest < 0 or due < oldest then oldest = due end
+        ready = ready + redis.call('ZCOUNT', lane, '-inf', now)
+        if ready >= limit then return end
+      end
     end
   end
+  count_in(K.ring, limit)
+  count_in(K.unproven, math.min(limit, unproven_room(K, now)))
   return math.min(ready, limit), oldest
 end
 

@@ -10,7 +10,7 @@ function Impression.new(K, destination, a, now)
   local dest = K.dests .. destination
   local names = {
     'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
-    'share',
+    'share', 'seen',
   }
   local values, d = redis.call('HMGET', dest, unpack(names)), {}
   for i, name in ipairs(names) do d[name] = values[i] end
@@ -34,17 +34,21 @@ function Impression:count()
   if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
 end
 
--- How long it takes to answer, and who failed in transport within the last minute: many of them mean our own network.
+-- How long it takes to answer, and which of those that answered within the last hour failed in
+-- transport within the last minute: where all of them did, it is our own network. Those that have
+-- never worked say nothing about it.
 function Impression:watch()
   local K, now, took = self.K, self.now, self.a.duration
   self:put('latency', math.floor(0.7 * num(self.d.latency, took) + 0.3 * took))
-  redis.call('ZADD', K.tried, now, self.destination)
   redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
   redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
-  if self.a.transport then
-    redis.call('ZADD', K.failing, now, self.destination)
-  else
+  if not self.a.transport then
+    self:put('seen', now)
+    redis.call('ZADD', K.tried, now, self.destination)
     redis.call('ZREM', K.failing, self.destination)
+  elseif num(self.d.seen, 0) > now - 3600000 then
+    redis.call('ZADD', K.tried, now, self.destination)
+    redis.call('ZADD', K.failing, now, self.destination)
   end
 end
 

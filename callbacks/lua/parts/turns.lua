@@ -1,20 +1,22 @@
 -- Destinations taking turns in one claim, and the slots that they get.
--- K needs dests, inflights, lanes, cbs, gone, and what `finish` does. `c` is the claim: now,
--- batch_size, concurrency, set_interval, adaptive, share (how many ids to read at once), any_gone,
--- buried (how many).
+-- K needs dests, inflights, lanes, cbs, gone, ring, unproven, and what `finish` does. `c` is the
+-- claim: now, most (callbacks), concurrency, set_interval, adaptive, share (how many ids to read at
+-- once), any_gone, buried (how many).
 local Turn = {}
 Turn.__index = Turn
 
 -- A destination's next slot, the time between its slots (no shorter than its answers allow at
 -- its concurrency), and how many it may give. Who has not answered well yet, or is tried again
--- after faults, goes alone: one request, and nothing more until its answer.
-function Turn.new(K, name, c)
+-- after faults, goes alone: one request, and nothing more until its answer. `from`: the ring it was
+-- found in, which is no longer its own where its state has expired meanwhile.
+function Turn.new(K, name, from, c)
   local d = redis.call('HMGET', K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used')
   local turn = {K = K, c = c, name = name, taken = 0, ids = {}, probe = d[6]}
   turn.reserved, turn.send, turn.hold = num(d[1], 0), num(d[2], 0), num(d[7], 0)
-  turn.used = num(d[8], 0)
+  turn.used, turn.from, turn.unproven = num(d[8], 0), from, is_unproven(d[5], d[6])
+  turn.ring = turn.unproven and K.unproven or K.ring
   turn.slot = math.max(turn.reserved, turn.send)
-  turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.batch_size
+  turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.most
   turn.alone = d[6] or (c.concurrency > 0 and not d[5])
   if turn.alone then turn.most = 1 end
   if c.concurrency > 0 then
@@ -62,9 +64,9 @@ function Turn:next_id()
   return self.ids[wanted]
 end
 
--- Write what the claim has changed of the destination alone, and collect the rest in `w`: `ring`
--- (score, name) and `off` (name) where it waits now, if at all, and `used` (now, name) once in ten
--- minutes. `held` ms: nothing more until the one request that says how it is going; settle lifts
+-- Write what the claim has changed of the destination alone, and collect the rest in `w`: by ring
+-- `on` (score, name) and `off` (name) where it waits now, if at all, and `used` (now, name) once in
+-- ten minutes. `held` ms: nothing more until the one request that says how it is going; settle lifts
 -- that.
 function Turn:done(held, window, w)
   local K, now, set = self.K, self.c.now, {}
@@ -88,46 +90,79 @@ function Turn:done(held, window, w)
   end
   if #set > 0 then redis.call('HSET', dest, unpack(set)) end
   if renews then redis.call('PEXPIRE', dest, 86400000) end
-  if self.exhausted and not waits and not self.later then
-    w.off[#w.off + 1] = self.name
-    return
-  end
+  local off, on, is_empty = w.off[self.from], w.on[self.ring], self.exhausted and not waits and not self.later
+  if is_empty or self.from ~= self.ring then off[#off + 1] = self.name end
+  if is_empty then return end
   -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
   -- must not: it would take the place of others in each claim.
-  if waits and self.taken == 0 and self.most > 0 and self.slot <= now + window then return end
+  local keeps = waits and self.taken == 0 and self.most > 0 and self.slot <= now + window
+  if keeps and self.from == self.ring then return end
   local place = math.max(slot - window, self.hold, not waits and self.later or 0, now)
-  w.ring[#w.ring + 1], w.ring[#w.ring + 2] = place, self.name
+  on[#on + 1], on[#on + 2] = place, self.name
 end
 
--- Slots are unique over all and spaced within each destination. Where no destination can use
--- the next slot, the schedule jumps ahead, but only within the window that has to be filled
--- until the next batch comes, so that a newcomer does not wait behind holes.
+-- The turns of one kind, in their order. `left`: how many callbacks they may give together.
+local Line = {}
+Line.__index = Line
+
+function Line.new(left)
+  return setmetatable({turns = {}, first = 1, last = 0, left = left}, Line)
+end
+
+function Line:add(turn)
+  self.last = self.last + 1
+  self.turns[self.last] = turn
+end
+
+-- Where the first one stands that can use this slot, and else when the soonest can.
+function Line:next(slot)
+  local soonest
+  if self.left <= 0 then return nil end
+  for i = self.first, self.last do
+    local own = self.turns[i].slot
+    if own <= slot then return i end
+    if not soonest or own < soonest then soonest = own end
+  end
+  return nil, soonest
+end
+
+-- Take the one that stands at `i`; those before it move up.
+function Line:take(i)
+  local turn = self.turns[i]
+  for n = i, self.first + 1, -1 do self.turns[n] = self.turns[n - 1] end
+  self.first = self.first + 1
+  return turn
+end
+
+-- Slots are unique over all and spaced within each destination. Of the slots that both lines can
+-- use each gets every other one, so that however many have not answered lately, those that have go
+-- on. Where nobody can use the next slot, the schedule jumps ahead, but only within the window that
+-- has to be filled until the next batch comes, so that a newcomer does not wait behind holes.
 -- Returns {id, turn, slot} of each callback, and the slot after the last.
-local function deal(turns, slot, stagger, most, limit, window_end)
-  local picked, first, last = {}, 1, #turns
-  while #picked < most and first <= last and slot <= limit do
-    local at, soonest = nil, nil
-    for i = first, last do
-      if turns[i].slot <= slot then at = i break end
-      if not soonest or turns[i].slot < soonest then soonest = turns[i].slot end
+local function deal(line, other, slot, stagger, most, limit, window_end)
+  local picked = {}
+  while #picked < most and slot <= limit do
+    local at, soonest = line:next(slot)
+    if not at then
+      local second
+      line, other = other, line
+      at, second = line:next(slot)
+      if second and (not soonest or second < soonest) then soonest = second end
     end
-    if not at and soonest > window_end then break end
+    if not at and (not soonest or soonest > window_end) then break end
     if not at then
       slot = soonest
     else
-      local turn = turns[at]
-      for i = at, first + 1, -1 do turns[i] = turns[i - 1] end  -- those before it move up
-      first = first + 1
+      local turn = line:take(at)
       local id = turn:next_id()
       if id then
         turn.taken = turn.taken + 1
         turn.slot = slot + turn.interval
         picked[#picked + 1] = {id, turn, slot}
         slot = slot + stagger
-        if turn.slot <= limit and turn.taken < turn.most then
-          last = last + 1
-          turns[last] = turn
-        end
+        line.left = line.left - 1
+        if turn.slot <= limit and turn.taken < turn.most then line:add(turn) end
+        line, other = other, line
       end
     end
   end

@@ -1,0 +1,191 @@
+"""Workers in virtual time: the real scripts decide, and a clock of the test's own moves.
+
+Nothing sleeps and nothing is sent. A worker process has its places, takes messages when they are
+due and a place is free, and a request ends when its receiver says so. So minutes with a thousand
+receivers that hang take seconds, and a run can be repeated to the millisecond.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from callbacks import work
+from callbacks.model import Again, Answer, Early, Go, Later, LaterWhy, needs_place
+from callbacks.places import Places
+from callbacks.policy import Spent, decide_attempt
+from callbacks.settings import Settings, ms
+from callbacks.verdicts import classify
+from tests.redis.bench import Bench
+
+_OK: Final = Answer(200, None, duration_ms=20)
+#: A message is fetched a little later than it is due.
+_FETCH_MS: Final = 5
+
+#: The keys that are given an end within the time of a run.
+_ENDING: Final = ("lock", "tick", "claimed", "trial")
+
+#: What a receiver answers to a callback, after `duration_ms`.
+Receiver = Callable[[str], Answer]
+Step = Iterator[float]
+
+
+@dataclass(slots=True)
+class Process:
+    """One worker process: its places, and the messages that it has taken."""
+
+    threads: int
+    share: float
+    busy: int = 0
+    waiting: deque[tuple[str, str]] = field(default_factory=deque)
+    places: Places = field(default_factory=Places)
+
+    def __post_init__(self) -> None:
+        self.places.open(self.threads, self.share)
+
+
+class Simulation:
+    """Worker processes on one bench. `sent[id]`: when its first request went out, in ms."""
+
+    def __init__(
+        self, bench: Bench, settings: Settings, receiver: Receiver, *, threads: tuple[int, ...]
+    ) -> None:
+        self.bench, self.batcher = bench, bench.begin_anew(settings)
+        self.receiver = receiver
+        self.processes = [Process(n, settings.unproven_share) for n in threads]
+        self.sent: dict[str, int] = {}
+        self.requests = 0
+        self.staggers: list[float] = []
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._turns = itertools.cycle(self.processes)
+        self._tick()
+
+    @property
+    def now(self) -> int:
+        return self.bench.now_ms
+
+    def at(self, when_ms: float, do: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (round(max(when_ms, self.now)), next(self._order), do))
+
+    def enqueue(self, id: str, destination: str) -> None:
+        packed = f'{destination}\n["{destination}/","production",[]]\n{{}}'.encode()
+        stored = self.batcher.enqueue(id, destination, packed, delay_ms=0, life_ms=86_400_000)
+        if stored.signal.name == "TRIGGER":
+            self.trigger(0)
+        if stored.signal.name == "CHECK":
+            self.check(stored.wait_ms)
+
+    def run_until(self, when_ms: int) -> None:
+        while self._events and self._events[0][0] <= when_ms:
+            when, _, do = heapq.heappop(self._events)
+            self._move_to(when)
+            do()
+        self._move_to(when_ms)
+
+    def _move_to(self, when_ms: int) -> None:
+        if when_ms > self.now:
+            self.bench.advance(when_ms - self.now, unseen=_ENDING)
+
+    # What `work.Wakes` does
+
+    def batch(self, claimed: Any) -> None:
+        for callback_id, token, delay_ms in claimed:
+            take = partial(self._take, callback_id, token)
+            self.at(self.now + delay_ms + _FETCH_MS, take)
+
+    def trigger(self, delay_ms: int) -> None:
+        self.at(self.now + delay_ms + _FETCH_MS, lambda: work.dispatch_once(self.batcher, self))
+
+    def check(self, delay_ms: int) -> None:
+        self.at(self.now + delay_ms + _FETCH_MS, lambda: work.flush_once(self.batcher, self))
+
+    # What a worker does
+
+    def _tick(self) -> None:
+        for n, process in enumerate(self.processes):
+            if self.batcher.tick(f"w-{n}", 2_700, places=process.threads).elected:
+                work.wake_once(self.batcher, self)
+                work.recover_once(self.batcher, chance=0.5)
+                work.flush_once(self.batcher, self)
+        stagger = self.bench.client.hget("{callbacks}:state", "stagger")
+        self.staggers.append(float(stagger or 0) / 1_000_000)
+        self.at(self.now + ms(self.batcher.settings.check_interval), self._tick)
+
+    def _take(self, id: str, token: str) -> None:
+        """Whoever has room takes a message, the processes in turn; with none it waits for one."""
+        process = next(self._turns)
+        if process.busy >= process.threads:
+            process = min(self.processes, key=lambda p: (p.busy >= p.threads, len(p.waiting)))
+        process.waiting.append((id, token))
+        self._work(process)
+
+    def _work(self, process: Process) -> None:
+        while process.waiting and process.busy < process.threads:
+            process.busy += 1
+            self._go_on(process, self._attempt(process, *process.waiting.popleft()))
+
+    def _go_on(self, process: Process, attempt: Step) -> None:
+        """Run an attempt up to its next wait."""
+        try:
+            wait_ms = next(attempt)
+        except StopIteration:
+            process.busy -= 1
+            self._work(process)
+        else:
+            self.at(self.now + wait_ms, lambda: self._go_on(process, attempt))
+
+    def _attempt(self, process: Process, id: str, token: str) -> Step:
+        """Do what `sending.send_once` does; each wait is yielded in ms."""
+        has_place = needs_place(token)
+        if has_place and not process.places.take():
+            return self._release(id, token, Later(0, LaterWhy.UNPROVEN))
+        nonce = f"n-{next(self._order)}"
+        gate = self.batcher.begin(id, token, nonce=nonce, has_place=has_place)
+        while isinstance(gate, Again):
+            yield gate.wait_ms
+            gate = self.batcher.begin(id, token, nonce=nonce, has_place=has_place)
+        if isinstance(gate, Go):
+            yield from self._send(id, token, gate)
+        elif isinstance(gate, Later):
+            self._release(id, token, gate)
+        elif isinstance(gate, Early):
+            self.batch([(id, token, gate.wait_ms)])
+        if has_place:
+            process.places.give_back()
+
+    def _release(self, id: str, token: str, gate: Later) -> None:
+        arm_ms = self.batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms
+        work.trigger(self, arm_ms)
+
+    def _send(self, id: str, token: str, go: Go) -> Step:
+        yield go.wait_ms
+        self.sent.setdefault(id, self.now)
+        self.requests += 1
+        answer = self.receiver(id)
+        yield answer.duration_ms
+        verdict = classify(answer, now_s=self.now / 1_000)
+        spent = Spent(go.retries, go.throttled, go.probe)
+        delays = self.batcher.settings.retry_delays
+        decision = decide_attempt(verdict, spent, delays=delays)
+        done = self.batcher.settle(
+            id,
+            token,
+            go.attempt,
+            decision.outcome,
+            reason=decision.reason,
+            impression=verdict.impression,
+            entry="[]",
+            delay_ms=ms(decision.delay_s),
+            park=decision.park,
+            throttled=decision.throttled,
+            duration_ms=answer.duration_ms,
+        )
+        work.trigger(self, done.arm_ms)
+        if done.settled.name == "RETRY":
+            self.batch([(id, token, ms(decision.delay_s))])
