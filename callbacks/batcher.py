@@ -62,8 +62,8 @@ LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
 #: So many callbacks are taken in by one script: half a millisecond.
 ENQUEUE_STEP: Final = 50
-#: So many are claimed by one script: some 3 ms where each is of another destination.
-CLAIM_STEP: Final = 100
+#: So many are claimed by one script: 2 ms where each is of another destination.
+CLAIM_STEP: Final = 50
 #: So many dead letters are forgotten by one script, with 250 KB each 4 ms.
 DEAD_STEP: Final = 100
 CRASH_SPREAD_MS: Final = (5_000, 30_000)

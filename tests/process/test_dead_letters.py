@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-import redis
 
 from callbacks.cli.letters import STEP
 from tests.process.conftest import System
@@ -64,12 +63,6 @@ def scripts_of(system: System, act: Callable[[], object]) -> Scripts:
     slow = client.slowlog_get(2 * MANY)
     slow = [each for each in slow if each["command"].startswith(b"EVAL")]
     return Scripts(calls, slow, worked_s)
-
-
-def cpu_s(client: redis.Redis) -> float:
-    """What the thread that runs scripts has worked so far."""
-    used = client.info("cpu")
-    return float(used["used_cpu_user_main_thread"]) + float(used["used_cpu_sys_main_thread"])
 
 
 def on_a_terminal(system: System, *words: str) -> str:

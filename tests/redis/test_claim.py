@@ -7,10 +7,22 @@ from itertools import pairwise
 import redis
 
 from callbacks.audit import audit
-from callbacks.batcher import HORIZON_MS, Batcher
+from callbacks.batcher import CLAIM_STEP, HORIZON_MS, Batcher
 from callbacks.books import Books
 from callbacks.model import ClaimResult, Effect, Impression, Outcome, Unlocked
-from tests.redis.support import HOST, begin, claim, everything, key, now_ms, put, settlement
+from tests.redis.support import (
+    HOST,
+    HOUR_MS,
+    begin,
+    claim,
+    everything,
+    key,
+    now_ms,
+    packed,
+    put,
+    settlement,
+)
+from tests.support.server import cpu_s
 
 Make = Callable[..., Batcher]
 
@@ -271,3 +283,31 @@ def test_claiming_writes_where_memory_is_full(
     assert len(batcher.claim("o", fence).callbacks) == 1
     client.config_set("maxmemory", 0)
     assert list(audit(books)) == []
+
+
+def test_a_large_batch_is_claimed_in_steps_none_of_which_holds_redis_for_long(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(batch_size=1_000, send_interval=0, min_interval=1)
+    names = [f"https://h{n}.example:443" for n in range(1_000)]
+    for host in names:
+        client.hset(key(f"dest:{host}"), "ok", 1)
+    batcher.enqueue_many((f"c-{n}", host, packed(host), 0, HOUR_MS) for n, host in enumerate(names))
+    worked_s = cpu_s(client)
+    batch = claim(batcher)
+    worked_s = cpu_s(client) - worked_s
+    assert len({c.id for c in batch.callbacks}) == 1_000
+    assert worked_s / (1_000 / CLAIM_STEP) < 0.005
+    assert claim(batcher).result is ClaimResult.TOO_EARLY, "the steps are one batch"
+
+
+def test_the_steps_of_a_batch_ask_for_one_trigger(make_batcher: Make) -> None:
+    batcher = make_batcher(batch_size=2 * CLAIM_STEP, send_interval=0, destination_interval=0)
+    for n in range(3 * CLAIM_STEP):
+        put(batcher, f"c-{n}")
+    fence = batcher.lock("owner")
+    first = batcher.claim("owner", fence)
+    second = batcher.claim("owner", fence, taken=CLAIM_STEP)
+    assert [len(step.callbacks) for step in (first, second)] == [CLAIM_STEP, CLAIM_STEP]
+    assert first.arm_ms is None
+    assert second.arm_ms is not None

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 _WORKER = "import sys; from dramatiq.cli import main; sys.exit(main())"
+_GEVENT_WORKER = f"from gevent import monkey; monkey.patch_all(); {_WORKER}"
 _SCHEDULER = "from periodiq import entrypoint; entrypoint()"
 _COMMAND = "from callbacks.cli import main; main(prog_name='callbacks')"
 REPO = Path(__file__).parents[2]
@@ -73,10 +74,12 @@ def worker(
     threads: int = 16,
     modules: Sequence[str] = (),
     shutdown_ms: int = 11_000,
+    kind: str = "threads",
 ) -> Group:
     args = ["callbacks", *modules, "--processes", str(processes), "--threads", str(threads)]
     args += ["--worker-shutdown-timeout", str(shutdown_ms)]
-    return Group(_WORKER, args, env, folder / "worker.log")
+    code = _GEVENT_WORKER if kind == "greenlets" else _WORKER
+    return Group(code, args, env, folder / "worker.log")
 
 
 def scheduler(env: dict[str, str], folder: Path) -> Group:
@@ -102,8 +105,10 @@ class Groups:
         threads: int = 16,
         modules: Sequence[str] = (),
         shutdown_ms: int = 11_000,
+        kind: str = "threads",
         **env: object,
     ) -> Group:
+        """`kind`: `threads`, as of `dramatiq`, or `greenlets`, as of `dramatiq-gevent`."""
         more = self.env | {name: str(value) for name, value in env.items()}
         group = worker(
             more,
@@ -112,6 +117,7 @@ class Groups:
             threads=threads,
             modules=modules,
             shutdown_ms=shutdown_ms,
+            kind=kind,
         )
         self.started.append(group)
         return group

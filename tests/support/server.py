@@ -102,3 +102,9 @@ class Server:
         """End it for good and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def cpu_s(client: redis.Redis) -> float:
+    """Seconds of processor time that the thread which runs scripts has used so far."""
+    used = client.info("cpu")
+    return float(used["used_cpu_user_main_thread"]) + float(used["used_cpu_sys_main_thread"])
