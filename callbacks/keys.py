@@ -10,8 +10,10 @@ ring                    zset    destination with something waiting -> when it ma
                                 claimed from, inf while paused; by whoever empties its lane
 unproven                zset    the ring of those that have not answered lately (no `ok`, or
                                 `broken`); likewise
-places                  zset    id claimed or being sent for such a destination -> until when it
-                                counts; by settle, release, reclaim, whoever ends it
+places                  zset    id in flight, or claimed for such a destination -> from when it
+                                takes one of the places for those: at once, or where its
+                                destination has answered lately, when its answer is overdue
+                                by settle, release, reclaim, whoever ends it
 workers                 hash    worker process -> its places (threads or greenlets), and until
                                 when its word counts; by tick
 cb:<id>                 string  the frozen request, see `payload.pack`

@@ -149,7 +149,7 @@ class Claimed:
 
 
 def needs_place(token: str) -> bool:
-    """Whether a claim was for a destination that had not answered lately."""
+    """Whether a claim was for a destination that had not answered lately, or that hangs."""
     return token.endswith("u")
 
 
@@ -178,7 +178,8 @@ class LaterWhy(IntEnum):
 class Go:
     """The gate is open: send after `wait_ms`; the attempt is counted and leased.
 
-    `unproven`: its destination has not answered lately.
+    `overdue_ms`: so long after its instant it takes a place of those for destinations that have
+    not answered lately; 0 where its destination is one of them.
     """
 
     wait_ms: int
@@ -189,7 +190,7 @@ class Go:
     probe: bool
     now_ms: int
     packed: bytes
-    unproven: bool = False
+    overdue_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,9 +70,9 @@ def batch(answer: Sequence[Any]) -> Batch:
 def gate(answer: Sequence[Any]) -> Gate:
     """Read what the gate said."""
     match answer:
-        case [1, wait, attempt, retries, throttled, crashes, probe, now, packed, unproven]:
+        case [1, wait, attempt, retries, throttled, crashes, probe, now, packed, overdue]:
             spent = (retries, throttled, crashes)
-            return Go(wait, attempt, *spent, bool(probe), now, packed, bool(unproven))
+            return Go(wait, attempt, *spent, bool(probe), now, packed, overdue)
         case [2, due, why]:
             return Later(due, LaterWhy(why))
         case [3, wait]:

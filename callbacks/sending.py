@@ -93,13 +93,13 @@ def send_once(
 
     A destination that has not answered lately needs one of the `places` that such may take.
     """
-    attempt = _Attempt(batcher, wakes, id, token, _NONCES.next(), timer)
-    if not needs_place(token):
+    attempt = _Attempt(batcher, wakes, places, id, token, _NONCES.next(), timer)
+    if not attempt.has_place:
         return attempt.make(sender)
     if not places.take():
         return attempt.give_back(Later(0, LaterWhy.UNPROVEN))
     try:
-        return attempt.make(sender, has_place=True)
+        return attempt.make(sender)
     finally:
         places.give_back()
 
@@ -110,22 +110,31 @@ class _Attempt:
 
     batcher: Batcher
     wakes: Wakes
+    places: Places
     id: str
     token: str
     nonce: str
     timer: Timer
 
-    def make(self, sender: Sender, *, has_place: bool = False) -> Sent:
+    @property
+    def has_place(self) -> bool:
+        """Whether this attempt has taken a place for a destination that has not answered lately."""
+        return needs_place(self.token)
+
+    def make(self, sender: Sender) -> Sent:
         """Ask the gate and do what it says."""
-        since, gate = self.begin(has_place)
+        since, gate = self.begin()
         while isinstance(gate, Again):
             self.timer.sleep(gate.wait_ms / 1_000)
-            since, gate = self.begin(has_place)
+            since, gate = self.begin()
         if isinstance(gate, Go):
             gate = self.await_instant(gate, since)
-            if isinstance(gate, Go):
-                return self.send(sender, gate)
-        return self.give_back(gate)
+        if not isinstance(gate, Go):
+            return self.give_back(gate)
+        if self.has_place:
+            return self.send(sender, gate)
+        with self.places.watching(gate.overdue_ms / 1_000):
+            return self.send(sender, gate)
 
     def give_back(self, gate: Gate) -> Sent:
         """End this wake-up without a request."""
@@ -139,12 +148,14 @@ class _Attempt:
         log.debug("postponed", id=self.id, why=str(gate))
         return Sent(gate)
 
-    def begin(self, has_place: bool) -> tuple[float, Gate]:
+    def begin(self) -> tuple[float, Gate]:
         """Ask the gate, waiting for Redis; from when on its answer counts, and that."""
 
         def ask() -> tuple[float, Gate]:
             asked = self.timer.monotonic()
-            gate = self.batcher.begin(self.id, self.token, nonce=self.nonce, has_place=has_place)
+            gate = self.batcher.begin(
+                self.id, self.token, nonce=self.nonce, has_place=self.has_place
+            )
             answered = self.timer.monotonic()
             return answered if answered - asked <= _SLOW_S else asked, gate
 
@@ -173,7 +184,7 @@ class _Attempt:
             missed_ms = (self.timer.monotonic() - since) * 1_000 - go.wait_ms
             if missed_ms <= MISSED_MS or not self._paced:
                 break
-            since, again = self.begin(go.unproven)
+            since, again = self.begin()
             if not isinstance(again, Go):
                 return again
             go = again

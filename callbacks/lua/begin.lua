@@ -11,7 +11,7 @@
 -- KEYS[9] rate:         totals of each 10 s
 -- KEYS[10] suspects     requests in flight of callbacks that have crashed
 -- KEYS[11] trial        the one callback whose last try this is
--- KEYS[12] places       callbacks of such destinations that are claimed or sent
+-- KEYS[12] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] nonce         random, of this call
@@ -24,10 +24,11 @@
 -- ARGV[10] late         ms after its instant from which a caller needs a new one
 -- ARGV[11] last         crashes that leave a callback one try, which it makes alone
 -- ARGV[12] longest      ms, the longest stagger or interval that there can be
--- ARGV[13] place         1: the caller has a place for a destination that has not answered lately
--- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, unproven}: go after
---   `wait` ms, the attempt is counted, unproven 1: its destination has not answered lately; {2, due,
---   why}: later, release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the
+-- ARGV[13] place         1: the caller has a place for a destination that has not answered lately or
+--   hangs
+-- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue}: go after
+--   `wait` ms, the attempt is counted, overdue: ms from its instant after which it takes a place of
+--   those for destinations that have not answered lately, 0: it does at once; {2, due, why}: later, release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the
 --   pace, 5 others that have crashed are in flight, 6 it needs a place that its caller has not);
 --   {3, wait}: not due for so many ms, send another message; {4}: past its life; {0}: a stale
 --   token; {5}: begun already, or begun past its lease while another has its place in flight;
@@ -60,7 +61,9 @@ if phase == 'sending' and r[9] ~= nonce then return {5} end
 if due - now > max_wait then return {3, due - now} end
 
 local s = redis.call('HMGET', K.state, 'paused', 'send', 'stagger')
-local d = redis.call('HMGET', K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken')
+local d = redis.call(
+  'HMGET', K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken', 'latency'
+)
 local stagger = pace_of(s[3], set_stagger, adaptive)
 local interval = pace_of(d[4], set_interval, adaptive)
 local paces = {
@@ -69,6 +72,7 @@ local paces = {
 }
 local inflight = K.inflights .. destination
 local crashes, last, unproven = num(r[8], 0), num(ARGV[11]), is_unproven(d[5], d[6])
+local needs_place = unproven or is_stalled(K, destination, now)
 
 -- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
 local function go(at, attempt)
@@ -77,7 +81,7 @@ local function go(at, attempt)
   redis.call('ZADD', inflight, expires, id)
   redis.call('PEXPIRE', inflight, 86400000)
   redis.call('ZADD', K.processing, expires, id)
-  if unproven then redis.call('ZADD', K.places, expires, id) end
+  redis.call('ZADD', K.places, needs_place and now or overdue_from(at, d[7]), id)
   Trial.enter(K, id, crashes, last, expires)
   redis.call('HSET', K.recs .. id, 's', 'sending', 'a', attempt, 'at', at, 'bn', nonce)
   redis.call('HSET', K.state, 'send', at + stagger)
@@ -88,6 +92,7 @@ end
 -- Undo that: it is claimed, as before, until its caller releases it. `u`: it has been counted.
 local function give_up(attempts)
   redis.call('ZREM', inflight, id)
+  redis.call('ZREM', K.places, id)
   if r[13] then end_of_life(K, id, r[13]) end
   Trial.leave(K, id)
   redis.call('HDEL', K.recs .. id, 'at', 'bn')
@@ -101,7 +106,8 @@ end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
   local probe = r[11] and 1 or 0
-  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, probe, now, request, unproven and 1 or 0}
+  local overdue = needs_place and 0 or overdue_from(0, d[7])
+  return {1, wait, attempt, num(r[6], 0), num(r[7], 0), crashes, probe, now, request, overdue}
 end
 
 if phase == 'sending' then
@@ -125,7 +131,7 @@ local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
 if why == 'park' then return {2, hold, 2} end
-if unproven and not has_place then return {2, now, 6} end
+if needs_place and not has_place then return {2, now, 6} end
 local trial = Trial.waits(K, id, crashes, last, lease, now)
 if trial == 'other' then return {2, now + 1000, 5} end
 if trial == 'own' then return {6, 200} end  -- those in flight end within a lease

@@ -12,7 +12,7 @@
 -- KEYS[10] counters     totals
 -- KEYS[11] rate:        totals of each 10 s
 -- KEYS[12] unproven     destinations with something waiting that have not answered lately
--- KEYS[13] places       callbacks of such destinations that are claimed or sent
+-- KEYS[13] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] id
 -- Returns 1: cancelled; 2: a request is in flight, there will be none after it; 0: in a final
 --   state already; -1: unknown.

@@ -18,7 +18,7 @@
 -- KEYS[16] counters     totals
 -- KEYS[17] rate:        totals of each 10 s
 -- KEYS[18] unproven     destinations with something waiting that have not answered lately
--- KEYS[19] places       callbacks of such destinations that are claimed or sent
+-- KEYS[19] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] owner         token of the dispatcher
 -- ARGV[2] fence         number that came with the lock
 -- ARGV[3] nonce         random token of this claim
@@ -43,7 +43,7 @@
 -- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps nobody),
 --   0 paused, 2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms. A token ends in `u` where its destination
---   has not answered lately: its sender needs a place that is kept for such.
+--   has not answered lately or hangs: its sender needs a place of those that are for such.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
 -- Cost: O(batch * log n), whatever waits; at most 100 more for what is gone. Where most of the
 -- destinations have no slot yet, O(batch^2) steps of Lua.
@@ -107,7 +107,7 @@ local function line_up(ring, destinations)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)) do
     local turn = Turn.new(K, name, ring, c)
     touched[#touched + 1] = turn
-    if turn.most > 0 then (turn.unproven and unproven or proven):add(turn) end
+    if turn.most > 0 then (turn.needs_place and unproven or proven):add(turn) end
   end
 end
 line_up(K.ring, most)
@@ -120,9 +120,9 @@ local leases, places, answer = {}, {}, {1, now, -1}
 local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}}
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
-  local token = nonce .. '.' .. i .. (turn.unproven and 'u' or '')
+  local token = nonce .. '.' .. i .. (turn.needs_place and 'u' or '')
   leases[2 * i - 1], leases[2 * i] = at + lease, id
-  if turn.unproven then places[#places + 1], places[#places + 2] = at + begun_lease, id end
+  if turn.needs_place then places[#places + 1], places[#places + 2] = now, id end
   redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at)
   if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, token, at

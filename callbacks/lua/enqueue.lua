@@ -11,7 +11,7 @@
 -- KEYS[9] counters      totals
 -- KEYS[10] rate:        totals of each 10 s
 -- KEYS[11] unproven     destinations with something waiting that have not answered lately
--- KEYS[12] places       callbacks of such destinations that are claimed or sent
+-- KEYS[12] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] max_queued    most that may wait, 0: no limit
 -- ARGV[2] batch_size    as many ready are a full batch
 -- ARGV[3] max_delay     ms that a callback may wait for its batch

@@ -6,7 +6,7 @@
 -- KEYS[4] processing    PROCESSING
 -- KEYS[5] state         the schedule
 -- KEYS[6] unproven      destinations with something waiting that have not answered lately
--- KEYS[7] places        callbacks of such destinations that are claimed or sent
+-- KEYS[7] places        callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] batch_size    count ready callbacks up to here
 -- Returns {now, paused (0 or 1), ready, due time of the oldest ready or -1, when the next
 --   destination gets ready or -1, queued, processing, 1 if a trigger is overdue and no claim has

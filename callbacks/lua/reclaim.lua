@@ -15,7 +15,7 @@
 -- KEYS[13] suspects     requests in flight of callbacks that have crashed
 -- KEYS[14] trial        the one callback whose last try this is
 -- KEYS[15] unproven     destinations with something waiting that have not answered lately
--- KEYS[16] places       callbacks of such destinations that are claimed or sent
+-- KEYS[16] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] max_crashes   as many crashed attempts are the end
 -- ARGV[3] spread_min    ms, and

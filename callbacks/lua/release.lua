@@ -7,7 +7,7 @@
 -- KEYS[5] dest:         destinations' own state
 -- KEYS[6] state         the schedule
 -- KEYS[7] unproven      destinations with something waiting that have not answered lately
--- KEYS[8] places        callbacks of such destinations that are claimed or sent
+-- KEYS[8] places        callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] due           ms, when it may go
@@ -40,7 +40,7 @@ if ARGV[4] ~= '0' then
 end
 
 redis.call('ZREM', K.processing, id)
-local frees_place = redis.call('ZREM', K.places, id) == 1
+redis.call('ZREM', K.places, id)
 redis.call('HDEL', K.recs .. id, 't', 'w', 'p')
 redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
 local why = redis.call('HGET', dest, 'why')
@@ -54,6 +54,6 @@ local next_at = to_ring(K, destination, window, now)
 if ARGV[4] == '2' and next_at < math.huge then
   redis.call('ZADD', K.unproven, 'XX', 'LT', math.min(next_at, first_unproven(K)), destination)
 end
-if frees_place then next_at = math.min(next_at, first_unproven(K)) end
+if string.sub(token, -1) == 'u' then next_at = math.min(next_at, first_unproven(K)) end
 if next_at == math.huge then return {1, -1} end
 return {1, arm_trigger(K, math.max(now, next_at), now, look_ahead)}

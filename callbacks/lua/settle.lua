@@ -19,7 +19,7 @@
 -- KEYS[17] suspects     requests in flight of callbacks that have crashed
 -- KEYS[18] trial        the one callback whose last try this is
 -- KEYS[19] unproven     destinations with something waiting that have not answered lately
--- KEYS[20] places       callbacks of such destinations that are claimed or sent
+-- KEYS[20] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] attempt       number that `begin` gave
@@ -77,7 +77,7 @@ local destination = r[4]
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
-local frees_place = redis.call('ZREM', K.places, id) == 1
+redis.call('ZREM', K.places, id)
 if r[9] then Trial.leave(K, id) end
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p', 'w', 'u')
@@ -109,6 +109,7 @@ else
   end
 end
 local next_at, armed = to_ring(K, destination, window, now), -1
+local frees_place = string.sub(token, -1) == 'u' or num(ARGV[16]) >= 1000
 if frees_place then next_at = math.min(next_at, first_unproven(K)) end
 if next_at < math.huge then armed = arm_trigger(K, math.max(now, next_at), now, look_ahead) end
 return {results[what], armed, impression.interval, impression.breaker}

@@ -17,6 +17,7 @@ from callbacks.cli.letters import STEP
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command
 from tests.support.processes import until
+from tests.support.server import cpu_s
 from tests.support.target import Target
 
 MANY = 100_000

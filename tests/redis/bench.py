@@ -115,6 +115,13 @@ class Seen:
         d = self.of(f"dest:{destination}")
         return "ok" not in d or "broken" in d
 
+    def needs_place(self, destination: str, now: int) -> bool:
+        """Whether it has not answered lately, or its oldest request in flight is overdue."""
+        flying = self.of(f"inflight:{destination}")
+        oldest = min(((at, each) for each, at in flying.items()), default=(0, ""))[1]
+        overdue = float(self.of("places").get(oldest, "inf"))
+        return self.is_unproven(destination) or overdue <= now
+
     def family(self, prefix: str) -> dict[str, Any]:
         """Each member of a family of keys with its content."""
         start = len(prefix)

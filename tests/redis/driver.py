@@ -209,7 +209,8 @@ class Driver(RuleBasedStateMachine):
             assert isinstance(gate, Later | Again)
             assert isinstance(gate, Again) or gate.due_ms >= self.now
             if isinstance(gate, Later) and gate.why is LaterWhy.UNPROVEN:
-                assert self.before.is_unproven(self.ledger.entries[id].destination)
+                destination = self.ledger.entries[id].destination
+                assert self.before.needs_place(destination, self.now)
                 assert not has_place
             self.assert_unchanged("inflight:", "suspects", "trial")
         elif self.ledger.go(id, nonce, gate, self.before, self.seen):

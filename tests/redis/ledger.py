@@ -49,7 +49,7 @@ class Entry:
 
     `lease` ends its stay in PROCESSING, `begun` counts attempts of this life, `put_off` is its
     end while a request is in flight past it, `unused` tells of an attempt given up, `place` is
-    until when it takes a place of those for unproven destinations.
+    from when it takes a place of those for unproven destinations.
     """
 
     id: str
@@ -145,7 +145,7 @@ class Ledger:
         assert len(batch.callbacks) <= s.batch_size
         self._check_slots([c.slot_ms for c in batch.callbacks], now, before)
         if self.unproven_most is not None:
-            held = sum(e.place > now for e in self.entries.values())
+            held = sum(0 < e.place <= now for e in self.entries.values())
             new = sum(needs_place(c.token) for c in batch.callbacks)
             assert new <= max(0, self.unproven_most - held), "more than there are places for"
         for c in batch.callbacks:
@@ -154,8 +154,8 @@ class Ledger:
             assert e.due <= now
             e.phase, e.token, e.due, e.recorded = "claimed", c.token, c.slot_ms, True
             e.lease = c.slot_ms + self.lease_ms
-            assert needs_place(c.token) == before.is_unproven(e.destination)
-            e.place = c.slot_ms + self.attempt_ms + 1_000 if needs_place(c.token) else 0
+            assert needs_place(c.token) == before.needs_place(e.destination, now)
+            e.place = now if needs_place(c.token) else 0
             e.probe = "broken" in before.of(f"dest:{e.destination}")
         for id in after.of("dead").keys() - before.of("dead").keys():
             e = self.entries[id]  # a claim buries what its receiver wants no more
@@ -202,9 +202,12 @@ class Ledger:
             self._count_attempt(e, go, before)
         e.phase, e.at, e.nonce, e.probe = "sending", at, nonce, go.probe
         e.lease = at + self.attempt_ms
-        if before.is_unproven(e.destination):
+        if before.needs_place(e.destination, now):
             assert not fresh or needs_place(e.token or ""), "sent without a place"
-            e.place = e.lease
+            e.place = now
+        else:
+            latency = int(before.of(f"dest:{e.destination}").get("latency", 0))
+            e.place = at + max(1_000, 3 * latency)
         return True
 
     def has_lapsed(self, id: str, now: int) -> bool:
@@ -254,7 +257,7 @@ class Ledger:
         e = self.entries[id]
         assert not e.unused, "given up twice"
         e.phase, e.nonce, e.unused, e.put_off = "claimed", None, True, 0
-        e.attempts, e.begun = e.attempts - 1, e.begun - 1
+        e.attempts, e.begun, e.place = e.attempts - 1, e.begun - 1, 0
 
     def settle(self, id: str, token: str, attempt: int, d: Decision, now: int) -> Settled:
         e = self.entries.get(id)

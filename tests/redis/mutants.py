@@ -55,15 +55,18 @@ MUTANTS: Final = {
     ),
     "claim that takes no place": Mutant("claim", "in_steps('ZADD', K.places, places)\n", ""),
     "begin without a place": Mutant(
-        "begin", "if unproven and not has_place then return {2, now, 6} end", ""
+        "begin", "if needs_place and not has_place then return {2, now, 6} end", ""
     ),
-    "begin that does not prolong its place": Mutant(
-        "begin", "  if unproven then redis.call('ZADD', K.places, expires, id) end\n", ""
+    "begin that never counts as overdue": Mutant(
+        "begin", "needs_place and now or overdue_from(at, d[7])", "now"
+    ),
+    "begin that does not see that its destination hangs": Mutant(
+        "begin", "unproven or is_stalled(K, destination, now)", "unproven"
     ),
     "settle that keeps a place": Mutant(
         "settle",
-        "local frees_place = redis.call('ZREM', K.places, id) == 1\n",
-        "local frees_place\n",
+        "\nredis.call('ZREM', K.places, id)\nif r[9]",
+        "\nif r[9]",
     ),
     "settle that leaves a destination in the wrong ring": Mutant(
         "settle",
@@ -72,8 +75,8 @@ MUTANTS: Final = {
     ),
     "release that keeps a place": Mutant(
         "release",
-        "local frees_place = redis.call('ZREM', K.places, id) == 1\n",
-        "local frees_place\n",
+        "redis.call('ZREM', K.places, id)\nredis.call('HDEL', K.recs .. id, 't', 'w', 'p')",
+        "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')",
     ),
     "reclaim that keeps a place": Mutant(
         "reclaim", "  redis.call('ZREM', K.places, id)\n  local r", "  local r"
@@ -137,7 +140,9 @@ MUTANTS: Final = {
         "settle", "\n\nredis.call('ZREM', K.processing, id)\n", "\n\n"
     ),
     "settle that leaves its request in flight": Mutant(
-        "settle", "\nredis.call('ZREM', K.inflights .. destination, id)\nlocal", "\nlocal"
+        "settle",
+        "redis.call('ZREM', K.inflights .. destination, id)\nredis.call('ZREM', K.places, id)\nif",
+        "redis.call('ZREM', K.places, id)\nif",
     ),
     "settle that counts no retry": Mutant(
         "settle", "  redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)\n", ""

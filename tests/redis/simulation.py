@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -41,11 +41,13 @@ class Process:
 
     threads: int
     share: float
+    clock: InitVar[Callable[[], float]]
     busy: int = 0
     waiting: deque[tuple[str, str]] = field(default_factory=deque)
-    places: Places = field(default_factory=Places)
+    places: Places = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, clock: Callable[[], float]) -> None:
+        self.places = Places(clock)
         self.places.open(self.threads, self.share)
 
 
@@ -57,7 +59,9 @@ class Simulation:
     ) -> None:
         self.bench, self.batcher = bench, bench.begin_anew(settings)
         self.receiver = receiver
-        self.processes = [Process(n, settings.unproven_share) for n in threads]
+        self.processes = [
+            Process(n, settings.unproven_share, lambda: self.now / 1_000) for n in threads
+        ]
         self.sent: dict[str, int] = {}
         self.requests = 0
         self.staggers: list[float] = []
@@ -150,8 +154,11 @@ class Simulation:
         while isinstance(gate, Again):
             yield gate.wait_ms
             gate = self.batcher.begin(id, token, nonce=nonce, has_place=has_place)
-        if isinstance(gate, Go):
+        if isinstance(gate, Go) and has_place:
             yield from self._send(id, token, gate)
+        elif isinstance(gate, Go):
+            with process.places.watching(gate.overdue_ms / 1_000):
+                yield from self._send(id, token, gate)
         elif isinstance(gate, Later):
             self._release(id, token, gate)
         elif isinstance(gate, Early):

@@ -78,7 +78,7 @@ def test_a_freed_place_asks_for_the_next_batch(make_batcher: Make, client: redis
     assert done.arm_ms == 0
 
 
-def test_the_place_of_a_worker_that_is_gone_comes_back_with_its_lease(
+def test_the_place_of_a_worker_that_is_gone_comes_back_when_its_request_is_taken_back(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
@@ -87,8 +87,28 @@ def test_the_place_of_a_worker_that_is_gone_comes_back_with_its_lease(
     (first,) = claim(batcher).callbacks
     begin(batcher, first)
     assert claim(batcher).callbacks == ()
-    client.zadd(key("places"), {first.id: now_ms(client)})
+    client.zadd(key("processing"), {first.id: 1})
+    assert batcher.reclaim(100, chance=0).recovered == 1
     assert [c.id for c in claim(batcher).callbacks] == ["h-001"]
+
+
+def test_a_destination_that_hangs_although_it_had_answered_needs_a_place_for_more(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
+    allow(client, 2)
+    for n in range(3):
+        put(batcher, f"a-{n}", PROVEN)
+    first, second, third = claim(batcher).callbacks
+    assert begin(batcher, first).overdue_ms == 1_000
+    assert isinstance(batcher.begin(second.id, second.token, has_place=False), Go)
+    client.zadd(key("places"), {first.id: 1}, xx=True)  # a second later
+    gate = batcher.begin(third.id, third.token, has_place=False)
+    assert isinstance(gate, Later)
+    assert gate.why is LaterWhy.UNPROVEN
+    batcher.release(third.id, third.token, 0, why=LaterWhy.UNPROVEN)
+    newcomers(batcher, 3)
+    assert [c.id for c in claim(batcher).callbacks] == ["a-2"], "one place of two is taken"
 
 
 def test_without_a_place_the_gate_is_shut_and_the_callback_stays_the_next_one(

@@ -92,12 +92,23 @@ local function score(at)
   return at == math.huge and '+inf' or at
 end
 
--- How many more destinations that have not answered lately may be claimed from: together they hold
--- a share of all places (threads or greenlets of all workers), which the ticker knows.
+-- Whether a destination hangs just now: its oldest request in flight is overdue.
+local function is_stalled(K, destination, now)
+  local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
+  return oldest and num(redis.call('ZSCORE', K.places, oldest), math.huge) <= now
+end
+
+-- From when on a request to a destination that has answered lately is overdue.
+local function overdue_from(at, latency)
+  return at + math.max(1000, 3 * num(latency, 0))
+end
+
+-- How many more callbacks may be claimed for destinations that have not answered lately or hang:
+-- these share a part of all places (threads or greenlets of all workers), which the ticker knows.
 local function unproven_room(K, now)
   local most = redis.call('HGET', K.state, 'unproven_most')
   if not most then return math.huge end
-  return math.max(0, most - redis.call('ZCOUNT', K.places, '(' .. now, '+inf'))
+  return math.max(0, most - redis.call('ZCOUNT', K.places, '-inf', now))
 end
 
 -- Put a destination into the ring for what is due then. One that waits there already only moves

@@ -1,5 +1,5 @@
 -- Destinations taking turns in one claim, and the slots that they get.
--- K needs dests, inflights, lanes, cbs, gone, ring, unproven, and what `finish` does. `c` is the
+-- K needs dests, inflights, lanes, cbs, gone, ring, unproven, places, and what `finish` does. `c` is the
 -- claim: now, most (callbacks), concurrency, set_interval, adaptive, share (how many ids to read at
 -- once), any_gone, buried (how many).
 local Turn = {}
@@ -15,6 +15,8 @@ function Turn.new(K, name, from, c)
   turn.reserved, turn.send, turn.hold = num(d[1], 0), num(d[2], 0), num(d[7], 0)
   turn.used, turn.from, turn.unproven = num(d[8], 0), from, is_unproven(d[5], d[6])
   turn.ring = turn.unproven and K.unproven or K.ring
+  turn.stalled = not turn.unproven and is_stalled(K, name, c.now)
+  turn.needs_place = turn.unproven or turn.stalled
   turn.slot = math.max(turn.reserved, turn.send)
   turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.most
   turn.alone = d[6] or (c.concurrency > 0 and not d[5])
@@ -94,10 +96,11 @@ function Turn:done(held, window, w)
   if is_empty or self.from ~= self.ring then off[#off + 1] = self.name end
   if is_empty then return end
   -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
-  -- must not: it would take the place of others in each claim.
+  -- must not, nor one that hangs: they would take the place of others in each claim.
   local keeps = waits and self.taken == 0 and self.most > 0 and self.slot <= now + window
-  if keeps and self.from == self.ring then return end
+  if keeps and self.from == self.ring and not self.stalled then return end
   local place = math.max(slot - window, self.hold, not waits and self.later or 0, now)
+  if keeps and self.stalled then place = math.max(place, now + 500) end
   on[#on + 1], on[#on + 2] = place, self.name
 end
 
