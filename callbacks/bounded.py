@@ -17,7 +17,7 @@ from callbacks.deadline import Deadline
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
-MAX_CALLS: Final = 128  # at the same time; a thread each, and more than a worker has threads
+MAX_CALLS: Final = 128  # at the same time, a thread each
 ABANDON_S: Final = 60.0  # from then on nobody new waits for a call that hangs
 IDLE_S: Final = 60.0  # so long a thread waits for its next call
 
@@ -57,25 +57,27 @@ class BoundedCalls(Generic[_K, _V]):
         self._idle: list[SimpleQueue[_Job]] = []
         self._changed = threading.Condition()
 
-    def result(self, key: _K, deadline: Deadline) -> _V:
+    def result(self, key: _K, deadline: Deadline, *, proven: bool = False) -> _V:
         """Give what the function returns for `key`, of a call that may be under way already.
 
-        Raises TimeoutError at the deadline, `TooManyHang`, and whatever the function raises.
+        Half of all calls are kept for `proven` keys, whose calls have ended in time before: so
+        however many others hang, those go on. Raises TimeoutError at the deadline, `TooManyHang`,
+        and whatever the function raises.
         """
-        future = self._join(key, deadline)
+        future = self._join(key, deadline, self._most if proven else self._most // 2)
         if not wait([future], deadline.left()).done:
             raise TimeoutError(f"the {self._name} did not end in time")
         return future.result()
 
-    def _join(self, key: _K, deadline: Deadline) -> Future[_V]:
+    def _join(self, key: _K, deadline: Deadline, most: int) -> Future[_V]:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_room_for(key), deadline.left()):
+            if not self._changed.wait_for(lambda: self._has_room_for(key, most), deadline.left()):
                 raise TooManyHang(f"too many calls hang: {self._name}")
             return self._under_way(key) or self._start(key)
 
-    def _has_room_for(self, key: _K) -> bool:
+    def _has_room_for(self, key: _K, most: int) -> bool:
         under_way = self._under_way(key)
-        return under_way is not None or len(self._running) + self._abandoned < self._most
+        return under_way is not None or len(self._running) + self._abandoned < most
 
     def _under_way(self, key: _K) -> Future[_V] | None:
         future, began = self._running.get(key, (None, 0.0))

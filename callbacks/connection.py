@@ -66,14 +66,17 @@ class Dialer:
     connect_timeout: float
     read_timeout: float
 
-    def dial(self, origin: Origin, deadline: Deadline) -> Channel:
+    def dial(self, origin: Origin, deadline: Deadline, *, proven: bool = False) -> Channel:
         """A channel to the first address that answers, after all of them have been checked.
+
+        `proven`: the receiver has answered lately, so its name is not looked up behind those of
+        receivers that hang.
 
         The socket is connected to the address that was checked, so a second lookup that
         tells something else (DNS rebinding) never takes place. Raises socket.gaierror,
         BlockedAddress, TimeoutError, Unreachable, HandshakeFailed and ssl.SSLError.
         """
-        found = self.lookups.addresses(origin.host, origin.port, deadline)
+        found = self.lookups.addresses(origin.host, origin.port, deadline, proven=proven)
         addresses = in_turn(self.guard.check_all(found))
         sock = self._first(addresses, origin.port, deadline)
         channel = Channel(sock, deadline, self.read_timeout)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final, Protocol
 
@@ -31,11 +31,18 @@ class Sender(Protocol):
     """What posts: `transport.Transport`, or a double in a test."""
 
     def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        spent_s: float = 0,
+        proven: bool = False,
     ) -> Answer:
         """Send one request; a remote fault is an answer, not an exception.
 
-        `spent_s`: so much of the attempt's deadline has been used up before.
+        `spent_s`: so much of the attempt's deadline has been used up before. `proven`: the
+        receiver has answered lately.
         """
         ...
 
@@ -147,20 +154,20 @@ class AICallback:
             return self.settings.secrets_for(environment)
         return resolve((path, self.request.callback_url, environment))
 
-    def _in_time(self, ask: _Ask) -> tuple[str, ...]:
+    def _in_time(self, ask: _Ask, *, proven: bool) -> tuple[str, ...]:
         """Ask an attempt's resolver, which has half of the deadline, in another thread."""
         try:
-            return _RESOLUTIONS.result(ask, Deadline(self.settings.deadline / 2))
+            return _RESOLUTIONS.result(ask, Deadline(self.settings.deadline / 2), proven=proven)
         except (TimeoutError, TooManyHang) as error:
             raise SecretResolverError(f"{ask[0]}: {error}") from error
 
-    def headers(self, *, attempt: int, timestamp_s: int) -> dict[str, str]:
+    def headers(self, *, attempt: int, timestamp_s: int, proven: bool = False) -> dict[str, str]:
         """All headers of one attempt, signed where secrets are configured.
 
         Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
         is to be signed never goes out unsigned.
         """
-        secrets = self._secrets(self._in_time)
+        secrets = self._secrets(partial(self._in_time, proven=proven))
         if self.settings.signing_configured and not secrets:
             raise SecretResolverError("there is no secret for this callback any more")
         return request_headers(
@@ -173,18 +180,28 @@ class AICallback:
         )
 
     def send(
-        self, *, attempt: int = 1, timestamp_s: int | None = None, sender: Sender | None = None
+        self,
+        *,
+        attempt: int = 1,
+        timestamp_s: int | None = None,
+        sender: Sender | None = None,
+        proven: bool = False,
     ) -> Answer:
         """Make one attempt and say what came of it; decides and stores nothing.
 
+        `proven`: the receiver has answered lately, so this attempt waits for no place that
+        attempts to others may hold while they hang (a name lookup, a call of the resolver).
         A secret resolver that fails or hangs is our side's fault: the answer says `crashed`.
         """
         moment = int(time.time()) if timestamp_s is None else timestamp_s
         began = time.monotonic()
         try:
-            headers = self.headers(attempt=attempt, timestamp_s=moment)
+            headers = self.headers(attempt=attempt, timestamp_s=moment, proven=proven)
         except SecretResolverError as error:
             return Answer(None, Reason.CRASHED, str(error))
         sender = sender or shared_transport(self.settings)
         spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
-        return sender.post(self.request.callback_url, headers, self.request.body, spent_s=spent_s)
+        request = self.request
+        return sender.post(
+            request.callback_url, headers, request.body, spent_s=spent_s, proven=proven
+        )

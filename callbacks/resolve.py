@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
 from ipaddress import ip_address
+from typing import Any
 
 from callbacks.bounded import MAX_CALLS, BoundedCalls, TooManyHang
 from callbacks.deadline import Deadline
@@ -16,8 +21,27 @@ Resolver = Callable[[str, int], Sequence[str]]
 def system_addresses(host: str, port: int) -> list[str]:
     """The addresses of a name in the system's order of preference (RFC 6724)."""
     # As bytes it is looked up as it is: for a str Python would run its own, older IDNA.
-    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+    found = _getaddrinfo()(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+@cache
+def _getaddrinfo() -> Callable[..., list[tuple[Any, ...]]]:
+    """`getaddrinfo`, which blocks its thread, so that under gevent it needs a real one.
+
+    There `socket.getaddrinfo` runs in a pool that the process has for all lookups, with ten
+    threads: ten names that hang would stop everybody's.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("socket"):
+        return socket.getaddrinfo
+    threadpool: Any = import_module("gevent.threadpool")  # of an extra
+    pool = threadpool.ThreadPool(MAX_CALLS)
+    original = monkey.get_original("socket", "getaddrinfo")
+    return lambda *args, **more: pool.apply(original, args, more)
+
+
+os.register_at_fork(after_in_child=_getaddrinfo.cache_clear)
 
 
 class Lookups:
@@ -30,8 +54,12 @@ class Lookups:
     def _found(self, name: tuple[str, int]) -> Sequence[str]:
         return self._resolve(*name)
 
-    def addresses(self, host: str, port: int, deadline: Deadline) -> Sequence[str]:
+    def addresses(
+        self, host: str, port: int, deadline: Deadline, *, proven: bool = False
+    ) -> Sequence[str]:
         """The addresses of a host, at least one; an address is its own.
+
+        Names of `proven` receivers, which have answered lately, do not wait for others'.
 
         Raises TimeoutError at the deadline, socket.gaierror where there are none or where
         too many lookups hang, and whatever else the resolver raises.
@@ -39,7 +67,7 @@ class Lookups:
         if _is_address(host):
             return [host]
         try:
-            found = self._calls.result((host, port), deadline)
+            found = self._calls.result((host, port), deadline, proven=proven)
         except TooManyHang as error:
             raise socket.gaierror(socket.EAI_AGAIN, str(error)) from None
         if not found:

@@ -205,7 +205,12 @@ class _Attempt:
         settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
         request = unpack(go.packed)
         callback = AICallback.stored(self.id, request, settings)
-        answer = callback.send(attempt=go.attempt, timestamp_s=at_ms // 1_000, sender=sender)
+        answer = callback.send(
+            attempt=go.attempt,
+            timestamp_s=at_ms // 1_000,
+            sender=sender,
+            proven=go.overdue_ms > 0,
+        )
         verdict = classify(
             answer,
             now_s=at_ms / 1_000,

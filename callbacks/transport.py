@@ -132,10 +132,17 @@ class Transport:
         )
 
     def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        spent_s: float = 0,
+        proven: bool = False,
     ) -> Answer:
         """Send one request and tell what came of it; `spent_s` of the deadline are over already.
 
+        `proven`: the receiver has answered lately, so it does not wait behind those that hang.
         Whatever the receiver, the network or the URL is like, that is an Answer; only what
         the caller did wrong (headers that are none, a body that is not bytes) is raised.
         """
@@ -143,7 +150,7 @@ class Transport:
             raise TypeError(f"body is {type(body).__name__}, expected bytes")
         started = time.monotonic()
         try:
-            head = self._exchanges.send(*_prepared(url, headers, body), spent_s)
+            head = self._exchanges.send(*_prepared(url, headers, body), spent_s, proven=proven)
         except requests_errors.InvalidHeader:
             raise
         except Exception as error:  # noqa: BLE001 -- its class is looked up, see REASONS
@@ -220,12 +227,15 @@ class _Exchanges:
         )
         _all_exchanges.add(self)
 
-    def send(self, origin: Origin, request: requests.PreparedRequest, spent_s: float) -> Head:
+    def send(
+        self, origin: Origin, request: requests.PreparedRequest, spent_s: float, *, proven: bool
+    ) -> Head:
         """Send it and read its reply; raises what `REASONS` tells the meaning of."""
         deadline = Deadline(self._deadline - spent_s)
         connection = self._idle.take(origin)
         if connection is None:
-            connection = connection_to(origin, self._dialer.dial(origin, deadline))
+            channel = self._dialer.dial(origin, deadline, proven=proven)
+            connection = connection_to(origin, channel)
         try:
             head = connection.exchange(request, deadline, self._max_response_bytes)
         except BaseException:

@@ -10,6 +10,7 @@ import errno
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from callbacks.bounded import MAX_CALLS
 from callbacks.connection import in_turn
 from callbacks.deadline import Deadline
 from callbacks.guard import Guard
@@ -467,6 +469,28 @@ def test_a_lookup_that_hangs_ends_with_the_attempt_and_takes_one_thread(
     assert connects.calls == []
 
 
+def test_lookups_of_proven_receivers_go_on_while_two_hundred_names_hang() -> None:
+    release = threading.Event()
+
+    def resolve(host: str, _port: int) -> list[str]:
+        if host.startswith("h"):
+            release.wait(30)
+        return [PUBLIC]
+
+    lookups = Lookups(resolve)
+    with ThreadPoolExecutor(200) as pool:
+        hanging = [pool.submit(lookups.addresses, f"h{n}", 80, Deadline(0.5)) for n in range(200)]
+        wait_until(lambda: len(lookups._calls._running) == MAX_CALLS // 2)
+        for name in ("a", "b"):
+            assert lookups.addresses(name, 80, Deadline(10), proven=True) == [PUBLIC]
+        with pytest.raises(socket.gaierror, match="too many"):
+            lookups.addresses("new", 80, Deadline(0.05))
+        faults = Counter(type(each.exception()) for each in hanging)
+    assert faults == {TimeoutError: MAX_CALLS // 2, socket.gaierror: 200 - MAX_CALLS // 2}
+    release.set()
+    wait_until(lambda: not lookups._calls._running)
+
+
 def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
     release = {name: threading.Event() for name in ("a", "b")}
 
@@ -475,7 +499,7 @@ def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
             release[host].wait(30)
         return [PUBLIC]
 
-    lookups = Lookups(resolve, most=2)
+    lookups = Lookups(resolve, most=4)
     with ThreadPoolExecutor(3) as pool:
         hanging = [
             pool.submit(lookups.addresses, name, 80, Deadline(30)) for name in ("a", "b", "a")
@@ -502,7 +526,7 @@ def test_a_lookup_that_hangs_for_a_minute_is_made_anew_and_still_counts(
         next(answers, release.wait)()
         return [PUBLIC]
 
-    lookups = Lookups(resolve, most=2)
+    lookups = Lookups(resolve, most=4)
     with pytest.raises(TimeoutError):
         lookups.addresses("a", 80, Deadline(0.1))
     assert lookups.addresses("a", 80, Deadline(10)) == [PUBLIC]

@@ -62,7 +62,13 @@ class Receiver:
         self.posts: list[tuple[str, Mapping[str, str], bytes]] = []
 
     def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        spent_s: float = 0,
+        proven: bool = False,
     ) -> Answer:
         self.posts.append((url, headers, body))
         return self.answers.pop(0)

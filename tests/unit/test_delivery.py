@@ -27,7 +27,13 @@ class Sender:
         self.spent_s: list[float] = []
 
     def post(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, spent_s: float = 0
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        spent_s: float = 0,
+        proven: bool = False,
     ) -> Answer:
         assert "webhook-signature" in headers
         self.spent_s.append(spent_s)
