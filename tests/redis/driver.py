@@ -197,6 +197,9 @@ class Driver(RuleBasedStateMachine):
         elif expected:
             assert gate == Later(self.now, expected)
             self.assert_unchanged()
+        elif self.ledger.wakes_up_cancelled(id, self.now):
+            assert gate is Refused.STALE
+            self.ledger.cancel_asleep(id, self.now)
         elif gate is Refused.BEGUN:
             assert self.ledger.has_lapsed(id, self.now)
             self.assert_unchanged("inflight:")

@@ -227,6 +227,17 @@ class Ledger:
         most = (len(self.settings.retry_delays), MAX_THROTTLED, MAX_CRASHES - 1)
         assert all(n <= m for n, m in zip(used, most, strict=True)), "a budget is overdrawn"
 
+    def wakes_up_cancelled(self, id: str, now: int) -> bool:
+        """Whether a request that was never made, for its sender was stopped, is wanted no more."""
+        e = self.entries[id]
+        return e.phase == "sending" and e.cancelling and now - e.at > MISSED_MS
+
+    def cancel_asleep(self, id: str, now: int) -> None:
+        e = self.entries[id]
+        self._finish(e, "cancelled", "cancelled", now)
+        self.counts["stale"] += 1
+        e.token = None
+
     def give_up(self, id: str) -> None:
         """Take an attempt back whose next instant would be too far ahead."""
         e = self.entries[id]
@@ -349,7 +360,7 @@ class Ledger:
         if e is None:
             return Cancelled.UNKNOWN
         if e.phase in FINAL:
-            return Cancelled.FINAL
+            return Cancelled.CANCELLED if e.phase == "cancelled" else Cancelled.FINAL
         if e.phase == "sending":
             e.cancelling = True
             return Cancelled.IN_FLIGHT
