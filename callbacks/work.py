@@ -31,7 +31,7 @@ from callbacks.settings import ms
 LEAD_MS: Final = 100
 #: Most of anything in one pass of the ticker.
 PASS: Final = 100
-TRIM_PASS: Final = 500
+TRIM_PASS: Final = 300
 LATE_PASS: Final = 500
 #: To end one takes some fifteen commands; 50 hold Redis for two milliseconds.
 EXPIRE_PASS: Final = 50
@@ -196,7 +196,7 @@ def trim_once(batcher: Batcher) -> int:
             log.warning("dead_letters_forgotten", count=trimmed.dead, reason="memory")
         return trimmed.sent + trimmed.dead
 
-    return _in_steps(step, DEAD_STEP)
+    return _in_steps(step, DEAD_STEP, steps=2 * STEPS)
 
 
 def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:

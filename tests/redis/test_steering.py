@@ -10,6 +10,8 @@ from callbacks.audit import audit
 from callbacks.batcher import STEER_STEP, Batcher
 from callbacks.books import PAGE, Books, find, overview
 from callbacks.model import Cancelled, Go, Outcome, Reason, Refused, State
+from callbacks.scripts import load
+from callbacks.settings import Settings
 from callbacks.urls import digest
 from tests.redis.support import (
     HOST,
@@ -23,6 +25,8 @@ from tests.redis.support import (
     put,
     settle,
 )
+from tests.support.proxy import Proxy
+from tests.support.server import Server
 
 Make = Callable[..., Batcher]
 
@@ -99,6 +103,30 @@ def test_what_people_do_is_answered_alike_when_it_is_repeated(
         before = everything(client)
         assert call() == 1
         assert everything(client) == before
+
+
+def test_a_lost_reply_is_asked_for_again_and_is_the_first_one(
+    server: Server, make_settings: Callable[..., Settings], client: redis.Redis
+) -> None:
+    with Proxy(server.port) as proxy, redis.from_url(proxy.url, protocol=2) as lossy:
+        batcher = Batcher(lossy, make_settings())
+        for id in ("c-1", "c-2"):
+            batcher.enqueue(id, HOST, packed(), delay_ms=0, life_ms=0)
+        assert batcher.expire(2) == 2
+        put(batcher, "c-3")
+        batcher.pause()
+        calls: dict[str, Callable[[], int]] = {
+            "cancel": lambda: batcher.cancel("c-3").value,
+            "replay": lambda: batcher.replay(["c-1"]),
+            "purge": lambda: batcher.purge(["c-2"]),
+            "resume": batcher.resume,
+        }
+        for verb, call in calls.items():
+            client.script_load(load(verb).text)
+            proxy.swallow(verb)
+            assert call() == 1
+        assert proxy.swallowed == len(calls)
+    assert counted(client, "replayed") == 1
 
 
 def test_many_dead_letters_are_replayed_and_purged_a_few_at_a_time(batcher: Batcher) -> None:

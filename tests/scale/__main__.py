@@ -32,7 +32,7 @@ MOST_MS: Final = 5.0
 def scale(count: int, destinations: int, batch_size: int, commands: bool) -> None:
     """Measure every verb and command on a Redis of its own that holds very much.
 
-    Exits 1 where a script of ours held Redis for more than 5 ms.
+    Exits 1 where a script of ours held Redis for more than 5 ms, and more than once.
     """
     screen = Console(width=110)
     server = Server(binaries()["valkey"]).start()
@@ -54,7 +54,7 @@ def scale(count: int, destinations: int, batch_size: int, commands: bool) -> Non
     finally:
         server.stop()
     screen.print(_table(gauge))
-    held = [name for name, cost in gauge.costs.items() if cost.longest_ms > MOST_MS]
+    held = [name for name, cost in gauge.costs.items() if cost.usual_longest_ms > MOST_MS]
     for name in held:
         screen.print(f"WRONG {name} held Redis for more than {MOST_MS:g} ms")
     sys.exit(1 if held else 0)
@@ -86,19 +86,20 @@ def _run_commands(environ: dict[str, str], gauge: Gauge, screen: Console) -> Non
             "-" if done.first_s is None else f"{done.first_s:.2f} s",
             f"{done.took_s:.2f} s",
             "killed" if done.code is None else str(done.code),
-            f"{done.longest.longest_ms:.2f} ms {done.longest.longest}",
+            f"{done.longest[0]:.2f} ms {done.longest[1]}",
         )
     screen.print(table)
 
 
 def _table(gauge: Gauge) -> Table:
-    table = Table("verb", "calls", "median for its caller", "longest in Redis")
+    table = Table("verb", "calls", "median for its caller", "median in Redis", "longest")
     for name, cost in gauge.costs.items():
         table.add_row(
             name,
             str(len(cost.caller_ms)),
             f"{statistics.median(cost.caller_ms):.2f} ms",
-            f"{cost.longest_ms:.2f} ms",
+            f"{statistics.median(cost.redis_ms):.2f} ms",
+            f"{max(cost.redis_ms):.2f} ms",
         )
     return table
 

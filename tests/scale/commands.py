@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.scale.fill import destination, name
-from tests.scale.gauge import Cost, Gauge
+from tests.scale.gauge import Gauge
 from tests.support.processes import REPO, clean_environment
 
 COMMANDS: Final = (
@@ -43,12 +43,11 @@ class Run:
     first_s: float | None
     took_s: float
     code: int | None
-    longest: Cost
+    longest: tuple[float, str]
 
 
 def run(command: tuple[str, ...], environ: Mapping[str, str], gauge: Gauge) -> Run:
     """Run it in a pipe, as a script would."""
-    cost = Cost()
     gauge.client.slowlog_reset()
     began = time.monotonic()
     with subprocess.Popen(
@@ -60,11 +59,9 @@ def run(command: tuple[str, ...], environ: Mapping[str, str], gauge: Gauge) -> R
     ) as process:
         first_s = _first_output(process, began)
         took_s = time.monotonic() - began
-        gauge.note_slowest(cost)
-        if process.poll() is None:
-            process.kill()
-            return Run(first_s, took_s, None, cost)
-        return Run(first_s, took_s, process.returncode, cost)
+        code = process.poll()
+        process.kill()
+    return Run(first_s, took_s, code, gauge.slowest())
 
 
 def _first_output(process: subprocess.Popen[bytes], began: float) -> float | None:

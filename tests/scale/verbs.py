@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from callbacks.batcher import DEAD_STEP, ENQUEUE_STEP, Batcher
+from callbacks.batcher import DEAD_STEP, ENQUEUE_STEP, LATE_MS, Batcher
 from callbacks.books import find, overview
 from callbacks.model import Claimed, Effect, Go, Impression, Outcome, Reason
 from callbacks.pace import Stagger, StaggerWhy
-from callbacks.work import LATE_PASS, PASS, TRIM_PASS
+from callbacks.work import EXPIRE_PASS, LATE_PASS, PASS, TRIM_PASS
 from tests.redis.support import backdate
 from tests.scale.fill import destination, items, name, put
 from tests.scale.gauge import Gauge
@@ -19,6 +18,8 @@ _TIMES: Final = 5
 #: Dead letters that lie there while they are replayed and purged.
 _DYING: Final = 20_000
 _DAY_MS: Final = 86_400_000
+#: No more than some batches are ever claimed.
+_CLAIMED: Final = 1_000
 
 
 class Verbs:
@@ -35,6 +36,7 @@ class Verbs:
             self._look()
             self._steer(n)
             self._send()
+        self._crowd()
         self._die()
         for n in range(_TIMES):
             self._dead_letters(n)
@@ -72,7 +74,7 @@ class Verbs:
         batch = measure(f"claim of {size}", lambda: batcher.claim("scale", fence))
         measure("unlock", lambda: batcher.unlock("scale", fence))
         outcomes = [Outcome.SENT] * 6 + [Outcome.RETRY, Outcome.DEAD]
-        for claimed, outcome in zip(self._ready(list(batch.callbacks)), outcomes, strict=False):
+        for claimed, outcome in zip(batch.callbacks, outcomes, strict=False):
             gate = measure("begin", partial(batcher.begin, claimed.id, claimed.token))
             if isinstance(gate, Go):
                 self._settle(claimed, outcome)
@@ -82,9 +84,6 @@ class Verbs:
         for claimed in batch.callbacks[15:]:
             backdate(self.client, "processing", claimed.id, _DAY_MS)
         measure(f"reclaim of {PASS}", lambda: batcher.reclaim(PASS, chance=0.5))
-
-    def _ready(self, claimed: list[Claimed]) -> Iterator[Claimed]:
-        yield from claimed[:10]
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
         call = partial(
@@ -99,11 +98,36 @@ class Verbs:
         )
         self.gauge.measure("settle", call)
 
+    def _crowd(self) -> None:
+        """A thousand are claimed, and late; then those that were being sent have crashed."""
+        measure, batcher = self.gauge.measure, self.batcher
+        claimed: list[Claimed] = []
+        while len(claimed) < _CLAIMED:
+            fence = batcher.lock("scale")
+            claimed += batcher.claim("scale", fence).callbacks
+            batcher.unlock("scale", fence)
+        half = claimed[: _CLAIMED // 2]
+        sending = [c.id for c in half if isinstance(batcher.begin(c.id, c.token), Go)]
+        measure("pause all", batcher.pause)
+        batcher.resume()
+        for callback in claimed:
+            backdate(self.client, "processing", callback.id, 2 * LATE_MS)
+        measure(f"wake of {LATE_PASS}", lambda: batcher.wake(LATE_PASS, repeats=PASS))
+        for id in sending:
+            backdate(self.client, "processing", id, _DAY_MS)
+        while self._reclaim():
+            pass
+
+    def _reclaim(self) -> int:
+        call = partial(self.batcher.reclaim, PASS, chance=0.5)
+        return self.gauge.measure(f"reclaim of {PASS} that crashed", call).recovered
+
     def _die(self) -> None:
         """Twenty thousand at once come to the end of their life, and many records are old."""
         last = self.count * 2
         put(self.batcher, range(last, last + _DYING), self.destinations, life_ms=1)
-        while self.gauge.measure(f"expire of {PASS}", lambda: self.batcher.expire(PASS)) == PASS:
+        expire = partial(self.batcher.expire, EXPIRE_PASS)
+        while self.gauge.measure(f"expire of {EXPIRE_PASS}", expire) == EXPIRE_PASS:
             pass
         until, _ = self.batcher.deaths(PASS)
         self.batcher.told(until - _DAY_MS)
