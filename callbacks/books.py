@@ -314,14 +314,11 @@ class Books:
 
         While others change it a member may be missed or come twice.
         """
-        key, start = self.keys.of(name, member), 0
-        while page := self._page(key, start):
+        key, start, more = self.keys.of(name, member), 0, True
+        while more:
+            page: Any = self.client.zrange(key, start, start + PAGE - 1)
             yield from (raw.decode() for raw in page)
-            start += PAGE
-
-    def _page(self, key: str, start: int) -> list[bytes]:
-        page: Any = self.client.zrange(key, start, start + PAGE - 1)
-        return list(page)
+            start, more = start + PAGE, len(page) == PAGE
 
 
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:

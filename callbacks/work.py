@@ -31,8 +31,9 @@ from callbacks.settings import ms
 LEAD_MS: Final = 100
 #: Most of anything in one pass of the ticker.
 PASS: Final = 100
-TRIM_PASS: Final = 300
 LATE_PASS: Final = 500
+#: Of each of three kinds, in one script: three milliseconds.
+TRIM_PASS: Final = 300
 #: To end one takes some fifteen commands; 50 hold Redis for two milliseconds.
 EXPIRE_PASS: Final = 50
 #: Most steps of one duty in one pass: 10,000 records in a few hundred ms.

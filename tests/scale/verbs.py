@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from callbacks.batcher import DEAD_STEP, ENQUEUE_STEP, LATE_MS, Batcher
 from callbacks.books import find, overview
@@ -150,8 +150,7 @@ class Verbs:
             self.gauge.measure(label, lambda: self.batcher.trim(TRIM_PASS, sent_max=0))
 
     def _age(self, index: str, by_ms: int) -> None:
-        """Move all of an index into the past."""
+        """Move the oldest of an index into the past."""
         key = "{callbacks}:" + index
-        self.client.zunionstore(key, {key: 1, "{callbacks}:nothing": 1})
-        for member, at in self.client.zrange(key, 0, 20_000, withscores=True):
-            self.client.zadd(key, {member: at - by_ms})
+        oldest: Any = self.client.zrange(key, 0, _DYING, withscores=True)
+        self.client.zadd(key, {member: at - by_ms for member, at in oldest})
