@@ -31,9 +31,9 @@ from callbacks.settings import ms
 LEAD_MS: Final = 100
 #: Most of anything in one pass of the ticker.
 PASS: Final = 100
-LATE_PASS: Final = 500
-#: Of each of three kinds, in one script: three milliseconds.
-TRIM_PASS: Final = 300
+LATE_PASS: Final = 250
+#: Of each of three kinds, in one script: two milliseconds.
+TRIM_PASS: Final = 150
 #: To end one takes some fifteen commands; 50 hold Redis for two milliseconds.
 EXPIRE_PASS: Final = 50
 #: Most steps of one duty in one pass: 10,000 records in a few hundred ms.
@@ -163,7 +163,7 @@ def wake_once(batcher: Batcher, wakes: Wakes) -> int:
         woken += len(late.named)
         return late.read
 
-    _in_steps(step, LATE_PASS)
+    _in_steps(step, LATE_PASS, steps=2 * STEPS)
     if woken:
         log.info("woken", count=woken)
     return woken

@@ -368,6 +368,16 @@ class Ledger:
         e.token = None
         return Cancelled.CANCELLED
 
+    def in_flight(self, where: str | None, now: int) -> int:
+        """How many requests a pause names. Of all it tells them by their leases, which are short.
+
+        One that has waited almost long enough to be taken back counts, too.
+        """
+        if where:
+            sending = self.within("sending")
+            return sum(e.destination == where and e.lease >= now for e in sending)
+        return sum(0 <= e.lease - now <= self.attempt_ms + 1000 for e in self.within(*LIVE))
+
     def replay(self, ids: list[str], now: int) -> int:
         dead = [self.entries[id] for id in ids if self._is_dead(id)]
         for e in dict.fromkeys(e.id for e in dead):

@@ -165,7 +165,7 @@ MUTANTS: Final = {
         "pause", "redis.call('PERSIST', dests .. name)", ""
     ),
     "pause that counts what is claimed as in flight": Mutant(
-        "pause", "if redis.call('HGET', recs .. id, 's') == 'sending' then", "if true then"
+        "pause", "now, now + begun_lease", "now, '+inf'"
     ),
     "resume that does not call its destination back": Mutant(
         "resume", "to_ring(K, name, window, now_ms())", ""

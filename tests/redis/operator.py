@@ -108,9 +108,8 @@ class Operator(Driver):
 
     @rule(where=st.sampled_from([None, *DESTINATIONS]))
     def pause(self, where: str | None) -> None:
-        flying = [e for e in self.ledger.within("sending") if where in {None, e.destination}]
-        flying = [e for e in flying if where is None or e.lease >= self.now]
-        assert self.do(lambda: self.batcher.pause(where)) == len(flying)
+        flying = self.ledger.in_flight(where, self.now)
+        assert self.do(lambda: self.batcher.pause(where)) == flying
         self.ledger.paused = self.ledger.paused or where is None
         self.ledger.paused_destinations |= {where} - {None}
 

@@ -32,7 +32,7 @@ MOST_MS: Final = 5.0
 def scale(count: int, destinations: int, batch_size: int, commands: bool) -> None:
     """Measure every verb and command on a Redis of its own that holds very much.
 
-    Exits 1 where a script of ours held Redis for more than 5 ms, and more than once.
+    Exits 1 where a script of ours held Redis for more than 5 ms.
     """
     screen = Console(width=110)
     server = Server(binaries()["valkey"]).start()
@@ -54,7 +54,7 @@ def scale(count: int, destinations: int, batch_size: int, commands: bool) -> Non
     finally:
         server.stop()
     screen.print(_table(gauge))
-    held = [name for name, cost in gauge.costs.items() if cost.usual_longest_ms > MOST_MS]
+    held = [name for name, cost in gauge.costs.items() if max(cost.redis_ms) > MOST_MS]
     for name in held:
         screen.print(f"WRONG {name} held Redis for more than {MOST_MS:g} ms")
     sys.exit(1 if held else 0)
