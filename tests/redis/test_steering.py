@@ -9,7 +9,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import STEER_STEP, Batcher
 from callbacks.books import PAGE, Books, find, overview
-from callbacks.model import Cancelled, Go, Outcome, Reason, Refused, State
+from callbacks.model import Cancelled, Go, Later, Outcome, Reason, Refused, State
 from callbacks.scripts import load
 from callbacks.settings import Settings
 from callbacks.urls import digest
@@ -79,6 +79,22 @@ def test_a_cancel_stops_a_sender_that_was_stopped_before_its_request(
     assert batcher.begin(claimed.id, claimed.token, nonce="n") is Refused.STALE
     assert find(batcher.scripts, "c-1").state is State.CANCELLED  # type: ignore[union-attr]
     assert list(audit(books)) == []
+
+
+def test_an_attempt_that_is_given_up_and_then_cancelled_stays_counted(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """Totals never fall, and it is not made any more."""
+    batcher = make_batcher(send_interval=0, destination_interval=30, adaptive=False)
+    claimed = claim_one(batcher)
+    assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Go)
+    client.hincrby(key("rec:c-1"), "at", -1_000)  # the process was stopped for a second
+    gate = batcher.begin(claimed.id, claimed.token, nonce="n")
+    assert isinstance(gate, Later)
+    assert batcher.release(claimed.id, claimed.token, gate.due_ms).released
+    assert batcher.cancel("c-1") is Cancelled.CANCELLED
+    assert counted(client, "attempts") == 1
+    assert find(batcher.scripts, "c-1").attempts == 0  # type: ignore[union-attr]
 
 
 def test_what_people_do_is_answered_alike_when_it_is_repeated(

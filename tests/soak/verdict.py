@@ -246,10 +246,24 @@ def _imbalance(seen: Seen) -> Iterator[tuple[str, str]]:
         "replayed": len(lives),
         "purged": len(seen.purged),
         "cancelled": states[State.CANCELLED],
-        "attempts": sum(record.status.attempts for record in records),
         "retried": sum(record.status.retries for record in spent),
         "throttled": sum(record.throttled for record in spent),
     }
     for counter, expected in sums.items():
         if seen.totals[counter] != expected:
             yield "unbalanced", f"{counter} is {seen.totals[counter]}, the records say {expected}"
+    made, given_up = sum(record.status.attempts for record in records), _given_up(seen, spent)
+    if not made <= seen.totals["attempts"] <= made + given_up:
+        problem = f"{seen.totals['attempts']}, the records say {made} and {given_up} at most"
+        yield "unbalanced", f"attempts is {problem}"
+
+
+def _given_up(seen: Seen, spent: Sequence[Record]) -> int:
+    """How many attempts may have been counted and not made.
+
+    Whose process was stopped before its request gives its attempt up, and makes it later without
+    counting it again. A cancel, an end of life or a lost lease in between keeps it from that.
+    """
+    statuses = [record.status for record in spent]
+    ended = sum(s.state is State.CANCELLED or s.reason == Reason.EXPIRED for s in statuses)
+    return ended + seen.totals["recovered"] - sum(s.crashes for s in statuses)

@@ -48,6 +48,7 @@ def seen(*said: Mood, of: Record | None, **more: object) -> Seen:
         "attempts": status.attempts if status else 0,
         "retried": status.retries if status else 0,
         "throttled": 0,
+        "recovered": status.crashes if status else 0,
     }
     made = Seen(
         accepted={"c-1": 100.0},
@@ -153,6 +154,18 @@ def test_a_purged_callback_is_not_lost_and_must_not_come_back() -> None:
     gone = replace(gone, totals=totals)
     assert judge(gone).lines() == []
     assert "not purged" in kinds(judge(replace(gone, records={"c-1": dead})))
+
+
+def test_an_attempt_that_was_given_up_and_then_cancelled_may_stay_counted() -> None:
+    cancelled = seen(of=record(state=State.CANCELLED, reason="cancelled"))
+    cancelled = replace(cancelled, cancels={"c-1": Cancel(Cancelled.CANCELLED, 0)})
+    counted = replace(cancelled, totals=dict(cancelled.totals) | {"attempts": 1})
+    assert judge(counted).lines() == []
+    counted = replace(cancelled, totals=dict(cancelled.totals) | {"attempts": 2})
+    assert kinds(judge(counted)) == {"unbalanced"}
+    good = seen(Mood.OK, of=record(SENT))
+    counted = replace(good, totals=dict(good.totals) | {"attempts": 2})
+    assert kinds(judge(counted)) == {"unbalanced"}
 
 
 def test_a_cancel_is_the_last_word() -> None:
