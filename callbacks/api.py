@@ -132,7 +132,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
 
 
 def cancel(id: str) -> bool:
-    """Make sure that a callback is not sent, or not again; False: final already, or unknown."""
+    """Make sure that a callback is not sent, or not again; False: sent or dead, or unknown."""
     return runtime().batcher.cancel(id) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
 
 

@@ -44,6 +44,8 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
+answers:<nonce>         string  the answer to a replay, purge, resume or forgive, should its
+                                reply have been lost; expires after a minute
 tick                    string  who ticks; expires after the check interval
 suspects                zset    id in flight that has crashed before -> end of its lease
                                 by settle, reclaim, begin (past ones), or expires
@@ -102,6 +104,7 @@ NAMES: Final = frozenset(
         "state",
         "lock",
         "claimed",
+        "answers:",
         "tick",
         "suspects",
         "trial",

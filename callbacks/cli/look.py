@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import click
 from rich.table import Table
@@ -32,6 +32,11 @@ from callbacks.runtime import Runtime
 from callbacks.text import age, distance, many, moment, printable, when
 from callbacks.urls import display_url
 from callbacks.verdicts import HINTS
+
+#: Destinations in one table: laying out 100,000 takes minutes.
+_SHOWN: Final = 100
+
+_T = TypeVar("_T")
 
 # One callback
 
@@ -158,10 +163,10 @@ def _attempts(status: Status) -> Table:
 # Many callbacks
 
 
-def first(statuses: Iterator[Status], limit: int | None) -> Iterator[Status]:
+def first(found: Iterator[_T], limit: int | None) -> Iterator[_T]:
     """Pass on so many, and say where there are more."""
-    yield from islice(statuses, limit)
-    if limit is not None and next(statuses, None) is not None:
+    yield from islice(found, limit)
+    if limit is not None and next(found, None) is not None:
         note(f"the first {limit:,} are shown; see --limit")
 
 
@@ -224,12 +229,16 @@ def list_(
 
 
 @click.command()
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @json_option
-def destinations(as_json: bool) -> None:
-    """Show each destination that waits or was used within a day."""
+def destinations(limit: int | None, as_json: bool) -> None:
+    """Show each destination that waits or was used within a day.
+
+    Without --limit it shows 100, and with --json all, as one array.
+    """
     found = Books(parts().batcher.scripts).destinations()
     if as_json:
-        print_json_array(asdict(one) for one in found)
+        print_json_array(asdict(one) for one in islice(found, limit))
         return
     now_ms = time.time() * 1000
     rows = table(
@@ -237,9 +246,9 @@ def destinations(as_json: bool) -> None:
         "interval", "latency", "faults", "last outcome",
         right=("waiting", "oldest", "in flight", "per minute", "interval", "latency", "faults"),
     )  # fmt: skip
-    for one in found:
+    for one in first(found, limit or _SHOWN):
         rows.add_row(*_destination(one, now_ms))
-    if found:
+    if rows.row_count:
         console().print(rows)
     else:
         note("no destination was used within a day")

@@ -12,6 +12,8 @@
 -- KEYS[10] suspects     requests in flight of callbacks that have crashed
 -- KEYS[11] trial        the one callback whose last try this is
 -- KEYS[12] places       callbacks in flight or claimed, by when they take a place of such
+-- KEYS[13] sent         sent and cancelled records
+-- KEYS[14] dead         dead letters
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] nonce         random, of this call
@@ -28,12 +30,13 @@
 --   hangs
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue}: go after
 --   `wait` ms, the attempt is counted, overdue: ms from its instant after which it takes a place of
---   those for destinations that have not answered lately, 0: it does at once; {2, due, why}: later, release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the
---   pace, 5 others that have crashed are in flight, 6 it needs a place that its caller has not);
---   {3, wait}: not due for so many ms, send another message; {4}: past its life; {0}: a stale
---   token; {5}: begun already, or begun past its lease while another has its place in flight;
---   {6, wait}: too long before its slot, or its trial waits for others in flight, ask again in so
---   many ms.
+--   those for destinations that have not answered lately, 0: it does at once; {2, due, why}: later,
+--   release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5 others
+--   that have crashed are in flight, 6 it needs a place that its caller has not); {3, wait}: not
+--   due for so many ms, send another message; {4}: past its life; {0}: a stale token, or cancelled
+--   while its process was stopped; {5}: begun already, or begun past its lease while another has its
+--   place in flight; {6, wait}: too long before its slot, or its trial waits for others in flight,
+--   ask again in so many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts. Where its instant has passed
 --   unused (its process was stopped, say), it gets a new one, or where that is too far ahead {2},
 --   and the attempt has not taken place; but once only, then it goes late.
@@ -43,7 +46,7 @@
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
   dests = KEYS[6], inflights = KEYS[7], counters = KEYS[8], rates = KEYS[9], suspects = KEYS[10],
-  trial = KEYS[11], places = KEYS[12],
+  trial = KEYS[11], places = KEYS[12], sent = KEYS[13], dead = KEYS[14],
 }
 local id, token, nonce, lease = ARGV[1], ARGV[2], ARGV[3], num(ARGV[4])
 local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] == '1'
@@ -51,7 +54,7 @@ local concurrency, max_wait, late = num(ARGV[8]), num(ARGV[9]), num(ARGV[10])
 local has_place = ARGV[13] == '1'
 local now = now_ms()
 
-local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p', 'u', 'end')
+local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'due', 'a', 'r', 'th', 'c', 'bn', 'at', 'p', 'u', 'end', 'x')
 local phase, destination, due = r[2], r[3], num(r[4], now)
 if r[1] ~= token or not (phase == 'claimed' or phase == 'retry' or phase == 'sending') then
   count_stale(K, now)
@@ -112,6 +115,13 @@ end
 
 if phase == 'sending' then
   local at, attempt = num(r[10], now), num(r[5], 1)
+  if r[14] and now - at > late then  -- its request was never made, and is wanted no more
+    Trial.leave(K, id)
+    redis.call('HDEL', K.recs .. id, 't')
+    finish(K, id, destination, 'cancelled', 'cancelled', now)
+    count_stale(K, now)
+    return {0}
+  end
   if at + lease <= now and (crashes > 0 or full()) then return {5} end
   if now - at > late then
     local anew, far = Instant.next(paces, at)

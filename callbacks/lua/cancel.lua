@@ -14,9 +14,9 @@
 -- KEYS[12] unproven     destinations with something waiting that have not answered lately
 -- KEYS[13] places       callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] id
--- Returns 1: cancelled; 2: a request is in flight, there will be none after it; 0: in a final
---   state already; -1: unknown.
--- Twice: the second finds a final state, or the same request in flight.
+-- Returns 1: cancelled, by this call or before; 2: a request is in flight, there will be none
+--   after it; 0: sent or dead already; -1: unknown.
+-- Twice: the second says the same, unless the request in flight has ended.
 -- Cost: O(log n).
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
@@ -25,7 +25,10 @@ local K = {
 }
 local id = ARGV[1]
 local r = redis.call('HMGET', K.recs .. id, 's', 'd')
-if not redis.call('ZSCORE', K.expiry, id) then return r[1] and 0 or -1 end
+if not redis.call('ZSCORE', K.expiry, id) then
+  if not r[1] then return -1 end
+  return r[1] == 'cancelled' and 1 or 0
+end
 if r[1] == 'sending' then
   redis.call('HDEL', K.recs .. id, 'x')  -- a removal first: a full Redis lets the rest pass
   redis.call('HSET', K.recs .. id, 'x', 1)

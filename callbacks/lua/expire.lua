@@ -27,13 +27,14 @@ local K = {
 local limit, grace = ARGV[1], num(ARGV[2])
 local now = now_ms()
 local expired = 0
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'LIMIT', 0, limit)) do
-  local its_end = redis.call('ZSCORE', K.expiry, id)
-  redis.call('ZREM', K.expiry, id)
+local old = redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+for i = 1, #old, 2 do
+  local id = old[i]
   local r = redis.call('HMGET', K.recs .. id, 's', 'd')
   if r[1] == 'sending' then
+    redis.call('ZREM', K.expiry, id)  -- a removal first: a full Redis lets the rest pass
     redis.call('ZADD', K.expiry, now + grace, id)
-    redis.call('HSETNX', K.recs .. id, 'end', its_end)
+    redis.call('HSETNX', K.recs .. id, 'end', old[i + 1])
   else
     local destination = destination_of(K, id, r[2]) or ''
     leave_lane(K, destination, id)

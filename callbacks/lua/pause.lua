@@ -5,16 +5,16 @@
 -- KEYS[3] ring          destinations with something waiting
 -- KEYS[4] inflight:     requests in flight
 -- KEYS[5] processing    PROCESSING
--- KEYS[6] rec:          records
--- KEYS[7] destinations  all destinations by last use
--- KEYS[8] unproven      destinations with something waiting that have not answered lately
+-- KEYS[6] destinations  all destinations by last use
+-- KEYS[7] unproven      destinations with something waiting that have not answered lately
 -- ARGV[1] destination   empty: all
--- Returns how many requests are still in flight (counted up to 1,000).
+-- ARGV[2] begun_lease   ms of an attempt's lease; what has not begun has a longer one
+-- Returns how many requests are still in flight.
 -- Twice: paused is paused.
--- Cost: O(log n), or O(in flight) for all.
+-- Cost: O(log n).
 local state, dests, ring, inflights = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local processing, recs, destinations, unproven = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local name = ARGV[1]
+local processing, destinations, unproven = KEYS[5], KEYS[6], KEYS[7]
+local name, begun_lease = ARGV[1], num(ARGV[2])
 local now = now_ms()
 redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
 if name ~= '' then
@@ -26,8 +26,4 @@ if name ~= '' then
   return redis.call('ZCOUNT', inflights .. name, now, '+inf')
 end
 redis.call('HSET', state, 'paused', now)
-local sending = 0
-for _, id in ipairs(redis.call('ZRANGE', processing, 0, 999)) do
-  if redis.call('HGET', recs .. id, 's') == 'sending' then sending = sending + 1 end
-end
-return sending
+return redis.call('ZCOUNT', processing, now, now + begun_lease)

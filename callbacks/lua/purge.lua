@@ -5,13 +5,23 @@
 -- KEYS[3] cb:           frozen requests
 -- KEYS[4] counters      totals
 -- KEYS[5] rate:         totals of each 10 s
--- ARGV[1] ids           and all after it
+-- KEYS[6] answers:      answers, for repeats
+-- ARGV[1] nonce         random, of this call
+-- ARGV[2] lasts         ms that its answer is kept
+-- ARGV[3] ids           and all after it
 -- Returns how many were purged; an id that is no dead letter is passed over.
--- Twice: the second finds no dead letters.
+-- Twice: the same nonce gets the same answer.
 -- Cost: O(ids * log n).
-local K = {dead = KEYS[1], recs = KEYS[2], cbs = KEYS[3], counters = KEYS[4], rates = KEYS[5]}
+-- @uses answer
+local K = {
+  dead = KEYS[1], recs = KEYS[2], cbs = KEYS[3], counters = KEYS[4], rates = KEYS[5],
+  answers = KEYS[6],
+}
+local nonce = ARGV[1]
+local before = Answer.before(K, nonce)
+if before then return before end
 local purged = 0
-for i = 1, #ARGV do
+for i = 3, #ARGV do
   local id = ARGV[i]
   if redis.call('ZREM', K.dead, id) == 1 then
     redis.call('DEL', K.recs .. id, K.cbs .. id)
@@ -19,4 +29,4 @@ for i = 1, #ARGV do
   end
 end
 if purged > 0 then count(K, 'purged', purged, now_ms()) end
-return purged
+return Answer.keep(K, nonce, ARGV[2], purged)

@@ -66,7 +66,6 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
       due = now + math.floor(what * (spread_min + share * (spread_max - spread_min)))
     end
   end
-  count(K, 'recovered', 1, now)
   if kind == 1 then
     if r[8] then end_of_life(K, id, r[8]) end
     redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p', 'u')
@@ -78,4 +77,6 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
   end
   done[kind] = done[kind] + 1
 end
+local all = done[1] + done[2] + done[3]
+if all > 0 then count(K, 'recovered', all, now) end
 return done

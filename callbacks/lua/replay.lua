@@ -10,20 +10,26 @@
 -- KEYS[8] counters      totals
 -- KEYS[9] rate:         totals of each 10 s
 -- KEYS[10] unproven     destinations with something waiting that have not answered lately
--- ARGV[1] life          ms after which they expire
--- ARGV[2] window        ms ahead of its next slot that a destination is claimed from
--- ARGV[3] ids           and all after it
+-- KEYS[11] answers:     answers, for repeats
+-- ARGV[1] nonce         random, of this call
+-- ARGV[2] lasts         ms that its answer is kept
+-- ARGV[3] life          ms after which they expire
+-- ARGV[4] window        ms ahead of its next slot that a destination is claimed from
+-- ARGV[5] ids           and all after it
 -- Returns how many were replayed; an id that is no dead letter is passed over.
--- Twice: the second finds no dead letters.
+-- Twice: the same nonce gets the same answer, and what has died again stays dead.
 -- Cost: O(ids * log n).
+-- @uses answer
 local K = {
   dead = KEYS[1], recs = KEYS[2], cbs = KEYS[3], lanes = KEYS[4], ring = KEYS[5], dests = KEYS[6],
-  expiry = KEYS[7], counters = KEYS[8], rates = KEYS[9], unproven = KEYS[10],
+  expiry = KEYS[7], counters = KEYS[8], rates = KEYS[9], unproven = KEYS[10], answers = KEYS[11],
 }
-local life, window = num(ARGV[1]), num(ARGV[2])
+local nonce, life, window = ARGV[1], num(ARGV[3]), num(ARGV[4])
+local before = Answer.before(K, nonce)
+if before then return before end
 local now = now_ms()
 local replayed = 0
-for i = 3, #ARGV do
+for i = 5, #ARGV do
   local id = ARGV[i]
   if redis.call('EXISTS', K.cbs .. id) == 1 and redis.call('ZREM', K.dead, id) == 1 then
     local rec = K.recs .. id
@@ -35,4 +41,4 @@ for i = 3, #ARGV do
   end
 end
 if replayed > 0 then count(K, 'replayed', replayed, now) end
-return replayed
+return Answer.keep(K, nonce, ARGV[2], replayed)

@@ -5,18 +5,25 @@
 -- KEYS[3] ring          destinations with something waiting
 -- KEYS[4] lane:         lanes
 -- KEYS[5] unproven      destinations with something waiting that have not answered lately
--- ARGV[1] destination   empty: all
--- ARGV[2] window        ms ahead of its next slot that a destination is claimed from
+-- KEYS[6] answers:      answers, for repeats
+-- ARGV[1] nonce         random, of this call
+-- ARGV[2] lasts         ms that its answer is kept
+-- ARGV[3] destination   empty: all
+-- ARGV[4] window        ms ahead of its next slot that a destination is claimed from
 -- Returns 1: was paused, on hold or broken; 0: was not.
--- Twice: the second finds nothing to resume.
+-- Twice: the same nonce gets the same answer.
 -- Cost: O(log n).
+-- @uses answer
 local K = {
   state = KEYS[1], dests = KEYS[2], ring = KEYS[3], lanes = KEYS[4], unproven = KEYS[5],
+  answers = KEYS[6],
 }
-local name, window = ARGV[1], num(ARGV[2])
-if name == '' then return redis.call('HDEL', K.state, 'paused') end
+local nonce, lasts, name, window = ARGV[1], ARGV[2], ARGV[3], num(ARGV[4])
+local before = Answer.before(K, nonce)
+if before then return before end
+if name == '' then return Answer.keep(K, nonce, lasts, redis.call('HDEL', K.state, 'paused')) end
 local changed = redis.call('HDEL', K.dests .. name, 'paused', 'hold', 'why', 'broken')
 redis.call('HDEL', K.dests .. name, 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share')
 redis.call('PEXPIRE', K.dests .. name, 86400000)
 to_ring(K, name, window, now_ms())
-return math.min(1, changed)
+return Answer.keep(K, nonce, lasts, math.min(1, changed))

@@ -18,7 +18,7 @@
 -- ARGV[6] dead_max      most dead letters kept, -1: no limit
 -- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
 -- Twice: the second finds only what has grown old since.
--- Cost: O(limit * log n).
+-- Cost: O(limit * log n). `limit` is at most 4,000: all keys of a kind go in one command.
 local K = {
   sent = KEYS[1], dead = KEYS[2], recs = KEYS[3], cbs = KEYS[4], destinations = KEYS[5],
   lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9], gone = KEYS[10],
@@ -27,10 +27,10 @@ local limit, dead_limit = num(ARGV[1]), num(ARGV[2])
 local now = now_ms()
 
 local function forget(index, ids)
-  for _, id in ipairs(ids) do
-    redis.call('ZREM', index, id)
-    redis.call('DEL', K.recs .. id, K.cbs .. id)
-  end
+  local keys = {}
+  for i, id in ipairs(ids) do keys[2 * i - 1], keys[2 * i] = K.recs .. id, K.cbs .. id end
+  in_steps('ZREM', index, ids)
+  if keys[1] then redis.call('DEL', unpack(keys)) end
   return #ids
 end
 
@@ -51,14 +51,15 @@ if dead > 0 then count(K, 'purged', dead, now) end
 
 redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay
 
-local unused = 0
+local used, unused = {}, {}
 local idle = redis.call('ZRANGEBYSCORE', K.destinations, '-inf', now - 86400000, 'LIMIT', 0, limit)
 for _, name in ipairs(idle) do
   if redis.call('EXISTS', K.lanes .. name) == 1 or redis.call('HEXISTS', K.dests .. name, 'paused') == 1 then
-    redis.call('ZADD', K.destinations, now, name)
+    used[#used + 1], used[#used + 2] = now, name
   else
-    redis.call('ZREM', K.destinations, name)
-    unused = unused + 1
+    unused[#unused + 1] = name
   end
 end
-return {sent, dead, unused}
+in_steps('ZREM', K.destinations, unused)
+in_steps('ZADD', K.destinations, used)
+return {sent, dead, #unused}

@@ -252,6 +252,17 @@ class Ledger:
         most = (len(self.settings.retry_delays), MAX_THROTTLED, MAX_CRASHES - 1)
         assert all(n <= m for n, m in zip(used, most, strict=True)), "a budget is overdrawn"
 
+    def wakes_up_cancelled(self, id: str, now: int) -> bool:
+        """Whether a request that was never made, for its sender was stopped, is wanted no more."""
+        e = self.entries[id]
+        return e.phase == "sending" and e.cancelling and now - e.at > MISSED_MS
+
+    def cancel_asleep(self, id: str, now: int) -> None:
+        e = self.entries[id]
+        self._finish(e, "cancelled", "cancelled", now)
+        self.counts["stale"] += 1
+        e.token = None
+
     def give_up(self, id: str) -> None:
         """Take an attempt back whose next instant would be too far ahead."""
         e = self.entries[id]
@@ -384,13 +395,23 @@ class Ledger:
         if e is None:
             return Cancelled.UNKNOWN
         if e.phase in FINAL:
-            return Cancelled.FINAL
+            return Cancelled.CANCELLED if e.phase == "cancelled" else Cancelled.FINAL
         if e.phase == "sending":
             e.cancelling = True
             return Cancelled.IN_FLIGHT
         self._finish(e, "cancelled", "cancelled", now)
         e.token = None
         return Cancelled.CANCELLED
+
+    def in_flight(self, where: str | None, now: int) -> int:
+        """How many requests a pause names. Of all it tells them by their leases, which are short.
+
+        One that has waited almost long enough to be taken back counts, too.
+        """
+        if where:
+            sending = self.within("sending")
+            return sum(e.destination == where and e.lease >= now for e in sending)
+        return sum(0 <= e.lease - now <= self.attempt_ms + 1000 for e in self.within(*LIVE))
 
     def replay(self, ids: list[str], now: int) -> int:
         dead = [self.entries[id] for id in ids if self._is_dead(id)]

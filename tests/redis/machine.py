@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from callbacks.batcher import LOCK_TTL_MS
-from callbacks.model import Answer, Go, LaterWhy, Reason
+from callbacks.model import Answer, Go, LaterWhy
 from callbacks.pace import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.drain import drain
-from tests.redis.driver import Driver
 from tests.redis.ledger import LIVE
+from tests.redis.operator import ANSWERS, ANY, DESTINATIONS, FAULTS, Operator
 
 SETTINGS: Final = st.fixed_dictionaries(
     {
@@ -36,32 +36,13 @@ SETTINGS: Final = st.fixed_dictionaries(
     }
 )
 FIXED: Final = {"REDIS_URL": "redis://127.0.0.1:1/0", "CALLBACKS_DEAD_TTL": "172800"}
-ANSWERS: Final = (
-    Answer(200, None, duration_ms=20),
-    Answer(200, None, duration_ms=20),
-    Answer(204, None, duration_ms=3_000),
-    Answer(500, None, duration_ms=20),
-    Answer(503, None, duration_ms=20),
-    Answer(503, None, retry_after="7"),
-    Answer(429, None),
-    Answer(429, None, retry_after="90"),
-    Answer(410, None),
-    Answer(404, None),
-    Answer(None, Reason.TIMEOUT, duration_ms=9_000),
-    Answer(None, Reason.CONNECT),
-    Answer(None, Reason.CRASHED),
-)
-FAULTS: Final = tuple(answer for answer in ANSWERS if (answer.status or 500) == 500)
-DESTINATIONS: Final = tuple(f"https://{name}.example:443" for name in "abc")
 TWISTS: Final = ("", "repeat", "repeat", "hasty", "expired", "lost", "stolen", "wrong", "kept")
-ANY: Final = st.integers(0, 9)
 LIMITS: Final = st.sampled_from([1, 2, 100])
-IDS: Final = st.lists(ANY.map("c-{}".format), min_size=1, max_size=4)
 SECONDS: Final = (0.001, 0.011, 0.06, 0.25, 0.25, 1, 1, 5, 16, 61, 310, 3_600, 90_000)
 
 
-class Machine(Driver):
-    """The rules: what may happen, in any order."""
+class Machine(Operator):
+    """The rules: what may happen, in any order, beside what an operator does."""
 
     @initialize(
         given=SETTINGS,
@@ -301,70 +282,6 @@ class Machine(Driver):
     def tell_places(self, ticker: str, places: int, later: bool) -> None:
         self.advance(2_000 * later)  # long enough for another election
         self.tick(ticker, places)
-
-    # Steering
-
-    @rule(n=ANY)
-    def cancel(self, n: int) -> None:
-        self.check()
-        expected = self.ledger.cancel(f"c-{n}", self.now)
-        assert self.do(lambda: self.batcher.cancel(f"c-{n}")) is expected
-
-    @rule(
-        place=ANY,
-        phase=st.sampled_from(["claimed", "sending"]),
-        answer=st.sampled_from([None, ANSWERS[0], *FAULTS]),
-    )
-    def cancel_under_way(self, place: int, phase: str, answer: Answer | None) -> None:
-        e = self.obtain(place, phase)
-        if e is None:
-            return
-        self.cancel(int(e.id[2:]))
-        if answer:
-            self.settle(e.id, e.token or "", e.attempts, answer)
-
-    @rule(place=ANY, all=st.booleans())
-    def pause_under_way(self, place: int, all: bool) -> None:
-        """What is claimed meets a pause at the gate."""
-        e = self.obtain(place, "claimed", "retry")
-        if e is not None:
-            self.pause(None if all else e.destination)
-            self.begin_in_time(e)
-            self.resume(None if all else e.destination)
-
-    @rule(where=st.sampled_from([None, *DESTINATIONS]))
-    def pause(self, where: str | None) -> None:
-        flying = [e for e in self.ledger.within("sending") if where in {None, e.destination}]
-        flying = [e for e in flying if where is None or e.lease >= self.now]
-        assert self.do(lambda: self.batcher.pause(where)) == len(flying)
-        self.ledger.paused = self.ledger.paused or where is None
-        self.ledger.paused_destinations |= {where} - {None}
-
-    @rule(where=st.sampled_from([None, *DESTINATIONS]))
-    def resume(self, where: str | None) -> None:
-        was = self.ledger.paused if where is None else where in self.ledger.paused_destinations
-        changed = self.do(lambda: self.batcher.resume(where))
-        assert changed or not was
-        self.ledger.paused = self.ledger.paused and where is not None
-        self.ledger.paused_destinations.discard(where or "")
-
-    @rule(where=st.sampled_from(DESTINATIONS), path=st.sampled_from("xy"))
-    def forgive(self, where: str, path: str) -> None:
-        url = f"{where}/{path}"
-        assert self.do(lambda: self.batcher.forgive(url)) == (url in self.ledger.gone)
-        self.ledger.gone.discard(url)
-
-    @rule(ids=IDS)
-    def replay(self, ids: list[str]) -> None:
-        dead = self.obtain(len(ids), "dead")
-        ids = [*ids, dead.id] if dead else ids
-        assert self.do(lambda: self.batcher.replay(ids)) == self.ledger.replay(ids, self.now)
-
-    @rule(ids=IDS)
-    def purge(self, ids: list[str]) -> None:
-        dead = self.obtain(len(ids), "dead")
-        ids = [*ids, dead.id] if dead else ids
-        assert self.do(lambda: self.batcher.purge(ids)) == self.ledger.purge(ids)
 
     # Time and the server
 

@@ -189,9 +189,58 @@ MUTANTS: Final = {
     "replay with the old budget": Mutant(
         "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')", ""
     ),
+    "cancel that says of its own repeat that it comes too late": Mutant(
+        "cancel", "return r[1] == 'cancelled' and 1 or 0", "return 0"
+    ),
+    "cancel of what is sent or dead that says it was in time": Mutant(
+        "cancel", "return r[1] == 'cancelled' and 1 or 0", "return 1"
+    ),
+    "cancel that keeps the token": Mutant("cancel", "redis.call('HDEL', K.recs .. id, 't')", ""),
+    "cancel in the middle of a request": Mutant(
+        "cancel", "if r[1] == 'sending' then", "if false then"
+    ),
+    "begin again of what was cancelled meanwhile": Mutant(
+        "begin", "if r[14] and now - at > late then", "if false then"
+    ),
+    "pause of one that leaves its place in the ring": Mutant(
+        "pause", "redis.call('ZADD', ring, 'XX', '+inf', name)", ""
+    ),
+    "pause of one that is forgotten after a day": Mutant(
+        "pause", "redis.call('PERSIST', dests .. name)", ""
+    ),
+    "pause that counts what is claimed as in flight": Mutant(
+        "pause", "now, now + begun_lease", "now, '+inf'"
+    ),
     "resume that does not call its destination back": Mutant(
         "resume", "to_ring(K, name, window, now_ms())", ""
     ),
+    "resume that leaves the breaker open": Mutant(
+        "resume", "'paused', 'hold', 'why', 'broken')", "'paused')"
+    ),
+    "resume that forgets its answer": Mutant("resume", "if before then return before end", ""),
+    "forgive that forgets its answer": Mutant("forgive", "Answer.before(K, nonce) or", ""),
+    "replay that forgets its answer": Mutant("replay", "if before then return before end", ""),
+    "replay without a new life": Mutant(
+        "replay", "    redis.call('ZADD', K.expiry, now + life, id)\n", ""
+    ),
+    "replay past a pause": Mutant(
+        "replay",
+        "to_lane(K, redis.call('HGET', rec, 'd'), id, now, window)",
+        "local d = redis.call('HGET', rec, 'd')\n"
+        "redis.call('ZADD', K.lanes .. d, now, id)\nredis.call('ZADD', K.ring, now, d)",
+    ),
+    "replay that counts what it was given": Mutant(
+        "replay", "count(K, 'replayed', replayed, now)", "count(K, 'replayed', #ARGV - 4, now)"
+    ),
+    "purge of what is not dead": Mutant(
+        "purge",
+        "if redis.call('ZREM', K.dead, id) == 1 then",
+        "if redis.call('EXISTS', K.recs .. id) == 1 then",
+    ),
+    "purge that leaves the request": Mutant(
+        "purge", "redis.call('DEL', K.recs .. id, K.cbs .. id)", "redis.call('DEL', K.recs .. id)"
+    ),
+    "purge that forgets its answer": Mutant("purge", "if before then return before end", ""),
     "trim of what is not old": Mutant("trim", "'-inf', now - ttl, 'LIMIT'", "'-inf', now, 'LIMIT'"),
     "told that moves back": Mutant("told", "math.max(before, num(ARGV[1]))", "ARGV[1]"),
 }

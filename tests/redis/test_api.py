@@ -40,7 +40,7 @@ def test_what_is_enqueued_can_be_followed_and_cancelled(
     assert status.next_attempt_at is not None
     assert stored(client, receipt.id).headers == (("x-tenant", "7"),)
     assert callbacks.cancel(receipt.id)
-    assert not callbacks.cancel(receipt.id)
+    assert callbacks.cancel(receipt.id)  # its first answer may have been lost
     assert callbacks.get_status("unknown") is None
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 import redis
 
 from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, find, overview
-from callbacks.model import Cancelled, Outcome, Reason, Refused, State
+from callbacks.batcher import STEER_STEP, Batcher
+from callbacks.books import PAGE, Books, find, overview
+from callbacks.model import Cancelled, Go, Later, Outcome, Reason, Refused, State
+from callbacks.scripts import load
+from callbacks.settings import Settings
+from callbacks.urls import digest
 from tests.redis.support import (
     HOST,
     begin,
@@ -18,9 +21,12 @@ from tests.redis.support import (
     counted,
     everything,
     key,
+    packed,
     put,
     settle,
 )
+from tests.support.proxy import Proxy
+from tests.support.server import Server
 
 Make = Callable[..., Batcher]
 
@@ -52,6 +58,105 @@ def test_cancel_says_where_it_comes_too_late(batcher: Batcher, client: redis.Red
     assert batcher.cancel("c-1") is Cancelled.FINAL
     assert batcher.cancel("nobody") is Cancelled.UNKNOWN
     assert everything(client) == before
+
+
+def test_a_cancel_is_idempotent(batcher: Batcher, client: redis.Redis) -> None:
+    put(batcher, "c-1")
+    assert batcher.cancel("c-1") is Cancelled.CANCELLED
+    before = everything(client)
+    assert batcher.cancel("c-1") is Cancelled.CANCELLED
+    assert everything(client) == before
+
+
+def test_a_cancel_stops_a_sender_that_was_stopped_before_its_request(
+    make_batcher: Make, client: redis.Redis, books: Books
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+    claimed = claim_one(batcher)
+    assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Go)
+    assert batcher.cancel("c-1") is Cancelled.IN_FLIGHT
+    client.hincrby(key("rec:c-1"), "at", -1_000)  # the process was stopped for a second
+    assert batcher.begin(claimed.id, claimed.token, nonce="n") is Refused.STALE
+    assert find(batcher.scripts, "c-1").state is State.CANCELLED  # type: ignore[union-attr]
+    assert list(audit(books)) == []
+
+
+def test_an_attempt_that_is_given_up_and_then_cancelled_stays_counted(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """Totals never fall, and it is not made any more."""
+    batcher = make_batcher(send_interval=0, destination_interval=30, adaptive=False)
+    claimed = claim_one(batcher)
+    assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Go)
+    client.hincrby(key("rec:c-1"), "at", -1_000)  # the process was stopped for a second
+    gate = batcher.begin(claimed.id, claimed.token, nonce="n")
+    assert isinstance(gate, Later)
+    assert batcher.release(claimed.id, claimed.token, gate.due_ms).released
+    assert batcher.cancel("c-1") is Cancelled.CANCELLED
+    assert counted(client, "attempts") == 1
+    assert find(batcher.scripts, "c-1").attempts == 0  # type: ignore[union-attr]
+
+
+def test_what_people_do_is_answered_alike_when_it_is_repeated(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    """Its reply may be lost; then our own wrapper calls it again."""
+    for id in ("c-1", "c-2"):
+        claimed = claim_one(batcher, id)
+        begin(batcher, claimed)
+        settle(batcher, claimed, Outcome.DEAD)
+        client.delete(key("state"), key(f"dest:{HOST}"))
+    batcher.pause(HOST)
+    client.zadd(key("gone"), {digest("https://a.example/x"): 1})
+    calls: list[Callable[[], int]] = [
+        lambda: batcher.replay(["c-1"], nonce="replay"),
+        lambda: batcher.purge(["c-2"], nonce="purge"),
+        lambda: batcher.resume(HOST, nonce="resume"),
+        lambda: batcher.forgive("https://a.example/x", nonce="forgive"),
+    ]
+    for call in calls:
+        assert call() == 1
+        before = everything(client)
+        assert call() == 1
+        assert everything(client) == before
+
+
+def test_a_lost_reply_is_asked_for_again_and_is_the_first_one(
+    server: Server, make_settings: Callable[..., Settings], client: redis.Redis
+) -> None:
+    with Proxy(server.port) as proxy, redis.from_url(proxy.url, protocol=2) as lossy:
+        batcher = Batcher(lossy, make_settings())
+        for id in ("c-1", "c-2"):
+            batcher.enqueue(id, HOST, packed(), delay_ms=0, life_ms=0)
+        assert batcher.expire(2) == 2
+        put(batcher, "c-3")
+        batcher.pause()
+        calls: dict[str, Callable[[], int]] = {
+            "cancel": lambda: batcher.cancel("c-3").value,
+            "replay": lambda: batcher.replay(["c-1"]),
+            "purge": lambda: batcher.purge(["c-2"]),
+            "resume": batcher.resume,
+        }
+        for verb, call in calls.items():
+            client.script_load(load(verb).text)
+            proxy.swallow(verb)
+            assert call() == 1
+        assert proxy.swallowed == len(calls)
+    assert counted(client, "replayed") == 1
+
+
+def test_many_dead_letters_are_replayed_and_purged_a_few_at_a_time(batcher: Batcher) -> None:
+    client = batcher.scripts.client
+    ids = [f"c-{n}" for n in range(2 * STEER_STEP + 1)]
+    for id in ids:
+        batcher.enqueue(id, HOST, packed(), delay_ms=0, life_ms=0)
+    assert batcher.expire(len(ids)) == len(ids)
+    client.config_resetstat()
+    assert batcher.replay(ids) == len(ids)
+    assert batcher.purge(ids) == 0
+    calls = client.info("commandstats")
+    scripts = sum(calls.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+    assert scripts >= 6
 
 
 def test_pause_says_how_many_requests_are_still_in_flight(make_batcher: Make) -> None:
@@ -117,6 +222,16 @@ def test_lists_are_filtered_by_destination_and_reason(make_batcher: Make) -> Non
     assert ids(destination="https://h0:443") == {"c-0", "c-2"}
     assert ids(reason=Reason.GONE) == {"c-0", "c-1"}
     assert len(ids(limit=3)) == 3
+
+
+def test_destinations_are_read_page_by_page(batcher: Batcher, client: redis.Redis) -> None:
+    names = {f"https://h{n}.example:443": 1 for n in range(3 * PAGE)}
+    client.zadd(key("destinations"), names)
+    client.config_resetstat()
+    found = Books(batcher.scripts).destinations()
+    assert next(found).name == min(names)
+    assert client.info("commandstats")["cmdstat_hgetall"]["calls"] == PAGE
+    assert len(list(found)) == len(names) - 1
 
 
 def test_the_audit_finds_every_kind_of_disagreement(

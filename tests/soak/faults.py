@@ -49,6 +49,8 @@ class Striker:
             FaultKind.REDIS_KILL: self._redis_end,
             FaultKind.REDIS_TERM: self._redis_end,
             FaultKind.REDIS_STOP: self._redis_stop,
+            FaultKind.REDIS_PAUSE: self._redis_pause,
+            FaultKind.REDIS_PAUSE_WRITES: self._redis_pause,
         }
 
     def run(self, faults: Sequence[Fault], ended: threading.Event) -> None:
@@ -217,6 +219,12 @@ class Striker:
         except redis.RedisError:
             return False
         return True
+
+    def _redis_pause(self, fault: Fault) -> None:
+        every = fault.kind is FaultKind.REDIS_PAUSE
+        with contextlib.suppress(redis.RedisError), self._client() as client:
+            client.client_pause(round(fault.length_s * 1000), all=every)
+            self._note(fault, "Redis")
 
     def _redis_stop(self, fault: Fault) -> None:
         if self.system.redis_back_at is not None:

@@ -23,6 +23,9 @@ _STRIKING: Final = 0.85
 _FAULT_EVERY_S: Final = 5.0
 _START_S: Final = 3.0
 _BURST_EVERY_S: Final = 1.5
+_DEED_EVERY_S: Final = 4.0
+#: One callback in so many has a short life, so that there are dead letters.
+_SHORT_LIFE: Final = 40
 
 
 class FaultKind(StrEnum):
@@ -41,6 +44,18 @@ class FaultKind(StrEnum):
     REDIS_KILL = "Redis is SIGKILLed"
     REDIS_TERM = "Redis is SIGTERMed"
     REDIS_STOP = "Redis is SIGSTOPped for a while"
+    REDIS_PAUSE = "Redis lets all commands wait for a while (CLIENT PAUSE ALL)"
+    REDIS_PAUSE_WRITES = "Redis lets all writes wait for a while (CLIENT PAUSE WRITE)"
+
+
+class DeedKind(StrEnum):
+    """What the operator does."""
+
+    CANCEL = "the operator cancels"
+    PAUSE_ALL = "the operator pauses everything"
+    PAUSE_ONE = "the operator pauses a destination"
+    REPLAY = "the operator replays dead letters"
+    PURGE = "the operator purges dead letters"
 
 
 #: For how long it stays stopped, or away, in seconds. A worker that sleeps past the lease of an
@@ -53,7 +68,13 @@ _LENGTHS: Final = {
     FaultKind.REDIS_KILL: (0.0, 3.0),
     FaultKind.REDIS_TERM: (0.0, 3.0),
     FaultKind.REDIS_STOP: (0.3, 8.0),
+    FaultKind.REDIS_PAUSE: (0.5, 6.0),
+    FaultKind.REDIS_PAUSE_WRITES: (0.5, 6.0),
 }
+#: How long a pause lasts. A long one of everything would do nothing but hold the soak up.
+_PAUSES: Final = {DeedKind.PAUSE_ALL: (0.5, 3.0), DeedKind.PAUSE_ONE: (1.0, 6.0)}
+#: Cancels strike at most different moments, so they come most often.
+_OFTEN_DONE: Final = (DeedKind.CANCEL, DeedKind.CANCEL, DeedKind.REPLAY)
 #: Kinds that strike more than once a round.
 _OFTEN: Final = (FaultKind.WORKER_KILL, FaultKind.DISPATCHER_KILL, FaultKind.REDIS_KILL)
 
@@ -78,6 +99,16 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Deed:
+    """One deed of the operator. `pick` in [0, 1) chooses what it is done to."""
+
+    at_s: float
+    kind: DeedKind
+    length_s: float
+    pick: float
+
+
+@dataclass(frozen=True, slots=True)
 class Burst:
     """Callbacks number `first` to `first + size - 1`, handed in together or one by one."""
 
@@ -95,6 +126,7 @@ class Plan:
     count: int
     bursts: tuple[Burst, ...]
     faults: tuple[Fault, ...]
+    deeds: tuple[Deed, ...]
 
 
 def make_plan(seed: int, *, minutes: float, count: int | None = None) -> Plan:
@@ -108,6 +140,7 @@ def make_plan(seed: int, *, minutes: float, count: int | None = None) -> Plan:
         count=count,
         bursts=tuple(_bursts(chance, count, total_s * _PRODUCING)),
         faults=tuple(_faults(chance, total_s * _STRIKING)),
+        deeds=tuple(_deeds(chance, total_s * _STRIKING)),
     )
 
 
@@ -132,6 +165,25 @@ def _faults(chance: random.Random, until_s: float) -> Iterator[Fault]:
     for at_s, kind in zip(times, deck[:number], strict=True):
         low, high = _LENGTHS.get(kind, (0.0, 0.0))
         yield Fault(at_s, kind, chance.uniform(low, high), chance.random())
+
+
+def _deeds(chance: random.Random, until_s: float) -> Iterator[Deed]:
+    """Deal them like the faults, beginning with all kinds."""
+    number = max(len(DeedKind), round((until_s - _START_S) / _DEED_EVERY_S))
+    deck: list[DeedKind] = []
+    while len(deck) < number:
+        more = [*DeedKind, *_OFTEN_DONE] if deck else list(DeedKind)
+        chance.shuffle(more)
+        deck += more
+    times = sorted(chance.uniform(_START_S, max(_START_S, until_s)) for _ in range(number))
+    for at_s, kind in zip(times, deck[:number], strict=True):
+        low, high = _PAUSES.get(kind, (0.0, 0.0))
+        yield Deed(at_s, kind, chance.uniform(low, high), chance.random())
+
+
+def expires_in(number: int) -> float | None:
+    """After how many seconds it is dead if it has not been sent."""
+    return 1.0 + number % 7 if number % _SHORT_LIFE == 0 else None
 
 
 def name(number: int) -> str:

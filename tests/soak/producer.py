@@ -13,7 +13,7 @@ import redis
 import callbacks
 from callbacks.model import QueueFull
 from tests.soak.diary import Diary
-from tests.soak.plan import Burst, name
+from tests.soak.plan import Burst, expires_in, name
 
 _PAUSE_S: Final = 0.2
 #: What the contract lets an enqueue raise. Anything else is a finding.
@@ -52,6 +52,7 @@ class Producer:
             "data": {"number": number, "status": "succeeded"},
             "id": name(number),
             "lane": url.rpartition("/")[2],
+            "expires_in": expires_in(number),
         }
 
     def _repeat(
@@ -71,5 +72,5 @@ class Producer:
                 closed.wait(_PAUSE_S)
             else:
                 now_s = time.time()
-                self.accepted |= {item["id"]: now_s for item in items}
+                self.accepted.update({item["id"]: now_s for item in items})
                 return

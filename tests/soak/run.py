@@ -11,17 +11,17 @@ from typing import Final
 import redis
 
 from callbacks.batcher import Batcher
-from callbacks.books import PAGE, Books, Where, overview
-from callbacks.paging import pages
+from callbacks.books import Books, overview
 from callbacks.redis_client import connect
 from callbacks.settings import load_settings
 from tests.soak.diary import Diary
 from tests.soak.faults import Striker
+from tests.soak.operator import Operator, read_records
 from tests.soak.plan import Plan
 from tests.soak.producer import Producer
 from tests.soak.receiver import Receiver
 from tests.soak.system import System
-from tests.soak.verdict import Record, Seen
+from tests.soak.verdict import Seen
 
 #: After the last burst and the last fault: breakers that opened, and callbacks that crashed
 #: (due again after up to 60 s), have to come to their end in it.
@@ -48,19 +48,22 @@ class _Soak:
         self.producer = Producer(system.environ, receiver.url_of, diary)
         self.settings = load_settings(system.environ)
         self.client = connect(self.settings)
-        self.books = Books(Batcher(self.client, self.settings).scripts)
+        batcher = Batcher(self.client, self.settings)
+        self.books = Books(batcher.scripts)
+        self.operator = Operator(batcher, self.producer.accepted, diary)
         #: For the producer, and for everything.
         self.closed, self.ended = threading.Event(), threading.Event()
         self.troubles: list[str] = []
 
     def run(self) -> Seen:
-        with ThreadPoolExecutor(3) as threads:
+        with ThreadPoolExecutor(4) as threads:
             supervisor = threads.submit(self.system.supervise, self.ended)
             try:
                 striker = Striker(self.system, self.diary)
                 faults = threads.submit(striker.run, self.plan.faults, self.ended)
                 bursts = threads.submit(self.producer.run, self.plan.bursts, self.closed)
-                self._await_work({faults, bursts}, supervisor)
+                deeds = threads.submit(self.operator.run, self.plan.deeds, self.ended)
+                self._await_work({faults, bursts, deeds}, supervisor)
                 waiting = self._await_settled(supervisor)
             finally:
                 self.closed.set()
@@ -69,7 +72,7 @@ class _Soak:
         return self._see(waiting)
 
     def _await_work(self, work: set[Future[None]], supervisor: Future[None]) -> None:
-        """Both have to finish; an error of any of them is raised here."""
+        """All have to finish; an error of any of them is raised here."""
         left = {*work, supervisor}
         until_s = self.plan.bursts[-1].at_s + HAND_IN_S
         while left > {supervisor}:
@@ -110,20 +113,12 @@ class _Soak:
         return Seen(
             accepted=dict(self.producer.accepted),
             requests=list(self.receiver.requests),
-            records=self._records(),
+            records=read_records(self.books, sorted(self.producer.accepted)),
             totals=overview(self.books.scripts).totals,
             waiting=waiting,
             audit=self.system.audit(),
-            troubles=[*self.troubles, *self.system.troubles],
+            troubles=[*self.troubles, *self.system.troubles, *self.operator.troubles],
+            lives=self.operator.lives,
+            purged=self.operator.purged,
+            cancels=self.operator.cancels,
         )
-
-    def _records(self) -> dict[str, Record]:
-        records: dict[str, Record] = {}
-        for page in pages(sorted(self.producer.accepted), PAGE):
-            answers = self.books.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
-            for id, answer in zip(page, answers, strict=True):
-                where = Where(answer)
-                if where.state is not None:
-                    throttled = int(where.record.get("th", 0))
-                    records[id] = Record(where.status(id, where.state), throttled)
-        return records

@@ -15,13 +15,13 @@ from enum import StrEnum
 from typing import Final
 
 from callbacks.books import Status
-from callbacks.model import Reason, State
+from callbacks.model import Cancelled, Reason, State
 from callbacks.policy import MAX_THROTTLED
 from tests.soak.plan import Mood
 
 RETRIES: Final = 2
 CRASHES: Final = 3
-_FINAL: Final = frozenset({State.SENT, State.DEAD})
+_FINAL: Final = frozenset({State.SENT, State.DEAD, State.CANCELLED})
 #: Findings of one kind are named one by one up to so many.
 _NAMED: Final = 5
 
@@ -44,8 +44,20 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """What a cancel said, and how many attempts there had been right after it."""
+
+    said: Cancelled
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything that was seen. `accepted`: when (s since 1970) the enqueue of an id returned."""
+    """Everything that was seen. `accepted`: when (s since 1970) the enqueue of an id returned.
+
+    `lives`: what a callback had come to each time before it was replayed; `purged`: before it
+    was forgotten; `cancels`: what its last cancel said, unless it was replayed afterwards.
+    """
 
     accepted: Mapping[str, float]
     requests: Sequence[Request]
@@ -54,6 +66,14 @@ class Seen:
     waiting: int
     audit: Sequence[str] = ()
     troubles: Sequence[str] = ()
+    lives: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+    purged: Mapping[str, Record] = field(default_factory=dict)
+    cancels: Mapping[str, Cancel] = field(default_factory=dict)
+
+    @property
+    def all_records(self) -> dict[str, Record]:
+        """What every callback has come to, also those that were purged."""
+        return {**self.purged, **self.records}
 
 
 class Repeat(StrEnum):
@@ -88,17 +108,22 @@ class Verdict:
 
 def judge(seen: Seen) -> Verdict:
     """Compare the three books, id by id, and then their sums."""
-    verdict = Verdict()
+    verdict, records = Verdict(), seen.all_records
     by_id: dict[str, list[Request]] = defaultdict(list)
     for request in seen.requests:
         by_id[request.id].append(request)
     for id, accepted_s in seen.accepted.items():
-        record = seen.records.get(id)
+        record = records.get(id)
         if record is None:
             verdict.wrong["lost"].append(f"{id} was accepted and is in no state")
             continue
         _count(verdict, record, by_id[id], accepted_s)
-        for kind, problem in _problems(record, by_id[id], verdict.repeats):
+        problems = [
+            *_problems(record, by_id[id], verdict.repeats),
+            *_budget_problems(record, len(by_id[id]), seen.lives.get(id, ())),
+            *_cancel_problems(record, seen.cancels.get(id)),
+        ]
+        for kind, problem in problems:
             verdict.wrong[kind].append(f"{id} {problem}")
     for id in by_id.keys() - seen.accepted.keys():
         verdict.wrong["stranger"].append(f"{id} was sent and never accepted")
@@ -131,7 +156,6 @@ def _problems(
         yield "no reason", "is dead without one"
     yield from _outcome_problems(status, requests)
     yield from _repeat_problems(status, requests, repeats)
-    yield from _budget_problems(record, len(requests))
 
 
 def _outcome_problems(status: Status, requests: Sequence[Request]) -> Iterator[tuple[str, str]]:
@@ -172,10 +196,30 @@ def _repeat_problems(
             )
 
 
-def _budget_problems(record: Record, requests: int) -> Iterator[tuple[str, str]]:
-    """Requests <= 1 + retries + throttled + crashes, as used, and each within its limit."""
+def _cancel_problems(record: Record, cancel: Cancel | None) -> Iterator[tuple[str, str]]:
+    """A cancel is the last word, and nobody else cancels."""
+    state, attempts = record.status.state, record.status.attempts
+    in_time = cancel is not None and cancel.said is not Cancelled.FINAL
+    if state is State.CANCELLED and not in_time:
+        yield "cancelled", "is cancelled, and nobody did that"
+    if cancel is None or not in_time:
+        return
+    if cancel.said is Cancelled.CANCELLED and state is not State.CANCELLED:
+        yield "not cancelled", f"was cancelled, and is {state}"
+    if attempts != cancel.attempts:
+        yield "not cancelled", f"had {cancel.attempts} attempts at its cancel, and {attempts} now"
+
+
+def _used(record: Record) -> int:
+    return 1 + record.status.retries + record.throttled + record.status.crashes
+
+
+def _budget_problems(
+    record: Record, requests: int, lives: Sequence[Record]
+) -> Iterator[tuple[str, str]]:
+    """Requests <= 1 + retries + throttled + crashes in each life, and each within its limit."""
     status, throttled = record.status, record.throttled
-    used = 1 + status.retries + throttled + status.crashes
+    used = _used(record) + sum(map(_used, lives))
     if not requests <= status.attempts <= used:
         yield "over budget", f"{requests} requests, {status.attempts} attempts, {used} explained"
     if status.retries > RETRIES or throttled > MAX_THROTTLED or status.crashes > CRASHES:
@@ -187,19 +231,39 @@ def _imbalance(seen: Seen) -> Iterator[tuple[str, str]]:
     """Sums of the records against the counters."""
     yield from (("audit", line) for line in seen.audit)
     yield from (("trouble", line) for line in seen.troubles)
+    for id in seen.purged.keys() & seen.records.keys():
+        yield "not purged", f"{id} was purged and is still known"
     if seen.waiting:
         yield "unsettled", f"{seen.waiting} are still queued or processing"
-    records = list(seen.records.values())
+    records = list(seen.all_records.values())
+    lives = [life for lives in seen.lives.values() for life in lives]
+    spent = [*records, *lives]
     states = Counter(record.status.state for record in records)
     sums = {
         "accepted": len(seen.accepted),
         "sent": states[State.SENT],
-        "dead": states[State.DEAD],
+        "dead": states[State.DEAD] + len(lives),
+        "replayed": len(lives),
+        "purged": len(seen.purged),
         "cancelled": states[State.CANCELLED],
-        "attempts": sum(record.status.attempts for record in records),
-        "retried": sum(record.status.retries for record in records),
-        "throttled": sum(record.throttled for record in records),
+        "retried": sum(record.status.retries for record in spent),
+        "throttled": sum(record.throttled for record in spent),
     }
     for counter, expected in sums.items():
         if seen.totals[counter] != expected:
             yield "unbalanced", f"{counter} is {seen.totals[counter]}, the records say {expected}"
+    made, given_up = sum(record.status.attempts for record in records), _given_up(seen, spent)
+    if not made <= seen.totals["attempts"] <= made + given_up:
+        problem = f"{seen.totals['attempts']}, the records say {made} and {given_up} at most"
+        yield "unbalanced", f"attempts is {problem}"
+
+
+def _given_up(seen: Seen, spent: Sequence[Record]) -> int:
+    """How many attempts may have been counted and not made.
+
+    Whose process was stopped before its request gives its attempt up, and makes it later without
+    counting it again. A cancel, an end of life or a lost lease in between keeps it from that.
+    """
+    statuses = [record.status for record in spent]
+    ended = sum(s.state is State.CANCELLED or s.reason == Reason.EXPIRED for s in statuses)
+    return ended + seen.totals["recovered"] - sum(s.crashes for s in statuses)

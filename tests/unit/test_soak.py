@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from callbacks.books import Attempt, Status
-from callbacks.model import State
-from tests.soak.plan import FaultKind, Mood, make_plan, mood, name
-from tests.soak.verdict import Record, Repeat, Request, Seen, Verdict, judge
+from callbacks.model import Cancelled, State
+from tests.soak.plan import DeedKind, FaultKind, Mood, make_plan, mood, name
+from tests.soak.verdict import Cancel, Record, Repeat, Request, Seen, Verdict, judge
 
 SENT = Attempt(1, 1_000, "sent", 200, None, 30)
 BUSY = Attempt(1, 1_000, "retry", 503, "server_error", 30)
@@ -42,10 +42,13 @@ def seen(*said: Mood, of: Record | None, **more: object) -> Seen:
         "accepted": 1,
         "sent": int(status is not None and status.state is State.SENT),
         "dead": int(status is not None and status.state is State.DEAD),
-        "cancelled": 0,
+        "cancelled": int(status is not None and status.state is State.CANCELLED),
+        "replayed": 0,
+        "purged": 0,
         "attempts": status.attempts if status else 0,
         "retried": status.retries if status else 0,
         "throttled": 0,
+        "recovered": status.crashes if status else 0,
     }
     made = Seen(
         accepted={"c-1": 100.0},
@@ -132,6 +135,52 @@ def test_more_than_the_budgets_allow_is_named() -> None:
     assert "over budget" in kinds(judge(seen(*moods, of=hidden)))
 
 
+def test_a_replayed_callback_has_the_budgets_of_its_lives() -> None:
+    history = [replace(BUSY, attempt=n) for n in (1, 2, 3)]
+    dead = record(*history, state=State.DEAD, retries=2)
+    now = record(*history, replace(SENT, attempt=4), retries=0)
+    moods = (Mood.BUSY, Mood.BUSY, Mood.BUSY, Mood.OK)
+    good = seen(*moods, of=now)
+    totals = dict(good.totals) | {"dead": 1, "replayed": 1, "retried": 2}
+    good = replace(good, totals=totals, lives={"c-1": [dead]})
+    assert judge(good).lines() == []
+    assert kinds(judge(replace(good, lives={}))) == {"over budget", "unbalanced"}
+
+
+def test_a_purged_callback_is_not_lost_and_must_not_come_back() -> None:
+    dead = record(replace(BUSY, outcome="dead"), state=State.DEAD, retries=0)
+    gone = replace(seen(Mood.BUSY, of=None), purged={"c-1": dead})
+    totals = dict(gone.totals) | {"dead": 1, "purged": 1, "attempts": 1}
+    gone = replace(gone, totals=totals)
+    assert judge(gone).lines() == []
+    assert "not purged" in kinds(judge(replace(gone, records={"c-1": dead})))
+
+
+def test_an_attempt_that_was_given_up_and_then_cancelled_may_stay_counted() -> None:
+    cancelled = seen(of=record(state=State.CANCELLED, reason="cancelled"))
+    cancelled = replace(cancelled, cancels={"c-1": Cancel(Cancelled.CANCELLED, 0)})
+    counted = replace(cancelled, totals=dict(cancelled.totals) | {"attempts": 1})
+    assert judge(counted).lines() == []
+    counted = replace(cancelled, totals=dict(cancelled.totals) | {"attempts": 2})
+    assert kinds(judge(counted)) == {"unbalanced"}
+    good = seen(Mood.OK, of=record(SENT))
+    counted = replace(good, totals=dict(good.totals) | {"attempts": 2})
+    assert kinds(judge(counted)) == {"unbalanced"}
+
+
+def test_a_cancel_is_the_last_word() -> None:
+    cancelled = record(state=State.CANCELLED, reason="cancelled")
+    said = {"c-1": Cancel(Cancelled.CANCELLED, 0)}
+    assert judge(replace(seen(of=cancelled), cancels=said)).lines() == []
+    assert kinds(judge(seen(of=cancelled))) == {"cancelled"}
+    assert kinds(judge(replace(seen(Mood.OK, of=record(SENT)), cancels=said))) == {"not cancelled"}
+    flying = {"c-1": Cancel(Cancelled.IN_FLIGHT, 1)}
+    assert judge(replace(seen(Mood.OK, of=record(SENT)), cancels=flying)).lines() == []
+    twice = record(BUSY, replace(SENT, attempt=2))
+    later = replace(seen(Mood.BUSY, Mood.OK, of=twice), cancels=flying)
+    assert kinds(judge(later)) == {"not cancelled"}
+
+
 def test_books_that_do_not_balance_are_named() -> None:
     good = seen(Mood.OK, of=record(SENT))
     verdict = judge(replace(good, totals=dict(good.totals) | {"sent": 2}))
@@ -153,6 +202,7 @@ def test_a_plan_follows_from_its_seed_and_has_every_fault() -> None:
     for minutes in (0.4, 1.5):
         kinds = {fault.kind for fault in make_plan(7, minutes=minutes).faults}
         assert kinds == set(FaultKind)
+        assert {deed.kind for deed in make_plan(7, minutes=minutes).deeds} == set(DeedKind)
     numbers = [n for b in plan.bursts for n in range(b.first, b.first + b.size)]
     assert numbers == list(range(plan.count))
 

@@ -1,0 +1,58 @@
+"""What lies there before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from redis import Redis
+
+from callbacks.batcher import Batcher, Enqueued
+from callbacks.paging import pages
+from callbacks.scripts import load
+from tests.redis.bench import verbs
+
+_STEP: Final = 5_000
+_DAY_MS: Final = 86_400_000
+_BODY: Final = b'{"type":"image.completed","data":{"task_id":"t-1","status":"succeeded"}}'
+
+
+def destination(n: int) -> str:
+    return f"https://customer-{n:06d}.example:443"
+
+
+def name(n: int) -> str:
+    return f"scale-{n:07d}"
+
+
+def items(numbers: Iterable[int], destinations: int, *, life_ms: int) -> Iterator[Enqueued]:
+    """Callbacks spread evenly."""
+    for n in numbers:
+        where = destination(n % destinations)
+        packed = f'{where}\n["{where}/hooks","production",[]]\n'.encode() + _BODY
+        yield name(n), where, packed, 0, life_ms
+
+
+def put(batcher: Batcher, numbers: range, destinations: int, *, life_ms: int = _DAY_MS) -> None:
+    for page in pages(items(numbers, destinations, life_ms=life_ms), _STEP):
+        failed = [each for each in batcher.enqueue_many(page) if isinstance(each, Exception)]
+        assert not failed, failed[:1]
+
+
+def prove(client: Redis, destinations: int) -> None:
+    """Have every destination used lately, as `begin`, `settle` and `claim` leave it."""
+    seconds, micros = client.time()
+    now = seconds * 1000 + micros // 1000
+    for page in pages(range(destinations), _STEP):
+        with client.pipeline(transaction=False) as pipe:
+            for n in page:
+                known = {"ok": 1, "used": now, "latency": 40, "last": f"{now} 200", "interval": 9e4}
+                pipe.hset("{callbacks}:dest:" + destination(n), mapping=known)
+            pipe.zadd("{callbacks}:destinations", {destination(n): now for n in page})
+            pipe.execute()
+
+
+def load_scripts(client: Redis) -> None:
+    """Compile every verb, which no measured call shall pay for."""
+    for verb in verbs():
+        client.script_load(load(verb).text)
