@@ -36,6 +36,12 @@ class Failure(click.ClickException):
         click.echo(f"callbacks: {line}", file=file, err=True)
 
 
+class WrongWords(Failure):
+    """Ends a command with exit code 2: what was wrong is in the words of the call."""
+
+    exit_code = 2
+
+
 class Commands(click.Group):
     """The commands in the order in which they were added; expected errors become one line."""
 
@@ -49,6 +55,8 @@ class Commands(click.Group):
         LOGGER.setLevel(logging.ERROR)
         try:
             return super().invoke(ctx)
+        except InvalidCallback as error:
+            raise WrongWords(str(error)) from error
         except CallbacksError as error:
             raise Failure(str(error)) from error
         except redis.RedisError as error:

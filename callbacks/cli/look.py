@@ -26,6 +26,7 @@ from callbacks.cli.command import (
     say,
     table,
 )
+from callbacks.cli.words import ID
 from callbacks.model import Reason, Request, State
 from callbacks.payload import unpack
 from callbacks.runtime import Runtime
@@ -90,7 +91,7 @@ def _hint(status: Status) -> str | None:
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", type=ID)
 @json_option
 def show(id: str, as_json: bool) -> None:
     """Show one callback, its attempts, and what comes next.

@@ -9,6 +9,7 @@ import click
 
 from callbacks.books import Books, find
 from callbacks.cli.command import Failure, in_normal_form, json_option, note, parts, print_json, say
+from callbacks.cli.words import ID
 from callbacks.model import Cancelled, ClaimResult, Recovered
 from callbacks.runtime import Runtime
 from callbacks.text import age, many
@@ -30,7 +31,8 @@ def flush(as_json: bool) -> None:
     found = parts()
     batch = dispatch_once(found.batcher, found.wakes)
     if batch is None:
-        raise Failure("nothing was claimed: another dispatcher holds the lock")
+        _leave_it(as_json)
+        return
     if batch.result is not ClaimResult.CLAIMED:
         raise Failure(f"nothing was claimed: {_WHY_NONE[batch.result]}")
     claimed = len(batch.callbacks)
@@ -40,6 +42,14 @@ def flush(as_json: bool) -> None:
         say(f"{many(claimed, 'callback')} claimed")
     else:
         say(f"nothing was claimed: {_why_empty(found)}")
+
+
+def _leave_it(as_json: bool) -> None:
+    """Say that a dispatcher is at it, which claims what this call would have."""
+    if as_json:
+        print_json({"claimed": 0, "ids": []})
+    else:
+        say("nothing was claimed here: another dispatcher is claiming a batch right now")
 
 
 def _why_empty(found: Runtime) -> str:
@@ -110,7 +120,7 @@ def _nothing_to_resume(destination: str | None, path: str) -> str:
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", type=ID)
 @json_option
 def cancel(id: str, as_json: bool) -> None:
     """See to it that a callback is not sent, or not again."""

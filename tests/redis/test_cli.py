@@ -20,11 +20,12 @@ from callbacks.batcher import Batcher
 from callbacks.books import TOTALS, Overview, overview
 from callbacks.cli import main, overall
 from callbacks.cli.importing import lines
-from callbacks.cli.letters import PAGE
+from callbacks.cli.letters import PAGE, STEP
 from callbacks.demo.processes import DemoError, Processes, without_settings
 from callbacks.demo.sums import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.health import health
 from callbacks.model import Look, Outcome, Reason
+from callbacks.runtime import MessageWakes
 from callbacks.settings import load_settings
 from callbacks.text import age, distance, many, moment
 from callbacks.urls import digest
@@ -165,12 +166,11 @@ def test_enqueue_takes_data_from_a_file_and_from_stdin(
         ([URL, "--data", "{"], "data"),
         ([URL, "--data", "NaN"], "data"),
         ([URL, "--data", "[" * 100_000], "data"),
-        ([URL, "--id", ""], "id"),
         ([URL, "--environment", "no spaces"], "environment"),
         ([URL, "--header", "Host: b.example"], "headers"),
         ([URL, "--header", "X-Key: hunter2\r\nX: y"], "headers"),
-        ([URL, "--expires-in", "nan"], "expires_in"),
-        ([URL, "--delay", "-1"], "delay"),
+        ([URL, "--expires-in", "400d"], "expires_in"),
+        ([URL, "--delay", "2020-01-01T00:00:00Z"], "delay"),
         ([URL, "--lane", " "], "lane"),
         ([URL, "--event", ""], "event"),
     ],
@@ -179,11 +179,41 @@ def test_bad_input_names_its_field_and_stores_nothing(
     run: Run, client: redis.Redis, words: list[str], field: str
 ) -> None:
     result = run("enqueue", *words)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"callbacks: {field}: ")
     assert "hunter2" not in line
     assert everything(client) == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["enqueue", URL, "--id", ""],
+        ["enqueue", URL, "--expires-in", "nan"],
+        ["enqueue", URL, "--delay", "-1"],
+        ["enqueue", URL, "--delay", "99999999999"],
+        ["show", "no spaces"],
+        ["cancel", "x" * 129],
+        ["dead", "purge", "--id", "no spaces"],
+        ["dead", "show", "--since", "yesterday"],
+    ],
+)
+def test_an_id_or_a_time_that_is_none_is_wrong_usage(run: Run, words: list[str]) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "expected" in result.stderr
+
+
+def test_times_are_given_in_the_same_ways_everywhere(run: Run) -> None:
+    def left_s(option: str, field: str, text: str) -> float:
+        id = run("enqueue", URL, option, text).stdout.strip()
+        return json.loads(run("show", id, "--json").stdout)[field] - time.time()
+
+    for option, field in (("--delay", "next_attempt_at"), ("--expires-in", "expires_at")):
+        in_two_hours = moment(time.time() + 7_200)
+        for text in ("7200", "7200.0", "120m", "120min", "2h", in_two_hours):
+            assert left_s(option, field, text) == pytest.approx(7_200, abs=40), (option, text)
 
 
 # import
@@ -473,7 +503,11 @@ def test_flush_claims_a_batch_or_says_why_not(run: Run, client: redis.Redis) -> 
     assert "paused" in run("flush").stderr
     run("resume")
     client.set(key("lock"), "somebody:1", px=2_000)
-    assert "lock" in run("flush").stderr
+    busy = run("flush")
+    assert (busy.exit_code, busy.stderr) == (0, "")
+    assert "another dispatcher is claiming" in busy.stdout
+    client.set(key("lock"), "somebody:1", px=2_000)
+    assert json.loads(run("flush", "--json").stdout) == {"claimed": 0, "ids": []}
 
 
 def test_flush_says_when_the_next_is_ready(run: Run) -> None:
@@ -610,7 +644,7 @@ def test_since_takes_a_time_and_an_age(run: Run, unpaced: Batcher, client: redis
             one["id"] for one in json.loads(run("dead", "show", "--since", since, "--json").stdout)
         ]
 
-    assert shown("1h") == ["new"]
+    assert shown("1h") == shown("3600") == ["new"]
     assert shown("1d") == ["old", "new"]
     assert shown(moment(old_s - 60)) == ["old", "new"]
     assert shown(moment(old_s + 60).removesuffix("Z")) == ["new"]
@@ -627,6 +661,48 @@ def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
     assert result.stderr == "callbacks: no dead letter: c-2, c-0\n"
     assert client.zcard(key("dead")) == 0
     assert client.zcard(key("expiry")) == 1
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The delays of the checks that this process has asked for."""
+    checks: list[int] = []
+    monkeypatch.setattr(MessageWakes, "check", lambda _self, delay_ms: checks.append(delay_ms))
+    return checks
+
+
+def test_a_replay_wakes_the_workers_also_where_an_id_was_no_dead_letter(
+    run: Run, unpaced: Batcher, woken: list[int]
+) -> None:
+    kill(unpaced, "good")
+    result = run("dead", "replay", "--id", "good", "--id", "unknown")
+    assert (result.exit_code, result.stdout) == (1, "1 dead letter replayed\n")
+    assert result.stderr == "callbacks: no dead letter: unknown\n"
+    assert woken == [0]
+
+
+def test_a_replay_that_fails_half_way_wakes_for_what_was_replayed(
+    run: Run, unpaced: Batcher, woken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(unpaced, *(f"c-{n:03}" for n in range(STEP + 1)))
+    replay, calls = Batcher.replay, []
+
+    def once(self: Batcher, ids: list[str]) -> int:
+        calls.append(ids)
+        if len(calls) == 2:
+            raise redis.TimeoutError("away")
+        return replay(self, ids)
+
+    monkeypatch.setattr(Batcher, "replay", once)
+    assert run("dead", "replay", "--all").exit_code == 1
+    assert (overview(unpaced.scripts).queued, woken) == (STEP, [0])
+
+
+def test_a_dry_run_or_wrong_words_wake_nobody(run: Run, unpaced: Batcher, woken: list[int]) -> None:
+    kill(unpaced, "c-1")
+    run("dead", "replay", "--all", "--dry-run")
+    run("dead", "replay")
+    assert woken == []
 
 
 def test_dead_show_shows_fifty_unless_told_otherwise(run: Run, unpaced: Batcher) -> None:
