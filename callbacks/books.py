@@ -76,7 +76,7 @@ class Overview:
     """All sizes, totals and the schedule at one instant.
 
     `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
-    had lost what it held before.
+    had lost what it held before; `ticked_ms`: when a worker did its regular duties last.
     """
 
     now_ms: int
@@ -97,6 +97,7 @@ class Overview:
     totals: dict[str, int]
     per_minute: dict[str, int]
     scheduled_ms: int | None = None
+    ticked_ms: int | None = None
 
     @property
     def balance(self) -> int:
@@ -158,6 +159,7 @@ def overview(scripts: Scripts) -> Overview:
         totals={name: int(counted.get(name, 0)) for name in TOTALS},
         per_minute={name: int(value) for name, value in _fields(rates).items()},
         scheduled_ms=_int(schedule.get("scheduled")),
+        ticked_ms=_int(schedule.get("ticked")),
     )
 
 

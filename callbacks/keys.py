@@ -29,6 +29,7 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (up to when deaths have been told of),
                                 `scheduled` (when the scheduler was heard of last),
+                                `ticked` (when a worker ticked last: one is alive),
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)

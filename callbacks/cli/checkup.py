@@ -9,6 +9,7 @@ import redis
 
 from callbacks.diagnosis import Check, failure, ok, warning
 from callbacks.facts import Work, Workers
+from callbacks.health import Health
 from callbacks.payload import SecretResolverError, load_resolver
 from callbacks.settings import Settings
 from callbacks.text import age, many
@@ -19,6 +20,7 @@ SHUTDOWN_S: Final = 11
 _LOSS_SHOWN_MS: Final = 86_400_000
 #: The scheduler sends by the minute: then two in a row are missing.
 _SCHEDULER_LATE_MS: Final = 150_000
+_RESTART: Final = "look for tick_failed in the log of the workers, and restart them"
 _START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 
 
@@ -171,10 +173,10 @@ def unreadable(settings: Settings, error: redis.RedisError) -> Check:
 # Processes
 
 
-def judge_work(work: Work, workers: Workers, settings: Settings) -> list[Check]:
+def judge_work(work: Work, workers: Workers, health: Health, settings: Settings) -> list[Check]:
     """Make the checks of processes and books."""
     return [
-        judge_workers(work, workers, settings),
+        judge_workers(work, workers, health, settings),
         scheduler(work),
         balance(work),
         waiting(work, settings),
@@ -184,8 +186,10 @@ def judge_work(work: Work, workers: Workers, settings: Settings) -> list[Check]:
     ]
 
 
-def judge_workers(work: Work, workers: Workers, settings: Settings) -> Check:
-    """Whether somebody claims and sends."""
+def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
+    """Whether somebody claims and sends: never better than what `status` says of it."""
+    if health.word == "no worker":
+        return failure("workers", str(health), _RESTART if workers.polling else _START)
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
     owed = work.books.queued + work.books.processing
     every = f"{settings.check_interval:g} s"
@@ -194,7 +198,7 @@ def judge_workers(work: Work, workers: Workers, settings: Settings) -> Check:
         return ok("workers", f"{polling} at work{does}")
     if workers.polling:
         found = f"{polling} on the queue, and none did its regular duties within {every}"
-        todo = "look for tick_failed in the log of the workers, and restart them"
+        todo = _RESTART
     elif workers.ticking:
         found = f"a worker ticked within {every}, and none fetches messages"
         todo = "run this again: one may have just ended; if it stays like this restart the workers"

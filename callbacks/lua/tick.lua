@@ -1,7 +1,7 @@
 -- Be the one ticker of an interval, and see whether Redis still holds the same data.
 --
 -- KEYS[1] tick          who ticks
--- KEYS[2] state         the schedule, which keeps the epoch
+-- KEYS[2] state         the schedule, which keeps the epoch and when a worker ticked last
 -- ARGV[1] ticker        who asks
 -- ARGV[2] interval      ms
 -- ARGV[3] known         the epoch that the caller remembers, or empty
@@ -18,6 +18,7 @@ local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, interval) then return {0, now, 0, epoch} end
 redis.call('DEL', K.tick)  -- a removal first: a full Redis lets the rest pass
 redis.call('SET', K.tick, ticker, 'PX', interval)
+redis.call('HSET', K.state, 'ticked', now)
 if not epoch then
   epoch = now .. '-' .. ticker
   redis.call('HSET', K.state, 'epoch', epoch)

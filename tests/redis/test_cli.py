@@ -352,7 +352,7 @@ def books(**more: Any) -> Overview:
         "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "data_since_ms": None,
         "data_lost_ms": None, "paused_since_ms": None,
         "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
-        "stagger_us": None, "stagger_why": "",
+        "stagger_us": None, "stagger_why": "", "ticked_ms": NOW,
         "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),
     }  # fmt: skip
     return Overview(**given | more)
@@ -364,53 +364,75 @@ def look(oldest_due_ms: int | None = None) -> Look:
 
 
 @pytest.mark.parametrize(
-    ("overview", "seen", "last_seen_ms", "expected"),
+    ("overview", "seen", "expected"),
     [
-        (books(), look(), None, "ok"),
+        (books(), look(), "ok"),
+        (books(ticked_ms=NOW - 3_600_000), look(), "ok"),
         # Ready for 30 s and no batch yet: that may well be a large backlog.
-        (books(queued=1), look(NOW - 30_000), NOW, "ok"),
-        # 5 s of max_delay and 60 s of drain target are over.
-        (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_000), NOW, "ok"),
+        (books(queued=1), look(NOW - 30_000), "ok"),
+        # 5 s of max_delay, 0.5 s of min_interval and 60 s of drain target are over.
+        (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_500), "ok"),
         (
             books(queued=1, last_batch_ms=NOW - 100),
             look(NOW - 340_000),
-            NOW,
             "behind: oldest waits 6 min",
         ),
         (
             books(queued=1),
-            look(NOW - 61_000),
-            NOW,
-            "no worker: nothing was claimed for 61 s although callbacks are ready",
+            look(NOW - 65_501),
+            "no worker: none claims: callbacks are ready, no batch for 66 s",
         ),
         (
             books(queued=1, last_batch_ms=NOW - 3_600_000),
             look(NOW - 90_000),
-            NOW,
-            "no worker: nothing was claimed for 90 s although callbacks are ready",
+            "no worker: none claims: callbacks are ready, no batch for 90 s",
+        ),
+        # Whatever is owed counts: what is processing, and what is held and not ready.
+        (books(processing=1, ticked_ms=NOW - 60_000), look(), "ok"),
+        (
+            books(processing=1, ticked_ms=NOW - 60_001),
+            look(),
+            "no worker: the last was seen 60 s ago; 1 callback not sent yet",
         ),
         (
-            books(processing=1, totals={**books().totals, "accepted": 1}),
+            books(queued=48, ticked_ms=NOW - 75_000, last_batch_ms=NOW - 100),
             look(),
-            NOW - 60_001,
-            "no worker: callbacks are being processed and no process was seen for a minute",
+            "no worker: the last was seen 75 s ago; 48 callbacks not sent yet",
         ),
-        (books(paused_since_ms=NOW - 3_000), look(NOW - 900_000), None, "paused: for 3.0 s"),
+        (books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 60_000), look(), "ok"),
+        (
+            books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 60_001),
+            look(),
+            "no worker: none was ever seen; 2 callbacks not sent yet",
+        ),
+        # Redis' clock has been set back.
+        (books(queued=2, ticked_ms=NOW + 3_600_000), look(), "ok"),
+        (books(queued=1, paused_since_ms=NOW - 3_000), look(NOW - 900_000), "paused: for 3.0 s"),
+        (
+            books(queued=1, paused_since_ms=NOW - 3_000, ticked_ms=NOW - 61_000),
+            look(),
+            "no worker: the last was seen 61 s ago; 1 callback not sent yet",
+        ),
         (
             books(paused_since_ms=NOW, totals={**books().totals, "accepted": 2}),
             look(),
-            NOW,
             "unbalanced: books do not balance by 2; see audit",
         ),
     ],
 )
-def test_health_names_the_worst(
-    overview: Overview, seen: Look, last_seen_ms: int | None, expected: str
-) -> None:
-    if overview.queued:
-        overview.totals["accepted"] = overview.queued
-    judged = health(overview, seen, last_seen_ms=last_seen_ms, settings=load_settings({}))
-    assert str(judged) == expected
+def test_health_names_the_worst(overview: Overview, seen: Look, expected: str) -> None:
+    if overview.queued or overview.processing:
+        overview.totals["accepted"] = overview.queued + overview.processing
+    assert str(health(overview, seen, settings=load_settings({}))) == expected
+
+
+def test_what_waits_on_purpose_is_no_worker_and_no_backlog() -> None:
+    """A batch of every ten minutes, ticks of every minute: none of that is a fault."""
+    batches = {"CALLBACKS_MIN_INTERVAL": "300", "CALLBACKS_MAX_DELAY": "300"}
+    settings = load_settings(batches | {"CALLBACKS_CHECK_INTERVAL": "60"})
+    waiting = books(queued=1, ticked_ms=NOW - 170_000, last_batch_ms=NOW - 600_000)
+    waiting.totals["accepted"] = 1
+    assert health(waiting, look(NOW - 600_000), settings=settings).word == "ok"
 
 
 # show, list, destinations

@@ -28,6 +28,7 @@ from callbacks.diagnosis import (
     version,
 )
 from callbacks.facts import Work, Workers
+from callbacks.health import Health
 from callbacks.settings import Settings, load_settings
 
 OK, WARNING, FAILURE = Verdict.OK, Verdict.WARNING, Verdict.FAILURE
@@ -603,8 +604,17 @@ AGAIN = "run this again: one may have just ended; if it stays like this restart 
 def test_workers_are_missed_most_where_something_waits(
     workers: Workers, queued: int, verdict: Verdict, found: str, todo: str
 ) -> None:
-    check = checkup.judge_workers(work(queued=queued), workers, settings())
+    check = checkup.judge_workers(work(queued=queued), workers, Health("ok"), settings())
     assert told(check) == (verdict, found, todo)
+
+
+@pytest.mark.parametrize(("polling", "todo"), [(0, START), (1, RESTART)])
+def test_where_status_says_no_worker_the_check_fails_whatever_was_seen(
+    polling: int, todo: str
+) -> None:
+    absent = Health("no worker", "the last was seen 2 min ago")
+    check = checkup.judge_workers(work(queued=1), Workers(polling, True), absent, settings())
+    assert told(check) == (FAILURE, "no worker: the last was seen 2 min ago", todo)
 
 
 def test_a_missing_scheduler_is_only_a_warning() -> None:
