@@ -390,10 +390,25 @@ class Batcher:
         """Stop all, or one destination; how many requests are still in flight."""
         return int(self.scripts.run("pause", {"destination": destination or ""}))
 
+    def withdraw(self, destinations: Sequence[str]) -> int:
+        """Take paused destinations out of turn; how many requests to them are in flight."""
+        return int(self.scripts.run("withdraw", {"names": list(destinations)}))
+
     def resume(self, destination: str | None = None) -> bool:
         """Start all, or one destination; False: it was not paused."""
-        call = {"destination": destination or "", "window": self._window_ms}
-        return bool(self.scripts.run("resume", call))
+        return bool(self.scripts.run("resume", self._resume_call(destination or "", itself=True)))
+
+    def call_back(self, lanes: Sequence[str]) -> bool:
+        """Start lanes whose host was resumed; False: none was paused, on hold or broken itself."""
+        calls = [self._resume_call(lane, itself=False) for lane in lanes]
+        answers = self.scripts.run_many("resume", calls)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return any(answers)
+
+    def _resume_call(self, destination: str, *, itself: bool) -> dict[str, Any]:
+        return {"destination": destination, "itself": int(itself), "window": self._window_ms}
 
     def forgive(self, callback_url: str) -> bool:
         """Lift the mark that a URL is gone; False: there was none."""

@@ -6,7 +6,7 @@ Nothing here changes anything, and no call reads more than a page in one step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,8 +16,11 @@ from callbacks.keys import Keys
 from callbacks.model import Reason, State
 from callbacks.paging import pages
 from callbacks.scripts import Scripts
+from callbacks.urls import Scope, host_of
 
 PAGE: Final = 500
+#: A pattern of Redis in which each character means itself.
+LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 TOTALS: Final = (
     "accepted",
     "replayed",
@@ -234,11 +237,13 @@ class Books:
 
     # Pages
 
-    def ids(self, state: State, *, destination: str | None = None) -> Iterator[str]:
-        """Iterate over the ids in a state, oldest first within each structure."""
+    def ids(self, state: State, *, scope: Scope | None = None) -> Iterator[str]:
+        """Iterate over the ids in a state, oldest first within each structure.
+
+        Of those queued only what is in `scope`.
+        """
         if state is State.QUEUED:
-            lanes = [destination] if destination else list(self.waiting())
-            for lane in lanes:
+            for lane in [lane for lane in self.waiting() if not scope or scope.covers(lane)]:
                 yield from self.members("lane:", lane)
             return
         name = {State.PROCESSING: "processing", State.DEAD: "dead"}.get(state, "sent")
@@ -254,17 +259,17 @@ class Books:
         self,
         state: State,
         *,
-        destination: str | None = None,
+        scope: Scope | None = None,
         reason: Reason | None = None,
         limit: int | None = None,
     ) -> Iterator[Status]:
         """Iterate over the callbacks in a state, filtered, page by page."""
         left = limit
-        for page in pages(self.ids(state, destination=destination), PAGE):
+        for page in pages(self.ids(state, scope=scope), PAGE):
             for status in self.find_many(page):
                 if left == 0:
                     return
-                if _fits(status, state, destination, reason):
+                if _fits(status, state, scope, reason):
                     left = None if left is None else left - 1
                     yield status
 
@@ -277,13 +282,25 @@ class Books:
         names = (self.keys.of("ring"), self.keys.of("destinations"))
         return any(self.client.zscore(name, destination) is not None for name in names)
 
+    def lanes(self, host: Scope) -> list[str]:
+        """Name the lanes and paths of a host that wait, or were used within a day.
+
+        What is there all the time is named, whatever moves meanwhile.
+        """
+        pattern, found = host.name.translate(LITERAL) + "[#/]*", set[str]()
+        for name in ("ring", "destinations"):
+            rows = self.client.zscan_iter(self.keys.of(name), match=pattern, count=PAGE)
+            found.update(raw.decode() for raw, _ in rows)
+        return sorted(found - {host.mark})
+
     def destinations(self) -> list[Destination]:
-        """Read every destination that waits or was used within a day."""
+        """Read every destination that waits or was used within a day, and hosts paused at large."""
         names = sorted({*self.waiting(), *self.members("destinations")})
         found: list[Destination] = []
         for page in pages(names, PAGE):
             found += self._destinations(page)
-        return found
+        paused = {one.name for one in found if one.paused}
+        return [one for one in found if not is_mark(one.name) or _tells_more(one, paused)]
 
     def place(self, destination: str) -> tuple[bool, float | None]:
         """Tell whether something waits for a destination, and where in the ring that is.
@@ -307,8 +324,9 @@ class Books:
                 pipe.zcount(self.keys.of("inflight:", name), now_ms, "+inf")
                 pipe.hgetall(self.keys.of("dest:", name))
                 pipe.zscore(self.keys.of("ring"), name)
+                pipe.hmget(self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
             answers = pipe.execute()
-        rows = (answers[start : start + 5] for start in range(0, len(answers), 5))
+        rows = (answers[start : start + 6] for start in range(0, len(answers), 6))
         return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
@@ -326,8 +344,23 @@ class Books:
         return list(page)
 
 
+def is_mark(name: str) -> bool:
+    """Whether this is no destination but the mark that all lanes of a host are paused."""
+    return name.endswith("#*")
+
+
+def _tells_more(mark: Destination, paused: set[str]) -> bool:
+    return mark.paused and host_of(mark.name) not in paused
+
+
+def is_paused(name: str, own: Any, marked: Sequence[Any]) -> bool:
+    """Whether a destination is paused: by itself, or as a lane of its host (see `keys`)."""
+    whole, resumed = marked
+    return bool(own) or (host_of(name) != name and bool(whole) and not resumed)
+
+
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
-    waiting, first, in_flight, raw, place = row
+    waiting, first, in_flight, raw, place, marked = row
     state = {key.decode(): value.decode() for key, value in raw.items()}
     hold = int(state.get("hold", 0))
     held = hold > now_ms
@@ -339,7 +372,7 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         name=name,
         waiting=waiting,
         in_flight=in_flight,
-        paused="paused" in state,
+        paused=is_paused(name, state.get("paused"), marked),
         breaker=breaker,
         faults=int(state.get("fails", 0)),
         per_minute=_per_minute(state, now_ms),
@@ -366,10 +399,10 @@ def _per_minute(state: dict[str, str], now_ms: int) -> int:
     return round(this + (1 - share) * before)
 
 
-def _fits(status: Status, state: State, destination: str | None, reason: Reason | None) -> bool:
+def _fits(status: Status, state: State, scope: Scope | None, reason: Reason | None) -> bool:
     return (
         status.state is state
-        and (destination is None or status.destination == destination)
+        and (scope is None or scope.covers(status.destination))
         and (reason is None or status.reason == reason.value)
     )
 

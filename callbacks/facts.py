@@ -15,10 +15,11 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
-from callbacks.books import Overview, overview
+from callbacks.books import Overview, is_mark, is_paused, overview
 from callbacks.diagnosis import Server, Trip
 from callbacks.keys import Keys
 from callbacks.scripts import Scripts
+from callbacks.urls import Scope, host_of
 
 _PINGS: Final = 20
 #: A Redis so slow that fewer fit is slow enough to tell.
@@ -219,18 +220,21 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
     """Read the books, and count what is out of the ordinary."""
     client, keys = scripts.client, scripts.keys
     books = overview(scripts)
-    names: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
+    raw: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
+    names = [name for name in map(bytes.decode, raw) if not is_mark(name)]
     with client.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.of("dead"), books.now_ms - _HOUR_MS, "+inf")
         pipe.zcard(f"{namespace}:{queue}.XQ")
         for name in names:
-            pipe.hmget(keys.of("dest:", name.decode()), "broken", "paused")
+            pipe.hmget(keys.of("dest:", name), "broken", "paused")
+            pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
         dead, failed, *rows = pipe.execute()
+    own, marks = rows[::2], rows[1::2]
     return Work(
         books=books,
         dead_last_hour=dead,
-        broken=sum(bool(broken) for broken, _ in rows),
-        paused=sum(bool(paused) for _, paused in rows),
+        broken=sum(bool(broken) for broken, _ in own),
+        paused=sum(map(is_paused, names, (paused for _, paused in own), marks)),
         destinations=len(names),
         failed_messages=failed,
     )

@@ -18,6 +18,8 @@ expiry                  zset    id of every queued or processing callback -> end
 sent                    zset    id of a sent or cancelled callback -> when it ended; by trim
 dead                    zset    id of a dead letter -> when it died; by replay, purge, trim
 dest:<destination>      hash    see below; expires a day after its last use
+dest:<host>#*           hash    `paused`: all lanes of a host are, also those to come; beside it
+                                the lanes that were resumed since; by resume
 inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
                                 (past ones), or expires by itself
 destinations            zset    destination -> last use, to ten minutes; by trim, a day after that

@@ -15,7 +15,7 @@ from callbacks.books import Books, Status
 from callbacks.cli.command import (
     REASON,
     Failure,
-    in_normal_form,
+    in_scope,
     json_option,
     parts,
     print_json,
@@ -28,6 +28,7 @@ from callbacks.model import State
 from callbacks.paging import pages
 from callbacks.runtime import Runtime
 from callbacks.text import many
+from callbacks.urls import Scope
 
 PAGE: Final = 200
 #: Changed in one script: a millisecond or two, in which Redis does nothing else.
@@ -47,7 +48,7 @@ class Filter:
     """Which dead letters are meant; times in ms."""
 
     ids: tuple[str, ...] = ()
-    destination: str | None = None
+    scope: Scope | None = None
     reason: str | None = None
     since_ms: int | None = None
 
@@ -60,7 +61,7 @@ class Filter:
         """Tell whether a callback is meant."""
         return (
             status.state is State.DEAD
-            and self.destination in (None, status.destination)
+            and (self.scope is None or self.scope.covers(status.destination))
             and self.reason in (None, status.reason)
             and (self.since_ms is None or (status.ended_at or 0) * 1000 >= self.since_ms)
         )
@@ -72,7 +73,10 @@ def _filters(function: _F) -> _F:
         (
             click.option("--id", "ids", type=ID, multiple=True, help="This one; may be repeated."),
             click.option(
-                "--destination", callback=in_normal_form, help="Those for this destination."
+                "--destination",
+                "scope",
+                callback=in_scope,
+                help="Those for this destination, a host with its lanes.",
             ),
             click.option("--reason", type=REASON, help="Those with this reason."),
             click.option(
@@ -231,7 +235,7 @@ def _change(
 
 def _expected(found: Runtime, wanted: Filter, limit: int | None) -> int | None:
     """How many there will be at most; None where only reading them all would tell."""
-    if wanted.destination or wanted.reason:
+    if wanted.scope or wanted.reason:
         return limit
     key, since = found.batcher.scripts.keys.of("dead"), wanted.since_ms
     count = len(wanted.ids) or int(found.client.zcount(key, since or "-inf", "+inf"))

@@ -17,7 +17,7 @@ from callbacks.cli.command import (
     REASON,
     Failure,
     console,
-    in_normal_form,
+    in_scope,
     json_option,
     note,
     parts,
@@ -31,7 +31,7 @@ from callbacks.model import Reason, Request, State
 from callbacks.payload import unpack
 from callbacks.runtime import Runtime
 from callbacks.text import age, distance, many, moment, printable, when
-from callbacks.urls import display_url
+from callbacks.urls import Scope, display_url
 from callbacks.verdicts import HINTS
 
 # One callback
@@ -198,7 +198,12 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
 
 @click.command("list")
 @click.argument("state", type=click.Choice([state.value for state in State]))
-@click.option("--destination", callback=in_normal_form, help="Only those for this destination.")
+@click.option(
+    "--destination",
+    "scope",
+    callback=in_scope,
+    help="Only those for this destination, a host with its lanes.",
+)
 @click.option("--reason", type=REASON, help="Only those with this reason.")
 @click.option(
     "--limit",
@@ -208,15 +213,13 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     help="Show at most so many.",
 )
 @json_option
-def list_(
-    state: str, destination: str | None, reason: str | None, limit: int, as_json: bool
-) -> None:
+def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:
     """List the callbacks in a state, oldest first.
 
     With --json they are one array, also where there are none.
     """
     statuses = Books(parts().batcher.scripts).statuses(
-        State(state), destination=destination, reason=Reason(reason) if reason else None
+        State(state), scope=scope, reason=Reason(reason) if reason else None
     )
     print_statuses(first(statuses, limit), as_json)
 

@@ -1,4 +1,4 @@
--- Stop claims and begins, of all or of one destination.
+-- Stop claims and begins: of all, of one destination, or of a host's lanes, known or not.
 --
 -- KEYS[1] state         the schedule
 -- KEYS[2] dest:         destinations' own state
@@ -7,7 +7,8 @@
 -- KEYS[5] processing    PROCESSING
 -- KEYS[6] rec:          records
 -- KEYS[7] destinations  all destinations by last use
--- ARGV[1] destination   empty: all
+-- ARGV[1] destination   empty: all; `<host>#*`: every lane of that host; those that wait have to be
+--   withdrawn from the ring, see `withdraw`
 -- Returns how many requests are still in flight (counted up to 1,000).
 -- Twice: paused is paused.
 -- Cost: O(log n), or O(in flight) for all.
@@ -16,6 +17,7 @@ local processing, recs, destinations, name = KEYS[5], KEYS[6], KEYS[7], ARGV[1]
 local now = now_ms()
 redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
 if name ~= '' then
+  if string.sub(name, -2) == '#*' then redis.call('DEL', dests .. name) end  -- lanes resumed since
   redis.call('HSET', dests .. name, 'paused', now)
   redis.call('PERSIST', dests .. name)
   redis.call('ZADD', destinations, now, name)

@@ -27,6 +27,7 @@ from callbacks.model import (
 )
 from callbacks.policy import MAX_THROTTLED, Decision
 from callbacks.settings import Settings, ms
+from callbacks.urls import host_of
 from tests.redis.bench import Seen
 
 LIVE: Final = ("claimed", "sending", "retry")
@@ -82,7 +83,8 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.counts: Counter[str] = Counter()
         self.paused = self.full = False
-        self.paused_destinations: set[str] = set()
+        self.paused_destinations: set[str] = set()  # and `<host>#*`: all its lanes
+        self.resumed_lanes: set[str] = set()  # by themselves, since their host was paused
         self.gone: set[str] = set()
         self.fence = 0
         self.told: int | None = None
@@ -94,7 +96,12 @@ class Ledger:
         return sorted(found, key=lambda e: e.id)
 
     def stops(self, e: Entry) -> bool:
-        return self.paused or e.destination in self.paused_destinations
+        return self.paused or self.is_paused(e.destination)
+
+    def is_paused(self, name: str) -> bool:
+        host = host_of(name)
+        of_host = host != name and f"{host}#*" in self.paused_destinations
+        return name in self.paused_destinations or (of_host and name not in self.resumed_lanes)
 
     def _oldest(self, phases: Iterable[str], time: str, until: int, limit: int) -> list[Entry]:
         found = [e for e in self.within(*phases) if getattr(e, time) <= until]

@@ -51,7 +51,9 @@ ANSWERS: Final = (
     Answer(None, Reason.CRASHED),
 )
 FAULTS: Final = tuple(answer for answer in ANSWERS if (answer.status or 500) == 500)
-DESTINATIONS: Final = tuple(f"https://{name}.example:443" for name in "abc")
+LANE: Final = "https://a.example:443#1"
+ALL_LANES: Final = "https://a.example:443#*"
+DESTINATIONS: Final = (*(f"https://{name}.example:443" for name in "abc"), LANE)
 TWISTS: Final = ("", "repeat", "repeat", "hasty", "expired", "lost", "stolen", "wrong", "kept")
 ANY: Final = st.integers(0, 9)
 LIMITS: Final = st.sampled_from([1, 2, 100])
@@ -308,21 +310,36 @@ class Machine(Driver):
             self.begin_in_time(e)
             self.resume(None if all else e.destination)
 
-    @rule(where=st.sampled_from([None, *DESTINATIONS]))
+    @rule(where=st.sampled_from([None, *DESTINATIONS, ALL_LANES]))
     def pause(self, where: str | None) -> None:
         flying = [e for e in self.ledger.within("sending") if where in {None, e.destination}]
         flying = [e for e in flying if where is None or e.lease >= self.now]
-        assert self.do(lambda: self.batcher.pause(where)) == len(flying)
+        assert self.do(lambda: self._pause(where)) == len(flying)
         self.ledger.paused = self.ledger.paused or where is None
+        if where == ALL_LANES:
+            self.ledger.resumed_lanes.clear()
         self.ledger.paused_destinations |= {where} - {None}
 
-    @rule(where=st.sampled_from([None, *DESTINATIONS]))
+    def _pause(self, where: str | None) -> int:
+        flying = self.batcher.pause(where)
+        if where == ALL_LANES:
+            self.batcher.withdraw([LANE])
+        return flying
+
+    @rule(where=st.sampled_from([None, *DESTINATIONS, ALL_LANES]))
     def resume(self, where: str | None) -> None:
-        was = self.ledger.paused if where is None else where in self.ledger.paused_destinations
-        changed = self.do(lambda: self.batcher.resume(where))
+        was = self.ledger.paused if where is None else self.ledger.is_paused(where)
+        changed = self.do(lambda: self._resume(where))
         assert changed or not was
         self.ledger.paused = self.ledger.paused and where is not None
-        self.ledger.paused_destinations.discard(where or "")
+        self.ledger.paused_destinations -= {where, LANE if where == ALL_LANES else None}
+        self.ledger.resumed_lanes |= {where} & {LANE}
+
+    def _resume(self, where: str | None) -> bool:
+        changed = self.batcher.resume(where)
+        if where == ALL_LANES:
+            self.batcher.call_back([LANE])
+        return changed
 
     @rule(where=st.sampled_from(DESTINATIONS), path=st.sampled_from("xy"))
     def forgive(self, where: str, path: str) -> None:

@@ -550,9 +550,57 @@ def test_pause_and_resume_all_or_one(run: Run, unpaced: Batcher) -> None:
     assert "was not paused" in run("resume").stdout
 
     paused = json.loads(run("pause", "https://a.example/hooks", "--json").stdout)
-    assert paused == {"paused": HOST, "in_flight": 1}
+    assert paused == {"paused": HOST, "lanes": 0, "in_flight": 1}
     assert run("resume", f"{HOST}/").stdout == f"{HOST} is resumed\n"
     assert run("resume", HOST).stdout == f"{HOST} was neither paused nor on hold\n"
+
+
+def test_a_host_includes_its_lanes_wherever_it_is_named(run: Run, unpaced: Batcher) -> None:
+    kill(unpaced, "d-1", destination=HOST)
+    kill(unpaced, "d-2", destination=f"{HOST}#a")
+    kill(unpaced, "d-3", destination=f"{HOST}#b")
+    kill(unpaced, "d-4", destination="https://a.example:444#a")
+    put(unpaced, "q-1", HOST)
+    put(unpaced, "q-2", f"{HOST}#a")
+
+    def ids(*words: str) -> list[str]:
+        return [one["id"] for one in json.loads(run(*words, "--json").stdout)]
+
+    for name, dead, queued in (
+        ("https://a.example", ["d-1", "d-2", "d-3"], ["q-1", "q-2"]),
+        ("https://a.example#a", ["d-2"], ["q-2"]),
+        ("https://a.example#", ["d-1"], ["q-1"]),
+    ):
+        assert ids("dead", "show", "--destination", name) == dead
+        assert ids("list", "dead", "--destination", name) == dead
+        assert sorted(ids("list", "queued", "--destination", name)) == queued
+
+    assert run("pause", "https://a.example#a").stdout.startswith(f"{HOST}#a is paused; 0 ")
+    assert run("pause", "https://a.example").stdout.startswith(f"{HOST} and 2 lanes are paused; 0 ")
+    assert f"callbacks resume {HOST}#a" in run("show", "q-2").stdout
+    assert run("resume", "https://a.example").stdout == f"{HOST} and 2 lanes are resumed\n"
+    purged = run("dead", "purge", "--destination", "https://a.example#a").stdout
+    assert purged == "1 dead letter purged\n"
+    replayed = run("dead", "replay", "--destination", "https://a.example").stdout
+    assert replayed == "2 dead letters replayed\n"
+
+
+def test_a_shared_host_includes_its_paths(
+    run: Run, unpaced: Batcher, environment: Callable[..., None]
+) -> None:
+    environment(CALLBACKS_SHARED_HOSTS="hooks.example")
+    whole = "https://hooks.example:443"
+    for name in ("/x", "/y", "#l"):
+        put(unpaced, f"c{name[1]}", whole + name)
+    paused = run("pause", "https://hooks.example/x").stdout
+    assert paused.startswith(f"{whole}/x is paused; ")
+    paused = run("pause", "https://hooks.example").stdout
+    assert paused.startswith(f"{whole} and 1 lane and 2 paths are paused; ")
+    assert [claimed.id for claimed in claim(unpaced).callbacks] == []
+    run("resume", "https://hooks.example/y")
+    assert [claimed.id for claimed in claim(unpaced).callbacks] == ["cy"]
+    run("resume", "https://hooks.example/")
+    assert {claimed.id for claimed in claim(unpaced).callbacks} == {"cx", "cl"}
 
 
 def test_show_says_what_holds_a_queued_callback_up(

@@ -71,10 +71,25 @@ local function count_stale(K, now)
   redis.call('PEXPIRE', bucket, 900000)
 end
 
+-- The mark of a destination's host, `<host>#*`, a name that no lane has; nothing for a host itself.
+local function host_mark(K, destination)
+  local at = string.find(destination, '[/#]', 9)  -- past the scheme
+  return at and K.dests .. string.sub(destination, 1, at - 1) .. '#*'
+end
+
+-- Whether the host of a lane is paused with all its lanes, known or not, and this one was not
+-- resumed by itself since.
+local function host_paused(K, destination)
+  local mark = host_mark(K, destination)
+  if not mark then return false end
+  local m = redis.call('HMGET', mark, 'paused', destination)
+  return m[1] and not m[2]
+end
+
 -- When a destination may next be claimed from, whatever waits there; false while paused.
 local function gate_of(K, destination, window)
   local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'send', 'hold')
-  if d[1] then return false end
+  if d[1] or host_paused(K, destination) then return false end
   return math.max(num(d[2], 0) - window, num(d[3], 0) - window, num(d[4], 0))
 end
 
