@@ -26,12 +26,22 @@ class Boot(Middleware):
     to Dramatiq's worker a second SIGTERM means "kill now", which orphans what is in flight.
     """
 
-    def __init__(self, prepare: Callable[[], None], check: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        refuse: Callable[[], None],
+        check: Callable[[], None],
+    ) -> None:
         self._prepare = prepare
+        self._refuse = refuse
         self._check = check
 
+    def before_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Refuse what needs the application's modules, imported by now, before a thread starts."""
+        self._refuse()
+
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
-        """Check what needs the application's modules, which are imported by now."""
+        """Warn of what only hurts later."""
         self._check()
 
     def after_process_boot(self, broker: Any) -> None:

@@ -145,13 +145,6 @@ MUTANTS: Final = {
     "replay with the old budget": Mutant(
         "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')", ""
     ),
-    "begin of a lane while its host is paused": Mutant(
-        "begin", "if host_paused(K, destination) then return {2, now, 1} end", ""
-    ),
-    "lane of a paused host that joins the ring": Mutant(
-        "enqueue", "if d[1] or host_paused(K, destination) then", "if d[1] then"
-    ),
-    "pause that keeps lanes resumed since": Mutant("pause", "redis.call('DEL', dests .. name)", ""),
     "resume that does not call its destination back": Mutant(
         "resume", "to_ring(K, name, window, now_ms())", ""
     ),
