@@ -29,11 +29,13 @@ from callbacks.model import (
     Reason,
     Recovered,
     Released,
+    Settled,
     Settlement,
     Stored,
     Tick,
     Trimmed,
     Unlocked,
+    Withheld,
 )
 from callbacks.pace import Stagger
 from callbacks.paging import pages
@@ -60,6 +62,8 @@ MISSED_MS: Final = 10
 #: that stalls for longer loses it, and the claim, which checks it, claims nothing.
 LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
+#: Without a secret a destination waits so long, doubling up to that.
+SECRET_HOLD_MS: Final = (1_000, 60_000)
 #: So many callbacks are taken in by one script: half a millisecond.
 ENQUEUE_STEP: Final = 50
 #: So many dead letters are forgotten by one script, with 250 KB each 4 ms.
@@ -280,6 +284,22 @@ class Batcher:
             },
         )
         return replies.settlement(*answer)
+
+    def withhold(self, id: str, token: str, attempt: int, *, detail: str) -> Withheld:
+        """Give a begun attempt back for want of a secret; it has not taken place."""
+        low, high = SECRET_HOLD_MS
+        call = {
+            "id": id,
+            "token": token,
+            "attempt": attempt,
+            "detail": detail,
+            "hold_min": low,
+            "hold_max": high,
+            "window": self._window_ms,
+            "look_ahead": self._look_ahead_ms,
+        }
+        code, arm, wait = self.scripts.run("withhold", call)
+        return Withheld(Settled(code), replies.time_ms(arm), wait)
 
     def release(
         self, id: str, token: str, due_ms: int, *, why: LaterWhy = LaterWhy.PACE

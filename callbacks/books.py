@@ -114,8 +114,8 @@ class Overview:
 class Destination:
     """One destination; times in ms.
 
-    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park` or
-    `breaker`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
+    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park`, `breaker` or
+    `secret`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
     `interval_why` the answer that moved it last;
     `latency_ms` is smoothed.
     """

@@ -177,14 +177,14 @@ class AICallback:
     ) -> Answer:
         """Make one attempt and say what came of it; decides and stores nothing.
 
-        A secret resolver that fails or hangs is our side's fault: the answer says `crashed`.
+        Where a secret resolver fails, hangs or gives none, nothing is sent: `no_secret`.
         """
         moment = int(time.time()) if timestamp_s is None else timestamp_s
         began = time.monotonic()
         try:
             headers = self.headers(attempt=attempt, timestamp_s=moment)
         except SecretResolverError as error:
-            return Answer(None, Reason.CRASHED, str(error))
+            return Answer(None, Reason.NO_SECRET, str(error))
         sender = sender or shared_transport(self.settings)
         spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
         return sender.post(self.request.callback_url, headers, self.request.body, spent_s=spent_s)

@@ -33,6 +33,8 @@ _PATIENCE_S: Final = 5.0
 _MOST_HEARTBEATS: Final = 500
 _MOST_DESTINATIONS: Final = 5_000
 _HOUR_MS: Final = 3_600_000
+#: What has no secret is tried again after a minute at most.
+_UNSIGNED_SHOWN_MS: Final = 90_000
 
 #: Connecting itself failed, or was refused.
 UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError)
@@ -52,7 +54,10 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How the work goes: the books, recent deaths, destinations (of those used last)."""
+    """How the work goes: the books, recent deaths, destinations (of those used last).
+
+    `unsigned` destinations had callbacks without a secret of late; `unsigned_why`: the last error.
+    """
 
     books: Overview
     dead_last_hour: int
@@ -60,6 +65,8 @@ class Work:
     paused: int
     destinations: int
     failed_messages: int
+    unsigned: int = 0
+    unsigned_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +232,19 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
     with client.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.of("dead"), books.now_ms - _HOUR_MS, "+inf")
         pipe.zcard(f"{namespace}:{queue}.XQ")
+        pipe.hget(keys.of("state"), "unsigned")
         for name in names:
-            pipe.hmget(keys.of("dest:", name), "broken", "paused")
+            pipe.hmget(keys.of("dest:", name), "broken", "paused", "unsigned_at")
             pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
-        dead, failed, *rows = pipe.execute()
-    own, marks = rows[::2], rows[1::2]
+        dead, failed, why, *rows = pipe.execute()
+    own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,
         dead_last_hour=dead,
-        broken=sum(bool(broken) for broken, _ in own),
-        paused=sum(map(is_paused, names, (paused for _, paused in own), marks)),
+        broken=sum(bool(broken) for broken, *_ in own),
+        paused=sum(map(is_paused, names, (paused for _, paused, *_ in own), marks)),
+        unsigned=sum(int(at or 0) > late for *_, at in own),
+        unsigned_why=(_text(why) or "").rstrip("."),
         destinations=len(names),
         failed_messages=failed,
     )

@@ -33,6 +33,7 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `scheduled` (when the scheduler was heard of last),
                                 `ticked` (when a worker ticked last: one is alive),
                                 `full` (refuse enqueues: Redis is near its memory limit),
+                                `unsigned` (what the secret resolver last did instead),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
@@ -50,14 +51,17 @@ Fields of `rec:<id>`, short because there is one for each callback that was ever
 `t` token of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th`
 throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeated wake-up,
 `p` it is its broken destination's trial, `u` its next attempt has been counted already (an
-instant was missed and given up), `end` its end of life while a request is in flight past it,
+instant was missed and given up, or there was no secret), `ns` attempts in a row without a secret,
+`end` its end of life while a request is in flight past it,
 `x` a cancel came during the request, `h` history (JSON lists, comma-separated), `e` detail
 of the last failure, `o` why it ended, `f` when it ended.
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when the claims last said so in
 `destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
-ends, `park`: it asked for it, `breaker`); `ok` (its last request did not time out); `fails`
-(consecutive faults), `share` (of faults among its last answers, in thousandths), `broken`,
+ends, `park`: it asked for it, `breaker`, `secret`: there was none), `unsigned` (attempts in
+a row that had no secret) and `unsigned_at` (when the last one was); `ok` (its last request did not
+time out); `fails` (consecutive faults), `share` (of faults among its last answers, in
+thousandths), `broken`,
 `opens` (times in a row that its breaker opened); `interval` (us), `moved` (why it changed last)
 and `grown` (when it grew last); `latency` (ms, smoothed); `last` (when and how it answered);
 `m`, `mc`, `mp` (this minute, attempts in it and in the one before).

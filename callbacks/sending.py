@@ -19,6 +19,7 @@ from callbacks.model import (
     Gate,
     Go,
     Later,
+    Reason,
     Refused,
     Request,
     Settled,
@@ -172,6 +173,8 @@ class _Attempt:
         request = unpack(go.packed)
         callback = AICallback.stored(self.id, request, settings)
         answer = callback.send(attempt=go.attempt, timestamp_s=at_ms // 1_000, sender=sender)
+        if answer.fault is Reason.NO_SECRET:
+            return self._withhold(go, request, answer)
         verdict = classify(
             answer,
             now_s=at_ms / 1_000,
@@ -185,6 +188,23 @@ class _Attempt:
         self._log(go, request, answer, decision, settlement)
         retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
         return Sent(go, settlement.settled, answer, retry_ms)
+
+    def _withhold(self, go: Go, request: Request, answer: Answer) -> Sent:
+        """Give it back as if it had not begun: it is our side that has no secret."""
+        withhold = partial(
+            self.batcher.withhold, self.id, self.token, go.attempt, detail=answer.detail
+        )
+        done = self._patiently(withhold)
+        trigger(self.wakes, done.arm_ms)
+        log.warning(
+            "no_secret",
+            id=self.id,
+            destination=request.destination,
+            state=done.settled.name.lower(),
+            wait_s=done.wait_ms / 1_000,
+            detail=answer.detail,
+        )
+        return Sent(go, done.settled, answer)
 
     def _settle(
         self, go: Go, request: Request, answer: Answer, verdict: Verdict, decision: Decision

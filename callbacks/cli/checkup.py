@@ -59,8 +59,8 @@ def signing(settings: Settings) -> Check:
         try:
             load_resolver(settings.secret_resolver)
         except SecretResolverError as error:
-            todo = "see that CALLBACKS_SECRET_RESOLVER is right, and loads where the workers run"
-            return warning("signing", f"{error} (here)", todo)
+            todo = "correct CALLBACKS_SECRET_RESOLVER: with this no worker starts"
+            return failure("signing", f"{error} (here)", todo)
         return ok("signing", f"secrets come from {settings.secret_resolver}")
     if settings.secrets_for(settings.environment):
         return ok("signing", f"there is a secret for {settings.environment}")
@@ -182,6 +182,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
         waiting(work, settings),
         dead_letters(work),
         destinations(work),
+        secrets(work),
         messages(work, settings),
     ]
 
@@ -284,6 +285,18 @@ def destinations(work: Work) -> Check:
         return ok("destinations", found)
     todo = "callbacks destinations shows which; callbacks resume DESTINATION lets one go on now"
     return warning("destinations", f"{found}, {', '.join(held)}", todo)
+
+
+def secrets(work: Work) -> Check:
+    """Whether everything that waits can be signed."""
+    if not work.unsigned:
+        return ok("secrets", "none was missing of late")
+    held = many(work.unsigned, "destination")
+    return failure(
+        "secrets",
+        f"callbacks for {held} wait: {work.unsigned_why}; nothing dies of it but what expires",
+        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
+    )
 
 
 def messages(work: Work, settings: Settings) -> Check:

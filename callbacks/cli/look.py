@@ -81,7 +81,7 @@ def _held(found: Runtime, status: Status) -> str | None:
     destination = Books(scripts).destination(status.destination)
     if destination.paused:
         return f"its destination is paused: callbacks resume {status.destination}"
-    if destination.breaker == "open":
+    if destination.breaker == "open" or destination.hold_why == "secret":
         return f"its destination: {_condition(destination, time.time() * 1000)}"
     return None
 
@@ -267,7 +267,7 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
     ]
 
 
-_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open"}
+_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open", "secret": "no secret"}
 
 
 def _condition(one: Destination, now_ms: float) -> str:

@@ -119,7 +119,7 @@ if host_paused(K, destination) then return {2, now, 1} end
 local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
-if why == 'park' then return {2, hold, 2} end
+if why == 'park' or why == 'secret' then return {2, hold, 2} end
 local trial = Trial.waits(K, id, crashes, last, lease, now)
 if trial == 'other' then return {2, now + 1000, 5} end
 if trial == 'own' then return {6, 200} end  -- those in flight end within a lease

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.process.conftest import System
+from tests.process.test_doctor import examine
 from tests.support.processes import Group, until
+from tests.support.target import Target
 
 OWN_BROKER = """
 import dramatiq
@@ -17,7 +20,14 @@ dramatiq.set_broker(broker)
 @dramatiq.actor
 def mourn(callback_id, reason): pass
 """
+VAULT = """
+import os
+def secrets(url, environment):
+    if not os.path.exists(os.environ["OPEN"]): raise OSError("the vault is closed")
+    return ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+"""
 MODULES = {
+    "door": VAULT,
     "yourbroker": OWN_BROKER,
     "youruser": OWN_BROKER + "import callbacks\n",
     "vault": "import no_such_module\n",
@@ -101,3 +111,28 @@ def test_with_what_its_settings_name_a_worker_starts(system: System) -> None:
     worker = system.groups.worker(processes=1, modules=["tasks"], **named)
     until(lambda: system.overview().ticked_ms is not None, within=30)
     assert worker.process.poll() is None
+
+
+@pytest.mark.timeout(120)
+def test_while_the_resolver_fails_all_waits_at_no_cost_and_goes_out_when_it_answers(
+    system: System, enqueue: Callable[..., None], tmp_path: Path
+) -> None:
+    system.configure(max_delay=0.2, check_interval=0.5, send_interval=0, destination_interval=0)
+    door = {"CALLBACKS_SECRET_RESOLVER": "door:secrets", "OPEN": str(tmp_path / "open")}
+    with Target() as target:
+        worker = system.groups.worker(processes=1, **door)
+        enqueue(target.url, 20)
+        until(lambda: worker.output.count("event=no_secret") >= 5, within=40)
+        system.groups.env |= door
+        check = examine(system)["secrets"]
+        assert check["verdict"] == "failure"
+        assert "callbacks for 1 destination wait: door:secrets raised OSError" in check["found"]
+        assert system.overview().queued + system.overview().processing == 20
+        assert not target.hits
+        (tmp_path / "open").touch()
+        until(system.settled, within=60)
+        assert {hit.headers["webhook-attempt"] for hit in target.hits} == {"1"}
+    totals = system.overview().totals
+    assert (totals["sent"], totals["attempts"]) == (20, 20)
+    assert (totals["dead"], totals["retried"], totals["throttled"]) == (0, 0, 0)
+    assert system.audit() == []

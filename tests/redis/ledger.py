@@ -58,6 +58,7 @@ class Entry:
     begun: int = 0
     retries: int = 0
     throttled: int = 0
+    unsigned: int = 0
     crashes: int = 0
     at: int = 0
     nonce: str | None = None
@@ -277,6 +278,21 @@ class Ledger:
             due = min(due, *map(int, waiting), due)
         self._requeue(e, due)
         return True
+
+    def withhold(self, id: str, now: int) -> Settled:
+        """Take an attempt back that has no secret: it has not taken place."""
+        e = self.entries[id]
+        if e.phase != "sending":
+            self.counts["stale"] += 1
+            return Settled.STALE
+        e.token = None
+        if e.cancelling:
+            self._finish(e, "cancelled", "cancelled", now)
+            return Settled.CANCELLED
+        self._requeue(e, now + min(60_000, 1_000 * 2**e.unsigned))
+        e.nonce, e.unused, e.put_off, e.unsigned = None, True, 0, e.unsigned + 1
+        e.attempts, e.begun = e.attempts - 1, e.begun - 1
+        return Settled.QUEUED
 
     # Keeping promises
 
