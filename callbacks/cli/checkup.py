@@ -294,7 +294,7 @@ def secrets(work: Work) -> Check:
     held = many(work.unsigned, "destination")
     return failure(
         "secrets",
-        f"callbacks for {held} wait: {work.unsigned_why}; nothing dies of it but what expires",
+        f"callbacks for {held} wait: {work.unsigned_why}; only what expires dies",
         "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
     )
 

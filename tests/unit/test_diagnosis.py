@@ -621,8 +621,7 @@ def test_destinations_that_are_held_for_want_of_a_secret_fail() -> None:
     held = {"unsigned": 2, "unsigned_why": "vault:secrets raised OSError"}
     assert told(checkup.secrets(work(changed=held))) == (
         FAILURE,
-        "callbacks for 2 destinations wait: vault:secrets raised OSError; nothing dies of it but"
-        " what expires",
+        "callbacks for 2 destinations wait: vault:secrets raised OSError; only what expires dies",
         "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
     )
     assert checkup.secrets(work()).verdict is OK
