@@ -21,7 +21,7 @@ from callbacks.model import (
     Stored,
 )
 from callbacks.paging import pages
-from callbacks.payload import pack
+from callbacks.payload import check_id, pack
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import ms
 
@@ -132,13 +132,19 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
 
 
 def cancel(id: str) -> bool:
-    """Make sure that a callback is not sent, or not again; False: sent or dead, or unknown."""
-    return runtime().batcher.cancel(id) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
+    """Make sure that a callback is not sent, or not again; False: sent or dead, or unknown.
+
+    Raises `InvalidCallback` for what cannot be an id.
+    """
+    return runtime().batcher.cancel(check_id(id)) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
 
 
 def get_status(id: str) -> Status | None:
-    """Say where a callback is; None where its id is unknown."""
-    return find(runtime().batcher.scripts, id)
+    """Say where a callback is; None where its id is unknown.
+
+    Raises `InvalidCallback` for what cannot be an id.
+    """
+    return find(runtime().batcher.scripts, check_id(id))
 
 
 def prepare(parts: Runtime, item: object, now: datetime) -> Item:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from callbacks.books import PAGE, Books, Where, overview
+from callbacks.books import LITERAL, PAGE, Books, Where, overview
 from callbacks.model import State
 from callbacks.paging import pages
 
@@ -16,7 +16,6 @@ _PHASES: Final = {
     State.DEAD: frozenset({"dead"}),
     State.CANCELLED: frozenset({"cancelled"}),
 }
-_GLOB: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 
 
 def audit(books: Books) -> Iterator[str]:
@@ -90,5 +89,5 @@ def _lane_problems(books: Books, name: str) -> Iterator[str]:
 
 def _family(books: Books, name: str) -> Iterator[str]:
     prefix = books.keys.of(name)
-    for raw in books.client.scan_iter(match=prefix.translate(_GLOB) + "*", count=500):
+    for raw in books.client.scan_iter(match=prefix.translate(LITERAL) + "*", count=500):
         yield raw.decode()[len(prefix) :]

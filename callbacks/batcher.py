@@ -29,11 +29,13 @@ from callbacks.model import (
     Reason,
     Recovered,
     Released,
+    Settled,
     Settlement,
     Stored,
     Tick,
     Trimmed,
     Unlocked,
+    Withheld,
 )
 from callbacks.pace import Stagger
 from callbacks.paging import pages
@@ -60,6 +62,8 @@ MISSED_MS: Final = 10
 #: that stalls for longer loses it, and the claim, which checks it, claims nothing.
 LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
+#: Without a secret a destination waits so long, doubling up to that.
+SECRET_HOLD_MS: Final = (1_000, 60_000)
 #: So many callbacks are taken in by one script: half a millisecond.
 ENQUEUE_STEP: Final = 50
 #: So many are claimed by one script: 2 ms where each is of another destination.
@@ -305,6 +309,22 @@ class Batcher:
         )
         return replies.settlement(*answer)
 
+    def withhold(self, id: str, token: str, attempt: int, *, detail: str) -> Withheld:
+        """Give a begun attempt back for want of a secret; it has not taken place."""
+        low, high = SECRET_HOLD_MS
+        call = {
+            "id": id,
+            "token": token,
+            "attempt": attempt,
+            "detail": detail,
+            "hold_min": low,
+            "hold_max": high,
+            "window": self._window_ms,
+            "look_ahead": self._look_ahead_ms,
+        }
+        code, arm, wait = self.scripts.run("withhold", call)
+        return Withheld(Settled(code), replies.time_ms(arm), wait)
+
     def release(
         self, id: str, token: str, due_ms: int, *, why: LaterWhy = LaterWhy.PACE
     ) -> Released:
@@ -425,10 +445,27 @@ class Batcher:
         call = {"destination": destination or "", "begun_lease": self._begun_lease_ms}
         return int(self.scripts.run("pause", call))
 
+    def withdraw(self, destinations: Sequence[str]) -> int:
+        """Take paused destinations out of turn; how many requests to them are in flight."""
+        return int(self.scripts.run("withdraw", {"names": list(destinations)}))
+
     def resume(self, destination: str | None = None, *, nonce: str | None = None) -> bool:
         """Let all go on, or one destination, which then starts afresh; False: nothing to do."""
-        call = {"destination": destination or "", "window": self._window_ms}
-        return bool(self._run_once("resume", call, nonce))
+        return bool(
+            self._run_once("resume", self._resume_call(destination or "", itself=True), nonce)
+        )
+
+    def call_back(self, lanes: Sequence[str]) -> bool:
+        """Start lanes whose host was resumed; False: none was paused, on hold or broken itself."""
+        calls = [self._once(None) | self._resume_call(lane, itself=False) for lane in lanes]
+        answers = self.scripts.run_many("resume", calls)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return any(answers)
+
+    def _resume_call(self, destination: str, *, itself: bool) -> dict[str, Any]:
+        return {"destination": destination, "itself": int(itself), "window": self._window_ms}
 
     def forgive(self, callback_url: str, *, nonce: str | None = None) -> bool:
         """Lift the mark that a URL is gone; False: there was none."""
@@ -445,8 +482,10 @@ class Batcher:
 
     def _run_once(self, verb: str, call: Mapping[str, Any], nonce: str | None) -> int:
         """Call what people wait for; a repeat with the same nonce gets the first answer."""
-        once = {"nonce": nonce or secrets.token_hex(16), "lasts": ANSWER_MS}
-        return int(self.scripts.run(verb, {**once, **call}))
+        return int(self.scripts.run(verb, {**self._once(nonce), **call}))
+
+    def _once(self, nonce: str | None) -> dict[str, Any]:
+        return {"nonce": nonce or secrets.token_hex(16), "lasts": ANSWER_MS}
 
     def _run_in_steps(
         self, verb: str, call: Mapping[str, Any], ids: Sequence[str], nonce: str | None

@@ -6,7 +6,7 @@ Nothing here changes anything, and no call reads more than a page in one step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,8 +16,11 @@ from callbacks.keys import Keys
 from callbacks.model import Reason, State
 from callbacks.paging import pages
 from callbacks.scripts import Scripts
+from callbacks.urls import Scope, host_of
 
 PAGE: Final = 500
+#: A pattern of Redis in which each character means itself.
+LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 TOTALS: Final = (
     "accepted",
     "replayed",
@@ -76,7 +79,7 @@ class Overview:
     """All sizes, totals and the schedule at one instant.
 
     `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
-    had lost what it held before.
+    had lost what it held before; `ticked_ms`: when a worker did its regular duties last.
     """
 
     now_ms: int
@@ -97,6 +100,7 @@ class Overview:
     totals: dict[str, int]
     per_minute: dict[str, int]
     scheduled_ms: int | None = None
+    ticked_ms: int | None = None
 
     @property
     def balance(self) -> int:
@@ -110,8 +114,8 @@ class Overview:
 class Destination:
     """One destination; times in ms.
 
-    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park` or
-    `breaker`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
+    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park`, `breaker` or
+    `secret`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
     `interval_why` the answer that moved it last;
     `latency_ms` is smoothed.
     """
@@ -158,6 +162,7 @@ def overview(scripts: Scripts) -> Overview:
         totals={name: int(counted.get(name, 0)) for name in TOTALS},
         per_minute={name: int(value) for name, value in _fields(rates).items()},
         scheduled_ms=_int(schedule.get("scheduled")),
+        ticked_ms=_int(schedule.get("ticked")),
     )
 
 
@@ -232,11 +237,13 @@ class Books:
 
     # Pages
 
-    def ids(self, state: State, *, destination: str | None = None) -> Iterator[str]:
-        """Iterate over the ids in a state, oldest first within each structure."""
+    def ids(self, state: State, *, scope: Scope | None = None) -> Iterator[str]:
+        """Iterate over the ids in a state, oldest first within each structure.
+
+        Of those queued only what is in `scope`.
+        """
         if state is State.QUEUED:
-            lanes = [destination] if destination else list(self.waiting())
-            for lane in lanes:
+            for lane in [lane for lane in self.waiting() if not scope or scope.covers(lane)]:
                 yield from self.members("lane:", lane)
             return
         name = {State.PROCESSING: "processing", State.DEAD: "dead"}.get(state, "sent")
@@ -252,17 +259,17 @@ class Books:
         self,
         state: State,
         *,
-        destination: str | None = None,
+        scope: Scope | None = None,
         reason: Reason | None = None,
         limit: int | None = None,
     ) -> Iterator[Status]:
         """Iterate over the callbacks in a state, filtered, page by page."""
         left = limit
-        for page in pages(self.ids(state, destination=destination), PAGE):
+        for page in pages(self.ids(state, scope=scope), PAGE):
             for status in self.find_many(page):
                 if left == 0:
                     return
-                if _fits(status, state, destination, reason):
+                if _fits(status, state, scope, reason):
                     left = None if left is None else left - 1
                     yield status
 
@@ -276,13 +283,30 @@ class Books:
         names = (self.keys.of(name) for name in ("ring", "unproven", "destinations"))
         return any(self.client.zscore(name, destination) is not None for name in names)
 
+    def lanes(self, host: Scope) -> list[str]:
+        """Name the lanes and paths of a host that wait, or were used within a day.
+
+        What is there all the time is named, whatever moves meanwhile.
+        """
+        pattern, found = host.name.translate(LITERAL) + "[#/]*", set[str]()
+        for name in ("ring", "unproven", "destinations"):
+            rows = self.client.zscan_iter(self.keys.of(name), match=pattern, count=PAGE)
+            found.update(raw.decode() for raw, _ in rows)
+        return sorted(found - {host.mark})
+
     def destinations(self) -> Iterator[Destination]:
         """Iterate by name over the destinations that wait or were used within a day.
 
-        Their names are read at once, a second for 100,000; everything else page by page.
+        Hosts that are paused with all their lanes are among them. The names are read at once, a
+        second for 100,000; everything else page by page.
         """
+        paused: set[str] = set()
         for page in pages(sorted({*self.waiting(), *self.members("destinations")}), PAGE):
-            yield from self._destinations(page)
+            for one in self._destinations(page):
+                if one.paused:
+                    paused.add(one.name)
+                if not is_mark(one.name) or _tells_more(one, paused):
+                    yield one
 
     def place(self, destination: str) -> tuple[bool, float | None]:
         """Tell whether something waits for a destination, and where in the ring that is.
@@ -307,8 +331,9 @@ class Books:
                 pipe.hgetall(self.keys.of("dest:", name))
                 pipe.zscore(self.keys.of("ring"), name)
                 pipe.zscore(self.keys.of("unproven"), name)
+                pipe.hmget(self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
             answers = pipe.execute()
-        rows = (answers[start : start + 6] for start in range(0, len(answers), 6))
+        rows = (answers[start : start + 7] for start in range(0, len(answers), 7))
         return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
@@ -323,8 +348,23 @@ class Books:
             start, more = start + PAGE, len(page) == PAGE
 
 
+def is_mark(name: str) -> bool:
+    """Whether this is no destination but the mark that all lanes of a host are paused."""
+    return name.endswith("#*")
+
+
+def _tells_more(mark: Destination, paused: set[str]) -> bool:
+    return mark.paused and host_of(mark.name) not in paused
+
+
+def is_paused(name: str, own: Any, marked: Sequence[Any]) -> bool:
+    """Whether a destination is paused: by itself, or as a lane of its host (see `keys`)."""
+    whole, resumed = marked
+    return bool(own) or (host_of(name) != name and bool(whole) and not resumed)
+
+
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
-    waiting, first, in_flight, raw, *places = row
+    waiting, first, in_flight, raw, *places, marked = row
     place = next((place for place in places if place is not None), None)
     state = {key.decode(): value.decode() for key, value in raw.items()}
     hold = int(state.get("hold", 0))
@@ -337,7 +377,7 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         name=name,
         waiting=waiting,
         in_flight=in_flight,
-        paused="paused" in state,
+        paused=is_paused(name, state.get("paused"), marked),
         breaker=breaker,
         faults=int(state.get("fails", 0)),
         per_minute=_per_minute(state, now_ms),
@@ -364,10 +404,10 @@ def _per_minute(state: dict[str, str], now_ms: int) -> int:
     return round(this + (1 - share) * before)
 
 
-def _fits(status: Status, state: State, destination: str | None, reason: Reason | None) -> bool:
+def _fits(status: Status, state: State, scope: Scope | None, reason: Reason | None) -> bool:
     return (
         status.state is state
-        and (destination is None or status.destination == destination)
+        and (scope is None or scope.covers(status.destination))
         and (reason is None or status.reason == reason.value)
     )
 

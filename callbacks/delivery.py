@@ -191,14 +191,14 @@ class AICallback:
 
         `proven`: the receiver has answered lately, so this attempt waits for no place that
         attempts to others may hold while they hang (a name lookup, a call of the resolver).
-        A secret resolver that fails or hangs is our side's fault: the answer says `crashed`.
+        Where a secret resolver fails, hangs or gives none, nothing is sent: `no_secret`.
         """
         moment = int(time.time()) if timestamp_s is None else timestamp_s
         began = time.monotonic()
         try:
             headers = self.headers(attempt=attempt, timestamp_s=moment, proven=proven)
         except SecretResolverError as error:
-            return Answer(None, Reason.CRASHED, str(error))
+            return Answer(None, Reason.NO_SECRET, str(error))
         sender = sender or shared_transport(self.settings)
         spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
         request = self.request

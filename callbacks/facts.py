@@ -15,10 +15,11 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
-from callbacks.books import Overview, overview
+from callbacks.books import Overview, is_mark, is_paused, overview
 from callbacks.diagnosis import Server, Trip
 from callbacks.keys import Keys
 from callbacks.scripts import Scripts
+from callbacks.urls import Scope, host_of
 
 _PINGS: Final = 20
 #: A Redis so slow that fewer fit is slow enough to tell.
@@ -32,6 +33,8 @@ _PATIENCE_S: Final = 5.0
 _MOST_HEARTBEATS: Final = 500
 _MOST_DESTINATIONS: Final = 5_000
 _HOUR_MS: Final = 3_600_000
+#: What has no secret is tried again after a minute at most.
+_UNSIGNED_SHOWN_MS: Final = 90_000
 
 #: Connecting itself failed, or was refused.
 UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError)
@@ -51,7 +54,10 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How the work goes: the books, recent deaths, destinations (of those used last)."""
+    """How the work goes: the books, recent deaths, destinations (of those used last).
+
+    `unsigned` destinations had callbacks without a secret of late; `unsigned_why`: the last error.
+    """
 
     books: Overview
     dead_last_hour: int
@@ -59,6 +65,8 @@ class Work:
     paused: int
     destinations: int
     failed_messages: int
+    unsigned: int = 0
+    unsigned_why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,18 +227,24 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
     """Read the books, and count what is out of the ordinary."""
     client, keys = scripts.client, scripts.keys
     books = overview(scripts)
-    names: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
+    raw: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
+    names = [name for name in map(bytes.decode, raw) if not is_mark(name)]
     with client.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.of("dead"), books.now_ms - _HOUR_MS, "+inf")
         pipe.zcard(f"{namespace}:{queue}.XQ")
+        pipe.hget(keys.of("state"), "unsigned")
         for name in names:
-            pipe.hmget(keys.of("dest:", name.decode()), "broken", "paused")
-        dead, failed, *rows = pipe.execute()
+            pipe.hmget(keys.of("dest:", name), "broken", "paused", "unsigned_at")
+            pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
+        dead, failed, why, *rows = pipe.execute()
+    own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,
         dead_last_hour=dead,
-        broken=sum(bool(broken) for broken, _ in rows),
-        paused=sum(bool(paused) for _, paused in rows),
+        broken=sum(bool(broken) for broken, *_ in own),
+        paused=sum(map(is_paused, names, (paused for _, paused, *_ in own), marks)),
+        unsigned=sum(int(at or 0) > late for *_, at in own),
+        unsigned_why=(_text(why) or "").rstrip("."),
         destinations=len(names),
         failed_messages=failed,
     )

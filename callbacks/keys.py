@@ -26,6 +26,8 @@ expiry                  zset    id of every queued or processing callback -> end
 sent                    zset    id of a sent or cancelled callback -> when it ended; by trim
 dead                    zset    id of a dead letter -> when it died; by replay, purge, trim
 dest:<destination>      hash    see below; expires a day after its last use
+dest:<host>#*           hash    `paused`: all lanes of a host are, also those to come; beside it
+                                the lanes that were resumed since; by resume
 inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
                                 (past ones), or expires by itself
 destinations            zset    destination -> last use, to ten minutes; by trim, a day after that
@@ -38,8 +40,10 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (up to when deaths have been told of),
                                 `scheduled` (when the scheduler was heard of last),
+                                `ticked` (when a worker ticked last: one is alive),
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `unproven_most` (most of `places`),
+                                `unsigned` (what the secret resolver last did instead),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
@@ -59,18 +63,20 @@ Fields of `rec:<id>`, short because there is one for each callback that was ever
 `t` token of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th`
 throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeated wake-up,
 `p` it is its broken destination's trial, `u` its next attempt has been counted already (an
-instant was missed and given up), `end` its end of life while a request is in flight past it,
+instant was missed and given up, or there was no secret), `ns` attempts in a row without a secret,
+`end` its end of life while a request is in flight past it,
 `x` a cancel came during the request, `h` history (JSON lists, comma-separated), `e` detail
 of the last failure, `o` why it ended, `f` when it ended.
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when the claims last said so in
 `destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
-ends, `park`: it asked for it, `breaker`); `ok` (it has answered 2xx, and has not timed out since);
-`seen` (when it answered last, whatever it said); `fails` (consecutive faults), `share` (of faults
-among its last answers, in thousandths), `broken`, `opens` (times in a row that its breaker
-opened); `interval` (us), `moved` (why it changed last) and `grown` (when it grew last); `latency`
-(ms, smoothed); `last` (when and how it answered); `m`, `mc`, `mp` (this minute, attempts in it and
-in the one before).
+ends, `park`: it asked for it, `breaker`, `secret`: there was none), `unsigned` (attempts in a row
+that had no secret) and `unsigned_at` (when the last one was); `ok` (it has answered 2xx, and has
+not timed out since); `seen` (when it answered last, whatever it said); `fails` (consecutive
+faults), `share` (of faults among its last answers, in thousandths), `broken`, `opens` (times in a
+row that its breaker opened); `interval` (us), `moved` (why it changed last) and `grown` (when it
+grew last); `latency` (ms, smoothed); `last` (when and how it answered); `m`, `mc`, `mp` (this
+minute, attempts in it and in the one before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
 and `why` are what was decided last; no batch is claimed before `earliest`.

@@ -55,7 +55,7 @@ class Overall(Collector):
             states.add_metric([state], count)
         yield states
         condition = GaugeMetricFamily(
-            "callbacks_health", "1 for the word that says how the whole is doing", labels=["word"]
+            "callbacks_health", "1 for the word that says how the whole is doing", labels=["state"]
         )
         for word in WORDS:
             condition.add_metric([word], float(word == shown.health.word))

@@ -29,20 +29,26 @@ class Boot(Middleware):
     def __init__(
         self,
         prepare: Callable[[], None],
+        refuse: Callable[[], None],
         check: Callable[[], None],
         open_places: Callable[[int], None],
     ) -> None:
         self._prepare = prepare
+        self._refuse = refuse
         self._check = check
         self._open_places = open_places
 
-    def after_worker_boot(self, broker: Any, worker: Any) -> None:
-        """Check what needs the application's modules, which are imported by now."""
-        self._check()
-
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
-        """Tell how many messages this worker can process at a time."""
+        """Refuse what needs the application's modules, imported by now, before a thread starts.
+
+        And learn how many messages this worker can process at a time.
+        """
+        self._refuse()
         self._open_places(worker.worker_threads)
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Warn of what only hurts later."""
+        self._check()
 
     def after_process_boot(self, broker: Any) -> None:
         """Validate, configure logging, and keep the first signal the only one."""

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     CRASHED = "crashed"
     CANCELLED = "cancelled"
+    NO_SECRET = "no_secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +270,18 @@ class Settlement:
     arm_ms: int | None = None
     interval_us: int | None = None
     breaker: Breaker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What became of an attempt without a secret: queued, cancelled meanwhile, or stale.
+
+    It is tried again after `wait_ms`.
+    """
+
+    settled: Settled
+    arm_ms: int | None = None
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import re
 import reprlib
@@ -158,10 +159,27 @@ def load_resolver(path: str) -> Callable[[str, str], object]:
         for name in function_name.split("."):
             found = getattr(found, name)
     except Exception as error:
-        raise SecretResolverError(f"{path} cannot be loaded: {error}") from error
+        raise SecretResolverError(f"{path} cannot be loaded: {_words(error)}") from error
     if not callable(found):
         raise SecretResolverError(f"{path} is no function")
+    if not _takes_two(found):
+        raise SecretResolverError(f"{path} does not take (callback_url, environment)")
     return found
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _takes_two(function: Callable[..., object]) -> bool:
+    """Whether it can be called with two arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind("", "")
+    except TypeError:
+        return False
+    except ValueError:  # some of C's tell nothing
+        return True
+    return True
 
 
 def _checked_secrets(path: str, found: object) -> tuple[str, ...]:

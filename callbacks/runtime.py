@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import dramatiq
 import redis
-from dramatiq import Actor, Message
+from dramatiq import Message
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import default_middleware
 from periodiq import PeriodiqMiddleware
@@ -32,6 +32,7 @@ from callbacks.model import SettingsError
 from callbacks.places import Places
 from callbacks.redis_client import connect
 from callbacks.schedule import Heard
+from callbacks.serving import check_named, check_served, find_actor
 from callbacks.settings import Settings, load_settings, ms
 from callbacks.vitals import Vitals
 from callbacks.watchdog import Watchdog
@@ -147,26 +148,7 @@ def tick() -> None:
 
 def _tell(actor_name: str, id: str, reason: str) -> None:
     """Send the application's actor word of a death."""
-    _actor(actor_name).send(id, reason)
-
-
-def _actor(name: str) -> Actor[Any, Any]:
-    actors = broker.actors | dramatiq.get_broker().actors
-    if name not in actors:
-        raise LookupError(
-            f"CALLBACKS_ON_DEAD: no actor {name!r} here; start the workers with the module"
-            " that has it: dramatiq callbacks yourapp.tasks"
-        )
-    return actors[name]
-
-
-def check_on_dead() -> None:
-    """Warn at start where the actor for the dead is missing: somebody may die much later."""
-    try:
-        if runtime().settings.on_dead:
-            _actor(runtime().settings.on_dead)
-    except LookupError as error:
-        log.warning("on_dead", error=str(error))
+    find_actor(actor_name, broker).send(id, reason)
 
 
 def warn_of_eviction(sleep: Callable[[float], object] = time.sleep) -> None:
@@ -190,9 +172,13 @@ def _memory_info(sleep: Callable[[float], object]) -> dict[str, Any]:
             return dict(info)
 
 
+def refuse_to_start() -> None:
+    """End the process where a setting names what is not there."""
+    check_named(runtime().settings, broker)
+
+
 def check_at_start() -> None:
     """Warn of what will hurt later. Redis is asked beside: it may be away when a worker starts."""
-    check_on_dead()
     threading.Thread(target=warn_of_eviction, name="callbacks-check", daemon=True).start()
 
 
@@ -228,7 +214,7 @@ _vitals: Final = Vitals()
 broker: Final = CallbacksBroker(
     _connect,
     middleware=[
-        Boot(prepare_process, check_at_start, _open_places),
+        Boot(prepare_process, refuse_to_start, check_at_start, _open_places),
         *(kind() for kind in default_middleware),
         PeriodiqMiddleware(skip_delay=30),
         Heard(_heard_of_scheduler),
@@ -245,6 +231,10 @@ broker: Final = CallbacksBroker(
 
 
 def set_broker_where_none_is_set() -> None:
-    """Make ours Dramatiq's global broker, unless the application has one already."""
+    """Make ours Dramatiq's global broker, unless the application has one already.
+
+    Ends a worker process of Dramatiq's that is to serve us and serves that one instead.
+    """
+    check_served(broker)
     if dramatiq.broker.global_broker is None:
         dramatiq.set_broker(broker)

@@ -20,6 +20,7 @@ from callbacks.model import (
     Go,
     Later,
     LaterWhy,
+    Reason,
     Refused,
     Request,
     Settled,
@@ -211,6 +212,8 @@ class _Attempt:
             sender=sender,
             proven=go.overdue_ms > 0,
         )
+        if answer.fault is Reason.NO_SECRET:
+            return self._withhold(go, request, answer)
         verdict = classify(
             answer,
             now_s=at_ms / 1_000,
@@ -224,6 +227,23 @@ class _Attempt:
         self._log(go, request, answer, decision, settlement)
         retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
         return Sent(go, settlement.settled, answer, retry_ms)
+
+    def _withhold(self, go: Go, request: Request, answer: Answer) -> Sent:
+        """Give it back as if it had not begun: it is our side that has no secret."""
+        withhold = partial(
+            self.batcher.withhold, self.id, self.token, go.attempt, detail=answer.detail
+        )
+        done = self._patiently(withhold)
+        trigger(self.wakes, done.arm_ms)
+        log.warning(
+            "no_secret",
+            id=self.id,
+            destination=request.destination,
+            state=done.settled.name.lower(),
+            wait_s=done.wait_ms / 1_000,
+            detail=answer.detail,
+        )
+        return Sent(go, done.settled, answer)
 
     def _settle(
         self, go: Go, request: Request, answer: Answer, verdict: Verdict, decision: Decision

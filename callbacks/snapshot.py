@@ -93,12 +93,10 @@ def take(batcher: Batcher) -> Snapshot:
     books = overview(batcher.scripts)
     look = batcher.look()
     heartbeats = f"{settings.namespace}:__heartbeats__"
-    newest: Any = client.zrange(heartbeats, 0, 0, desc=True, withscores=True)
-    last_seen_ms = int(newest[0][1]) if newest else None
     processes: Any = client.zcount(heartbeats, books.now_ms - SEEN_MS, "+inf")
     return Snapshot(
         overview=books,
-        health=health(books, look, last_seen_ms=last_seen_ms, settings=settings),
+        health=health(books, look, settings=settings),
         processes=int(processes),
         settings=settings,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import idna
 from urllib3.util import parse_url
@@ -25,6 +25,8 @@ MAX_HOST_CHARS: Final = 253  # RFC 1035, section 2.3.4, as text without the fina
 #: Bursts are for few URLs, and reading one takes longer than all the rest of an enqueue.
 _REMEMBERED: Final = 4_096
 
+#: Where the slash or the mark after a host is looked for: behind `https://` or `http://`.
+_PAST_SCHEME: Final = 8
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986's reserved and unreserved characters, and "%" so that what is encoded stays so.
 _URL_SAFE: Final = "/:?#[]@!$&'()*+,;=-._~%"
@@ -75,6 +77,49 @@ def destination_of(callback_url: str, *, lane: str | None, shared_hosts: Collect
     if lane is not None:
         return f"{url.origin}#{quote(lane, safe='')}"
     return url.origin + url.path if url.host in shared_hosts else url.origin
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What people mean by a destination: one alone, or a host with all its lanes and paths."""
+
+    name: str
+    lanes: bool = False
+
+    @property
+    def mark(self) -> str:
+        """The name under which all lanes of the host are paused, see `keys`."""
+        return f"{self.name}#*"
+
+    def covers(self, destination: str) -> bool:
+        """Whether a destination is meant."""
+        return destination == self.name or (self.lanes and host_of(destination) == self.name)
+
+
+def scope_of(text: str, *, shared_hosts: Collection[str]) -> Scope:
+    """Read a destination as it is shown, or any URL that belongs to it.
+
+    `https://host` is the host with all its lanes, `https://host#lane` one lane, `https://host#`
+    the host without its lanes. On a shared host a URL with a path is that path alone.
+    Raises InvalidCallback.
+    """
+    url, mark, lane = text.partition("#")
+    origin = _parse(url).origin
+    if mark and lane != "*":
+        named = destination_of(url, lane=unquote(lane), shared_hosts=shared_hosts) if lane else ""
+        return Scope(named or _without_lane(url, shared_hosts))
+    named = _without_lane(url, shared_hosts)
+    return Scope(origin, lanes=True) if named in {origin, f"{origin}/"} else Scope(named)
+
+
+def _without_lane(url: str, shared_hosts: Collection[str]) -> str:
+    return destination_of(url, lane=None, shared_hosts=shared_hosts)
+
+
+def host_of(destination: str) -> str:
+    """The host that a destination is at, without lane and path."""
+    end = re.search("[/#]", destination[_PAST_SCHEME:])
+    return destination[: _PAST_SCHEME + end.start()] if end else destination
 
 
 def display_url(url: str) -> str:

@@ -38,6 +38,8 @@ HINTS: Final = MappingProxyType(
         " is empty, `callbacks destinations` and `callbacks status`",
         Reason.CRASHED: "our side failed while sending: see the workers' logs",
         Reason.CANCELLED: "cancelled by an operator or the application",
+        Reason.NO_SECRET: "nothing is sent without a secret: why does CALLBACKS_SECRET_RESOLVER"
+        " fail, or give none? It is tried again",
     }
 )
 
@@ -91,8 +93,6 @@ _FAULTS: Final = {
     Reason.PROTOCOL: _PROTOCOL,
     Reason.TOO_LARGE: _again(Reason.TOO_LARGE, Effect.FAULT),
     Reason.BLOCKED_ADDRESS: Verdict(Outcome.DEAD, Reason.BLOCKED_ADDRESS, Impression(Effect.NONE)),
-    # Our own trouble (a secret resolver that fails) costs no retry.
-    Reason.CRASHED: Verdict(Outcome.RETRY, Reason.CRASHED, Impression(Effect.NONE), throttled=True),
 }
 
 
@@ -107,7 +107,8 @@ def classify(
 
     2xx is sent. 3xx, 410 and other 4xx are dead at once (other 4xx are retried where
     `retry_client_errors`). 408, 425, 429, 5xx and faults of the network are retried.
-    `Retry-After` counts on 429 and 503, capped at `retry_after_max_s`.
+    `Retry-After` counts on 429 and 503, capped at `retry_after_max_s`. Without a secret
+    (`no_secret`) there is no attempt, and nothing to judge.
     """
     if answer.status is None:
         return _FAULTS.get(answer.fault or Reason.PROTOCOL, _PROTOCOL)

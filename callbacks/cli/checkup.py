@@ -9,6 +9,7 @@ import redis
 
 from callbacks.diagnosis import Check, failure, ok, warning
 from callbacks.facts import Work, Workers
+from callbacks.health import Health
 from callbacks.payload import SecretResolverError, load_resolver
 from callbacks.settings import Settings
 from callbacks.text import age, many
@@ -19,6 +20,7 @@ SHUTDOWN_S: Final = 11
 _LOSS_SHOWN_MS: Final = 86_400_000
 #: The scheduler sends by the minute: then two in a row are missing.
 _SCHEDULER_LATE_MS: Final = 150_000
+_RESTART: Final = "look for tick_failed in the log of the workers, and restart them"
 _START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 
 
@@ -57,8 +59,8 @@ def signing(settings: Settings) -> Check:
         try:
             load_resolver(settings.secret_resolver)
         except SecretResolverError as error:
-            todo = "see that CALLBACKS_SECRET_RESOLVER is right, and loads where the workers run"
-            return warning("signing", f"{error} (here)", todo)
+            todo = "correct CALLBACKS_SECRET_RESOLVER: with this no worker starts"
+            return failure("signing", f"{error} (here)", todo)
         return ok("signing", f"secrets come from {settings.secret_resolver}")
     if settings.secrets_for(settings.environment):
         return ok("signing", f"there is a secret for {settings.environment}")
@@ -171,21 +173,24 @@ def unreadable(settings: Settings, error: redis.RedisError) -> Check:
 # Processes
 
 
-def judge_work(work: Work, workers: Workers, settings: Settings) -> list[Check]:
+def judge_work(work: Work, workers: Workers, health: Health, settings: Settings) -> list[Check]:
     """Make the checks of processes and books."""
     return [
-        judge_workers(work, workers, settings),
+        judge_workers(work, workers, health, settings),
         scheduler(work),
         balance(work),
         waiting(work, settings),
         dead_letters(work),
         destinations(work),
+        secrets(work),
         messages(work, settings),
     ]
 
 
-def judge_workers(work: Work, workers: Workers, settings: Settings) -> Check:
-    """Whether somebody claims and sends."""
+def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
+    """Whether somebody claims and sends: never better than what `status` says of it."""
+    if health.word == "no worker":
+        return failure("workers", str(health), _RESTART if workers.polling else _START)
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
     owed = work.books.queued + work.books.processing
     every = f"{settings.check_interval:g} s"
@@ -194,7 +199,7 @@ def judge_workers(work: Work, workers: Workers, settings: Settings) -> Check:
         return ok("workers", f"{polling} at work{does}")
     if workers.polling:
         found = f"{polling} on the queue, and none did its regular duties within {every}"
-        todo = "look for tick_failed in the log of the workers, and restart them"
+        todo = _RESTART
     elif workers.ticking:
         found = f"a worker ticked within {every}, and none fetches messages"
         todo = "run this again: one may have just ended; if it stays like this restart the workers"
@@ -280,6 +285,18 @@ def destinations(work: Work) -> Check:
         return ok("destinations", found)
     todo = "callbacks destinations shows which; callbacks resume DESTINATION lets one go on now"
     return warning("destinations", f"{found}, {', '.join(held)}", todo)
+
+
+def secrets(work: Work) -> Check:
+    """Whether everything that waits can be signed."""
+    if not work.unsigned:
+        return ok("secrets", "none was missing of late")
+    held = many(work.unsigned, "destination")
+    return failure(
+        "secrets",
+        f"callbacks for {held} wait: {work.unsigned_why}; only what expires dies",
+        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
+    )
 
 
 def messages(work: Work, settings: Settings) -> Check:

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Final, TypeVar
-from urllib.parse import unquote
 
 import click
 import redis
@@ -19,7 +18,7 @@ from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import printable
-from callbacks.urls import destination_of
+from callbacks.urls import Scope, scope_of
 
 #: Nothing is folded or cut in a pipe, whatever width it seems to have.
 _PIPE_WIDTH: Final = 100_000
@@ -36,6 +35,12 @@ class Failure(click.ClickException):
         click.echo(f"callbacks: {line}", file=file, err=True)
 
 
+class WrongWords(Failure):
+    """Ends a command with exit code 2: what was wrong is in the words of the call."""
+
+    exit_code = 2
+
+
 class Commands(click.Group):
     """The commands in the order in which they were added; expected errors become one line."""
 
@@ -49,6 +54,8 @@ class Commands(click.Group):
         LOGGER.setLevel(logging.ERROR)
         try:
             return super().invoke(ctx)
+        except InvalidCallback as error:
+            raise WrongWords(str(error)) from error
         except CallbacksError as error:
             raise Failure(str(error)) from error
         except redis.RedisError as error:
@@ -83,16 +90,14 @@ def json_option(function: _F) -> _F:
     )
 
 
-def in_normal_form(
+def in_scope(
     _context: click.Context, _parameter: click.Parameter | None, value: str | None
-) -> str | None:
-    """Take a destination as it is shown, or any URL that belongs to it; as Redis knows it."""
+) -> Scope | None:
+    """Take a destination as it is shown, or any URL that belongs to it; see `urls.scope_of`."""
     if value is None:
         return None
-    url, mark, lane = value.partition("#")
-    shared = runtime().settings.shared_hosts
     try:
-        return destination_of(url, lane=unquote(lane) if mark else None, shared_hosts=shared)
+        return scope_of(value, shared_hosts=runtime().settings.shared_hosts)
     except InvalidCallback as error:
         raise click.BadParameter(f"it {error.problem}") from None
 

@@ -15,6 +15,7 @@ from callbacks.cli.command import Failure, console, json_option, print_json, tab
 from callbacks.consumer import QUEUE
 from callbacks.diagnosis import Check, Verdict, judge_server
 from callbacks.facts import UNREACHABLE, Clock, read_server, read_trip, read_work, read_workers
+from callbacks.health import health
 from callbacks.model import SettingsError
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import printable
@@ -64,7 +65,8 @@ def _of_redis(found: Runtime) -> list[Check]:
         )
         polling = workers.polling
         work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
-        rest = checkup.judge_work(work, workers, settings)
+        state = health(work.books, found.batcher.look(), settings=settings)
+        rest = checkup.judge_work(work, workers, state, settings)
     except UNREACHABLE:
         raise
     except redis.RedisError as error:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -16,7 +15,7 @@ from callbacks.books import Books, Status
 from callbacks.cli.command import (
     REASON,
     Failure,
-    in_normal_form,
+    in_scope,
     json_option,
     parts,
     print_json,
@@ -24,34 +23,24 @@ from callbacks.cli.command import (
     say,
 )
 from callbacks.cli.look import first, print_statuses
+from callbacks.cli.words import ID, TIME, When
 from callbacks.model import State
 from callbacks.paging import pages
 from callbacks.runtime import Runtime
 from callbacks.text import many
+from callbacks.urls import Scope
 
 PAGE: Final = 200
 #: Changed in one script: a millisecond or two, in which Redis does nothing else.
 STEP: Final = 50
 _SHOWN: Final = 50
-_AGE: Final = re.compile(r"(\d{1,9})(s|min|m|h|d)")
-_UNIT_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _since(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """Read an ISO time (UTC where it names no zone) or an age, as ms since 1970."""
-    if text is None:
-        return None
-    ago = _AGE.fullmatch(text)
-    if ago:
-        return int((time.time() - int(ago[1]) * _UNIT_S[ago[2]]) * 1000)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        problem = f"{text!r} is neither an ISO time nor an age such as 2h, 30m or 1d"
-        raise click.BadParameter(problem) from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+def _since(_context: click.Context, _parameter: click.Parameter, when: When | None) -> int | None:
+    """The instant as ms since 1970."""
+    return None if when is None else int(when.ago(time.time()) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +48,7 @@ class Filter:
     """Which dead letters are meant; times in ms."""
 
     ids: tuple[str, ...] = ()
-    destination: str | None = None
+    scope: Scope | None = None
     reason: str | None = None
     since_ms: int | None = None
 
@@ -72,7 +61,7 @@ class Filter:
         """Tell whether a callback is meant."""
         return (
             status.state is State.DEAD
-            and self.destination in (None, status.destination)
+            and (self.scope is None or self.scope.covers(status.destination))
             and self.reason in (None, status.reason)
             and (self.since_ms is None or (status.ended_at or 0) * 1000 >= self.since_ms)
         )
@@ -82,17 +71,21 @@ def _filters(function: _F) -> _F:
     """Give a command the filters."""
     for option in reversed(
         (
-            click.option("--id", "ids", multiple=True, help="This one; may be repeated."),
+            click.option("--id", "ids", type=ID, multiple=True, help="This one; may be repeated."),
             click.option(
-                "--destination", callback=in_normal_form, help="Those for this destination."
+                "--destination",
+                "scope",
+                callback=in_scope,
+                help="Those for this destination, a host with its lanes.",
             ),
             click.option("--reason", type=REASON, help="Those with this reason."),
             click.option(
                 "--since",
                 "since_ms",
-                metavar="TIME|AGE",
+                type=TIME,
+                metavar="SECONDS|AGE|TIME",
                 callback=_since,
-                help="Those that died since an ISO time, or within an age such as 2h, 30m or 1d.",
+                help="Those that died within 90 seconds, an age (2h), or since an RFC 3339 time.",
             ),
             click.option("--limit", type=click.IntRange(min=1), help="At most so many."),
             click.option("--all", "every", is_flag=True, help="All there are."),
@@ -171,8 +164,8 @@ def dead_replay(every: bool, **given: Any) -> None:
     They get new retries and a new life, and are sent at the usual pace.
     """
     found = parts()
-    if _work(found, "replayed", found.batcher.replay, every=every, **given):
-        found.wakes.check(0)
+    wake = partial(found.wakes.check, 0)
+    _work(found, "replayed", found.batcher.replay, after=wake, every=every, **given)
 
 
 @dead.command("purge")
@@ -198,33 +191,51 @@ def _work(
     verb: str,
     change: Callable[[Sequence[str]], int],
     *,
+    after: Callable[[], object] = lambda: None,
     every: bool,
     limit: int | None,
     dry_run: bool,
     as_json: bool,
     **given: Any,
-) -> int:
-    """Change those that are meant, page by page, and say how many there were."""
+) -> None:
+    """Change those that are meant, page by page, and say how many there were.
+
+    `after` is called whatever fails on the way: some may have been changed by then.
+    """
     wanted = _wanted(given, every=every, needed=True)
     strangers = _strangers(found, wanted)
     ids = (status.id for status in islice(matching(found, wanted), limit))
-    done = 0
-    with progress() as bar:
-        task = bar.add_task(verb, total=_expected(found, wanted, limit))
-        for page in pages(ids, STEP):
-            done += len(page) if dry_run else change(page)
-            bar.update(task, completed=done)
+    total = _expected(found, wanted, limit)
+    if dry_run:
+        done = sum(1 for _ in ids)
+    else:
+        try:
+            done = _change(ids, change, verb, total)
+        finally:
+            after()
     if as_json:
         print_json({verb: 0 if dry_run else done, "would_be": done if dry_run else None})
     else:
         say(f"{many(done, 'dead letter')} {'would be ' if dry_run else ''}{verb}")
     _complain(strangers)
-    return 0 if dry_run else done
+
+
+def _change(
+    ids: Iterator[str], change: Callable[[Sequence[str]], int], verb: str, total: int | None
+) -> int:
+    """Change them page by page behind a progress bar; how many there were."""
+    done = 0
+    with progress() as bar:
+        task = bar.add_task(verb, total=total)
+        for page in pages(ids, STEP):
+            done += change(page)
+            bar.update(task, completed=done)
+    return done
 
 
 def _expected(found: Runtime, wanted: Filter, limit: int | None) -> int | None:
     """How many there will be at most; None where only reading them all would tell."""
-    if wanted.destination or wanted.reason:
+    if wanted.scope or wanted.reason:
         return limit
     key, since = found.batcher.scripts.keys.of("dead"), wanted.since_ms
     count = len(wanted.ids) or int(found.client.zcount(key, since or "-inf", "+inf"))

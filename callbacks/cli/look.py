@@ -17,7 +17,7 @@ from callbacks.cli.command import (
     REASON,
     Failure,
     console,
-    in_normal_form,
+    in_scope,
     json_option,
     note,
     parts,
@@ -26,11 +26,12 @@ from callbacks.cli.command import (
     say,
     table,
 )
+from callbacks.cli.words import ID
 from callbacks.model import Reason, Request, State
 from callbacks.payload import unpack
 from callbacks.runtime import Runtime
 from callbacks.text import age, distance, many, moment, printable, when
-from callbacks.urls import display_url
+from callbacks.urls import Scope, display_url
 from callbacks.verdicts import HINTS
 
 #: Destinations in one table: laying out 100,000 takes minutes.
@@ -85,7 +86,7 @@ def _held(found: Runtime, status: Status) -> str | None:
     destination = Books(scripts).destination(status.destination)
     if destination.paused:
         return f"its destination is paused: callbacks resume {status.destination}"
-    if destination.breaker == "open":
+    if destination.breaker == "open" or destination.hold_why == "secret":
         return f"its destination: {_condition(destination, time.time() * 1000)}"
     return None
 
@@ -95,7 +96,7 @@ def _hint(status: Status) -> str | None:
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", type=ID)
 @json_option
 def show(id: str, as_json: bool) -> None:
     """Show one callback, its attempts, and what comes next.
@@ -202,7 +203,12 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
 
 @click.command("list")
 @click.argument("state", type=click.Choice([state.value for state in State]))
-@click.option("--destination", callback=in_normal_form, help="Only those for this destination.")
+@click.option(
+    "--destination",
+    "scope",
+    callback=in_scope,
+    help="Only those for this destination, a host with its lanes.",
+)
 @click.option("--reason", type=REASON, help="Only those with this reason.")
 @click.option(
     "--limit",
@@ -212,15 +218,13 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     help="Show at most so many.",
 )
 @json_option
-def list_(
-    state: str, destination: str | None, reason: str | None, limit: int, as_json: bool
-) -> None:
+def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:
     """List the callbacks in a state, oldest first.
 
     With --json they are one array, also where there are none.
     """
     statuses = Books(parts().batcher.scripts).statuses(
-        State(state), destination=destination, reason=Reason(reason) if reason else None
+        State(state), scope=scope, reason=Reason(reason) if reason else None
     )
     print_statuses(first(statuses, limit), as_json)
 
@@ -272,7 +276,7 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
     ]
 
 
-_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open"}
+_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open", "secret": "no secret"}
 
 
 def _condition(one: Destination, now_ms: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import redis
 
 from callbacks import api
 from callbacks.cli.command import Failure, json_option, note, parts, print_json, redis_line, say
+from callbacks.cli.words import ID, TIME, When
 from callbacks.model import InvalidCallback
 
 
@@ -60,6 +62,11 @@ def _headers(
     return headers
 
 
+def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | None) -> float | None:
+    """How many seconds from now."""
+    return None if when is None else when.ahead(time.time())
+
+
 @click.command()
 @click.argument("url")
 @click.option(
@@ -71,7 +78,9 @@ def _headers(
     help="What to tell the receiver: JSON, a file with it, or - for stdin.",
 )
 @click.option("--event", default="callback", show_default=True, help='The "type" of the envelope.')
-@click.option("--id", help="An id of your own, which makes a repeat harmless.  [default: minted]")
+@click.option(
+    "--id", type=ID, help="An id of your own, which makes a repeat harmless.  [default: minted]"
+)
 @click.option("--environment", help="The envelope's environment.  [default: inferred]")
 @click.option(
     "--header",
@@ -82,9 +91,15 @@ def _headers(
     help="An extra request header; may be repeated.",
 )
 @click.option(
-    "--expires-in", type=float, metavar="SECONDS", help="Dead, reason expired, if not sent by then."
+    "--expires-in",
+    type=TIME,
+    metavar="SECONDS|AGE|TIME",
+    callback=_ahead,
+    help="Dead, reason expired, if not sent by then.",
 )
-@click.option("--delay", type=float, metavar="SECONDS", help="Not sent before.")
+@click.option(
+    "--delay", type=TIME, metavar="SECONDS|AGE|TIME", callback=_ahead, help="Not sent before."
+)
 @click.option("--lane", help="A destination of its own on a host that many share.")
 @json_option
 def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> None:

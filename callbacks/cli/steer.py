@@ -7,12 +7,15 @@ from typing import Final
 
 import click
 
+from callbacks import steering
 from callbacks.books import Books, find
-from callbacks.cli.command import Failure, in_normal_form, json_option, note, parts, print_json, say
+from callbacks.cli.command import Failure, in_scope, json_option, note, parts, print_json, say
+from callbacks.cli.words import ID
 from callbacks.model import Cancelled, ClaimResult, Recovered
 from callbacks.runtime import Runtime
+from callbacks.steering import Steered
 from callbacks.text import age, many
-from callbacks.urls import display_url, normal_url
+from callbacks.urls import Scope, display_url, normal_url
 from callbacks.work import dispatch_once, recover_once
 
 _WHY_NONE: Final = {
@@ -30,7 +33,8 @@ def flush(as_json: bool) -> None:
     found = parts()
     batch = dispatch_once(found.batcher, found.wakes)
     if batch is None:
-        raise Failure("nothing was claimed: another dispatcher holds the lock")
+        _leave_it(as_json)
+        return
     if batch.result is not ClaimResult.CLAIMED:
         raise Failure(f"nothing was claimed: {_WHY_NONE[batch.result]}")
     claimed = len(batch.callbacks)
@@ -40,6 +44,14 @@ def flush(as_json: bool) -> None:
         say(f"{many(claimed, 'callback')} claimed")
     else:
         say(f"nothing was claimed: {_why_empty(found)}")
+
+
+def _leave_it(as_json: bool) -> None:
+    """Say that a dispatcher is at it, which claims what this call would have."""
+    if as_json:
+        print_json({"claimed": 0, "ids": []})
+    else:
+        say("nothing was claimed here: another dispatcher is claiming a batch right now")
 
 
 def _why_empty(found: Runtime) -> str:
@@ -53,23 +65,37 @@ def _why_empty(found: Runtime) -> str:
 
 
 @click.command()
-@click.argument("destination", callback=in_normal_form, required=False)
+@click.argument("scope", callback=in_scope, required=False, metavar="[DESTINATION]")
 @json_option
-def pause(destination: str | None, as_json: bool) -> None:
+def pause(scope: Scope | None, as_json: bool) -> None:
     """Stop sending, to all or to one destination.
 
-    Requests in flight are ended as usual; how many there are is said.
+    https://host is the host with all its lanes, also those to come; https://host#lane is one
+    lane, https://host# the host without its lanes. Requests in flight are ended as usual; how
+    many there are is said.
     """
-    found = parts()
-    seen = destination is None or Books(found.batcher.scripts).knows(destination)
-    in_flight = found.batcher.pause(destination)
+    done = steering.pause(parts().batcher, scope)
     if as_json:
-        print_json({"paused": destination or "all", "in_flight": in_flight})
+        print_json(
+            {
+                "paused": scope.name if scope else "all",
+                "lanes": len(done.lanes),
+                "in_flight": done.in_flight,
+            }
+        )
         return
-    flying = f"{many(in_flight, 'request')} still in flight"
-    say(f"{destination or 'everything'} is paused; {flying}")
-    if not seen:
+    what = _named(scope.name, done) if scope else "everything is"
+    say(f"{what} paused; {many(done.in_flight, 'request')} still in flight")
+    if not done.seen:
         note("nothing waits for it, and nothing was sent to it within a day: is it spelled right?")
+
+
+def _named(name: str, done: Steered) -> str:
+    """Name what was steered, with how many lanes (or paths, on a shared host), and its verb."""
+    lanes = sum("#" in lane for lane in done.lanes)
+    counts = ((lanes, "lane"), (len(done.lanes) - lanes, "path"))
+    more = [many(count, noun) for count, noun in counts if count]
+    return f"{' and '.join([name, *more])} {'are' if more else 'is'}"
 
 
 @click.command()
@@ -79,38 +105,44 @@ def pause(destination: str | None, as_json: bool) -> None:
 def resume(context: click.Context, target: str | None, as_json: bool) -> None:
     """Start sending again, to all or to one destination.
 
-    Resuming a destination also ends its wait, closes its breaker and resets its interval.
-    Resuming a URL (with a path) lifts the mark that it is gone, and nothing else.
+    Resuming a destination also ends its wait, closes its breaker and resets its interval; a
+    host is resumed with all its lanes. Resuming a URL (with a path) lifts the mark that it is
+    gone, and nothing else.
     """
     found = parts()
-    destination = in_normal_form(context, None, target)
-    changed, what = False, destination or "everything"
-    done = "is resumed"
+    scope = in_scope(context, None, target)
     path = (target or "").partition("://")[2].partition("#")[0].partition("/")[2]
+    done, forgiven = Steered(changed=False), False
     if target and path:
-        what, done = display_url(normal_url(target)), "is not marked as gone any more"
-        changed = found.batcher.forgive(normal_url(target))
-    if not path or "/" in (destination or "").partition("://")[2]:  # shared: URL and destination
-        changed = found.batcher.resume(destination) or changed
+        forgiven = found.batcher.forgive(normal_url(target))
+    if not path or (scope and "/" in scope.name.partition("://")[2]):  # shared: it is both
+        done = steering.resume(found.batcher, scope)
     found.wakes.check(0)
+    what = display_url(normal_url(target)) if target and path else scope and scope.name
+    changed = done.changed or forgiven
     if as_json:
-        print_json({"resumed": what if target else "all", "changed": changed})
+        print_json({"resumed": what or "all", "lanes": len(done.lanes), "changed": changed})
+        return
+    if path and changed:
+        say(f"{what} is not marked as gone any more")
+    elif changed or done.lanes:
+        say(f"{_named(scope.name, done) if scope else 'everything is'} resumed")
     else:
-        say(f"{what} {done}" if changed else _nothing_to_resume(destination, path))
-        if path and destination and Books(found.batcher.scripts).destination(destination).paused:
-            note(f"its destination is paused: callbacks resume {destination}")
+        say(_nothing_to_resume(scope, path))
+    if path and scope and Books(found.batcher.scripts).destination(scope.name).paused:
+        note(f"its destination is paused: callbacks resume {scope.name}")
 
 
-def _nothing_to_resume(destination: str | None, path: str) -> str:
-    if destination is None:
+def _nothing_to_resume(scope: Scope | None, path: str) -> str:
+    if scope is None:
         return "it was not paused as a whole; destinations may be (callbacks destinations)"
     if path:
-        return f"that URL has no mark that it is gone; its destination is {destination}"
-    return f"{destination} was neither paused nor on hold"
+        return f"that URL has no mark that it is gone; its destination is {scope.name}"
+    return f"{scope.name} was neither paused nor on hold"
 
 
 @click.command()
-@click.argument("id")
+@click.argument("id", type=ID)
 @json_option
 def cancel(id: str, as_json: bool) -> None:
     """See to it that a callback is not sent, or not again."""

@@ -137,10 +137,11 @@ if phase == 'sending' then
 end
 if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
 if s[1] or d[1] then return {2, now, 1} end
+if host_paused(K, destination) then return {2, now, 1} end
 local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')
 if d[6] and not r[11] then return {2, math.max(now, hold), 2} end
-if why == 'park' then return {2, hold, 2} end
+if why == 'park' or why == 'secret' then return {2, hold, 2} end
 if needs_place and not has_place then return {2, now, 6} end
 local trial = Trial.waits(K, id, crashes, last, lease, now)
 if trial == 'other' then return {2, now + 1000, 5} end

@@ -1,4 +1,4 @@
--- Stop claims and begins, of all or of one destination.
+-- Stop claims and begins: of all, of one destination, or of a host's lanes, known or not.
 --
 -- KEYS[1] state         the schedule
 -- KEYS[2] dest:         destinations' own state
@@ -7,7 +7,8 @@
 -- KEYS[5] processing    PROCESSING
 -- KEYS[6] destinations  all destinations by last use
 -- KEYS[7] unproven      destinations with something waiting that have not answered lately
--- ARGV[1] destination   empty: all
+-- ARGV[1] destination   empty: all; `<host>#*`: every lane of that host; those that wait have to be
+--   withdrawn from the ring, see `withdraw`
 -- ARGV[2] begun_lease   ms of an attempt's lease; what has not begun has a longer one
 -- Returns how many requests are still in flight.
 -- Twice: paused is paused.
@@ -18,6 +19,7 @@ local name, begun_lease = ARGV[1], num(ARGV[2])
 local now = now_ms()
 redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
 if name ~= '' then
+  if string.sub(name, -2) == '#*' then redis.call('DEL', dests .. name) end  -- lanes resumed since
   redis.call('HSET', dests .. name, 'paused', now)
   redis.call('PERSIST', dests .. name)
   redis.call('ZADD', destinations, now, name)

@@ -46,7 +46,7 @@ redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
 local why = redis.call('HGET', dest, 'why')
 if full > 0 then
   if not why then redis.call('HSET', dest, 'hold', now + full, 'why', 'full') end
-elseif why == 'full' or (r[4] and why ~= 'park') then
+elseif why == 'full' or (r[4] and why == 'breaker') then
   redis.call('HDEL', dest, 'hold', 'why')  -- it waited for this very callback
 end
 to_lane(K, destination, id, due, window)

@@ -80,7 +80,7 @@ redis.call('ZREM', K.inflights .. destination, id)
 redis.call('ZREM', K.places, id)
 if r[9] then Trial.leave(K, id) end
 redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
-redis.call('HDEL', rec, 'p', 'w', 'u')
+redis.call('HDEL', rec, 'p', 'w', 'u', 'ns')
 
 local impression = Impression.new(K, destination, {
   effect = ARGV[14], transport = ARGV[15] == '1', reason = reason, duration = num(ARGV[16]),

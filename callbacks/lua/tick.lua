@@ -1,7 +1,7 @@
 -- Be the one ticker of an interval, and see whether Redis still holds the same data.
 --
 -- KEYS[1] tick          who ticks
--- KEYS[2] state         the schedule, which keeps the epoch
+-- KEYS[2] state         the schedule, which keeps the epoch and when a worker ticked last
 -- KEYS[3] workers       how many places each worker process has
 -- ARGV[1] ticker        who asks
 -- ARGV[2] interval      ms
@@ -43,6 +43,7 @@ if epoch and not lost and lasts(K.tick, interval) then return {0, now, 0, epoch}
 redis.call('DEL', K.tick)
 redis.call('SET', K.tick, ticker, 'PX', interval)
 redis.call('HSET', K.state, 'unproven_most', math.max(1, math.floor(all_places() * share / 1000)))
+redis.call('HSET', K.state, 'ticked', now)
 if not epoch then
   epoch = now .. '-' .. ticker
   redis.call('HSET', K.state, 'epoch', epoch)

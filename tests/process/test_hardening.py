@@ -277,11 +277,6 @@ def test_a_wrong_setting_stops_a_worker_with_one_line(system: System) -> None:
     assert "many" in lines[0]
 
 
-def test_an_actor_for_the_dead_that_is_not_there_is_told_at_start(system: System) -> None:
-    worker = system.groups.worker(processes=1, CALLBACKS_ON_DEAD="nobody")
-    until(lambda: "no actor 'nobody' here" in worker.output, within=20)
-
-
 def test_the_application_is_told_of_each_death(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:

@@ -72,9 +72,9 @@ def test_a_secret_resolver_that_hangs_holds_up_no_thread_and_costs_no_crash(
     system.configure(**FAST, retry_increment=0.3)
     resolver = {"CALLBACKS_SECRET_RESOLVER": "vault:secrets", "OPEN": str(tmp_path / "open")}
     with Target() as target:
-        system.groups.worker(processes=1, threads=2, modules=["vault"], **resolver)
+        worker = system.groups.worker(processes=1, threads=2, modules=["vault"], **resolver)
         enqueue(target.url, 1)
-        until(lambda: system.overview().totals["throttled"] >= 2, within=20)
+        until(lambda: worker.output.count("event=no_secret") >= 2, within=20)
         assert not target.hits
         (tmp_path / "open").touch()
         enqueue(target.url + "2", 1, start=1)  # the first one's call hangs for ever

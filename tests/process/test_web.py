@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from tests.process.conftest import System
+from tests.process.faults import command
+from tests.process.test_doctor import examine
 from tests.support.processes import Group, until
 from tests.support.target import Target
 
@@ -51,6 +55,36 @@ def test_the_web_process_gets_over_an_outage_and_ends_when_it_is_told(system: Sy
     assert web.output.count("event=redis_away") == 2
     assert web.output.count("event=redis_back") == 2
     assert "Traceback" not in web.output
+
+
+def test_workers_that_died_while_all_waits_behind_an_open_breaker_are_missed_everywhere(
+    system: System, enqueue: Callable[..., None]
+) -> None:
+    system.configure(max_delay=0.2, check_interval=0.5, destination_interval=0)
+    workers = system.groups.worker(processes=1)
+    web = system.groups.web()
+    address = listening(web)
+    with Target(lambda hit, nth: 500) as target:
+        enqueue(target.url, 48)
+        until(lambda: any(d.breaker == "open" for d in system.books.destinations()), within=30)
+    workers.kill()
+
+    def told() -> list[object]:
+        answer = get(address, "/healthz")
+        status = json.loads(command(system, "status", "--json"))
+        metrics = get(address, "/metrics")[1]
+        (metric,) = re.findall(r'callbacks_health{state="([^"]+)"} 1.0', metrics)
+        return [answer[0], json.loads(answer[1])["health"], status["health"], metric]
+
+    assert told() == [200, "ok", "ok", "ok"]
+    state = system.batcher.scripts.keys.of("state")
+    system.batcher.scripts.client.hincrby(state, "ticked", -61_000)  # a minute passes
+    until(lambda: told() == [503, "no worker", "no worker", "no worker"], within=10)
+    check = examine(system)["workers"]
+    assert check["verdict"] == "failure"
+    assert check["found"].endswith("; 48 callbacks not sent yet")
+    system.groups.worker(processes=1)
+    until(lambda: told()[0] == 200, within=20)
 
 
 def test_where_the_platform_gives_a_port_it_listens_for_everybody(system: System) -> None:

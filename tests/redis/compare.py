@@ -76,4 +76,4 @@ def _compare_ring(ledger: Ledger, seen: Seen) -> None:
         assert name in seen.of(own) or not seen.of(f"dest:{name}"), f"{name} is in the other ring"
     assert ring.keys() == {e.destination for e in ledger.within("queued")}
     paused = {d for d, place in ring.items() if place == float("inf")}
-    assert paused == ledger.paused_destinations & ring.keys()
+    assert paused == {d for d in ring if ledger.is_paused(d)}

@@ -36,6 +36,7 @@ from callbacks.model import (
 )
 from callbacks.policy import MAX_THROTTLED, Decision
 from callbacks.settings import Settings, ms
+from callbacks.urls import host_of
 from tests.redis.bench import Seen
 
 LIVE: Final = ("claimed", "sending", "retry")
@@ -67,6 +68,7 @@ class Entry:
     begun: int = 0
     retries: int = 0
     throttled: int = 0
+    unsigned: int = 0
     crashes: int = 0
     at: int = 0
     nonce: str | None = None
@@ -93,7 +95,8 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.counts: Counter[str] = Counter()
         self.paused = self.full = False
-        self.paused_destinations: set[str] = set()
+        self.paused_destinations: set[str] = set()  # and `<host>#*`: all its lanes
+        self.resumed_lanes: set[str] = set()  # by themselves, since their host was paused
         self.gone: set[str] = set()
         self.fence = 0
         self.told: int | None = None
@@ -107,7 +110,12 @@ class Ledger:
         return sorted(found, key=lambda e: e.id)
 
     def stops(self, e: Entry) -> bool:
-        return self.paused or e.destination in self.paused_destinations
+        return self.paused or self.is_paused(e.destination)
+
+    def is_paused(self, name: str) -> bool:
+        host = host_of(name)
+        of_host = host != name and f"{host}#*" in self.paused_destinations
+        return name in self.paused_destinations or (of_host and name not in self.resumed_lanes)
 
     def _oldest(self, phases: Iterable[str], time: str, until: int, limit: int) -> list[Entry]:
         found = [e for e in self.within(*phases) if getattr(e, time) <= until]
@@ -307,6 +315,21 @@ class Ledger:
             due = min(due, *map(int, waiting), due)
         self._requeue(e, due)
         return True
+
+    def withhold(self, id: str, now: int) -> Settled:
+        """Take an attempt back that has no secret: it has not taken place."""
+        e = self.entries[id]
+        if e.phase != "sending":
+            self.counts["stale"] += 1
+            return Settled.STALE
+        e.token = None
+        if e.cancelling:
+            self._finish(e, "cancelled", "cancelled", now)
+            return Settled.CANCELLED
+        self._requeue(e, now + min(60_000, 1_000 * 2**e.unsigned))
+        e.nonce, e.unused, e.put_off, e.unsigned = None, True, 0, e.unsigned + 1
+        e.attempts, e.begun = e.attempts - 1, e.begun - 1
+        return Settled.QUEUED
 
     # Keeping promises
 

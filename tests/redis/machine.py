@@ -186,6 +186,18 @@ class Machine(Operator):
         for _ in range(2 if e else 0):
             self.settle(e.id, e.token or "", e.attempts, answer)
 
+    @rule(place=ANY, times=st.sampled_from([1, 2]))
+    def withhold(self, place: int, times: int) -> None:
+        e = self.obtain(place, "sending")
+        if e is not None:
+            call = partial(
+                self.batcher.withhold, e.id, e.token or "", e.attempts, detail="no answer"
+            )
+            for _ in range(times):
+                self.check()
+                expected = self.ledger.withhold(e.id, self.now)
+                assert self.do(call).settled is expected
+
     @rule(place=ANY, wait=st.sampled_from([0, 200, 30_000]), why=st.sampled_from(LaterWhy))
     def release_one(self, place: int, wait: int, why: LaterWhy) -> None:
         e = self.obtain(place, "claimed", "retry")

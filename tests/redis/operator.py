@@ -29,10 +29,11 @@ ANSWERS: Final = (
     Answer(404, None),
     Answer(None, Reason.TIMEOUT, duration_ms=9_000),
     Answer(None, Reason.CONNECT),
-    Answer(None, Reason.CRASHED),
 )
 FAULTS: Final = tuple(answer for answer in ANSWERS if (answer.status or 500) == 500)
-DESTINATIONS: Final = tuple(f"https://{name}.example:443" for name in "abc")
+LANE: Final = "https://a.example:443#1"
+ALL_LANES: Final = "https://a.example:443#*"
+DESTINATIONS: Final = (*(f"https://{name}.example:443" for name in "abc"), LANE)
 ANY: Final = st.integers(0, 9)
 #: Known and unknown ones, some of them more than once.
 IDS: Final = st.lists(ANY.map("c-{}".format) | st.just("nobody"), min_size=1, max_size=6)
@@ -106,26 +107,41 @@ class Operator(Driver):
         self.expire_some(100)
         self.put(f"c-{n}", where, "x")
 
-    @rule(where=st.sampled_from([None, *DESTINATIONS]))
+    @rule(where=st.sampled_from([None, *DESTINATIONS, ALL_LANES]))
     def pause(self, where: str | None) -> None:
         flying = self.ledger.in_flight(where, self.now)
-        assert self.do(lambda: self.batcher.pause(where)) == flying
+        assert self.do(lambda: self._pause(where)) == flying
         self.ledger.paused = self.ledger.paused or where is None
+        if where == ALL_LANES:
+            self.ledger.resumed_lanes.clear()
         self.ledger.paused_destinations |= {where} - {None}
 
-    @rule(where=st.sampled_from([None, *DESTINATIONS]), lost=_LOST)
+    def _pause(self, where: str | None) -> int:
+        flying = self.batcher.pause(where)
+        if where == ALL_LANES:
+            self.batcher.withdraw([LANE])
+        return flying
+
+    @rule(where=st.sampled_from([None, *DESTINATIONS, ALL_LANES]), lost=_LOST)
     def resume(self, where: str | None, lost: bool = False) -> None:
-        was = self.ledger.paused if where is None else where in self.ledger.paused_destinations
+        was = self.ledger.paused if where is None else self.ledger.is_paused(where)
         nonce = self.nonce()
-        changed = self.do(lambda: self.batcher.resume(where, nonce=nonce))
+        changed = self.do(lambda: self._resume(where, nonce))
         assert changed or not was
         left = self.seen.of(f"dest:{where}" if where else "state").keys()
         assert not left & {"paused", "hold", "broken", "interval"}
         self.ledger.paused = self.ledger.paused and where is not None
-        self.ledger.paused_destinations.discard(where or "")
-        if lost:
+        self.ledger.paused_destinations -= {where, LANE if where == ALL_LANES else None}
+        self.ledger.resumed_lanes |= {where} & {LANE}
+        if lost and where != ALL_LANES:
             assert self.do(lambda: self.batcher.resume(where, nonce=nonce)) == changed
             self.assert_unchanged()
+
+    def _resume(self, where: str | None, nonce: str) -> bool:
+        changed = self.batcher.resume(where, nonce=nonce)
+        if where == ALL_LANES:
+            self.batcher.call_back([LANE])
+        return changed
 
     # Those that are gone, and the dead
 

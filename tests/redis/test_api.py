@@ -160,6 +160,16 @@ def test_a_resolver_that_knows_no_secret_refuses_and_one_that_fails_is_asked_aga
             callbacks.enqueue(URL, 1)
 
 
+@pytest.mark.parametrize("call", [callbacks.cancel, callbacks.get_status])
+@pytest.mark.parametrize("id", [None, 5, "", "no spaces"])
+def test_what_can_be_no_id_is_refused_by_name(
+    environment: Environment, call: Callable[[Any], object], id: object
+) -> None:
+    with pytest.raises(callbacks.InvalidCallback) as caught:
+        call(id)
+    assert caught.value.field == "id"
+
+
 def test_a_lane_is_a_destination_of_its_own(environment: Environment) -> None:
     ids = [callbacks.enqueue(URL, 1, lane=lane).id for lane in ("a", "b", None)]
     found = [callbacks.get_status(id) for id in ids]

@@ -20,11 +20,12 @@ from callbacks.batcher import Batcher
 from callbacks.books import TOTALS, Overview, overview
 from callbacks.cli import main, overall
 from callbacks.cli.importing import lines
-from callbacks.cli.letters import PAGE
+from callbacks.cli.letters import PAGE, STEP
 from callbacks.demo.processes import DemoError, Processes, without_settings
 from callbacks.demo.sums import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.health import health
 from callbacks.model import Look, Outcome, Reason
+from callbacks.runtime import MessageWakes
 from callbacks.settings import load_settings
 from callbacks.text import age, distance, many, moment
 from callbacks.urls import digest
@@ -165,12 +166,11 @@ def test_enqueue_takes_data_from_a_file_and_from_stdin(
         ([URL, "--data", "{"], "data"),
         ([URL, "--data", "NaN"], "data"),
         ([URL, "--data", "[" * 100_000], "data"),
-        ([URL, "--id", ""], "id"),
         ([URL, "--environment", "no spaces"], "environment"),
         ([URL, "--header", "Host: b.example"], "headers"),
         ([URL, "--header", "X-Key: hunter2\r\nX: y"], "headers"),
-        ([URL, "--expires-in", "nan"], "expires_in"),
-        ([URL, "--delay", "-1"], "delay"),
+        ([URL, "--expires-in", "400d"], "expires_in"),
+        ([URL, "--delay", "2020-01-01T00:00:00Z"], "delay"),
         ([URL, "--lane", " "], "lane"),
         ([URL, "--event", ""], "event"),
     ],
@@ -179,11 +179,41 @@ def test_bad_input_names_its_field_and_stores_nothing(
     run: Run, client: redis.Redis, words: list[str], field: str
 ) -> None:
     result = run("enqueue", *words)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"callbacks: {field}: ")
     assert "hunter2" not in line
     assert everything(client) == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["enqueue", URL, "--id", ""],
+        ["enqueue", URL, "--expires-in", "nan"],
+        ["enqueue", URL, "--delay", "-1"],
+        ["enqueue", URL, "--delay", "99999999999"],
+        ["show", "no spaces"],
+        ["cancel", "x" * 129],
+        ["dead", "purge", "--id", "no spaces"],
+        ["dead", "show", "--since", "yesterday"],
+    ],
+)
+def test_an_id_or_a_time_that_is_none_is_wrong_usage(run: Run, words: list[str]) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "expected" in result.stderr
+
+
+def test_times_are_given_in_the_same_ways_everywhere(run: Run) -> None:
+    def left_s(option: str, field: str, text: str) -> float:
+        id = run("enqueue", URL, option, text).stdout.strip()
+        return json.loads(run("show", id, "--json").stdout)[field] - time.time()
+
+    for option, field in (("--delay", "next_attempt_at"), ("--expires-in", "expires_at")):
+        in_two_hours = moment(time.time() + 7_200)
+        for text in ("7200", "7200.0", "120m", "120min", "2h", in_two_hours):
+            assert left_s(option, field, text) == pytest.approx(7_200, abs=40), (option, text)
 
 
 # import
@@ -322,7 +352,7 @@ def books(**more: Any) -> Overview:
         "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "data_since_ms": None,
         "data_lost_ms": None, "paused_since_ms": None,
         "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
-        "stagger_us": None, "stagger_why": "",
+        "stagger_us": None, "stagger_why": "", "ticked_ms": NOW,
         "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),
     }  # fmt: skip
     return Overview(**given | more)
@@ -334,53 +364,75 @@ def look(oldest_due_ms: int | None = None) -> Look:
 
 
 @pytest.mark.parametrize(
-    ("overview", "seen", "last_seen_ms", "expected"),
+    ("overview", "seen", "expected"),
     [
-        (books(), look(), None, "ok"),
+        (books(), look(), "ok"),
+        (books(ticked_ms=NOW - 3_600_000), look(), "ok"),
         # Ready for 30 s and no batch yet: that may well be a large backlog.
-        (books(queued=1), look(NOW - 30_000), NOW, "ok"),
-        # 5 s of max_delay and 60 s of drain target are over.
-        (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_000), NOW, "ok"),
+        (books(queued=1), look(NOW - 30_000), "ok"),
+        # 5 s of max_delay, 0.5 s of min_interval and 60 s of drain target are over.
+        (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_500), "ok"),
         (
             books(queued=1, last_batch_ms=NOW - 100),
             look(NOW - 340_000),
-            NOW,
             "behind: oldest waits 6 min",
         ),
         (
             books(queued=1),
-            look(NOW - 61_000),
-            NOW,
-            "no worker: nothing was claimed for 61 s although callbacks are ready",
+            look(NOW - 65_501),
+            "no worker: none claims: callbacks are ready, no batch for 66 s",
         ),
         (
             books(queued=1, last_batch_ms=NOW - 3_600_000),
             look(NOW - 90_000),
-            NOW,
-            "no worker: nothing was claimed for 90 s although callbacks are ready",
+            "no worker: none claims: callbacks are ready, no batch for 90 s",
+        ),
+        # Whatever is owed counts: what is processing, and what is held and not ready.
+        (books(processing=1, ticked_ms=NOW - 60_000), look(), "ok"),
+        (
+            books(processing=1, ticked_ms=NOW - 60_001),
+            look(),
+            "no worker: the last was seen 60 s ago; 1 callback not sent yet",
         ),
         (
-            books(processing=1, totals={**books().totals, "accepted": 1}),
+            books(queued=48, ticked_ms=NOW - 75_000, last_batch_ms=NOW - 100),
             look(),
-            NOW - 60_001,
-            "no worker: callbacks are being processed and no process was seen for a minute",
+            "no worker: the last was seen 75 s ago; 48 callbacks not sent yet",
         ),
-        (books(paused_since_ms=NOW - 3_000), look(NOW - 900_000), None, "paused: for 3.0 s"),
+        (books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 60_000), look(), "ok"),
+        (
+            books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 60_001),
+            look(),
+            "no worker: none was ever seen; 2 callbacks not sent yet",
+        ),
+        # Redis' clock has been set back.
+        (books(queued=2, ticked_ms=NOW + 3_600_000), look(), "ok"),
+        (books(queued=1, paused_since_ms=NOW - 3_000), look(NOW - 900_000), "paused: for 3.0 s"),
+        (
+            books(queued=1, paused_since_ms=NOW - 3_000, ticked_ms=NOW - 61_000),
+            look(),
+            "no worker: the last was seen 61 s ago; 1 callback not sent yet",
+        ),
         (
             books(paused_since_ms=NOW, totals={**books().totals, "accepted": 2}),
             look(),
-            NOW,
             "unbalanced: books do not balance by 2; see audit",
         ),
     ],
 )
-def test_health_names_the_worst(
-    overview: Overview, seen: Look, last_seen_ms: int | None, expected: str
-) -> None:
-    if overview.queued:
-        overview.totals["accepted"] = overview.queued
-    judged = health(overview, seen, last_seen_ms=last_seen_ms, settings=load_settings({}))
-    assert str(judged) == expected
+def test_health_names_the_worst(overview: Overview, seen: Look, expected: str) -> None:
+    if overview.queued or overview.processing:
+        overview.totals["accepted"] = overview.queued + overview.processing
+    assert str(health(overview, seen, settings=load_settings({}))) == expected
+
+
+def test_what_waits_on_purpose_is_no_worker_and_no_backlog() -> None:
+    """A batch of every ten minutes, ticks of every minute: none of that is a fault."""
+    batches = {"CALLBACKS_MIN_INTERVAL": "300", "CALLBACKS_MAX_DELAY": "300"}
+    settings = load_settings(batches | {"CALLBACKS_CHECK_INTERVAL": "60"})
+    waiting = books(queued=1, ticked_ms=NOW - 170_000, last_batch_ms=NOW - 600_000)
+    waiting.totals["accepted"] = 1
+    assert health(waiting, look(NOW - 600_000), settings=settings).word == "ok"
 
 
 # show, list, destinations
@@ -476,7 +528,11 @@ def test_flush_claims_a_batch_or_says_why_not(run: Run, client: redis.Redis) -> 
     assert "paused" in run("flush").stderr
     run("resume")
     client.set(key("lock"), "somebody:1", px=2_000)
-    assert "lock" in run("flush").stderr
+    busy = run("flush")
+    assert (busy.exit_code, busy.stderr) == (0, "")
+    assert "another dispatcher is claiming" in busy.stdout
+    client.set(key("lock"), "somebody:1", px=2_000)
+    assert json.loads(run("flush", "--json").stdout) == {"claimed": 0, "ids": []}
 
 
 def test_flush_says_when_the_next_is_ready(run: Run) -> None:
@@ -497,9 +553,57 @@ def test_pause_and_resume_all_or_one(run: Run, unpaced: Batcher) -> None:
     assert "was not paused" in run("resume").stdout
 
     paused = json.loads(run("pause", "https://a.example/hooks", "--json").stdout)
-    assert paused == {"paused": HOST, "in_flight": 1}
+    assert paused == {"paused": HOST, "lanes": 0, "in_flight": 1}
     assert run("resume", f"{HOST}/").stdout == f"{HOST} is resumed\n"
     assert run("resume", HOST).stdout == f"{HOST} was neither paused nor on hold\n"
+
+
+def test_a_host_includes_its_lanes_wherever_it_is_named(run: Run, unpaced: Batcher) -> None:
+    kill(unpaced, "d-1", destination=HOST)
+    kill(unpaced, "d-2", destination=f"{HOST}#a")
+    kill(unpaced, "d-3", destination=f"{HOST}#b")
+    kill(unpaced, "d-4", destination="https://a.example:444#a")
+    put(unpaced, "q-1", HOST)
+    put(unpaced, "q-2", f"{HOST}#a")
+
+    def ids(*words: str) -> list[str]:
+        return [one["id"] for one in json.loads(run(*words, "--json").stdout)]
+
+    for name, dead, queued in (
+        ("https://a.example", ["d-1", "d-2", "d-3"], ["q-1", "q-2"]),
+        ("https://a.example#a", ["d-2"], ["q-2"]),
+        ("https://a.example#", ["d-1"], ["q-1"]),
+    ):
+        assert ids("dead", "show", "--destination", name) == dead
+        assert ids("list", "dead", "--destination", name) == dead
+        assert sorted(ids("list", "queued", "--destination", name)) == queued
+
+    assert run("pause", "https://a.example#a").stdout.startswith(f"{HOST}#a is paused; 0 ")
+    assert run("pause", "https://a.example").stdout.startswith(f"{HOST} and 2 lanes are paused; 0 ")
+    assert f"callbacks resume {HOST}#a" in run("show", "q-2").stdout
+    assert run("resume", "https://a.example").stdout == f"{HOST} and 2 lanes are resumed\n"
+    purged = run("dead", "purge", "--destination", "https://a.example#a").stdout
+    assert purged == "1 dead letter purged\n"
+    replayed = run("dead", "replay", "--destination", "https://a.example").stdout
+    assert replayed == "2 dead letters replayed\n"
+
+
+def test_a_shared_host_includes_its_paths(
+    run: Run, unpaced: Batcher, environment: Callable[..., None]
+) -> None:
+    environment(CALLBACKS_SHARED_HOSTS="hooks.example")
+    whole = "https://hooks.example:443"
+    for name in ("/x", "/y", "#l"):
+        put(unpaced, f"c{name[1]}", whole + name)
+    paused = run("pause", "https://hooks.example/x").stdout
+    assert paused.startswith(f"{whole}/x is paused; ")
+    paused = run("pause", "https://hooks.example").stdout
+    assert paused.startswith(f"{whole} and 1 lane and 2 paths are paused; ")
+    assert [claimed.id for claimed in claim(unpaced).callbacks] == []
+    run("resume", "https://hooks.example/y")
+    assert [claimed.id for claimed in claim(unpaced).callbacks] == ["cy"]
+    run("resume", "https://hooks.example/")
+    assert {claimed.id for claimed in claim(unpaced).callbacks} == {"cx", "cl"}
 
 
 def test_show_says_what_holds_a_queued_callback_up(
@@ -615,7 +719,7 @@ def test_since_takes_a_time_and_an_age(run: Run, unpaced: Batcher, client: redis
             one["id"] for one in json.loads(run("dead", "show", "--since", since, "--json").stdout)
         ]
 
-    assert shown("1h") == ["new"]
+    assert shown("1h") == shown("3600") == ["new"]
     assert shown("1d") == ["old", "new"]
     assert shown(moment(old_s - 60)) == ["old", "new"]
     assert shown(moment(old_s + 60).removesuffix("Z")) == ["new"]
@@ -632,6 +736,48 @@ def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
     assert result.stderr == "callbacks: no dead letter: c-2, c-0\n"
     assert client.zcard(key("dead")) == 0
     assert client.zcard(key("expiry")) == 1
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The delays of the checks that this process has asked for."""
+    checks: list[int] = []
+    monkeypatch.setattr(MessageWakes, "check", lambda _self, delay_ms: checks.append(delay_ms))
+    return checks
+
+
+def test_a_replay_wakes_the_workers_also_where_an_id_was_no_dead_letter(
+    run: Run, unpaced: Batcher, woken: list[int]
+) -> None:
+    kill(unpaced, "good")
+    result = run("dead", "replay", "--id", "good", "--id", "unknown")
+    assert (result.exit_code, result.stdout) == (1, "1 dead letter replayed\n")
+    assert result.stderr == "callbacks: no dead letter: unknown\n"
+    assert woken == [0]
+
+
+def test_a_replay_that_fails_half_way_wakes_for_what_was_replayed(
+    run: Run, unpaced: Batcher, woken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(unpaced, *(f"c-{n:03}" for n in range(STEP + 1)))
+    replay, calls = Batcher.replay, []
+
+    def once(self: Batcher, ids: list[str]) -> int:
+        calls.append(ids)
+        if len(calls) == 2:
+            raise redis.TimeoutError("away")
+        return replay(self, ids)
+
+    monkeypatch.setattr(Batcher, "replay", once)
+    assert run("dead", "replay", "--all").exit_code == 1
+    assert (overview(unpaced.scripts).queued, woken) == (STEP, [0])
+
+
+def test_a_dry_run_or_wrong_words_wake_nobody(run: Run, unpaced: Batcher, woken: list[int]) -> None:
+    kill(unpaced, "c-1")
+    run("dead", "replay", "--all", "--dry-run")
+    run("dead", "replay")
+    assert woken == []
 
 
 def test_dead_show_shows_fifty_unless_told_otherwise(run: Run, unpaced: Batcher) -> None:

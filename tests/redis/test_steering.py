@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import redis
 
+from callbacks import books as inspector
 from callbacks.audit import audit
 from callbacks.batcher import STEER_STEP, Batcher
-from callbacks.books import PAGE, Books, find, overview
-from callbacks.model import Cancelled, Go, Later, Outcome, Reason, Refused, State
+from callbacks.books import Books, find, overview
+from callbacks.model import Cancelled, Go, Later, LaterWhy, Outcome, Reason, Refused, State
 from callbacks.scripts import load
 from callbacks.settings import Settings
-from callbacks.urls import digest
+from callbacks.steering import PAGE, pause, resume
+from callbacks.urls import Scope, digest
 from tests.redis.support import (
     HOST,
     begin,
@@ -170,6 +172,114 @@ def test_pause_says_how_many_requests_are_still_in_flight(make_batcher: Make) ->
     assert batcher.pause("https://other:443") == 0
 
 
+WHOLE = Scope(HOST, lanes=True)
+LANES = [HOST, f"{HOST}#a", f"{HOST}#b"]
+
+
+def unpaced(make_batcher: Make) -> Batcher:
+    return make_batcher(send_interval=0, destination_interval=0, min_interval=0)
+
+
+def claimed_from(batcher: Batcher, client: redis.Redis) -> set[str]:
+    """The destinations that a claim takes something from."""
+    ids = [claimed.id for claimed in claim(batcher).callbacks]
+    return {client.hget(key(f"rec:{id}"), "d").decode() for id in ids}
+
+
+def test_a_paused_host_holds_its_lanes_known_or_not_and_no_other_host(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = unpaced(make_batcher)
+    for name in (*LANES, "https://a.example:4430#a", "https://b.example:443#a"):
+        put(batcher, f"c-{name}", name)
+    done = pause(batcher, WHOLE)
+    assert (done.lanes, done.seen) == ((f"{HOST}#a", f"{HOST}#b"), True)
+    put(batcher, "late", f"{HOST}#late")
+    put(batcher, "late path", f"{HOST}/late")
+    assert claimed_from(batcher, client) == {"https://a.example:4430#a", "https://b.example:443#a"}
+    assert {one.name for one in Books(batcher.scripts).destinations() if one.paused} == {
+        *LANES, f"{HOST}#late", f"{HOST}/late",
+    }  # fmt: skip
+    done = resume(batcher, WHOLE)
+    assert (len(done.lanes), done.changed) == (4, True)
+    assert claimed_from(batcher, client) == {*LANES, f"{HOST}#late", f"{HOST}/late"}
+    assert not resume(batcher, WHOLE).changed
+
+
+def test_what_a_lane_has_claimed_or_tries_again_waits_for_its_host(make_batcher: Make) -> None:
+    batcher = unpaced(make_batcher)
+    claimed = claim_one(batcher, destination=f"{HOST}#a")
+    retrying = claim_one(batcher, "c-2", destination=f"{HOST}#b")
+    begin(batcher, retrying)
+    assert pause(batcher, WHOLE).in_flight == 1
+    settle(batcher, retrying, Outcome.RETRY, delay_ms=0)
+    for one in (claimed, retrying):
+        gate = batcher.begin(one.id, one.token)
+        assert gate == Later(gate.due_ms, LaterWhy.PAUSED)  # type: ignore[union-attr]
+        assert batcher.release(one.id, one.token, gate.due_ms).arm_ms is None  # type: ignore[union-attr]
+    assert claim(batcher).callbacks == ()
+    resume(batcher, WHOLE)
+    assert len(claim(batcher).callbacks) == 2
+
+
+def test_the_host_alone_and_one_lane_alone_are_paused_and_resumed(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = unpaced(make_batcher)
+    for name in LANES:
+        put(batcher, f"c-{name}", name)
+    pause(batcher, Scope(HOST))
+    pause(batcher, Scope(f"{HOST}#a"))
+    assert claimed_from(batcher, client) == {f"{HOST}#b"}
+    pause(batcher, WHOLE)
+    assert resume(batcher, Scope(f"{HOST}#a")).changed  # goes on although its host does not
+    put(batcher, "c-b", f"{HOST}#b")
+    assert claimed_from(batcher, client) == {f"{HOST}#a"}
+    put(batcher, "c-a", f"{HOST}#a")
+    pause(batcher, WHOLE)  # again, for all
+    assert claimed_from(batcher, client) == set()
+    assert resume(batcher, Scope(HOST)).changed
+    assert claimed_from(batcher, client) == {HOST}
+    assert resume(batcher, WHOLE).changed
+    assert claimed_from(batcher, client) == {f"{HOST}#a", f"{HOST}#b"}
+
+
+def test_a_pause_of_lanes_lasts_and_is_shown_however_long_nothing_is_sent(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = unpaced(make_batcher)
+    pause(batcher, WHOLE)
+    resume(batcher, Scope(HOST))
+    assert client.ttl(key(f"dest:{WHOLE.mark}")) == -1
+    client.zadd(key("destinations"), {WHOLE.mark: 1, HOST: 1})
+    batcher.trim(100)
+    shown = Books(batcher.scripts).destinations()
+    assert [(one.name, one.paused) for one in shown] == [(WHOLE.mark, True)]
+    resume(batcher, WHOLE)
+    assert not any(one.paused for one in Books(batcher.scripts).destinations())
+
+
+def test_steering_a_host_of_many_lanes_never_holds_redis_for_long(
+    server: Server, make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher, many = unpaced(make_batcher), 20_000
+    with client.pipeline(transaction=False) as pipe:
+        for n in range(many):
+            pipe.zadd(key(f"lane:{HOST}#{n}"), {f"c-{n}": 1})
+            pipe.zadd(key("unproven"), {f"{HOST}#{n}": 1})
+        pipe.execute()
+    client.config_resetstat()
+    assert len(pause(batcher, WHOLE).lanes) == many
+    assert client.zcount(key("unproven"), "-inf", "(+inf") == 0
+    assert len(resume(batcher, WHOLE).lanes) == many
+    assert client.zcount(key("unproven"), "-inf", "(+inf") == many
+    stats = client.info("commandstats")
+    # Of each on average, for a busy machine stops in the middle of any one.
+    assert stats["cmdstat_evalsha"]["usec_per_call"] < 2_000
+    assert stats["cmdstat_zscan"]["usec_per_call"] < 2_000
+    assert stats["cmdstat_evalsha"]["calls"] >= many / PAGE
+
+
 def test_replay_gives_a_dead_letter_new_budgets_under_its_id(
     make_batcher: Make, client: redis.Redis, books: Books
 ) -> None:
@@ -219,18 +329,18 @@ def test_lists_are_filtered_by_destination_and_reason(make_batcher: Make) -> Non
         return {s.id for s in books.statuses(State.DEAD, **filters)}  # type: ignore[arg-type]
 
     assert ids() == {"c-0", "c-1", "c-2", "c-3"}
-    assert ids(destination="https://h0:443") == {"c-0", "c-2"}
+    assert ids(scope=Scope("https://h0:443")) == {"c-0", "c-2"}
     assert ids(reason=Reason.GONE) == {"c-0", "c-1"}
     assert len(ids(limit=3)) == 3
 
 
 def test_destinations_are_read_page_by_page(batcher: Batcher, client: redis.Redis) -> None:
-    names = {f"https://h{n}.example:443": 1 for n in range(3 * PAGE)}
+    names = {f"https://h{n}.example:443": 1 for n in range(3 * inspector.PAGE)}
     client.zadd(key("destinations"), names)
     client.config_resetstat()
     found = Books(batcher.scripts).destinations()
     assert next(found).name == min(names)
-    assert client.info("commandstats")["cmdstat_hgetall"]["calls"] == PAGE
+    assert client.info("commandstats")["cmdstat_hgetall"]["calls"] == inspector.PAGE
     assert len(list(found)) == len(names) - 1
 
 

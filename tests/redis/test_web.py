@@ -125,6 +125,19 @@ def test_the_health_check_is_well_while_work_goes_on_or_is_paused(
     assert (answer.status, json.loads(answer.body)["health"]) == (200, "paused")
 
 
+def test_held_work_that_no_worker_watches_is_told_by_health_check_and_metric(
+    app: App, batcher: Batcher
+) -> None:
+    put(batcher, "c-1")
+    batcher.pause("https://a.example:443")
+    assert batcher.tick("worker", 1_000).elected
+    assert ask(app, "/healthz").status == 200
+    batcher.scripts.client.hincrby(key("state"), "ticked", -61_000)
+    answer = ask(app, "/healthz")
+    assert (answer.status, json.loads(answer.body)["health"]) == (503, "no worker")
+    assert samples(ask(app, "/metrics").body)["callbacks_health{no worker}"] == 1
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/"])
 def test_books_that_do_not_balance_are_told(app: App, batcher: Batcher, path: str) -> None:
     batcher.scripts.client.hset(key("counters"), "sent", 7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,15 +11,16 @@ import redis
 from callbacks import sending, work
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
-from callbacks.books import Books, find
+from callbacks.books import Books, find, overview
 from callbacks.delivery import AICallback
+from callbacks.facts import read_work
 from callbacks.memory import read_memory
 from callbacks.model import (
     Answer,
     ClaimResult,
     Gate,
-    Go,
     Later,
+    LaterWhy,
     QueueFull,
     Reason,
     Refused,
@@ -31,7 +32,18 @@ from callbacks.payload import mint_id, pack
 from callbacks.places import Places
 from callbacks.policy import FlushReason
 from callbacks.settings import ms
-from tests.redis.support import HOST, HOUR_MS, claim, key, now_ms, packed, put
+from tests.redis.support import (
+    HOST,
+    HOUR_MS,
+    begin,
+    claim,
+    claim_one,
+    key,
+    now_ms,
+    packed,
+    put,
+    to_head,
+)
 
 Make = Callable[..., Batcher]
 
@@ -439,30 +451,129 @@ def test_a_full_redis_still_dispatches_sends_and_keeps_ticking(
     work.tick_once(batcher, wakes, chance=0)
 
 
-def test_a_failing_secret_resolver_is_told_and_retried_at_no_cost(make_batcher: Make) -> None:
-    batcher = make_batcher(secret_resolver="tests.redis.test_work:broken_resolver")
-    request = AICallback("https://a.example/x", 1, id="c-1", settings=batcher.settings).request
-    batcher.enqueue("c-1", request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
-    (claimed,) = claim(batcher).callbacks
-    receiver = Receiver()
-    result = sent(batcher, receiver, claimed.id, claimed.token)
-    assert isinstance(result.gate, Go)
-    assert receiver.posts == []
-    assert result.answer is not None
-    assert result.answer.fault is Reason.CRASHED
+OPEN: list[str] = []
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+def vault() -> Iterator[list[str]]:
+    """What `vault_resolver` gives; empty: it fails."""
+    OPEN.clear()
+    yield OPEN
+    OPEN.clear()
+
+
+def vault_resolver(callback_url: str, environment: str) -> list[str]:
+    if not OPEN:
+        raise LookupError("the vault is closed")
+    return OPEN
+
+
+def end_waits(batcher: Batcher) -> None:
+    """Let all waits of the one destination pass: its own, its pace, and those in its lane."""
+    client, name = batcher.scripts.client, "https://a.example:443"
+    client.hset(key(f"dest:{name}"), mapping={"hold": 0, "slot": 0, "send": 0})
+    client.hset(key("state"), mapping={"slot": 0, "send": 0})
+    for id in client.zrange(key(f"lane:{name}"), 0, -1):
+        client.zincrby(key(f"lane:{name}"), -60_000, id)
+    to_head(client, name)
+
+
+def test_without_a_secret_a_callback_waits_at_no_cost_however_long_it_takes(
+    make_batcher: Make, books: Books, client: redis.Redis, vault: list[str]
+) -> None:
+    resolver = "tests.redis.test_work:vault_resolver"
+    batcher = make_batcher(secret_resolver=resolver, min_interval=0)
+    store(batcher)
+    receiver, waits = Receiver(OK), []
+    for _ in range(30):
+        (claimed,) = claim(batcher).callbacks
+        result = sent(batcher, receiver, claimed.id, claimed.token)
+        assert (result.settled, result.retry_ms) == (Settled.QUEUED, None)
+        assert result.answer is not None
+        assert result.answer.fault is Reason.NO_SECRET
+        waits.append(int(client.hget(key("rec:c-1"), "due")) - now_ms(client))
+        end_waits(batcher)
+    expected = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, *[60_000] * 24]
+    assert waits == pytest.approx(expected, abs=900)
     status = find(batcher.scripts, "c-1")
     assert status is not None
-    assert (status.state, status.retries, status.reason) == (State.QUEUED, 0, "crashed")
+    assert (status.state, status.reason, status.retries, status.crashes) == (
+        State.QUEUED, "no_secret", 0, 0,
+    )  # fmt: skip
+    assert (status.attempts, status.history) == (0, ())
+    totals = overview(batcher.scripts).totals
+    assert (totals["attempts"], totals["retried"], totals["throttled"]) == (1, 0, 0)
+    assert list(audit(books)) == []
+
+    vault.append(SECRET)
+    (claimed,) = claim(batcher).callbacks
+    assert sent(batcher, receiver, claimed.id, claimed.token).settled is Settled.SENT
+    assert [headers["webhook-attempt"] for _, headers, _ in receiver.posts] == ["1"]
+    assert overview(batcher.scripts).totals["attempts"] == 1
+    assert list(audit(books)) == []
+
+
+def unpaced_vault(make_batcher: Make) -> Batcher:
+    """A batcher with a closed vault, whose one destination has answered before."""
+    resolver = "tests.redis.test_work:vault_resolver"
+    pace = {"send_interval": 0, "destination_interval": 0, "min_interval": 0}
+    batcher = make_batcher(secret_resolver=resolver, **pace)
+    batcher.scripts.client.hset(key("dest:https://a.example:443"), "ok", 1)
+    return batcher
+
+
+def test_one_callback_without_a_secret_holds_up_no_other_and_several_in_a_row_hold_all(
+    make_batcher: Make, client: redis.Redis, vault: list[str]
+) -> None:
+    batcher, dest = unpaced_vault(make_batcher), key("dest:https://a.example:443")
+    for n in range(4):
+        store(batcher, f"c-{n}")
+    first, second, third, fourth = claim(batcher).callbacks
+    for one in (first, second, third):
+        begin(batcher, one)
+    assert batcher.withhold(first.id, first.token, 1, detail="x").settled is Settled.QUEUED
+    assert client.hget(dest, "why") is None
+    for one in (second, third):  # in a row, and together
+        assert batcher.withhold(one.id, one.token, 1, detail="x").settled is Settled.QUEUED
+        assert batcher.withhold(one.id, one.token, 1, detail="x").settled is Settled.STALE
+        assert (client.hget(dest, "why"), client.hget(dest, "unsigned")) == (b"secret", b"2")
+        assert 0 < int(client.hget(dest, "hold")) - now_ms(client) <= 1_000
+    gate = batcher.begin(fourth.id, fourth.token)
+    assert isinstance(gate, Later)
+    assert gate.why is LaterWhy.ON_HOLD
+    batcher.release(fourth.id, fourth.token, gate.due_ms, why=gate.why)
+    seen = read_work(batcher.scripts, "callbacks", "callbacks")
+    assert (seen.unsigned, seen.unsigned_why) == (1, "x")
+    end_waits(batcher)
+    vault.append(SECRET)
+    (*_, one) = claim(batcher).callbacks
+    sent(batcher, Receiver(OK), one.id, one.token)
+    assert client.hget(dest, "unsigned") is None
+
+
+def test_a_callback_cancelled_while_its_secret_is_looked_for_is_cancelled(
+    make_batcher: Make, books: Books
+) -> None:
+    batcher = make_batcher()
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    batcher.cancel("c-1")
+    held = batcher.withhold("c-1", claimed.token, 1, detail="x")
+    assert held.settled is Settled.CANCELLED
+    assert list(audit(books)) == []
 
 
 def test_a_callback_that_is_to_be_signed_never_goes_out_unsigned(make_batcher: Make) -> None:
     batcher = make_batcher(secret_resolver="tests.redis.test_work:empty_resolver")
-    request = AICallback("https://a.example/x", 1, id="c-1", settings=batcher.settings).request
-    batcher.enqueue("c-1", request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
+    store(batcher)
     (claimed,) = claim(batcher).callbacks
     receiver = Receiver()
     sent(batcher, receiver, claimed.id, claimed.token)
     assert receiver.posts == []
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert (status.state, status.reason) == (State.QUEUED, "no_secret")
 
 
 def empty_resolver(callback_url: str, environment: str) -> list[str]:

@@ -122,6 +122,14 @@ class Groups:
         self.started.append(group)
         return group
 
+    def dramatiq(self, *modules: str, **env: object) -> Group:
+        """Run Dramatiq's command with modules in this order."""
+        more = self.env | {name: str(value) for name, value in env.items()}
+        args = [*modules, "--processes", "1", "--threads", "2"]
+        group = Group(_WORKER, args, more, self.folder / "worker.log")
+        self.started.append(group)
+        return group
+
     def scheduler(self, **env: object) -> Group:
         group = scheduler(self.env | {k: str(v) for k, v in env.items()}, self.folder)
         self.started.append(group)

@@ -82,7 +82,7 @@ def test_a_resolver_that_hangs_is_our_fault_in_half_the_deadline_and_nothing_is_
     sender, began = Sender(), time.monotonic()
     answer = callback(request, 0.4).send(sender=sender)
     assert time.monotonic() - began < 10
-    assert (answer.fault, sender.spent_s) == (Reason.CRASHED, [])
+    assert (answer.fault, sender.spent_s) == (Reason.NO_SECRET, [])
     assert answer.detail.endswith(":find: the secret resolver did not end in time")
 
 
@@ -121,7 +121,7 @@ def test_a_resolver_cannot_end_a_workers_thread(
     monkeypatch.setitem(sys.modules, module.__name__, module)
     settings = Settings(secret_resolver=f"{module.__name__}:find")
     answer = AICallback("https://a.example/", 1, settings=settings).send(sender=Sender())
-    assert answer.fault is Reason.CRASHED
+    assert answer.fault is Reason.NO_SECRET
 
 
 def test_where_the_system_gives_no_thread_nothing_is_sent(
@@ -133,7 +133,7 @@ def test_where_the_system_gives_no_thread_nothing_is_sent(
     monkeypatch.setattr("callbacks.delivery._RESOLUTIONS._idle", [])
     monkeypatch.setattr(threading.Thread, "start", refuse)
     answer = callback(request, 10).send(sender=Sender())
-    assert (answer.fault, "no thread" in answer.detail) == (Reason.CRASHED, True)
+    assert (answer.fault, "no thread" in answer.detail) == (Reason.NO_SECRET, True)
 
 
 def test_what_a_resolver_took_is_not_left_for_the_receiver(

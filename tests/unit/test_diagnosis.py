@@ -28,6 +28,7 @@ from callbacks.diagnosis import (
     version,
 )
 from callbacks.facts import Work, Workers
+from callbacks.health import Health
 from callbacks.settings import Settings, load_settings
 
 OK, WARNING, FAILURE = Verdict.OK, Verdict.WARNING, Verdict.FAILURE
@@ -446,9 +447,9 @@ def test_a_resolver_is_named_and_no_secret_ever_shown() -> None:
     assert SECRET not in str(checks)
 
 
-def test_a_resolver_that_does_not_load_is_a_warning() -> None:
+def test_a_resolver_that_does_not_load_fails() -> None:
     check = checkup.signing(settings(secret_resolver="no_such_module:find"))
-    assert check.verdict is WARNING
+    assert check.verdict is FAILURE
     assert "no_such_module:find cannot be loaded" in check.found
 
 
@@ -603,8 +604,27 @@ AGAIN = "run this again: one may have just ended; if it stays like this restart 
 def test_workers_are_missed_most_where_something_waits(
     workers: Workers, queued: int, verdict: Verdict, found: str, todo: str
 ) -> None:
-    check = checkup.judge_workers(work(queued=queued), workers, settings())
+    check = checkup.judge_workers(work(queued=queued), workers, Health("ok"), settings())
     assert told(check) == (verdict, found, todo)
+
+
+@pytest.mark.parametrize(("polling", "todo"), [(0, START), (1, RESTART)])
+def test_where_status_says_no_worker_the_check_fails_whatever_was_seen(
+    polling: int, todo: str
+) -> None:
+    absent = Health("no worker", "the last was seen 2 min ago")
+    check = checkup.judge_workers(work(queued=1), Workers(polling, True), absent, settings())
+    assert told(check) == (FAILURE, "no worker: the last was seen 2 min ago", todo)
+
+
+def test_destinations_that_are_held_for_want_of_a_secret_fail() -> None:
+    held = {"unsigned": 2, "unsigned_why": "vault:secrets raised OSError"}
+    assert told(checkup.secrets(work(changed=held))) == (
+        FAILURE,
+        "callbacks for 2 destinations wait: vault:secrets raised OSError; only what expires dies",
+        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
+    )
+    assert checkup.secrets(work()).verdict is OK
 
 
 def test_a_missing_scheduler_is_only_a_warning() -> None:

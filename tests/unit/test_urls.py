@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from callbacks.model import InvalidCallback
-from callbacks.urls import destination_of, display_url, normal_host, normal_url
+from callbacks.urls import Scope, destination_of, display_url, normal_host, normal_url, scope_of
 
 hosts = st.one_of(
     st.from_regex(
@@ -232,3 +232,44 @@ def test_showing_a_url_never_fails(text: str) -> None:
 def test_what_is_no_host_has_no_normal_form(host: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|ends|cannot) "):
         normal_host(host)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.example", Scope("https://a.example:443", lanes=True)),
+        ("HTTPS://A.example:443/", Scope("https://a.example:443", lanes=True)),
+        ("https://a.example/hooks?q", Scope("https://a.example:443", lanes=True)),
+        ("https://a.example:443#*", Scope("https://a.example:443", lanes=True)),
+        ("https://a.example#", Scope("https://a.example:443")),
+        ("https://a.example#a%201", Scope("https://a.example:443#a%201")),
+        ("https://a.example#a 1", Scope("https://a.example:443#a%201")),
+        ("https://a.example#%2A", Scope("https://a.example:443#%2A")),
+        ("http://[2001:db8::1]#l", Scope("http://[2001:db8::1]:80#l")),
+        ("https://shared.example", Scope("https://shared.example:443", lanes=True)),
+        ("https://shared.example/", Scope("https://shared.example:443", lanes=True)),
+        ("https://shared.example/x?q", Scope("https://shared.example:443/x")),
+        ("https://shared.example/x#", Scope("https://shared.example:443/x")),
+        ("https://shared.example#l", Scope("https://shared.example:443#l")),
+    ],
+)
+def test_a_destination_is_named_with_its_lanes_or_alone(text: str, expected: Scope) -> None:
+    assert scope_of(text, shared_hosts={"shared.example"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "lanes", "destination", "covered"),
+    [
+        ("https://a:443", True, "https://a:443", True),
+        ("https://a:443", True, "https://a:443#l", True),
+        ("https://a:443", True, "https://a:443/x", True),
+        ("https://a:443", True, "https://a:4430#l", False),
+        ("https://a:443", False, "https://a:443#l", False),
+        ("https://a:443#l", False, "https://a:443#l", True),
+        ("https://a:443#l", False, "https://a:443#l2", False),
+    ],
+)
+def test_a_scope_covers_what_it_names(
+    name: str, lanes: bool, destination: str, covered: bool
+) -> None:
+    assert Scope(name, lanes).covers(destination) is covered

@@ -52,7 +52,6 @@ def test_every_status_has_its_outcome_reason_and_effect() -> None:
         (Reason.RESET, Effect.FAULT, True, 1000),
         (Reason.PROTOCOL, Effect.FAULT, False, 1000),
         (Reason.TOO_LARGE, Effect.FAULT, False, 1000),
-        (Reason.CRASHED, Effect.NONE, False, 1000),
     ],
 )
 def test_every_fault_is_retried_and_says_something_of_its_destination(

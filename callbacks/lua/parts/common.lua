@@ -71,6 +71,21 @@ local function count_stale(K, now)
   redis.call('PEXPIRE', bucket, 900000)
 end
 
+-- The mark of a destination's host, `<host>#*`, a name that no lane has; nothing for a host itself.
+local function host_mark(K, destination)
+  local at = string.find(destination, '[/#]', 9)  -- past the scheme
+  return at and K.dests .. string.sub(destination, 1, at - 1) .. '#*'
+end
+
+-- Whether the host of a lane is paused with all its lanes, known or not, and this one was not
+-- resumed by itself since.
+local function host_paused(K, destination)
+  local mark = host_mark(K, destination)
+  if not mark then return false end
+  local m = redis.call('HMGET', mark, 'paused', destination)
+  return m[1] and not m[2]
+end
+
 -- Whether a destination has not answered lately: it has had no 2xx since its last timeout, or
 -- its breaker is open. `ok` and `broken` are its fields.
 local function is_unproven(ok, broken)
@@ -81,7 +96,7 @@ end
 -- ring that it belongs to, and the other one.
 local function gate_of(K, destination, window)
   local d = redis.call('HMGET', K.dests .. destination, 'paused', 'slot', 'send', 'hold', 'ok', 'broken')
-  local gate = d[1] and math.huge
+  local gate = (d[1] or host_paused(K, destination)) and math.huge
     or math.max(num(d[2], 0) - window, num(d[3], 0) - window, num(d[4], 0))
   if is_unproven(d[5], d[6]) then return gate, K.unproven, K.ring end
   return gate, K.ring, K.unproven

@@ -112,7 +112,7 @@ function Impression:make()
   self:count()
   if a.effect ~= 'none' then self:watch() end
   local fine = a.effect == 'ok' or a.effect == 'alive'
-  if fine then redis.call('HDEL', self.dest, 'fails') end
+  if fine then redis.call('HDEL', self.dest, 'fails', 'unsigned') end
   if a.effect == 'ok' then self:put('ok', 1) end
   if fine and d.broken then self:close() else self:pace() end
   if a.effect == 'fault' then self:fault() end

@@ -1,0 +1,70 @@
+"""What the check that our broker is served leans on in Dramatiq, which is pinned."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import cli
+from dramatiq.brokers.stub import StubBroker
+
+from callbacks.serving import check_named, check_served, find_actor
+from callbacks.settings import load_settings
+
+OURS, OTHER = StubBroker(), StubBroker()
+
+
+def test_a_worker_process_of_dramatiq_has_the_names_that_are_read() -> None:
+    assert {"args", "broker"} <= set(cli.worker_process.__code__.co_varnames)
+    assert {"broker", "modules"} <= vars(cli.make_argument_parser().parse_args(["a", "b"])).keys()
+    assert "args" in inspect.signature(cli.worker_process).parameters
+
+
+@pytest.mark.parametrize(
+    ("modules", "served", "refused"),
+    [
+        (["yours", "callbacks"], OTHER, True),
+        (["yours", "callbacks"], OURS, False),  # it has taken ours
+        (["yours", "others"], OTHER, False),
+        (["yours:broker", "callbacks.runtime"], OTHER, True),
+        (["callbacks", "yours"], OURS, False),
+    ],
+)
+def test_only_a_command_that_names_us_and_serves_another_broker_is_refused(
+    monkeypatch: pytest.MonkeyPatch, modules: list[str], served: Any, refused: bool
+) -> None:
+    def worker_process(args: Any, broker: Any) -> None:
+        check_served(OURS)  # which reads both from here
+        assert args.broker
+        assert broker
+
+    monkeypatch.setattr(cli, "worker_process", worker_process)
+    args = SimpleNamespace(broker=modules[0], modules=modules[1:])
+    if refused:
+        with pytest.raises(SystemExit, match=f"serves the broker of '{modules[0]}'"):
+            worker_process(args, served)
+    else:
+        worker_process(args, served)
+
+
+def test_outside_of_a_worker_process_nothing_is_refused() -> None:
+    check_served(OURS)
+
+
+def test_an_actor_has_to_be_on_the_broker_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dramatiq.actor(broker=OTHER)
+    def mourn(callback_id: str, reason: str) -> None: ...
+
+    monkeypatch.setattr(dramatiq.broker, "global_broker", OTHER)
+    with pytest.raises(LookupError, match="on another broker"):
+        find_actor("mourn", OURS)
+    assert find_actor("mourn", OTHER) is mourn
+    with pytest.raises(LookupError, match="no actor 'nobody' here"):
+        find_actor("nobody", OURS)
+
+
+def test_what_is_not_named_is_not_looked_for() -> None:
+    check_named(load_settings({}), OURS)
