@@ -29,8 +29,9 @@ class NotPrimary(NotNow):
 class RedisRefused(CallbacksError, redis.ConnectionError):
     """Redis answered, and did not take it: it is a replica, takes no writes now, forbids it.
 
-    Its text is what Redis said. `callback_id` is that of the callback which may be handed in
-    again under this id; `receipts` are those of one `enqueue_many` that were stored.
+    Its text is what Redis said. Like every error of Redis that `enqueue` raises it carries
+    `callback_id`, with which the call may be repeated, and `receipts`, those of the callbacks
+    of the same `enqueue_many` that were stored.
     """
 
     callback_id: str | None = None
