@@ -25,6 +25,7 @@ from callbacks.model import (  # noqa: E402
     Receipt,
     SettingsError,
 )
+from callbacks.redis_errors import RedisRefused  # noqa: E402
 from callbacks.version import __version__  # noqa: E402
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "InvalidCallback",
     "QueueFull",
     "Receipt",
+    "RedisRefused",
     "SettingsError",
     "__version__",
     "cancel",

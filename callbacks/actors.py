@@ -12,8 +12,8 @@ from periodiq import cron
 from callbacks.consumer import QUEUE
 from callbacks.delivery import shared_transport
 from callbacks.log import log
+from callbacks.redis_errors import AWAY
 from callbacks.runtime import ACTOR_RETRIES, broker, places, runtime
-from callbacks.scripts import AWAY
 from callbacks.sending import send_once
 from callbacks.work import dispatch_once, flush_once, recover_once
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ from callbacks.model import (
 )
 from callbacks.paging import pages
 from callbacks.payload import check_id, pack
+from callbacks.redis_errors import documented
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import ms
 
@@ -78,7 +80,8 @@ def enqueue(
 
     Raises `InvalidCallback` (a ValueError) for bad input and `QueueFull` for want of room;
     nothing is stored then. Raises redis' `ConnectionError` or `TimeoutError` where Redis
-    cannot be reached; it carries `callback_id`, and the call may be repeated with that id.
+    cannot be reached, and `RedisRefused`, a `ConnectionError`, where it answers and does not
+    take it. Each carries `callback_id`, and the call may be repeated with that id.
     """
     parts = runtime()
     item = _freeze(
@@ -95,13 +98,10 @@ def enqueue(
         now=datetime.now(UTC),
     )
     name, destination, packed, delay_ms, life_ms = item.packed()
-    try:
+    with _documented_errors(name):
         stored = parts.batcher.enqueue(
             name, destination, packed, delay_ms=delay_ms, life_ms=life_ms
         )
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        error.callback_id = name  # type: ignore[union-attr]
-        raise
     _announce(parts, [stored])
     return Receipt(name, stored.accepted)
 
@@ -111,40 +111,57 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
 
     They go to Redis in pipelines; all are stored when this returns. Every item is checked
     before the first is stored, so bad input (`InvalidCallback`, whose field names the item's
-    place) stores nothing. After any other error some may be stored: calling again with ids
-    of your own sends nothing twice. `QueueFull` carries the `receipts` of those that are.
+    place) stores nothing. After any other error, those of `enqueue`, some may be stored: calling
+    again with ids of your own sends nothing twice. The error carries the `receipts` of those
+    that are; `callback_id` is the first that may not be.
     """
     parts = runtime()
     now = datetime.now(UTC)
     frozen = [_freeze_item(parts, place, item, now) for place, item in enumerate(items)]
     receipts: list[Receipt] = []
     for chunk in pages(frozen, CHUNK):
-        results = store(parts, chunk)
-        for item, result in zip(chunk, results, strict=True):
-            if isinstance(result, Stored):
-                receipts.append(Receipt(item.id, result.accepted))
-        for result in results:
+        with _documented_errors(chunk[0].id, receipts):
+            results = store(parts, chunk)
+        answers = list(zip(chunk, results, strict=True))
+        receipts += [
+            Receipt(item.id, result.accepted)
+            for item, result in answers
+            if isinstance(result, Stored)
+        ]
+        for item, result in answers:
             if isinstance(result, Exception):
-                if isinstance(result, QueueFull):
-                    result.receipts = tuple(receipts)
-                raise result
+                with _documented_errors(item.id, receipts):
+                    raise result
     return receipts
+
+
+@contextmanager
+def _documented_errors(id: str, receipts: Iterable[Receipt] = ()) -> Iterator[None]:
+    """Raise what Redis says as one of the documented errors, with what its catcher needs."""
+    try:
+        yield
+    except (redis.RedisError, QueueFull) as error:
+        told: Any = documented(error) if isinstance(error, redis.RedisError) else error
+        told.callback_id, told.receipts = id, tuple(receipts)
+        if told is error:
+            raise
+        raise told from error
 
 
 def cancel(id: str) -> bool:
     """Make sure that a callback is not sent, or not again; False: sent or dead, or unknown.
 
-    Raises `InvalidCallback` for what cannot be an id.
+    Raises `InvalidCallback` for what cannot be an id, and what `enqueue` does where Redis is away
+    or refuses.
     """
-    return runtime().batcher.cancel(check_id(id)) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
+    with _documented_errors(check_id(id)):
+        return runtime().batcher.cancel(id) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
 
 
 def get_status(id: str) -> Status | None:
-    """Say where a callback is; None where its id is unknown.
-
-    Raises `InvalidCallback` for what cannot be an id.
-    """
-    return find(runtime().batcher.scripts, check_id(id))
+    """Say where a callback is; None where its id is unknown. Raises as `cancel`."""
+    with _documented_errors(check_id(id)):
+        return find(runtime().batcher.scripts, id)
 
 
 def prepare(parts: Runtime, item: object, now: datetime) -> Item:

@@ -10,7 +10,6 @@ several pieces in a row by one of them, were tried and gave nothing.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 import weakref
@@ -27,15 +26,6 @@ from redis import Redis
 #: other is added.
 MOST: Final = 50
 MOST_BYTES: Final = 262_144
-
-
-#: How such error replies begin, of a Redis that will do it later: too few replicas, a disk that
-#: is full, a script of somebody else's that runs on.
-_FOR_NOW: Final = re.compile(r"(ERR .*-)?(NOREPLICAS|MISCONF|BUSY) ")
-
-
-class NotNow(redis.ResponseError):
-    """Redis answered, and cannot do it for now."""
 
 
 class _Call:
@@ -128,7 +118,9 @@ class Combiner:
         if call.done.acquire(timeout=self._patience_s):
             return
         with self._lock:
-            if call.leads:  # at the last moment
+            # At the last moment this thread may have got its reply, or its turn to send. It is
+            # released then, and takes that, as `acquire` would have: whoever sends releases all.
+            if call.done.acquire(blocking=False):
                 return
             self._is_led = False  # whoever sent is gone, interrupted in the middle
         raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
@@ -211,4 +203,4 @@ def _read(connection: Any) -> Any:
     try:
         return connection.read_response()
     except redis.ResponseError as error:
-        return NotNow(*error.args) if _FOR_NOW.match(str(error)) else error
+        return error

@@ -143,9 +143,15 @@ class Consumer(_RedisConsumer):
         self.ack(message)
 
     def _end(self, message: MessageProxy, command: Callable[[str, str], Any]) -> None:
+        """End a message. Where that fails it makes room all the same, as with Dramatiq.
+
+        It stays held, for Dramatiq tries again, and must not be given back meanwhile.
+        """
         redis_id = message.options["redis_message_id"]
-        command(self.queue_name, redis_id)
-        self.queued_message_ids.discard(message.message_id)
+        try:
+            command(self.queue_name, redis_id)
+        finally:
+            self.queued_message_ids.discard(message.message_id)
         self._held.discard(redis_id)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:

@@ -158,17 +158,13 @@ def role(server: Server) -> Check:
 
 
 def cluster(server: Server) -> Check:
-    """Our keys share a hash tag, Dramatiq's do not, and the client follows no redirection."""
+    """A node of a cluster is refused when connecting, unless its user must not ask what it is."""
     if server.shards is None:
         return unknown("cluster", "cluster-enabled")
     if server.shards == 0:
         return ok("cluster", "off")
-    todo = "point REDIS_URL at a server with cluster-enabled no"
-    if server.shards == 1:
-        found = "on, with one shard: it works until a second one takes slots"
-        return warning("cluster", found, todo)
-    found = "on: the keys of Dramatiq lie in several slots, and MOVED is not followed"
-    return failure("cluster", found, todo)
+    found = "on, which is not supported: MOVED is not followed"
+    return failure("cluster", found, "point REDIS_URL at a server with cluster-enabled no")
 
 
 # Memory

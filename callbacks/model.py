@@ -396,7 +396,9 @@ class SettingsError(CallbacksError, ValueError):
 class QueueFull(CallbacksError):
     """Not stored: the queue is at its limit, or Redis has no room left.
 
-    `receipts` are those of the other callbacks of the same `enqueue_many` that were stored.
+    `callback_id` is that of the callback, or of the first one that was not stored; `receipts` are
+    those of the other callbacks of the same `enqueue_many` that were stored.
     """
 
+    callback_id: str | None = None
     receipts: tuple[Receipt, ...] = ()

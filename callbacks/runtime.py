@@ -31,6 +31,7 @@ from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
 from callbacks.places import Places
 from callbacks.redis_client import connect
+from callbacks.redis_errors import ClusterUnsupported
 from callbacks.schedule import Heard
 from callbacks.serving import check_named, check_served, find_actor
 from callbacks.settings import Settings, load_settings, ms
@@ -40,6 +41,8 @@ from callbacks.work import tell_once, tick_once
 
 #: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
 ACTOR_RETRIES: Final = 2
+#: So long a worker that starts waits for Redis to say that it is no cluster.
+_LOOK_S: Final = 1.0
 #: While Redis is away at a worker's start, how long until it is asked again for its policy.
 _ASK_AGAIN_S: Final = 5.0
 
@@ -106,13 +109,31 @@ def prepare_process() -> None:
     """Validate the settings of a process of ours and set its logging up, or end it."""
     try:
         settings = runtime().settings
-    except SettingsError as error:
+        refuse_cluster(settings)
+    except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format)
     logs.calm()
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
+
+
+def refuse_cluster(settings: Settings) -> None:
+    """Raise `ClusterUnsupported` where Redis is one; every new connection sees to that later.
+
+    A Redis that is away, or does not answer soon, keeps no worker from starting.
+    """
+    less = {"redis_max_connections": 1, "redis_timeout": min(_LOOK_S, settings.redis_timeout)}
+    with connect(settings.model_copy(update=less)) as client:
+        try:
+            client.ping()
+        except ClusterUnsupported:
+            raise
+        except redis.RedisError as error:
+            log.debug("redis_away", error=str(error))
+        finally:
+            client.connection_pool.disconnect()
 
 
 class Pulse:

@@ -4,6 +4,9 @@ Each file in `lua/` is one verb; `lua/parts` has what several share, and the nou
 says it uses. Its header names its KEYS and ARGV in order; a caller passes
 the arguments by name, and the keys follow from the namespace. So the header is the one
 description of a verb's interface, and a wrong name fails at once.
+
+All are read when this module is: what a process runs is of one release though another is
+installed over it, and needs no file when an outcome has to be stored.
 """
 
 from __future__ import annotations
@@ -13,16 +16,17 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
 from typing import Any, Final
 
-import redis
 from redis import Redis
-from redis.exceptions import ClusterDownError, NoScriptError, TryAgainError
+from redis.exceptions import NoScriptError
 
-from callbacks.combining import Combiner, NotNow
+from callbacks.combining import Combiner
 from callbacks.keys import Keys
+from callbacks.redis_errors import AWAY
 
 _HEADER: Final = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] +([a-z_]+:?)", re.MULTILINE)
 _USES: Final = re.compile(r"^-- @uses ([a-z]+)$", re.MULTILINE)
@@ -30,16 +34,6 @@ _USES: Final = re.compile(r"^-- @uses ([a-z]+)$", re.MULTILINE)
 #: How often an idempotent verb is called before its caller is told that Redis is away.
 TRIES: Final = 3
 _PAUSE_S: Final = 0.1
-
-#: Redis is away, loads, is a replica for a moment, or takes no writes: calling again may help.
-AWAY: Final = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.ReadOnlyError,
-    ClusterDownError,
-    TryAgainError,
-    NotNow,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +47,32 @@ class Verb:
     arguments: tuple[str, ...]
 
 
-@cache
-def load(name: str) -> Verb:
+def _read(name: str, body: str, shared: Mapping[str, str]) -> Verb:
     """Read one verb; raises `ValueError` where its header skips a number."""
-    folder = resources.files("callbacks") / "lua"
-    body = (folder / f"{name}.lua").read_text("utf-8")
     found: dict[str, list[str]] = {"KEYS": [], "ARGV": []}
     for kind, index, word in _HEADER.findall(body):
         found[kind].append(word)
         if int(index) != len(found[kind]):
             raise ValueError(f"{name}.lua: {kind}[{index}] is out of order in its header")
-    parts = ["common", *_USES.findall(body)]
-    shared = "".join((folder / "parts" / f"{part}.lua").read_text("utf-8") for part in parts)
-    text = shared + body
+    text = "".join(shared[part] for part in ["common", *_USES.findall(body)]) + body
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Verb(name, text, sha, tuple(found["KEYS"]), tuple(found["ARGV"]))
+
+
+def _texts(folder: Traversable) -> dict[str, str]:
+    """The Lua files of a folder, by name."""
+    files = [file for file in folder.iterdir() if file.name.endswith(".lua")]
+    return {file.name.removesuffix(".lua"): file.read_text("utf-8") for file in files}
+
+
+def _read_all() -> Mapping[str, Verb]:
+    folder = resources.files("callbacks") / "lua"
+    shared = _texts(folder / "parts")
+    verbs = {name: _read(name, body, shared) for name, body in _texts(folder).items()}
+    return MappingProxyType(verbs)
+
+
+VERBS: Final = _read_all()
 
 
 def evaluate(combiner: Combiner, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
@@ -91,12 +96,12 @@ class Scripts:
         keys: Keys,
         *,
         sleep: Callable[[float], None] = time.sleep,
-        verb: Callable[[str], Verb] = load,
+        verbs: Mapping[str, Verb] = VERBS,
     ) -> None:
         self.client = client
         self.keys = keys
         self._sleep = sleep
-        self._verb = verb
+        self._verbs = verbs
         self._starts: dict[str, tuple[Any, ...]] = {}
         self._combiner = Combiner(client)
 
@@ -121,7 +126,7 @@ class Scripts:
         An error reply stands in the list in the place of its call's answer. `calls` is read
         while the first of them are under way.
         """
-        sha, text = self._verb(name).sha, self._verb(name).text
+        sha, text = self._verbs[name].sha, self._verbs[name].text
         values: list[list[Any]] = []
 
         def commands() -> Iterator[Sequence[Any]]:
@@ -141,7 +146,7 @@ class Scripts:
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Verb, list[Any]]:
         """Give a verb with its keys and arguments as EVAL takes them."""
-        verb = self._verb(name)
+        verb = self._verbs[name]
         if arguments.keys() != set(verb.arguments):
             wrong = sorted(arguments.keys() ^ set(verb.arguments))
             raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")

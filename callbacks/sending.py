@@ -31,7 +31,7 @@ from callbacks.nonces import Nonces
 from callbacks.payload import unpack
 from callbacks.places import Places
 from callbacks.policy import Decision, Spent, decide_attempt
-from callbacks.scripts import AWAY
+from callbacks.redis_errors import AWAY
 from callbacks.settings import ms
 from callbacks.verdicts import Verdict, classify
 from callbacks.work import LEAD_MS, Wakes, expire_once, trigger

@@ -213,6 +213,12 @@ class Settings(BaseModel):
                 f"CALLBACKS_STUCK_AFTER is {self.stuck_after:g}, expected at least {shortest:g}, "
                 f"{ATTEMPT_MARGIN_S + STUCK_MARGIN_S:g} more than CALLBACKS_DEADLINE"
             )
+        waits = sum(self.retry_schedule)
+        if waits >= self.max_age:
+            problems.append(
+                f"CALLBACKS_RETRY_SCHEDULE waits for {waits:g} s in all, expected less than "
+                f"CALLBACKS_MAX_AGE, {self.max_age:g}: its last retries would come too late"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -10,7 +10,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import BeforeValidator
 
@@ -30,6 +30,21 @@ _ENVIRONMENT: Final = re.compile(r"(?!resolver$)[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ACTOR: Final = re.compile(r"[^\W\d][\w.-]{0,127}")
 _USER_INFO: Final = re.compile(r"^([a-z]+://)?.*@", re.DOTALL)
+_NAME: Final = re.compile(r"[a-z_]{1,40}")
+#: The options of a Redis URL: what each may be, and how that is told.
+_QUERY_VALUES: Final = MappingProxyType(
+    {"db": "[0-9]{1,9}"} | dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), "/.+")
+)
+_QUERY_FORMS: Final = MappingProxyType(
+    {name: "a number" if name == "db" else "an absolute path" for name in _QUERY_VALUES}
+)
+_QUERY: Final = "only db, ssl_ca_certs, ssl_certfile and ssl_keyfile after the ?"
+_INSTEAD: Final = MappingProxyType(
+    dict.fromkeys(("ssl_cert_reqs", "ssl_check_hostname"), "CALLBACKS_REDIS_TLS_VERIFY")
+    | dict.fromkeys(("socket_timeout", "socket_connect_timeout"), "CALLBACKS_REDIS_TIMEOUT")
+    | {"timeout": "CALLBACKS_REDIS_TIMEOUT"}
+    | {"max_connections": "CALLBACKS_REDIS_MAX_CONNECTIONS"}
+)
 _SWITCH: Final = MappingProxyType(
     {"true": True, "1": True, "yes": True, "on": True}
     | {"false": False, "0": False, "no": False, "off": False}
@@ -126,9 +141,38 @@ def _parse_redis_url(value: object) -> str:
     # redis-py would take database 0 in silence where the path is no number.
     right_path = over_tcp and re.fullmatch(r"/?|/[0-9]+", parts.path)
     is_socket = parts.scheme == "unix" and parts.path
-    if not (right_path or is_socket) or re.search(r"\s", url):
+    if not (right_path or is_socket) or parts.fragment or re.search(r"\s", url):
         raise ValueError(allowed)
+    _check_query(parts)
     return url
+
+
+def _check_query(parts: SplitResult) -> None:
+    """Allow the few options that make sense in a Redis URL.
+
+    redis-py would take any name for one of its own, and let it win over what our client needs.
+    """
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    names = [name for name, _ in given]
+    if parts.query and not given:
+        raise ValueError(_QUERY)
+    for name, value in given:
+        allowed = _QUERY_VALUES.get(name)
+        if allowed is None:
+            # It may be a piece of a password with a ? in it, and is shown only if it cannot be.
+            known = _NAME.fullmatch(name) and "@" not in parts.query
+            raise ValueError(f"{_QUERY}{f', not {name}' if known else ''}{_instead(name)}")
+        if names.count(name) > 1 or not re.fullmatch(allowed, value):
+            raise ValueError(f"{_QUERY}; {name} has to be there once, as {_QUERY_FORMS[name]}")
+    if "db" in names and parts.scheme != "unix" and parts.path.strip("/"):
+        raise ValueError(f"{_QUERY}; the database once, as /db or as db")
+    if any(name.startswith("ssl_") for name in names) and parts.scheme != "rediss":
+        raise ValueError(f"{_QUERY}; certificates with rediss:// only")
+
+
+def _instead(name: str) -> str:
+    variable = _INSTEAD.get(name)
+    return f" (use {variable})" if variable else ""
 
 
 def _parse_namespace(value: object) -> str:

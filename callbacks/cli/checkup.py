@@ -11,6 +11,7 @@ from callbacks.diagnosis import Check, failure, ok, warning
 from callbacks.facts import Work, Workers
 from callbacks.health import Health
 from callbacks.payload import SecretResolverError, load_resolver
+from callbacks.redis_errors import ClusterUnsupported
 from callbacks.settings import Settings
 from callbacks.text import age, many
 
@@ -122,6 +123,11 @@ def _way_out(settings: Settings, error: redis.RedisError) -> str:
 
 # The first that fits: kind of error, what it says, what to do.
 _WAYS_OUT: Final = (
+    (
+        ClusterUnsupported,
+        "",
+        "point REDIS_URL at a server with cluster-enabled no",
+    ),
     (
         redis.exceptions.BusyLoadingError,
         "",

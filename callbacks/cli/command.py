@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
+from callbacks.redis_errors import ClusterUnsupported, RedisRefused
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import printable
 from callbacks.urls import Scope, scope_of
@@ -56,10 +57,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except InvalidCallback as error:
             raise WrongWords(str(error)) from error
-        except CallbacksError as error:
-            raise Failure(str(error)) from error
         except redis.RedisError as error:
             raise Failure(redis_line(error)) from error
+        except CallbacksError as error:
+            raise Failure(str(error)) from error
         finally:
             LOGGER.setLevel(level)
 
@@ -67,6 +68,10 @@ class Commands(click.Group):
 def redis_line(error: redis.RedisError) -> str:
     """What an error of Redis means to people: which server was tried, and what it said."""
     address = runtime().settings.redis_address
+    if isinstance(error, ClusterUnsupported):
+        return str(error)
+    if isinstance(error, RedisRefused):
+        return f"Redis at {address} answers: {error}"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"Redis cannot be reached at {address}: {error}"
     return f"Redis at {address} answers: {error}"

@@ -81,9 +81,10 @@ class System:
 
 
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[System]:
+def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
+    """On Valkey, unless a test is parametrized with the name of another server."""
     aof = ("--appendonly", "yes", "--appendfsync", "everysec")
-    server = Server(binaries()["valkey"], *aof).start()
+    server = Server(binaries()[getattr(request, "param", "valkey")], *aof).start()
     groups = Groups(clean_environment(REDIS_URL=server.url, **SETTINGS), tmp_path)
     made = System(server, groups)
     try:

@@ -18,7 +18,7 @@ import redis
 from callbacks.audit import audit
 from callbacks.batcher import Batcher
 from callbacks.books import Books
-from callbacks.scripts import Verb, load
+from callbacks.scripts import VERBS, Verb
 from callbacks.settings import Settings
 
 #: Any moment will do; the same one makes a run repeatable.
@@ -157,7 +157,7 @@ class Bench:
         self.now_ms = START_MS
 
     def _altered(self, name: str, mutant: Mutant | None) -> Verb:
-        verb = load(name)
+        verb = VERBS[name]
         text = replaced(replaced(verb.text, _REAL, _FAKED), _REAL_END, _FAKED_END)
         if mutant and mutant.verb == name:
             text = replaced(text, mutant.old, mutant.new)
@@ -168,7 +168,7 @@ class Bench:
         self.now_ms = START_MS
         self.client.set(_CLOCK, self.now_ms)
         batcher = Batcher(self.client, settings)
-        batcher.scripts._verb = self._verbs.__getitem__
+        batcher.scripts._verbs = self._verbs
         self.books = Books(batcher.scripts)
         return batcher
 

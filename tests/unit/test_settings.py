@@ -97,6 +97,12 @@ def test_the_table_for_the_documentation_has_every_variable_and_its_meaning() ->
         ("CALLBACKS_REDIS_URL", "rediss://:pw@h:6380/1", "rediss://:pw@h:6380/1"),
         ("CALLBACKS_REDIS_URL", "unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
         ("CALLBACKS_REDIS_URL", "redis://[::1]", "redis://[::1]"),
+        ("CALLBACKS_REDIS_URL", "redis://h?db=3", "redis://h?db=3"),
+        (
+            "CALLBACKS_REDIS_URL",
+            "rediss://h/1?ssl_ca_certs=/etc/ca.pem",
+            "rediss://h/1?ssl_ca_certs=/etc/ca.pem",
+        ),
         ("CALLBACKS_REDIS_TLS_VERIFY", "No", False),
         ("CALLBACKS_ADAPTIVE", "0", False),
         ("CALLBACKS_HTTPS_ONLY", "on", True),
@@ -138,7 +144,7 @@ def test_a_variable_becomes_a_value(variable: str, text: str, value: object) -> 
         ("CALLBACKS_REDIS_URL", "localhost:6379", "redis://host:port/db"),
         ("CALLBACKS_REDIS_URL", "redis:///0", "redis://host:port/db"),
         ("CALLBACKS_REDIS_URL", "redis://h/first", "redis://host:port/db"),
-        ("CALLBACKS_REDIS_URL", "unix://", "unix:///path"),
+        ("CALLBACKS_REDIS_URL", "redis://h/0#x", "redis://host:port/db"),
         ("CALLBACKS_REDIS_TLS_VERIFY", "maybe", "true, false, yes, no, on, off, 1 or 0"),
         ("CALLBACKS_REDIS_MAX_CONNECTIONS", "0", "a whole number from 1 to 1000"),
         ("CALLBACKS_NAMESPACE", "a{b}", "letters, digits, '_', '.' and '-'"),
@@ -307,6 +313,48 @@ def test_settings_show_no_secret_and_no_redis_password() -> None:
 )
 def test_a_redis_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://h?decode_responses=true", ", not decode_responses"),
+        ("redis://h?protocol=3", ", not protocol"),
+        ("redis://h?nonsense", ", not nonsense"),
+        ("redis://h?&", ""),
+        ("redis://h?db=x", "; db has to be there once, as a number"),
+        ("redis://h?db=", "; db has to be there once, as a number"),
+        ("redis://h?db=1&db=2", "; db has to be there once, as a number"),
+        ("redis://h/?socket_timeout=1", ", not socket_timeout (use CALLBACKS_REDIS_TIMEOUT)"),
+        ("redis://h/1?db=2", "; the database once, as /db or as db"),
+        ("redis://h?ssl_ca_certs=/ca.pem", "; certificates with rediss:// only"),
+        ("rediss://h?ssl_ca_certs=a", "; ssl_ca_certs has to be there once, as an absolute path"),
+        ("rediss://h?ssl_cert_reqs=no", ", not ssl_cert_reqs (use CALLBACKS_REDIS_TLS_VERIFY)"),
+    ],
+)
+def test_an_option_of_a_redis_url_that_makes_no_sense_is_refused(url: str, expected: str) -> None:
+    shown, allowed = url.partition("?")[0], "db, ssl_ca_certs, ssl_certfile and ssl_keyfile"
+    refusal = f"REDIS_URL is {shown!r}, expected only {allowed} after the ?{expected}"
+    assert _refusal(REDIS_URL=url) == refusal
+
+
+def test_a_password_with_a_question_mark_is_not_shown_as_an_option() -> None:
+    for url in ("redis://user:12?hush@h", "redis://user:12?hush=x@h", "redis://user:12?a=hush@h"):
+        refusal = _refusal(REDIS_URL=url)
+        assert "hush" not in refusal
+        assert "not a" not in refusal
+    assert "hush" not in _refusal(REDIS_URL="redis://:hush@h/0?nonsense=hush")
+
+
+def test_a_schedule_that_outlasts_a_callbacks_age_is_refused() -> None:
+    given = {"CALLBACKS_RETRY_SCHEDULE": "5,300,1800", "CALLBACKS_MAX_AGE": "2105"}
+    assert _refusal(**given) == (
+        "CALLBACKS_RETRY_SCHEDULE waits for 2105 s in all, expected less than CALLBACKS_MAX_AGE, "
+        "2105: its last retries would come too late"
+    )
+    assert load_settings(given | {"CALLBACKS_MAX_AGE": "2106"}).retry_delays == (5, 300, 1_800)
+    # The default retries are for the default age; a shorter one just has fewer of them.
+    assert load_settings({"CALLBACKS_MAX_AGE": "60"}).retry_delays == (30, 60)
 
 
 def test_a_bad_redis_url_is_refused_without_its_password() -> None:
