@@ -20,7 +20,13 @@ from typing import Any, Final
 import redis
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.connection import Connection, DefaultParser, SSLConnection, UnixDomainSocketConnection
+from redis.connection import (
+    AbstractConnection,
+    Connection,
+    DefaultParser,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.retry import Retry
 
 from callbacks.redis_errors import KINDS, LOST_PRIMARY, ClusterUnsupported, unwrapped
@@ -54,8 +60,8 @@ def _refuse_cluster(told: list[Any]) -> None:
         )
 
 
-class _Careful:
-    """A connection that ends with its server's being the primary, and is none to a cluster node."""
+class _ToPrimary(AbstractConnection):
+    """A connection that is made anew when its server is no primary, and refuses a cluster node."""
 
     #: Set by the pool.
     leave: Callable[[], None]
@@ -66,15 +72,15 @@ class _Careful:
 
     def connect(self) -> None:
         """Connect, if it is not connected or is to be made anew."""
-        if self.should_reconnect():  # type: ignore[attr-defined]
-            self.disconnect()  # type: ignore[attr-defined]
-        super().connect()  # type: ignore[misc]
+        if self.should_reconnect():  # type: ignore[no-untyped-call]
+            self.disconnect()  # type: ignore[no-untyped-call]
+        super().connect()  # type: ignore[no-untyped-call]
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         """Introduce ourselves, and see who is there."""
-        super().on_connect_check_health(check_health)  # type: ignore[misc]
+        super().on_connect_check_health(check_health)
         self._since = time.monotonic()
-        self.send_command("HELLO", check_health=False)  # type: ignore[attr-defined]
+        self.send_command("HELLO", check_health=False)  # type: ignore[no-untyped-call]
         try:
             told = self.read_response()
         except redis.ResponseError:
@@ -84,22 +90,22 @@ class _Careful:
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Read one reply; raises an error reply."""
         try:
-            return super().read_response(*args, **options)  # type: ignore[misc]
+            return super().read_response(*args, **options)
         except LOST_PRIMARY:
             if time.monotonic() - self._since >= LOOK_AGAIN_S:
                 self.leave()
             raise
 
 
-class _TCP(_Careful, Connection):
+class _TCP(_ToPrimary, Connection):
     pass
 
 
-class _TLS(_Careful, SSLConnection):
+class _TLS(_ToPrimary, SSLConnection):
     pass
 
 
-class _Unix(_Careful, UnixDomainSocketConnection):
+class _Unix(_ToPrimary, UnixDomainSocketConnection):
     pass
 
 

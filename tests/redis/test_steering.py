@@ -11,7 +11,7 @@ from callbacks.audit import audit
 from callbacks.batcher import STEER_STEP, Batcher
 from callbacks.books import Books, find, overview
 from callbacks.model import Cancelled, Go, Later, LaterWhy, Outcome, Reason, Refused, State
-from callbacks.scripts import load
+from callbacks.scripts import VERBS
 from callbacks.settings import Settings
 from callbacks.steering import PAGE, pause, resume
 from callbacks.urls import Scope, digest
@@ -140,7 +140,7 @@ def test_a_lost_reply_is_asked_for_again_and_is_the_first_one(
             "resume": batcher.resume,
         }
         for verb, call in calls.items():
-            client.script_load(load(verb).text)
+            client.script_load(VERBS[verb].text)
             proxy.swallow(verb)
             assert call() == 1
         assert proxy.swallowed == len(calls)

@@ -48,6 +48,10 @@ def test_their_consumer_has_the_parts_that_ours_uses() -> None:
     assert "handle_delayed_messages" in vars(ConsumerThread)
 
 
+def test_their_scripts_are_read_when_dramatiq_is_imported() -> None:
+    assert set(theirs._scripts) == {"dispatch", "maxstack"}
+
+
 def test_making_a_broker_connects_to_nothing() -> None:
     def connect() -> tuple[redis.Redis, str]:
         raise AssertionError("connected")
