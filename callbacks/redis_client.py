@@ -34,6 +34,8 @@ from callbacks.settings import Settings
 
 #: A connection that is younger stays: while there is no primary, it is looked for so often.
 LOOK_AGAIN_S: Final = 0.25
+#: Among the clients of a server.
+_NAME: Final = "callbacks"
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # one of two, by what is installed
@@ -77,10 +79,13 @@ class _ToPrimary(AbstractConnection):
         super().connect()  # type: ignore[no-untyped-call]
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Introduce ourselves, and see who is there."""
+        """Introduce ourselves, and see who is there, in one command.
+
+        CLIENT SETNAME, in Redis 6.2, is denied to a user without `@admin`.
+        """
         super().on_connect_check_health(check_health)
         self._since = time.monotonic()
-        self.send_command("HELLO", check_health=False)  # type: ignore[no-untyped-call]
+        self.send_command("HELLO", 2, "SETNAME", _NAME, check_health=False)  # type: ignore[no-untyped-call]
         try:
             told = self.read_response()
         except redis.ResponseError:
@@ -145,7 +150,6 @@ def connect(settings: Settings) -> Redis:
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "socket_keepalive": True,
-        "client_name": "callbacks",
     }
     if scheme == "unix":
         del options["socket_keepalive"]

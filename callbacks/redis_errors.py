@@ -66,8 +66,10 @@ LOST_PRIMARY: Final = (NotPrimary, BusyLoadingError)
 #: Redis is away, or cannot do it for now: calling again may help.
 AWAY: Final = (redis.ConnectionError, redis.TimeoutError, NotNow)
 
-_WRAPPING: Final = re.compile(r"ERR Error running script \(call to \w+\): (?:@?\w+: ?\d+: )*-?")
+_WRAPPING: Final = re.compile(r"^ERR Error running script \(call to \w+\): (?:@?\w+: ?\d+: )*-?")
 _CODE: Final = re.compile(r"[A-Z]+ ")
+#: Where in a script it happened, which matters only where the script is to blame.
+_PLACE: Final = re.compile(r" script: (?:\w+, )?on @\w+:\d+\.?$")
 #: What replies without a code of their own say, and the code of the same error outside a script.
 _WORDS: Final = (
     ("while the cluster is down", "CLUSTERDOWN"),
@@ -82,7 +84,10 @@ def unwrapped(reply: str) -> str:
     text = _WRAPPING.sub("", reply, count=1)
     if not _CODE.match(text):
         text = f"ERR {text}"
-    if not text.startswith("ERR "):
+    code = text.partition(" ")[0]
+    if code in KINDS:
+        return _PLACE.sub("", text)
+    if code != "ERR":
         return text
     words = text.removeprefix("ERR ")
     for known, code in _WORDS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from callbacks import scripts
 from callbacks.keys import NAMES, Keys
 from callbacks.scripts import VERBS
 
@@ -65,6 +66,12 @@ def test_a_verb_that_says_it_changes_nothing_has_no_command_that_could(verb: str
         "EXISTS", "GET", "HEXISTS", "HMGET", "HGET", "HGETALL", "ZCARD", "ZCOUNT", "ZRANGE",
         "ZRANGEBYSCORE", "ZSCORE",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", ["KEYS[2] late:", "ARGV[0] early", "@uses nothing"])
+def test_a_verb_whose_header_is_wrong_is_refused_when_it_is_read(wrong: str) -> None:
+    with pytest.raises((ValueError, KeyError), match=r"wrong\.lua|nothing"):
+        scripts._read("wrong", f"-- Goes wrong.\n-- {wrong}\n", {"common": ""})
 
 
 def test_a_family_and_a_key_are_named_under_one_hash_tag() -> None:
