@@ -260,7 +260,6 @@ class Batcher:
                 "delay": delay_ms,
                 "park": int(park),
                 "throttled": int(throttled),
-                "lease": self._lease_ms,
                 "entry": entry,
                 "detail": detail,
                 "window": self._window_ms,
@@ -315,7 +314,6 @@ class Batcher:
                 "repeats": repeats,
                 "late": LATE_MS,
                 "lease": self._lease_ms,
-                "begun_lease": self._begun_lease_ms,
                 "again": max(ms(self.settings.check_interval), 1_000),
             },
         )
@@ -331,6 +329,7 @@ class Batcher:
             "spread_max": high,
             "chance": chance,
             "window": self._window_ms,
+            "lease": self._lease_ms,
         }
         return Recovered(*self.scripts.run("reclaim", call))
 

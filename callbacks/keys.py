@@ -11,7 +11,9 @@ ring                    zset    destination with something waiting -> when it ma
 cb:<id>                 string  the frozen request, see `payload.pack`
                                 by whoever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
-processing              zset    id -> end of its lease (PROCESSING)
+processing              zset    id -> its slot or the time of its retry while it is claimed, and
+                                minus the end of its lease while it is being sent (PROCESSING):
+                                no setting of the past is in it, and the two never mix
                                 by settle, release, reclaim, cancel, expire
 expiry                  zset    id of every queued or processing callback -> end of its life
                                 by whoever ends it

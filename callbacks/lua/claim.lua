@@ -72,7 +72,7 @@ end
 
 local last = num(s[4], 0)
 if now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
-local lagging = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - num(ARGV[16]))
+local lagging = redis.call('ZCOUNT', K.processing, now - lease, now - num(ARGV[16]))
 if lagging > batch_size then
   -- Said to all: else each settle in the meantime sends a trigger that finds the same.
   local patience = now + math.max(min_interval, 500)
@@ -105,7 +105,7 @@ picked, slot = deal(turns, slot, stagger, most, limit, now + window)
 local leases, w = {}, {ring = {}, off = {}, used = {}}
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
-  leases[2 * i - 1], leases[2 * i] = at + lease, id
+  leases[2 * i - 1], leases[2 * i] = at, id
   redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', nonce .. '.' .. i, 'due', at)
   if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end
 end

@@ -1,4 +1,4 @@
--- Take back what is past its lease: PROCESSING -> QUEUE, or dead when its sending crashed too often.
+-- Take back what is stuck: PROCESSING -> QUEUE, or dead when its sending crashed too often.
 --
 -- KEYS[1] processing    PROCESSING
 -- KEYS[2] rec:          records
@@ -20,6 +20,7 @@
 -- ARGV[4] spread_max    ms: a crashed one is due again after crashes * so much,
 -- ARGV[5] chance        picked by this number in [0, 1) and its place in the pass
 -- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
+-- ARGV[7] lease         ms past its slot at which a claimed callback is taken back
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
@@ -29,8 +30,8 @@ local K = {
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
   counters = KEYS[11], rates = KEYS[12], suspects = KEYS[13], trial = KEYS[14],
 }
-local limit, max_crashes, spread_min, spread_max = ARGV[1], num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
-local chance, window = num(ARGV[5]), num(ARGV[6])
+local limit, max_crashes, spread_min, spread_max = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
+local chance, window, lease = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
 local now = now_ms()
 local done = {0, 0, 0}
 
@@ -45,7 +46,12 @@ local function crashed(id, r)
   return 1, crashes
 end
 
-for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMIT', 0, limit)) do
+-- Those whose request should long have ended, and then those that never began.
+local stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
+local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - lease, 'LIMIT', 0, limit - #stuck)
+for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
+
+for i, id in ipairs(stuck) do
   redis.call('ZREM', K.processing, id)
   local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h', 'end')
   local destination, due = destination_of(K, id, r[1]) or '', now

@@ -14,6 +14,6 @@ local name, window = ARGV[1], num(ARGV[2])
 if name == '' then return redis.call('HDEL', K.state, 'paused') end
 local changed = redis.call('HDEL', K.dests .. name, 'paused', 'hold', 'why', 'broken')
 redis.call('HDEL', K.dests .. name, 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share')
-redis.call('PEXPIRE', K.dests .. name, 86400000)
+keep_dest(K.dests .. name, 0, 0)
 to_ring(K, name, window, now_ms())
 return math.min(1, changed)

@@ -54,7 +54,8 @@ redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks s
 local unused = 0
 local idle = redis.call('ZRANGEBYSCORE', K.destinations, '-inf', now - 86400000, 'LIMIT', 0, limit)
 for _, name in ipairs(idle) do
-  if redis.call('EXISTS', K.lanes .. name) == 1 or redis.call('HEXISTS', K.dests .. name, 'paused') == 1 then
+  local d = redis.call('HMGET', K.dests .. name, 'paused', 'hold')
+  if d[1] or num(d[2], 0) > now or redis.call('EXISTS', K.lanes .. name) == 1 then
     redis.call('ZADD', K.destinations, now, name)
   else
     redis.call('ZREM', K.destinations, name)

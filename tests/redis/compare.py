@@ -35,7 +35,7 @@ def _expected(entries: list[Entry]) -> dict[str, Any]:
     return {
         "lanes": lanes,
         "requests": {e.id for e in entries if e.phase not in {"sent", "cancelled"}},
-        "processing": {e.id: e.lease for e in entries if e.phase in LIVE},
+        "processing": {e.id: e.place for e in entries if e.phase in LIVE},
         "expiry": {e.id: e.shown_end for e in entries if e.phase not in FINAL},
         "sent": {e.id: e.ended for e in entries if e.phase in {"sent", "cancelled"}},
         "dead": {e.id: e.ended for e in entries if e.phase == "dead"},

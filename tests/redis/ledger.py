@@ -67,6 +67,11 @@ class Entry:
     ended: int = 0
 
     @property
+    def place(self) -> int:
+        """Its score in PROCESSING."""
+        return -self.lease if self.phase == "sending" else self.due
+
+    @property
     def shown_end(self) -> int:
         """Its score among the ends of life."""
         return self.put_off or self.end
@@ -233,6 +238,7 @@ class Ledger:
         assert not e.unused, "given up twice"
         e.phase, e.nonce, e.unused, e.put_off = "claimed", None, True, 0
         e.attempts, e.begun = e.attempts - 1, e.begun - 1
+        e.lease = e.due + self.lease_ms
 
     def settle(self, id: str, token: str, attempt: int, d: Decision, now: int) -> Settled:
         e = self.entries.get(id)
@@ -275,12 +281,11 @@ class Ledger:
 
     def wake(self, limit: int, offset: int, repeats: int, now: int) -> Late:
         again = max(ms(self.settings.check_interval), 1000)
-        late = self._oldest(LIVE, "lease", now + self.lease_ms - LATE_MS, 500)
-        late = [e for e in late if e.lease >= now + self.attempt_ms + 1000][offset:][:limit]
+        late = self._oldest(("claimed", "retry"), "due", now - LATE_MS, 500)
+        late = [e for e in late if e.due >= now - self.lease_ms][offset:][:limit]
         named, repeated = [], 0
         for e in late:
-            waits = e.phase != "sending" and now - e.named >= again
-            if waits and repeated + bool(e.named) <= repeats:
+            if now - e.named >= again and repeated + bool(e.named) <= repeats:
                 repeated += bool(e.named)
                 e.named = now
                 named.append((e.id, e.token or ""))
@@ -288,7 +293,12 @@ class Ledger:
 
     def reclaim(self, limit: int, now: int, after: Seen) -> Recovered:
         done = [0, 0, 0]
-        for e in self._oldest(LIVE, "lease", now, limit):
+        # By lease and, of one lease, as Redis walks down: the ids from the last.
+        stuck = sorted(
+            self._oldest(("sending",), "lease", now, 999), key=lambda e: (-e.lease, e.id)
+        )
+        idle = self._oldest(("claimed", "retry"), "due", now - self.lease_ms, 999)
+        for e in [*reversed(stuck), *idle][:limit]:
             self.counts["recovered"] += 1
             crashed = e.phase == "sending"
             e.crashes += crashed

@@ -117,7 +117,10 @@ MUTANTS: Final = {
         "release", "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')", ""
     ),
     "reclaim before the lease has ended": Mutant(
-        "reclaim", "K.processing, '-inf', now, 'LIMIT'", "K.processing, '-inf', now + 1, 'LIMIT'"
+        "reclaim", "'(0', -now, 'LIMIT'", "'(0', -now - 1, 'LIMIT'"
+    ),
+    "reclaim of a claimed one before its time": Mutant(
+        "reclaim", "now - lease, 'LIMIT'", "now - lease + 1, 'LIMIT'"
     ),
     "reclaim that counts no crash": Mutant(
         "reclaim", "local crashes = num(r[4], 0) + 1", "local crashes = num(r[4], 0)"

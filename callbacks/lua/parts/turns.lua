@@ -87,7 +87,7 @@ function Turn:done(held, window, w)
     end
   end
   if #set > 0 then redis.call('HSET', dest, unpack(set)) end
-  if renews then redis.call('PEXPIRE', dest, 86400000) end
+  if renews then keep_dest(dest, self.hold, now) end
   if self.exhausted and not waits and not self.later then
     w.off[#w.off + 1] = self.name
     return
