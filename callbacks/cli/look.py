@@ -31,7 +31,7 @@ from callbacks.payload import unpack
 from callbacks.runtime import Runtime
 from callbacks.text import age, distance, many, moment, printable, when
 from callbacks.urls import display_url
-from callbacks.verdicts import HINTS
+from callbacks.verdicts import hint
 
 # One callback
 
@@ -86,7 +86,7 @@ def _held(found: Runtime, status: Status) -> str | None:
 
 
 def _hint(status: Status) -> str | None:
-    return HINTS[Reason(status.reason)] if status.reason else None
+    return hint(status.reason) if status.reason else None
 
 
 @click.command()
@@ -174,8 +174,8 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     rows = table("id", "state", "attempts", "status", "reason", "when", "destination", "detail")
     hints: dict[str, str] = {}
     for one in statuses:
-        if one.reason:
-            hints[one.reason] = HINTS[Reason(one.reason)]
+        if one.reason and (todo := hint(one.reason)):
+            hints[one.reason] = todo
         at = one.ended_at if one.ended_at is not None else one.next_attempt_at
         rows.add_row(
             one.id,
@@ -191,8 +191,8 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
         console().print(rows)
     else:
         note("there are none")
-    for reason, hint in sorted(hints.items()):
-        say(f"{reason}: {hint}")
+    for reason, words in sorted(hints.items()):
+        say(f"{reason}: {words}")
 
 
 @click.command("list")

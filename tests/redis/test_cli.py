@@ -782,3 +782,16 @@ def test_instants_and_counts_read_well() -> None:
     assert moment(1_700_000_000.9) == "2023-11-14T22:13:20Z"
     assert (distance(130, 10), distance(10, 130)) == ("in 2 min", "2 min ago")
     assert (many(1, "line"), many(1_200, "line")) == ("1 line", "1,200 lines")
+
+
+def test_a_reason_of_a_newer_release_is_shown_as_it_is(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(unpaced)
+    begin(unpaced, claimed)
+    settle(unpaced, claimed, Outcome.DEAD)
+    client.hset(key("rec:c-1"), mapping={"o": "eclipse", "h": '[1,1,"dead",null,"eclipse",5]'})
+    for command in (("show", "c-1"), ("list", "dead"), ("dead", "show", "--all")):
+        shown = run(*command)
+        assert (shown.exit_code, "eclipse" in shown.stdout) == (0, True), command
+        assert run(*command, "--json").exit_code == 0

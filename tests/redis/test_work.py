@@ -402,7 +402,9 @@ def test_near_the_memory_limit_enqueues_are_refused_until_there_is_room_again(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher()
-    used = read_memory(batcher.scripts).used
+    memory = read_memory(batcher.scripts)
+    assert memory is not None
+    used = memory.used
     client.config_set("maxmemory", int(used * 1.05))
     work.trim_once(batcher)
     with pytest.raises(QueueFull, match="maxmemory"):
