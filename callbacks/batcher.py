@@ -37,6 +37,7 @@ from callbacks.model import (
 )
 from callbacks.pace import Stagger
 from callbacks.paging import pages
+from callbacks.redis_clock import HELD_MS, RedisClock, Seen
 from callbacks.scripts import Scripts
 from callbacks.settings import Settings, ms, us
 from callbacks.urls import digest
@@ -82,6 +83,7 @@ class Batcher:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self.settings = settings
         self.scripts = Scripts(client, Keys(settings.namespace))
+        self.clock = RedisClock()
         self._lease_ms = ms(settings.stuck_after)
         self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
         self._longest_ms = ms(settings.longest_interval)
@@ -330,13 +332,18 @@ class Batcher:
             "chance": chance,
             "window": self._window_ms,
             "lease": self._lease_ms,
+            "latest": self.clock.latest_ms(),
         }
         return Recovered(*self.scripts.run("reclaim", call))
 
     def expire(self, limit: int) -> int:
         """End what is past its age; how many."""
-        grace = ms(self.settings.attempt_lease)
-        return int(self.scripts.run("expire", {"limit": limit, "grace": grace}))
+        call = {
+            "limit": limit,
+            "grace": ms(self.settings.attempt_lease),
+            "latest": self.clock.latest_ms(),
+        }
+        return int(self.scripts.run("expire", call))
 
     def trim(
         self, limit: int, *, sent_max: int | None = None, dead_max: int | None = None
@@ -353,6 +360,7 @@ class Batcher:
             "sent_max": s.sent_max if sent_max is None else sent_max,
             "dead_ttl": ms(s.dead_ttl),
             "dead_max": -1 if dead_max is None else dead_max,
+            "latest": self.clock.latest_ms(),
         }
         return Trimmed(*self.scripts.run("trim", call))
 
@@ -366,10 +374,36 @@ class Batcher:
         self.scripts.run("told", {"until": until_ms})
 
     def tick(self, ticker: str, interval_ms: int, *, known: str = "") -> Tick:
-        """Be the one ticker of this interval; `known`: the epoch that this process remembers."""
+        """Be the one ticker of this interval; `known`: the epoch that this process remembers.
+
+        Each time Redis' clock is looked at: where it has jumped, what ends by age is held first.
+        """
         call = {"ticker": ticker, "interval": max(1, interval_ms), "known": known}
+        asked_s = self.clock.elapsed()
         elected, now, lost, epoch = self.scripts.run("tick", call)
-        return Tick(bool(elected), now, bool(lost), replies.text(epoch))
+        look = Seen(now, asked_s, self.clock.elapsed())
+        jump_ms = self.clock.jump_ms(look)
+        if jump_ms and not self.hold(jump_ms, since_ms=self.clock.seen_ms):
+            jump_ms = 0
+        self.clock.keep(look)
+        return Tick(bool(elected), now, bool(lost), replies.text(epoch), jump_ms)
+
+    def hold(self, jump_ms: int, *, since_ms: int) -> bool:
+        """Let nothing end for its age, for Redis' clock has jumped; False: that is known.
+
+        `since_ms`: Redis' time at the look before. A jump back ends what a jump ahead began.
+        """
+        call = {
+            "jump": jump_ms,
+            "since": since_ms,
+            "length": HELD_MS,
+            "lease": ms(self.settings.attempt_lease),
+        }
+        return bool(self.scripts.run("hold", call))
+
+    def unhold(self) -> bool:
+        """Let callbacks end by their age again; False: they do."""
+        return bool(self.scripts.run("unhold", {}))
 
     def scheduled(self) -> None:
         """Remember that the scheduler was heard of just now; called once, without repeats."""

@@ -76,7 +76,8 @@ class Overview:
     """All sizes, totals and the schedule at one instant.
 
     `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
-    had lost what it held before.
+    had lost what it held before. `held_until_ms`: until then nothing ends for its age, for Redis'
+    clock has jumped by `jump_ms`.
     """
 
     now_ms: int
@@ -97,6 +98,13 @@ class Overview:
     totals: dict[str, int]
     per_minute: dict[str, int]
     scheduled_ms: int | None = None
+    held_until_ms: int | None = None
+    jump_ms: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing ends for its age, because Redis' clock has jumped ahead."""
+        return self.held_until_ms is not None and self.held_until_ms > self.now_ms
 
     @property
     def balance(self) -> int:
@@ -158,6 +166,8 @@ def overview(scripts: Scripts) -> Overview:
         totals={name: int(counted.get(name, 0)) for name in TOTALS},
         per_minute={name: int(value) for name, value in _fields(rates).items()},
         scheduled_ms=_int(schedule.get("scheduled")),
+        held_until_ms=_int(schedule.get("held")),
+        jump_ms=_int(schedule.get("jump")),
     )
 
 

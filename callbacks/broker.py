@@ -318,9 +318,10 @@ class CallbacksBroker(RedisBroker):
         """Clear up what dead processes had fetched and not acknowledged; how many messages.
 
         Dead: the heartbeat has not moved for a minute by this process's own clock, whatever
-        time it tells, for that is of another machine's. Dramatiq itself would do this once in 1,000 commands
-        on average. Messages of our queue are dropped, for the callbacks behind them have got new
-        ones long since. Those of an application that shares this broker go back to their queues.
+        time it tells, for that is of another machine's. Dramatiq itself would do this once in
+        1,000 commands on average. Messages of our queue are dropped, for the callbacks behind
+        them have got new ones long since. Those of an application that shares this broker go
+        back to their queues.
         """
         heartbeats = f"{self.namespace}:__heartbeats__"
         rows: Any = self.client.zrange(heartbeats, 0, _MOST_HEARTBEATS - 1, withscores=True)

@@ -32,6 +32,8 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `told` (up to when deaths have been told of),
                                 `scheduled` (when the scheduler was heard of last),
                                 `full` (refuse enqueues: Redis is near its memory limit),
+                                `held` (until when nothing ends for its age), `jump` (by how much
+                                Redis' clock jumped ahead) and `jumped` (when that was noticed),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires

@@ -30,6 +30,7 @@ from callbacks.log import log
 from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
 from callbacks.redis_client import connect
+from callbacks.redis_clock import HELD_MS
 from callbacks.schedule import Heard
 from callbacks.settings import Settings, load_settings, ms
 from callbacks.vitals import Vitals
@@ -166,6 +167,12 @@ class Pulse:
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
             log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
+        if tick.jump_ms:
+            log.error(
+                "redis_clock_jumped",
+                by_s=round(tick.jump_ms / 1_000),
+                expiry_held_s=HELD_MS // 1_000 if tick.jump_ms > 0 else 0,
+            )
         self._epoch = tick.epoch
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         return tick.elected

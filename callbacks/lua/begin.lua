@@ -114,7 +114,7 @@ if phase == 'sending' then
   end
   return answer(math.max(0, at - now), attempt)
 end
-if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
+if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now) then return {4} end
 if s[1] or d[1] then return {2, now, 1} end
 local hold = num(d[2], 0)
 local why = hold > now and redis.call('HGET', K.dests .. destination, 'why')

@@ -21,6 +21,7 @@
 -- ARGV[5] chance        picked by this number in [0, 1) and its place in the pass
 -- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
 -- ARGV[7] lease         ms past its slot at which a claimed callback is taken back
+-- ARGV[8] latest        ms, later than which it cannot be unless the clock has jumped; -1: unknown
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
@@ -46,8 +47,11 @@ local function crashed(id, r)
   return 1, crashes
 end
 
--- Those whose request should long have ended, and then those that never began.
-local stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
+-- Those whose request should long have ended, unless it is the clock; then those that never began.
+local stuck, latest = {}, num(ARGV[8])
+if latest < 0 or now <= latest then
+  stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
+end
 local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - lease, 'LIMIT', 0, limit - #stuck)
 for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
 

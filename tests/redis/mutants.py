@@ -56,7 +56,9 @@ MUTANTS: Final = {
         "begin", "if phase == 'sending' and r[9] ~= nonce then return {5} end", ""
     ),
     "begin past its life": Mutant(
-        "begin", "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end", ""
+        "begin",
+        "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now) then return {4} end",
+        "",
     ),
     "begin while paused": Mutant("begin", "if s[1] or d[1] then return {2, now, 1} end", ""),
     "begin without the limit of requests in flight": Mutant(

@@ -28,7 +28,17 @@ from callbacks.model import Look, Outcome, Reason
 from callbacks.settings import load_settings
 from callbacks.text import age, distance, many, moment
 from callbacks.urls import digest
-from tests.redis.support import HOST, backdate, begin, claim, everything, key, put, settle
+from tests.redis.support import (
+    HOST,
+    backdate,
+    begin,
+    claim,
+    claim_one,
+    everything,
+    key,
+    put,
+    settle,
+)
 
 URL = "https://a.example/hooks?token=hunter2"
 
