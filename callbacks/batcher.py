@@ -413,6 +413,24 @@ class Batcher:
         """Let enqueues in, or refuse them for want of memory; True: that is a change."""
         return bool(self.scripts.run("admit", {"full": int(full)}))
 
+    def repair(self, id: str, lane: str = "") -> str:
+        """Put a callback into the one structure where it belongs; what it is now."""
+        call = {
+            "id": id,
+            "lane": lane,
+            "life": ms(self.settings.max_age),
+            "window": self._window_ms,
+        }
+        return replies.text(self.scripts.run("repair", call))
+
+    def repair_ring(self, destination: str) -> None:
+        """Give a destination its place in the ring anew."""
+        self.scripts.run("repair_ring", {"destination": destination, "window": self._window_ms})
+
+    def rebalance(self) -> int:
+        """Count what is missing as `lost` (or as `found`, below 0), so that the totals balance."""
+        return int(self.scripts.run("rebalance", {}, tries=1))
+
     # Steering
 
     def cancel(self, id: str) -> Cancelled:

@@ -31,6 +31,8 @@ TOTALS: Final = (
     "duplicates",
     "cancelled",
     "purged",
+    "lost",
+    "found",
 )
 
 
@@ -110,8 +112,8 @@ class Overview:
     def balance(self) -> int:
         """Accepted and replayed less everything they can have become: 0 where the books balance."""
         t = self.totals
-        ended = t["sent"] + t["dead"] + t["cancelled"]
-        return t["accepted"] + t["replayed"] - ended - self.queued - self.processing
+        ended = t["sent"] + t["dead"] + t["cancelled"] + t["lost"]
+        return t["accepted"] + t["replayed"] + t["found"] - ended - self.queued - self.processing
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,13 +295,13 @@ class Books:
             found += self._destinations(page)
         return found
 
-    def place(self, destination: str) -> tuple[bool, float | None]:
-        """Tell whether something waits for a destination, and where in the ring that is.
+    def place(self, destination: str) -> tuple[bool, float | None, bool]:
+        """Tell whether something waits for a destination, where in the ring, and if too far back.
 
-        Both of one instant; by a script, for a full Redis refuses MULTI.
+        All of one instant; by a script, for a full Redis refuses MULTI.
         """
-        waits, place = self.scripts.run("place", {"destination": destination})
-        return bool(waits), float(place) if place else None
+        waits, place, late = self.scripts.run("place", {"destination": destination})
+        return bool(waits), float(place) if place else None, bool(late)
 
     def destination(self, name: str) -> Destination:
         """Read one destination, known or not."""

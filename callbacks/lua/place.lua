@@ -2,9 +2,17 @@
 --
 -- KEYS[1] lane:         lanes
 -- KEYS[2] ring          destinations with something waiting
+-- KEYS[3] dest:         destinations' own state
 -- ARGV[1] destination
--- Returns {1 if the lane holds something, place in the ring or an empty string}.
--- Cost: O(1).
-return {
-  redis.call('EXISTS', KEYS[1] .. ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]) or '',
-}
+-- Returns {1 if the lane holds something, place in the ring or an empty string, 1 if it waits
+--   there for more than a minute longer than it has to}.
+-- Cost: O(log n).
+local K = {lanes = KEYS[1], ring = KEYS[2], dests = KEYS[3]}
+local name = ARGV[1]
+local place = redis.call('ZSCORE', K.ring, name)
+local first = redis.call('ZRANGE', K.lanes .. name, 0, 0, 'WITHSCORES')
+local gate, late = gate_of(K, name, 0), 0
+if place and first[2] and gate then
+  late = num(place) > math.max(gate, num(first[2]), now_ms()) + 60000 and 1 or 0
+end
+return {first[1] and 1 or 0, place or '', late}

@@ -57,7 +57,8 @@ MUTANTS: Final = {
     ),
     "begin past its life": Mutant(
         "begin",
-        "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now) then return {4} end",
+        "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now)"
+        " then return {4} end",
         "",
     ),
     "begin while paused": Mutant("begin", "if s[1] or d[1] then return {2, now, 1} end", ""),

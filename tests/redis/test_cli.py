@@ -279,7 +279,7 @@ def test_status_json_holds_what_the_contract_names(run: Run, batcher: Batcher) -
     assert found["health"] == "ok"
     assert list(found["totals"]) == [
         "accepted", "replayed", "sent", "attempts", "retried", "throttled",
-        "dead", "recovered", "stale", "duplicates", "cancelled", "purged",
+        "dead", "recovered", "stale", "duplicates", "cancelled", "purged", "lost", "found",
     ]  # fmt: skip
     assert found["totals"]["accepted"] == 2
 
@@ -333,7 +333,7 @@ def books(**more: Any) -> Overview:
         "data_lost_ms": None, "paused_since_ms": None,
         "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
         "stagger_us": None, "stagger_why": "",
-        "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),
+        "totals": dict.fromkeys(TOTALS, 0),
     }  # fmt: skip
     return Overview(**given | more)
 
