@@ -39,6 +39,7 @@ from callbacks.model import (
 )
 from callbacks.pace import Stagger
 from callbacks.paging import pages
+from callbacks.redis_clock import HELD_MS, RedisClock, Seen
 from callbacks.scripts import Scripts
 from callbacks.settings import Settings, ms, us
 from callbacks.urls import digest
@@ -97,6 +98,7 @@ class Batcher:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self.settings = settings
         self.scripts = Scripts(client, Keys(settings.namespace))
+        self.clock = RedisClock()
         self._lease_ms = ms(settings.stuck_after)
         self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
         self._longest_ms = ms(settings.longest_interval)
@@ -288,7 +290,6 @@ class Batcher:
                 "delay": delay_ms,
                 "park": int(park),
                 "throttled": int(throttled),
-                "lease": self._lease_ms,
                 "entry": entry,
                 "detail": detail,
                 "window": self._window_ms,
@@ -359,7 +360,6 @@ class Batcher:
                 "repeats": repeats,
                 "late": LATE_MS,
                 "lease": self._lease_ms,
-                "begun_lease": self._begun_lease_ms,
                 "again": max(ms(self.settings.check_interval), 1_000),
             },
         )
@@ -375,13 +375,19 @@ class Batcher:
             "spread_max": high,
             "chance": chance,
             "window": self._window_ms,
+            "lease": self._lease_ms,
+            "latest": self.clock.latest_ms(),
         }
         return Recovered(*self.scripts.run("reclaim", call))
 
     def expire(self, limit: int) -> int:
         """End what is past its age; how many."""
-        grace = ms(self.settings.attempt_lease)
-        return int(self.scripts.run("expire", {"limit": limit, "grace": grace}))
+        call = {
+            "limit": limit,
+            "grace": ms(self.settings.attempt_lease),
+            "latest": self.clock.latest_ms(),
+        }
+        return int(self.scripts.run("expire", call))
 
     def trim(
         self, limit: int, *, sent_max: int | None = None, dead_max: int | None = None
@@ -398,6 +404,7 @@ class Batcher:
             "sent_max": s.sent_max if sent_max is None else sent_max,
             "dead_ttl": ms(s.dead_ttl),
             "dead_max": -1 if dead_max is None else dead_max,
+            "latest": self.clock.latest_ms(),
         }
         return Trimmed(*self.scripts.run("trim", call))
 
@@ -413,7 +420,8 @@ class Batcher:
     def tick(self, ticker: str, interval_ms: int, *, known: str = "", places: int = 0) -> Tick:
         """Be the one ticker of this interval, and tell how many places this process has.
 
-        `known`: the epoch that it remembers.
+        `known`: the epoch that it remembers. Each time Redis' clock is looked at: where it has
+        jumped, what ends by age is held first.
         """
         call = {
             "ticker": ticker,
@@ -423,8 +431,31 @@ class Batcher:
             "stays": max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval)),
             "share": round(self.settings.unproven_share * 1000),
         }
+        asked_s = self.clock.elapsed()
         elected, now, lost, epoch = self.scripts.run("tick", call)
-        return Tick(bool(elected), now, bool(lost), replies.text(epoch))
+        look = Seen(now, asked_s, self.clock.elapsed())
+        jump_ms = self.clock.jump_ms(look)
+        if jump_ms and not self.hold(jump_ms, since_ms=self.clock.seen_ms):
+            jump_ms = 0
+        self.clock.keep(look)
+        return Tick(bool(elected), now, bool(lost), replies.text(epoch), jump_ms)
+
+    def hold(self, jump_ms: int, *, since_ms: int) -> bool:
+        """Let nothing end for its age, for Redis' clock has jumped; False: that is known.
+
+        `since_ms`: Redis' time at the look before. A jump back ends what a jump ahead began.
+        """
+        call = {
+            "jump": jump_ms,
+            "since": since_ms,
+            "length": HELD_MS,
+            "lease": ms(self.settings.attempt_lease),
+        }
+        return bool(self.scripts.run("hold", call))
+
+    def unhold(self) -> bool:
+        """Let callbacks end by their age again; False: they do."""
+        return bool(self.scripts.run("unhold", {}))
 
     def scheduled(self) -> None:
         """Remember that the scheduler was heard of just now; called once, without repeats."""
@@ -434,6 +465,24 @@ class Batcher:
         """Let enqueues in, or refuse them for want of memory; True: that is a change."""
         return bool(self.scripts.run("admit", {"full": int(full)}))
 
+    def repair(self, id: str, lane: str = "") -> str:
+        """Put a callback into the one structure where it belongs; what it is now."""
+        call = {
+            "id": id,
+            "lane": lane,
+            "life": ms(self.settings.max_age),
+            "window": self._window_ms,
+        }
+        return replies.text(self.scripts.run("repair", call))
+
+    def repair_ring(self, destination: str) -> None:
+        """Give a destination its place in the ring anew."""
+        self.scripts.run("repair_ring", {"destination": destination, "window": self._window_ms})
+
+    def rebalance(self) -> int:
+        """Count what is missing as `lost` (or as `found`, below 0), so that the totals balance."""
+        return int(self.scripts.run("rebalance", {}, tries=1))
+
     # Steering
 
     def cancel(self, id: str) -> Cancelled:
@@ -442,8 +491,7 @@ class Batcher:
 
     def pause(self, destination: str | None = None) -> int:
         """Stop all, or one destination; how many requests are still in flight."""
-        call = {"destination": destination or "", "begun_lease": self._begun_lease_ms}
-        return int(self.scripts.run("pause", call))
+        return int(self.scripts.run("pause", {"destination": destination or ""}))
 
     def withdraw(self, destinations: Sequence[str]) -> int:
         """Take paused destinations out of turn; how many requests to them are in flight."""

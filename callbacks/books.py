@@ -34,6 +34,8 @@ TOTALS: Final = (
     "duplicates",
     "cancelled",
     "purged",
+    "lost",
+    "found",
 )
 
 
@@ -79,7 +81,8 @@ class Overview:
     """All sizes, totals and the schedule at one instant.
 
     `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
-    had lost what it held before; `ticked_ms`: when a worker did its regular duties last.
+    had lost what it held before; `ticked_ms`: when a worker did its regular duties last;
+    `held_until_ms`: until then nothing ends for its age, for Redis' clock has jumped by `jump_ms`.
     """
 
     now_ms: int
@@ -101,13 +104,20 @@ class Overview:
     per_minute: dict[str, int]
     scheduled_ms: int | None = None
     ticked_ms: int | None = None
+    held_until_ms: int | None = None
+    jump_ms: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing ends for its age, because Redis' clock has jumped ahead."""
+        return self.held_until_ms is not None and self.held_until_ms > self.now_ms
 
     @property
     def balance(self) -> int:
         """Accepted and replayed less everything they can have become: 0 where the books balance."""
         t = self.totals
-        ended = t["sent"] + t["dead"] + t["cancelled"]
-        return t["accepted"] + t["replayed"] - ended - self.queued - self.processing
+        ended = t["sent"] + t["dead"] + t["cancelled"] + t["lost"]
+        return t["accepted"] + t["replayed"] + t["found"] - ended - self.queued - self.processing
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,8 @@ def overview(scripts: Scripts) -> Overview:
         per_minute={name: int(value) for name, value in _fields(rates).items()},
         scheduled_ms=_int(schedule.get("scheduled")),
         ticked_ms=_int(schedule.get("ticked")),
+        held_until_ms=_int(schedule.get("held")),
+        jump_ms=_int(schedule.get("jump")),
     )
 
 
@@ -308,13 +320,13 @@ class Books:
                 if not is_mark(one.name) or _tells_more(one, paused):
                     yield one
 
-    def place(self, destination: str) -> tuple[bool, float | None]:
-        """Tell whether something waits for a destination, and where in the ring that is.
+    def place(self, destination: str) -> tuple[bool, float | None, bool]:
+        """Tell whether something waits for a destination, where in the ring, and if too far back.
 
-        Both of one instant; by a script, for a full Redis refuses MULTI.
+        All of one instant; by a script, for a full Redis refuses MULTI.
         """
-        waits, place = self.scripts.run("place", {"destination": destination})
-        return bool(waits), float(place) if place else None
+        waits, place, late = self.scripts.run("place", {"destination": destination})
+        return bool(waits), float(place) if place else None, bool(late)
 
     def destination(self, name: str) -> Destination:
         """Read one destination, known or not."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -55,6 +56,8 @@ end
 )
 #: Most messages that are acknowledged or given back in one command, and that are enqueued.
 _CHUNK: Final = 500
+#: Most heartbeats that are looked at in one pass, those that tell the oldest times first.
+_MOST_HEARTBEATS: Final = 1_000
 _PAGE: Final = 100
 
 
@@ -67,6 +70,25 @@ class _Script:
 
     def __call__(self, *, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
         return evaluate(self._combiner, self._sha, self._text, [len(keys), *keys, *args])
+
+
+class Heartbeats:
+    """What this process has seen of others' heartbeats, and since when they stand still."""
+
+    def __init__(self, patience_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._patience_s = patience_s
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def still(self, beats: Mapping[str, float]) -> list[str]:
+        """Take a look; give those that have not moved for longer than the patience."""
+        now = self._monotonic()
+        seen = {id: self._seen.get(id, (at, now)) for id, at in beats.items()}
+        self._seen = {
+            id: (beats[id], since if before == beats[id] else now)
+            for id, (before, since) in seen.items()
+        }
+        return [id for id, (_, since) in self._seen.items() if now - since > self._patience_s]
 
 
 class CallbacksBroker(RedisBroker):
@@ -95,6 +117,7 @@ class CallbacksBroker(RedisBroker):
         self.stopping = False
         self.vitals = vitals or Vitals()
         self._clock_off_ms = 0
+        self._heartbeats = Heartbeats(self.heartbeat_timeout / 1_000)
         self._arrivals: dict[str, threading.Event] = {}
         self._held: dict[str, set[str]] = {}
         self._ended: dict[str, deque[str]] = {}
@@ -294,19 +317,20 @@ class CallbacksBroker(RedisBroker):
     def forget_dead_workers(self, *, limit: int = 20) -> int:
         """Clear up what dead processes had fetched and not acknowledged; how many messages.
 
-        Dead: no heartbeat for a minute. Dramatiq itself would do this once in 1,000 commands
-        on average. Messages of our queue are dropped, for the callbacks behind them have got new
-        ones long since. Those of an application that shares this broker go back to their queues.
+        Dead: the heartbeat has not moved for a minute by this process's own clock, whatever
+        time it tells, for that is of another machine's. Dramatiq itself would do this once in
+        1,000 commands on average. Messages of our queue are dropped, for the callbacks behind
+        them have got new ones long since. Those of an application that shares this broker go
+        back to their queues.
         """
         heartbeats = f"{self.namespace}:__heartbeats__"
-        dead: Any = self.client.zrangebyscore(
-            heartbeats, 0, current_millis() - self.heartbeat_timeout, start=0, num=limit
-        )
+        rows: Any = self.client.zrange(heartbeats, 0, _MOST_HEARTBEATS - 1, withscores=True)
+        dead = self._heartbeats.still({id.decode(): at for id, at in rows})[:limit]
         others = self._other_queues()
         for queue_name in others:
             self._forget_given_up(queue_name)
         cleared = 0
-        for broker_id in (raw.decode() for raw in dead):
+        for broker_id in dead:
             cleared += sum(map(partial(self._drop, broker_id), (QUEUE, dq_name(QUEUE))))
             cleared += sum(map(partial(self._restore, broker_id), others))
             self.client.zrem(heartbeats, broker_id)

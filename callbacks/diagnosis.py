@@ -16,6 +16,11 @@ from callbacks.policy import FULL_SHARE
 
 #: The first version with `ZADD LT`, which the verbs use.
 LEAST_VERSION: Final = (6, 2)
+#: What follows where a user may not ask how much memory is used.
+UNREAD_MEMORY: Final = (
+    "enqueue is not refused before Redis itself refuses writes, and neither sent records nor dead"
+    " letters are cut down for memory"
+)
 _TIGHT_MEMORY: Final = 0.75
 _TIGHT_CLIENTS: Final = 0.8
 _NO_CLIENTS_LEFT: Final = 0.95
@@ -201,7 +206,12 @@ def memory(server: Server) -> Check:
     """How near the memory limit is."""
     used, limit = server.used, server.limit
     if used is None or limit is None:
-        return unknown("memory", "maxmemory")
+        return warning(
+            "memory",
+            f"what INFO says is unknown: it must not be read here, so {UNREAD_MEMORY}",
+            "ask whoever runs this Redis what INFO says, or let this user run it: redis-cli ACL"
+            " SETUSER <user> +info",
+        )
     if not limit:
         size = f"{server.machine * 3 // 4 // _MB}mb" if server.machine else "<bytes>"
         return warning(

@@ -19,7 +19,9 @@ workers                 hash    worker process -> its places (threads or greenle
 cb:<id>                 string  the frozen request, see `payload.pack`
                                 by whoever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
-processing              zset    id -> end of its lease (PROCESSING)
+processing              zset    id -> its slot or the time of its retry while it is claimed, and
+                                minus the end of its lease while it is being sent (PROCESSING):
+                                no setting of the past is in it, and the two never mix
                                 by settle, release, reclaim, cancel, expire
 expiry                  zset    id of every queued or processing callback -> end of its life
                                 by whoever ends it
@@ -44,6 +46,8 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `unproven_most` (most of `places`),
                                 `unsigned` (what the secret resolver last did instead),
+                                `held` (until when nothing ends for its age), `jump` (by how much
+                                Redis' clock jumped ahead) and `jumped` (when that was noticed),
                                 `epoch` (names these data), `lost` (when a process saw that
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import redis
+
 from callbacks.model import Memory
+from callbacks.policy import FULL_SHARE
 from callbacks.scripts import Scripts
 
 #: So many dead letters are measured for what one takes.
 DEAD_SAMPLE: Final = 20
 
 
-def read_memory(scripts: Scripts) -> Memory:
-    """Read how much memory Redis uses, how much it may use, and what a dead letter takes."""
-    info: Any = scripts.client.info("memory")
+def read_memory(scripts: Scripts) -> Memory | None:
+    """Read how much memory Redis uses and may use; None where it does not let us.
+
+    Only where it is near its limit does it matter what a dead letter takes.
+    """
+    try:
+        info: Any = scripts.client.info("memory")
+    except redis.ResponseError:  # NOPERM, or the command has another name here
+        return None
     used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
-    return Memory(used, limit, _dead_bytes(scripts) if limit else 0)
+    is_near = limit > 0 and used >= FULL_SHARE * limit
+    return Memory(used, limit, _dead_bytes(scripts) if is_near else 0)
 
 
 def _dead_bytes(scripts: Scripts) -> int:

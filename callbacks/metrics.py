@@ -31,6 +31,8 @@ _COUNTED: Final = {
     "duplicates": "Enqueues refused because the id is known",
     "cancelled": "Callbacks that were cancelled",
     "purged": "Dead letters that were forgotten",
+    "lost": "Callbacks that audit --repair found to be missing",
+    "found": "Callbacks that audit --repair found to be more than were accepted",
 }
 
 

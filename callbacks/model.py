@@ -356,12 +356,16 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """An election of the ticker; `lost`: Redis holds other data than this process remembers."""
+    """An election of the ticker; `lost`: Redis holds other data than this process remembers.
+
+    `jump_ms`: this process was the first to notice that Redis' clock has jumped by so much.
+    """
 
     elected: bool
     now_ms: int
     lost: bool
     epoch: str
+    jump_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

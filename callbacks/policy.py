@@ -92,13 +92,15 @@ class Room:
     dead_max: int | None = None
 
 
-def decide_room(memory: Memory, *, sent_max: int) -> Room:
+def decide_room(memory: Memory | None, *, sent_max: int) -> Room:
     """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it.
+
+    None: nobody may read how much is used, so there is no limit that we could keep.
 
     Dead letters stay as long as there is room. Where there is none they, too, are cut down to a
     fifth, the oldest first: better a week-old failure forgotten than new callbacks refused.
     """
-    if not memory.limit:
+    if memory is None or not memory.limit:
         return Room(False, sent_max)
     sent_max = min(sent_max, memory.limit // 5 // SENT_RECORD_BYTES)
     if memory.used < FULL_SHARE * memory.limit:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 import dramatiq
@@ -31,6 +31,7 @@ from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
 from callbacks.places import Places
 from callbacks.redis_client import connect
+from callbacks.redis_clock import HELD_MS
 from callbacks.redis_errors import ClusterUnsupported
 from callbacks.schedule import Heard
 from callbacks.serving import check_named, check_served, find_actor
@@ -89,15 +90,52 @@ class Runtime:
     wakes: MessageWakes
 
 
-@cache
+class _Once:
+    """Makes the parts at the first call, whoever else calls at the same time.
+
+    Several pools would be several times the connections that were allowed.
+    """
+
+    def __init__(self) -> None:
+        self._made: Runtime | None = None
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """In a forked child: whoever held the lock is not there."""
+        self._lock = threading.Lock()
+
+    def get(self) -> Runtime:
+        return self._made or self._make()
+
+    def _make(self) -> Runtime:
+        with self._lock:
+            if self._made is None:  # nobody has made them while this call waited
+                self._made = _make()
+            return self._made
+
+    def forget(self) -> Runtime | None:
+        """Have the next call make them anew; gives what there was."""
+        with self._lock:
+            made, self._made = self._made, None
+        return made
+
+
+def _make() -> Runtime:
+    settings = load_settings()
+    client = connect(settings)
+    return Runtime(settings, client, Batcher(client, settings), MessageWakes(settings))
+
+
+_once: Final = _Once()
+os.register_at_fork(after_in_child=_once.start_anew)
+
+
 def runtime() -> Runtime:
     """Build the parts from the environment at the first call; opens no connection.
 
     Raises `SettingsError` where a variable is wrong.
     """
-    settings = load_settings()
-    client = connect(settings)
-    return Runtime(settings, client, Batcher(client, settings), MessageWakes(settings))
+    return _once.get()
 
 
 def _connect() -> tuple[Redis, str]:
@@ -152,6 +190,12 @@ class Pulse:
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
             log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
+        if tick.jump_ms:
+            log.error(
+                "redis_clock_jumped",
+                by_s=round(tick.jump_ms / 1_000),
+                expiry_held_s=HELD_MS // 1_000 if tick.jump_ms > 0 else 0,
+            )
         self._epoch = tick.epoch
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         return tick.elected

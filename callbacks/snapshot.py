@@ -69,6 +69,7 @@ class Snapshot:
             "lock": o.lock or None,
             "data_since": _seconds(o.data_since_ms),
             "data_lost_at": _seconds(o.data_lost_ms),
+            "expiry_held_until": _seconds(o.held_until_ms) if o.held else None,
             "processes": self.processes,
             "balance": o.balance,
             "totals": o.totals,
@@ -125,6 +126,12 @@ def facts(shown: Snapshot) -> list[tuple[str, str]]:
     ]
     if o.data_lost_ms is not None:
         told.append(("Redis", f"lost what it held, seen {distance(o.data_lost_ms / 1000, now_s)}"))
+    if o.held:
+        until = distance((o.held_until_ms or 0) / 1000, now_s)
+        jump = age((o.jump_ms or 0) / 1000)
+        told.append(
+            ("expiry", f"held, until {until}: Redis' clock jumped ahead by {jump}; see doctor")
+        )
     return told
 
 

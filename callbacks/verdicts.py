@@ -44,6 +44,11 @@ HINTS: Final = MappingProxyType(
 )
 
 
+def hint(reason: str) -> str | None:
+    """What to do about a reason as it is stored; None for one that a newer release has given."""
+    return HINTS[Reason(reason)] if reason in set(Reason) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What one answer means: for the callback, and for its destination.

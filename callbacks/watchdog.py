@@ -87,6 +87,9 @@ class Watchdog(Middleware):
         self._attempt_s = attempt_s
         self._interval_s = interval_s
         self._working: set[str] = set()
+        # Held over a look at the set and what follows from it: the last message's end must not
+        # drop what the next one, just begun, is expected to do.
+        self._count = threading.Lock()
         self._stop = threading.Event()
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
@@ -107,9 +110,10 @@ class Watchdog(Middleware):
         """Expect messages to end while there are some of ours in work."""
         if message.queue_name != QUEUE:
             return
-        if not self._working:
-            self._vitals.beat(MESSAGES)
-        self._working.add(message.message_id)
+        with self._count:
+            if not self._working:
+                self._vitals.beat(MESSAGES)
+            self._working.add(message.message_id)
 
     def after_process_message(
         self, broker: Any, message: Any, *, result: Any = None, exception: Any = None
@@ -117,10 +121,12 @@ class Watchdog(Middleware):
         """One has ended."""
         if message.queue_name != QUEUE:
             return
-        self._working.discard(message.message_id)
-        self._vitals.beat(MESSAGES)
-        if not self._working:
-            self._vitals.drop(MESSAGES)
+        with self._count:
+            self._working.discard(message.message_id)
+            if self._working:
+                self._vitals.beat(MESSAGES)
+            else:
+                self._vitals.drop(MESSAGES)
 
     after_skip_message = after_process_message
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final, Protocol
 
 from callbacks.batcher import CLAIM_STEP, DEAD_STEP, Batcher
+from callbacks.diagnosis import UNREAD_MEMORY
 from callbacks.log import log
 from callbacks.memory import read_memory
 from callbacks.model import (
@@ -205,8 +207,11 @@ def expire_once(batcher: Batcher) -> int:
 
 def trim_once(batcher: Batcher) -> int:
     """Forget old records in bounded steps, and refuse enqueues while memory is short; how many."""
-    room = decide_room(read_memory(batcher.scripts), sent_max=batcher.settings.sent_max)
-    if batcher.admit(full=room.full):
+    memory = read_memory(batcher.scripts)
+    room = decide_room(memory, sent_max=batcher.settings.sent_max)
+    if memory is None:  # whether there is room is left to processes that may read it
+        _warn_of_unread_memory()
+    elif batcher.admit(full=room.full):
         log.warning("memory", full=room.full)
 
     def step() -> int:
@@ -216,6 +221,12 @@ def trim_once(batcher: Batcher) -> int:
         return trimmed.sent + trimmed.dead
 
     return _in_steps(step, DEAD_STEP, steps=2 * STEPS)
+
+
+@cache
+def _warn_of_unread_memory() -> None:
+    """Say once in a process what is left undone."""
+    log.warning("memory", unread="this user may not run INFO", consequence=UNREAD_MEMORY)
 
 
 def tell_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:

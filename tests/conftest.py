@@ -113,11 +113,10 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Cal
 
 def forget_runtime() -> Callable[[], None]:
     def forget() -> None:
-        if runtime.runtime.cache_info().currsize:
-            opened = runtime.runtime().client
-            opened.close()
-            opened.connection_pool.disconnect()
-        runtime.runtime.cache_clear()
+        made = runtime._once.forget()
+        if made is not None:
+            made.client.close()
+            made.client.connection_pool.disconnect()
         runtime.broker._connected = None
 
     return forget

@@ -185,6 +185,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
         judge_workers(work, workers, health, settings),
         scheduler(work),
         balance(work),
+        expiry(work),
         waiting(work, settings),
         dead_letters(work),
         destinations(work),
@@ -247,6 +248,21 @@ def balance(work: Work) -> Check:
         "books",
         f"they do not balance by {off}",
         "callbacks audit names what is wrong; see whether Redis lost data (eviction, persistence)",
+    )
+
+
+def expiry(work: Work) -> Check:
+    """Whether callbacks end by their age, or a jump of Redis' clock has put that off."""
+    books = work.books
+    if not books.held:
+        return ok("expiry", "callbacks end by their age")
+    left = age(((books.held_until_ms or 0) - books.now_ms) / 1000)
+    return failure(
+        "expiry",
+        f"the clock of Redis jumped ahead by {age((books.jump_ms or 0) / 1000)}: for {left} yet"
+        " nothing ends for its age, then what is too old by that clock does",
+        "set the clock of Redis' machine right, which lifts this within a check; where it is right"
+        " now, callbacks cleanup --expired",
     )
 
 

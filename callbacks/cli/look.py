@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 
 from callbacks.audit import audit as find_problems
+from callbacks.audit import repair as put_right
 from callbacks.books import Books, Destination, Status, find, overview
 from callbacks.cli.command import (
     REASON,
@@ -32,7 +33,7 @@ from callbacks.payload import unpack
 from callbacks.runtime import Runtime
 from callbacks.text import age, distance, many, moment, printable, when
 from callbacks.urls import Scope, display_url
-from callbacks.verdicts import HINTS
+from callbacks.verdicts import hint
 
 #: Destinations in one table: laying out 100,000 takes minutes.
 _SHOWN: Final = 100
@@ -92,7 +93,7 @@ def _held(found: Runtime, status: Status) -> str | None:
 
 
 def _hint(status: Status) -> str | None:
-    return HINTS[Reason(status.reason)] if status.reason else None
+    return hint(status.reason) if status.reason else None
 
 
 @click.command()
@@ -180,8 +181,8 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     rows = table("id", "state", "attempts", "status", "reason", "when", "destination", "detail")
     hints: dict[str, str] = {}
     for one in statuses:
-        if one.reason:
-            hints[one.reason] = HINTS[Reason(one.reason)]
+        if one.reason and (todo := hint(one.reason)):
+            hints[one.reason] = todo
         at = one.ended_at if one.ended_at is not None else one.next_attempt_at
         rows.add_row(
             one.id,
@@ -197,8 +198,8 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
         console().print(rows)
     else:
         note("there are none")
-    for reason, hint in sorted(hints.items()):
-        say(f"{reason}: {hint}")
+    for reason, words in sorted(hints.items()):
+        say(f"{reason}: {words}")
 
 
 @click.command("list")
@@ -294,26 +295,35 @@ def _condition(one: Destination, now_ms: float) -> str:
 
 
 @click.command()
+@click.option("--repair", is_flag=True, help="Put right what can be, and say what was done.")
 @json_option
-def audit(as_json: bool) -> None:
+def audit(repair: bool, as_json: bool) -> None:
     """Hold every structure against every other and the totals.
 
-    Prints what is wrong, a line each, and exits with 1 where the books do not balance.
+    Prints what is wrong, a line each, and exits with 1 where the books do not balance. With
+    `--repair` nothing that could still be sent is dropped, and workers may go on meanwhile.
     """
-    scripts = parts().batcher.scripts
-    problems = find_problems(Books(scripts))
-    count = 0
-    if as_json:
-        count = print_json_array(problems)
-    else:
-        for problem in problems:
-            count += 1
-            say(problem)
+    batcher = parts().batcher
+    lines = (f"{finding}; {done}" for finding, done in put_right(batcher)) if repair else ()
+    mended = _print_lines(lines, as_json) if repair else 0
+    left = find_problems(Books(batcher.scripts))
+    count = sum(1 for _ in left) if repair and as_json else _print_lines(left, as_json)
     if count:
         raise Failure(f"the books do not balance: {many(count, 'problem')}")
     if not as_json:
-        o = overview(scripts)
+        o = overview(batcher.scripts)
         say(
             f"the books balance: {o.queued:,} queued, {o.processing:,} processing, "
             f"{o.sent_records:,} sent or cancelled, {o.dead:,} dead, and the totals"
+            + (f"; {many(mended, 'problem')} put right" if repair else "")
         )
+
+
+def _print_lines(lines: Iterable[str], as_json: bool) -> int:
+    if as_json:
+        return print_json_array(lines)
+    count = 0
+    for line in lines:
+        count += 1
+        say(line)
+    return count

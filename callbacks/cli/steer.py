@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from callbacks import steering
+from callbacks.batcher import Batcher
 from callbacks.books import Books, find
 from callbacks.cli.command import Failure, in_scope, json_option, note, parts, print_json, say
 from callbacks.cli.words import ID
@@ -16,7 +17,7 @@ from callbacks.runtime import Runtime
 from callbacks.steering import Steered
 from callbacks.text import age, many
 from callbacks.urls import Scope, display_url, normal_url
-from callbacks.work import dispatch_once, recover_once
+from callbacks.work import dispatch_once, expire_once, recover_once
 
 _WHY_NONE: Final = {
     ClaimResult.PAUSED: "everything is paused (callbacks resume)",
@@ -163,20 +164,36 @@ def cancel(id: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.option(
+    "--expired",
+    is_flag=True,
+    help="Also end what is too old, though a jump of Redis' clock has put that off.",
+)
 @json_option
-def cleanup(as_json: bool) -> None:
+def cleanup(expired: bool, as_json: bool) -> None:
     """Take back callbacks that are past their lease, now."""
     batcher = parts().batcher
+    ended = _expire(batcher) if expired else 0
     recovered = dead = cancelled = 0
     while (done := recover_once(batcher, chance=_chance())) != Recovered(0, 0, 0):
         recovered += done.recovered
         dead += done.dead
         cancelled += done.cancelled
     if as_json:
-        print_json({"recovered": recovered, "dead": dead, "cancelled": cancelled})
+        document = {"recovered": recovered, "dead": dead, "cancelled": cancelled}
+        print_json(document | ({"expired": ended} if expired else {}))
         return
-    ended = f", {dead:,} dead, {cancelled:,} cancelled" if dead or cancelled else ""
-    say(f"{many(recovered, 'callback')} recovered{ended}")
+    others = f", {dead:,} dead, {cancelled:,} cancelled" if dead or cancelled else ""
+    others += f", {ended:,} expired" if expired else ""
+    say(f"{many(recovered, 'callback')} recovered{others}")
+
+
+def _expire(batcher: Batcher) -> int:
+    batcher.unhold()
+    total = 0
+    while some := expire_once(batcher):
+        total += some
+    return total
 
 
 def _chance() -> float:

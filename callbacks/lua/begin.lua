@@ -83,19 +83,20 @@ local function go(at, attempt)
   redis.call('ZREM', inflight, id)
   redis.call('ZADD', inflight, expires, id)
   redis.call('PEXPIRE', inflight, 86400000)
-  redis.call('ZADD', K.processing, expires, id)
+  redis.call('ZADD', K.processing, -expires, id)
   redis.call('ZADD', K.places, needs_place and now or overdue_from(at, d[7]), id)
   Trial.enter(K, id, crashes, last, expires)
   redis.call('HSET', K.recs .. id, 's', 'sending', 'a', attempt, 'at', at, 'bn', nonce)
   redis.call('HSET', K.state, 'send', at + stagger)
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
-  if not d[1] then redis.call('PEXPIRE', K.dests .. destination, 86400000) end
+  if not d[1] then keep_dest(K.dests .. destination, num(d[2], 0), now) end
   if phase ~= 'sending' and not r[12] then count(K, 'attempts', 1, now) end
 end
 -- Undo that: it is claimed, as before, until its caller releases it. `u`: it has been counted.
 local function give_up(attempts)
   redis.call('ZREM', inflight, id)
   redis.call('ZREM', K.places, id)
+  redis.call('ZADD', K.processing, due, id)
   if r[13] then end_of_life(K, id, r[13]) end
   Trial.leave(K, id)
   redis.call('HDEL', K.recs .. id, 'at', 'bn')
@@ -135,7 +136,7 @@ if phase == 'sending' then
   end
   return answer(math.max(0, at - now), attempt)
 end
-if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end
+if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now) then return {4} end
 if s[1] or d[1] then return {2, now, 1} end
 if host_paused(K, destination) then return {2, now, 1} end
 local hold = num(d[2], 0)

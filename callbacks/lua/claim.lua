@@ -82,7 +82,7 @@ end
 
 local last = num(s[4], 0)
 if first_step and now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
-local lagging = redis.call('ZCOUNT', K.processing, now + begun_lease, now + lease - num(ARGV[16]))
+local lagging = redis.call('ZCOUNT', K.processing, now - lease, now - num(ARGV[16]))
 if lagging > batch_size then
   -- Said to all: else each settle in the meantime sends a trigger that finds the same.
   local patience = now + math.max(min_interval, 500)
@@ -121,7 +121,7 @@ local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unp
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
   local token = nonce .. '.' .. i .. (turn.needs_place and 'u' or '')
-  leases[2 * i - 1], leases[2 * i] = at + lease, id
+  leases[2 * i - 1], leases[2 * i] = at, id
   if turn.needs_place then places[#places + 1], places[#places + 2] = now, id end
   redis.call('HSET', K.recs .. id, 's', 'claimed', 'd', turn.name, 't', token, 'due', at)
   if turn.probe then redis.call('HSET', K.recs .. id, 'p', 1) end

@@ -13,19 +13,22 @@
 -- KEYS[11] rate:        totals of each 10 s
 -- KEYS[12] unproven     destinations with something waiting that have not answered lately
 -- KEYS[13] places       callbacks in flight or claimed, by when they take a place of such
+-- KEYS[14] state        the schedule
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] grace         ms after which one in flight is looked at again
--- Returns how many expired.
+-- ARGV[3] latest        ms, later than which it cannot be unless the clock has jumped; -1: unknown
+-- Returns how many expired: none while it is held, for Redis' clock has jumped.
 -- Where that request has failed, the end of life is again what it was.
 -- Twice: the second finds only what has come of age since.
 -- Cost: O(limit * log n).
 local K = {
   expiry = KEYS[1], recs = KEYS[2], cbs = KEYS[3], processing = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
-  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13],
+  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13], state = KEYS[14],
 }
 local limit, grace = ARGV[1], num(ARGV[2])
 local now = now_ms()
+if age_is_unsure(K, now, num(ARGV[3])) then return 0 end
 local expired = 0
 local old = redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #old, 2 do

@@ -9,13 +9,12 @@
 -- KEYS[7] unproven      destinations with something waiting that have not answered lately
 -- ARGV[1] destination   empty: all; `<host>#*`: every lane of that host; those that wait have to be
 --   withdrawn from the ring, see `withdraw`
--- ARGV[2] begun_lease   ms of an attempt's lease; what has not begun has a longer one
 -- Returns how many requests are still in flight.
 -- Twice: paused is paused.
 -- Cost: O(log n).
 local state, dests, ring, inflights = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local processing, destinations, unproven = KEYS[5], KEYS[6], KEYS[7]
-local name, begun_lease = ARGV[1], num(ARGV[2])
+local name = ARGV[1]
 local now = now_ms()
 redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
 if name ~= '' then
@@ -28,4 +27,4 @@ if name ~= '' then
   return redis.call('ZCOUNT', inflights .. name, now, '+inf')
 end
 redis.call('HSET', state, 'paused', now)
-return redis.call('ZCOUNT', processing, now, now + begun_lease)
+return redis.call('ZCOUNT', processing, '-inf', -now)

@@ -1,4 +1,4 @@
--- Take back what is past its lease: PROCESSING -> QUEUE, or dead when its sending crashed too often.
+-- Take back what is stuck: PROCESSING -> QUEUE, or dead when its sending crashed too often.
 --
 -- KEYS[1] processing    PROCESSING
 -- KEYS[2] rec:          records
@@ -22,6 +22,8 @@
 -- ARGV[4] spread_max    ms: a crashed one is due again after crashes * so much,
 -- ARGV[5] chance        picked by this number in [0, 1) and its place in the pass
 -- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
+-- ARGV[7] lease         ms past its slot at which a claimed callback is taken back
+-- ARGV[8] latest        ms, later than which it cannot be unless the clock has jumped; -1: unknown
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
@@ -32,8 +34,8 @@ local K = {
   counters = KEYS[11], rates = KEYS[12], suspects = KEYS[13], trial = KEYS[14],
   unproven = KEYS[15], places = KEYS[16],
 }
-local limit, max_crashes, spread_min, spread_max = ARGV[1], num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
-local chance, window = num(ARGV[5]), num(ARGV[6])
+local limit, max_crashes, spread_min, spread_max = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
+local chance, window, lease = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
 local now = now_ms()
 local done = {0, 0, 0}
 
@@ -48,7 +50,15 @@ local function crashed(id, r)
   return 1, crashes
 end
 
-for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMIT', 0, limit)) do
+-- Those whose request should long have ended, unless it is the clock; then those that never began.
+local stuck, latest = {}, num(ARGV[8])
+if latest < 0 or now <= latest then
+  stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
+end
+local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - lease, 'LIMIT', 0, limit - #stuck)
+for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
+
+for i, id in ipairs(stuck) do
   redis.call('ZREM', K.processing, id)
   redis.call('ZREM', K.places, id)
   local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h', 'end')
@@ -76,6 +86,11 @@ for i, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', now, 'LIMI
     finish(K, id, destination, what, reason, now)
   end
   done[kind] = done[kind] + 1
+end
+
+-- PROCESSING is the truth: a place of whoever has left it long ago is free.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.places, '-inf', now - 60000, 'LIMIT', 0, limit)) do
+  if not redis.call('ZSCORE', K.processing, id) then redis.call('ZREM', K.places, id) end
 end
 local all = done[1] + done[2] + done[3]
 if all > 0 then count(K, 'recovered', all, now) end

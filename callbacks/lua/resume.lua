@@ -27,7 +27,7 @@ if before then return before end
 if name == '' then return Answer.keep(K, nonce, lasts, redis.call('HDEL', K.state, 'paused')) end
 local changed = redis.call('HDEL', K.dests .. name, 'paused', 'hold', 'why', 'broken')
 redis.call('HDEL', K.dests .. name, 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share')
-redis.call('PEXPIRE', K.dests .. name, 86400000)
+keep_dest(K.dests .. name, 0, 0)
 if itself and host_paused(K, name) then
   changed = changed + redis.call('HSET', host_mark(K, name), name, 1)
 end

@@ -28,23 +28,22 @@
 -- ARGV[6] delay         ms until the retry
 -- ARGV[7] park          1: wait for the retry in the lane, 0: in PROCESSING
 -- ARGV[8] throttled     1: does not use up a retry
--- ARGV[9] lease         ms past its due time at which a retry is taken back
--- ARGV[10] entry        the attempt for the history, a JSON list
--- ARGV[11] detail       one line about the failure
--- ARGV[12] window       ms ahead of its next slot that a destination is claimed from
--- ARGV[13] look_ahead   ms within which the next batch is armed
--- ARGV[14] effect       on the destination: ok, alive, fault, none
--- ARGV[15] transport    1: failed in transport
--- ARGV[16] duration     ms that the request took
--- ARGV[17] hold         ms for which the destination asked to be left alone, 0: it did not
--- ARGV[18] factor       thousandths by which its interval changes
--- ARGV[19] interval     us, where the interval starts
--- ARGV[20] interval_min us
--- ARGV[21] interval_max us
--- ARGV[22] failures     consecutive faults that open the breaker, 0: none do
--- ARGV[23] open_min     ms for which it opens at first
--- ARGV[24] open_max     ms for which it opens at most
--- ARGV[25] gone_url     SHA-1 of a URL that is gone, or empty
+-- ARGV[9] entry         the attempt for the history, a JSON list
+-- ARGV[10] detail       one line about the failure
+-- ARGV[11] window       ms ahead of its next slot that a destination is claimed from
+-- ARGV[12] look_ahead   ms within which the next batch is armed
+-- ARGV[13] effect       on the destination: ok, alive, fault, none
+-- ARGV[14] transport    1: failed in transport
+-- ARGV[15] duration     ms that the request took
+-- ARGV[16] hold         ms for which the destination asked to be left alone, 0: it did not
+-- ARGV[17] factor       thousandths by which its interval changes
+-- ARGV[18] interval     us, where the interval starts
+-- ARGV[19] interval_min us
+-- ARGV[20] interval_max us
+-- ARGV[21] failures     consecutive faults that open the breaker, 0: none do
+-- ARGV[22] open_min     ms for which it opens at first
+-- ARGV[23] open_max     ms for which it opens at most
+-- ARGV[24] gone_url     SHA-1 of a URL that is gone, or empty
 -- Returns {code, arm, interval, breaker}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits in its lane,
 --   4 dead, 5 cancelled meanwhile; 0: a stale token or attempt, nothing changed. arm: ms until
 --   the next trigger, to be sent by this caller, or -1. interval: us, the destination's now, or -1
@@ -60,9 +59,9 @@ local K = {
   gone = KEYS[16], suspects = KEYS[17], trial = KEYS[18], unproven = KEYS[19], places = KEYS[20],
 }
 local id, token, attempt, outcome, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local delay, park, throttled, lease = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1', num(ARGV[9])
-local entry, detail, window, look_ahead = ARGV[10], ARGV[11], num(ARGV[12]), num(ARGV[13])
-local gone_url = ARGV[25]
+local delay, park, throttled = num(ARGV[6]), ARGV[7] == '1', ARGV[8] == '1'
+local entry, detail, window, look_ahead = ARGV[9], ARGV[10], num(ARGV[11]), num(ARGV[12])
+local gone_url = ARGV[24]
 local rec = K.recs .. id
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 local now = now_ms()
@@ -83,10 +82,10 @@ redis.call('HSET', rec, 'h', with_entry(r[6], entry), 'e', detail)
 redis.call('HDEL', rec, 'p', 'w', 'u', 'ns')
 
 local impression = Impression.new(K, destination, {
-  effect = ARGV[14], transport = ARGV[15] == '1', reason = reason, duration = num(ARGV[16]),
-  hold = num(ARGV[17]), factor = num(ARGV[18]), interval = num(ARGV[19]),
-  interval_min = num(ARGV[20]), interval_max = num(ARGV[21]), failures = num(ARGV[22]),
-  open_min = num(ARGV[23]), open_max = num(ARGV[24]), at = num(r[8], now), probe = r[7],
+  effect = ARGV[13], transport = ARGV[14] == '1', reason = reason, duration = num(ARGV[15]),
+  hold = num(ARGV[16]), factor = num(ARGV[17]), interval = num(ARGV[18]),
+  interval_min = num(ARGV[19]), interval_max = num(ARGV[20]), failures = num(ARGV[21]),
+  open_min = num(ARGV[22]), open_max = num(ARGV[23]), at = num(r[8], now), probe = r[7],
 }, now)
 impression:make()
 if gone_url ~= '' then redis.call('ZADD', K.gone, now, gone_url) end
@@ -105,7 +104,7 @@ else
     what = 'queued'
     to_lane(K, destination, id, now + delay, window)
   else
-    redis.call('ZADD', K.processing, now + delay + lease, id)
+    redis.call('ZADD', K.processing, now + delay, id)
   end
 end
 local next_at, armed = to_ring(K, destination, window, now), -1

@@ -42,7 +42,12 @@ local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, interval) then return {0, now, 0, epoch} end
 redis.call('DEL', K.tick)
 redis.call('SET', K.tick, ticker, 'PX', interval)
-redis.call('HSET', K.state, 'unproven_most', math.max(1, math.floor(all_places() * share / 1000)))
+local total = all_places()
+if total > 0 then
+  redis.call('HSET', K.state, 'unproven_most', math.max(1, math.floor(total * share / 1000)))
+else
+  redis.call('HDEL', K.state, 'unproven_most')
+end
 redis.call('HSET', K.state, 'ticked', now)
 if not epoch then
   epoch = now .. '-' .. ticker

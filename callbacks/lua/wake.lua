@@ -8,20 +8,17 @@
 --   are slow, their messages must not pile up
 -- ARGV[4] late          ms past its slot from which one counts
 -- ARGV[5] lease         ms past its slot at which a callback is taken back
--- ARGV[6] begun_lease   ms of an attempt's lease, shorter than `lease`
--- ARGV[7] again         ms after which the same callback is named again
+-- ARGV[6] again         ms after which the same callback is named again
 -- Returns {read, repeats, id, token, id, token, ...}: how many were read, and how many of those
 --   named have been named before.
 -- Twice: those named are not named again for `again` ms.
 -- Cost: O(limit + log n).
 local processing, recs = KEYS[1], KEYS[2]
 local offset, limit, repeats, late = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
-local lease, begun_lease, again = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
+local lease, again = num(ARGV[5]), num(ARGV[6])
 local now = now_ms()
 redis.call('ZREM', processing, '')  -- a removal first: a full Redis lets the rest pass
-local ids = redis.call(
-  'ZRANGEBYSCORE', processing, now + begun_lease, now + lease - late, 'LIMIT', offset, limit
-)
+local ids = redis.call('ZRANGEBYSCORE', processing, now - lease, now - late, 'LIMIT', offset, limit)
 local answer = {#ids, 0}
 for _, id in ipairs(ids) do
   local r = redis.call('HMGET', recs .. id, 't', 's', 'w')

@@ -10,7 +10,7 @@
 -- KEYS[8] inflight:     requests in flight
 -- ARGV[1] id
 -- ARGV[2] lane          where to look for it if it does not say itself
--- Returns {now, destination, due time in its lane, lease end in PROCESSING, end of life, when sent
+-- Returns {now, destination, due time in its lane, place in PROCESSING, end of life, when sent
 --   or cancelled, when dead, in flight until, 1 if its request is kept, field, value, field, ...
 --   of its record}; an empty string for what is not there.
 -- Cost: O(log n).

@@ -73,7 +73,7 @@ if times > 0 and not held and (own or hold < now + doubled(times - 1)) then
   redis.call('HSET', dest, 'hold', now + doubled(times - 1), 'why', 'secret')
 end
 redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now)
-if not d[4] then redis.call('PEXPIRE', dest, 86400000) end
+if not d[4] then keep_dest(dest, num(redis.call('HGET', dest, 'hold'), 0), now) end
 redis.call('HSET', K.state, 'unsigned', detail)
 
 -- Its next attempt has been counted already.

@@ -17,7 +17,7 @@ def compare(ledger: Ledger, seen: Seen, now: int) -> None:
     _compare_records(entries, seen.family("rec:"))
     _compare_in_flight(ledger, seen, now)
     _compare_ring(ledger, seen)
-    assert seen.of("places") == {e.id: e.place for e in entries if e.place}
+    assert seen.of("places") == {e.id: e.counts_from for e in entries if e.counts_from}
     most = seen.of("state").get("unproven_most")
     assert most == (ledger.unproven_most and str(ledger.unproven_most))
 
@@ -38,7 +38,7 @@ def _expected(entries: list[Entry]) -> dict[str, Any]:
     return {
         "lanes": lanes,
         "requests": {e.id for e in entries if e.phase not in {"sent", "cancelled"}},
-        "processing": {e.id: e.lease for e in entries if e.phase in LIVE},
+        "processing": {e.id: e.place for e in entries if e.phase in LIVE},
         "expiry": {e.id: e.shown_end for e in entries if e.phase not in FINAL},
         "sent": {e.id: e.ended for e in entries if e.phase in {"sent", "cancelled"}},
         "dead": {e.id: e.ended for e in entries if e.phase == "dead"},

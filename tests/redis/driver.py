@@ -25,6 +25,7 @@ from callbacks.model import (
     needs_place,
 )
 from callbacks.policy import Spent, decide_attempt
+from callbacks.redis_clock import RedisClock
 from callbacks.settings import Settings
 from callbacks.verdicts import classify
 from tests.redis.bench import Bench, Seen
@@ -263,6 +264,7 @@ class Driver(RuleBasedStateMachine):
         elected = not self.seen.of("tick")
         done = self.do(lambda: self.batcher.tick(ticker, 2_000, places=places))
         assert done.elected == elected
+        self.batcher.clock = RedisClock()  # time passes for Redis alone here: no jump
         self.ledger.tick(ticker, places, self.now, elected=elected)
 
     def unlock(self, owner: str, fence: int) -> None:

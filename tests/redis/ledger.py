@@ -49,8 +49,8 @@ class Entry:
     """One callback.
 
     `lease` ends its stay in PROCESSING, `begun` counts attempts of this life, `put_off` is its
-    end while a request is in flight past it, `unused` tells of an attempt given up, `place` is
-    from when it takes a place of those for unproven destinations.
+    end while a request is in flight past it, `unused` tells of an attempt given up, `counts_from`
+    is from when it takes a place of those for unproven destinations.
     """
 
     id: str
@@ -77,7 +77,12 @@ class Entry:
     cancelling: bool = False
     reason: str = ""
     ended: int = 0
-    place: int = 0
+    counts_from: int = 0
+
+    @property
+    def place(self) -> int:
+        """Its score in PROCESSING."""
+        return -self.lease if self.phase == "sending" else self.due
 
     @property
     def shown_end(self) -> int:
@@ -124,12 +129,12 @@ class Ledger:
     def _finish(self, e: Entry, state: str, reason: str, now: int) -> None:
         e.phase, e.reason, e.ended, e.recorded = state, reason, now, True
         e.cancelling = e.probe = e.unused = False
-        e.nonce, e.named, e.lease, e.place = None, 0, 0, 0
+        e.nonce, e.named, e.lease, e.counts_from = None, 0, 0, 0
         self.counts[state] += 1
 
     def _requeue(self, e: Entry, due: int) -> None:
         e.phase, e.due, e.token, e.lease = "queued", due, None, 0
-        e.named, e.probe, e.place = 0, False, 0
+        e.named, e.probe, e.counts_from = 0, False, 0
 
     # Taking in
 
@@ -153,7 +158,7 @@ class Ledger:
         assert len(batch.callbacks) <= s.batch_size
         self._check_slots([c.slot_ms for c in batch.callbacks], now, before)
         if self.unproven_most is not None:
-            held = sum(0 < e.place <= now for e in self.entries.values())
+            held = sum(0 < e.counts_from <= now for e in self.entries.values())
             new = sum(needs_place(c.token) for c in batch.callbacks)
             assert new <= max(0, self.unproven_most - held), "more than there are places for"
         for c in batch.callbacks:
@@ -163,7 +168,7 @@ class Ledger:
             e.phase, e.token, e.due, e.recorded = "claimed", c.token, c.slot_ms, True
             e.lease = c.slot_ms + self.lease_ms
             assert needs_place(c.token) == before.needs_place(e.destination, now)
-            e.place = now if needs_place(c.token) else 0
+            e.counts_from = now if needs_place(c.token) else 0
             e.probe = "broken" in before.of(f"dest:{e.destination}")
         for id in after.of("dead").keys() - before.of("dead").keys():
             e = self.entries[id]  # a claim buries what its receiver wants no more
@@ -212,10 +217,10 @@ class Ledger:
         e.lease = at + self.attempt_ms
         if before.needs_place(e.destination, now):
             assert not fresh or needs_place(e.token or ""), "sent without a place"
-            e.place = now
+            e.counts_from = now
         else:
             latency = int(before.of(f"dest:{e.destination}").get("latency", 0))
-            e.place = at + max(1_000, 3 * latency)
+            e.counts_from = at + max(1_000, 3 * latency)
         return True
 
     def has_lapsed(self, id: str, now: int) -> bool:
@@ -276,7 +281,8 @@ class Ledger:
         e = self.entries[id]
         assert not e.unused, "given up twice"
         e.phase, e.nonce, e.unused, e.put_off = "claimed", None, True, 0
-        e.attempts, e.begun, e.place = e.attempts - 1, e.begun - 1, 0
+        e.attempts, e.begun, e.counts_from = e.attempts - 1, e.begun - 1, 0
+        e.lease = e.due + self.lease_ms
 
     def settle(self, id: str, token: str, attempt: int, d: Decision, now: int) -> Settled:
         e = self.entries.get(id)
@@ -300,7 +306,7 @@ class Ledger:
         e.phase, e.due, e.put_off = "queued" if d.park else "retry", now + ms(d.delay_s), 0
         e.lease, e.named = 0 if d.park else e.due + self.lease_ms, 0
         e.probe = e.unused = False
-        e.place = 0
+        e.counts_from = 0
 
     def release(
         self, id: str, token: str, due: int, why: LaterWhy, *, before: Seen, now: int
@@ -335,12 +341,11 @@ class Ledger:
 
     def wake(self, limit: int, offset: int, repeats: int, now: int) -> Late:
         again = max(ms(self.settings.check_interval), 1000)
-        late = self._oldest(LIVE, "lease", now + self.lease_ms - LATE_MS, 500)
-        late = [e for e in late if e.lease >= now + self.attempt_ms + 1000][offset:][:limit]
+        late = self._oldest(("claimed", "retry"), "due", now - LATE_MS, 500)
+        late = [e for e in late if e.due >= now - self.lease_ms][offset:][:limit]
         named, repeated = [], 0
         for e in late:
-            waits = e.phase != "sending" and now - e.named >= again
-            if waits and repeated + bool(e.named) <= repeats:
+            if now - e.named >= again and repeated + bool(e.named) <= repeats:
                 repeated += bool(e.named)
                 e.named = now
                 named.append((e.id, e.token or ""))
@@ -348,7 +353,12 @@ class Ledger:
 
     def reclaim(self, limit: int, now: int, after: Seen) -> Recovered:
         done = [0, 0, 0]
-        for e in self._oldest(LIVE, "lease", now, limit):
+        # By lease and, of one lease, as Redis walks down: the ids from the last.
+        stuck = sorted(
+            self._oldest(("sending",), "lease", now, 999), key=lambda e: (-e.lease, e.id)
+        )
+        idle = self._oldest(("claimed", "retry"), "due", now - self.lease_ms, 999)
+        for e in [*reversed(stuck), *idle][:limit]:
             self.counts["recovered"] += 1
             crashed = e.phase == "sending"
             e.crashes += crashed
@@ -409,7 +419,8 @@ class Ledger:
             self.words[ticker] = (places, now + stays)
         if elected:
             live = sum(its for its, until in self.words.values() if now < until <= now + stays)
-            self.unproven_most = max(1, int(live * self.settings.unproven_share))
+            most = max(1, int(live * self.settings.unproven_share))
+            self.unproven_most = most if live else None
 
     # Steering
 
@@ -427,14 +438,9 @@ class Ledger:
         return Cancelled.CANCELLED
 
     def in_flight(self, where: str | None, now: int) -> int:
-        """How many requests a pause names. Of all it tells them by their leases, which are short.
-
-        One that has waited almost long enough to be taken back counts, too.
-        """
-        if where:
-            sending = self.within("sending")
-            return sum(e.destination == where and e.lease >= now for e in sending)
-        return sum(0 <= e.lease - now <= self.attempt_ms + 1000 for e in self.within(*LIVE))
+        """How many requests a pause names."""
+        sending = [e for e in self.within("sending") if e.lease >= now]
+        return sum(where in {None, e.destination} for e in sending)
 
     def replay(self, ids: list[str], now: int) -> int:
         dead = [self.entries[id] for id in ids if self._is_dead(id)]

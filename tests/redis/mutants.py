@@ -98,7 +98,10 @@ MUTANTS: Final = {
         "begin", "if phase == 'sending' and r[9] ~= nonce then return {5} end", ""
     ),
     "begin past its life": Mutant(
-        "begin", "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now then return {4} end", ""
+        "begin",
+        "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now)"
+        " then return {4} end",
+        "",
     ),
     "begin while paused": Mutant("begin", "if s[1] or d[1] then return {2, now, 1} end", ""),
     "begin without the limit of requests in flight": Mutant(
@@ -161,7 +164,10 @@ MUTANTS: Final = {
         "release", "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')", ""
     ),
     "reclaim before the lease has ended": Mutant(
-        "reclaim", "K.processing, '-inf', now, 'LIMIT'", "K.processing, '-inf', now + 1, 'LIMIT'"
+        "reclaim", "'(0', -now, 'LIMIT'", "'(0', -now - 1, 'LIMIT'"
+    ),
+    "reclaim of a claimed one before its time": Mutant(
+        "reclaim", "now - lease, 'LIMIT'", "now - lease + 1, 'LIMIT'"
     ),
     "reclaim that counts no crash": Mutant(
         "reclaim", "local crashes = num(r[4], 0) + 1", "local crashes = num(r[4], 0)"
@@ -209,7 +215,7 @@ MUTANTS: Final = {
         "pause", "redis.call('PERSIST', dests .. name)", ""
     ),
     "pause that counts what is claimed as in flight": Mutant(
-        "pause", "now, now + begun_lease", "now, '+inf'"
+        "pause", "processing, '-inf', -now", "processing, '-inf', '+inf'"
     ),
     "resume that does not call its destination back": Mutant(
         "resume", "to_ring(K, name, window, now_ms())", ""

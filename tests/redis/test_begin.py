@@ -35,7 +35,7 @@ def test_the_open_gate_counts_the_attempt_and_leases_it(
     go = begin(batcher, claimed)
     assert (go.attempt, go.retries, go.throttled, go.crashes) == (1, 0, 0, 0)
     assert go.packed == packed()
-    lease = client.zscore(key("processing"), "c-1")
+    lease = -client.zscore(key("processing"), "c-1")
     assert lease == go.now_ms + go.wait_ms + 15_000
     assert client.zscore(key(f"inflight:{HOST}"), "c-1") == lease
     assert counted(client, "attempts") == 1
@@ -335,7 +335,7 @@ def test_a_trial_ends_with_its_lease(make_batcher: Make, client: redis.Redis) ->
     batcher = unpaced(make_batcher)
     first, second = suspects(batcher, client, a=2, b=2)
     begin(batcher, first)
-    lease = int(client.zscore(key("processing"), "a") or 0)
+    lease = -int(client.zscore(key("processing"), "a") or 0)
     assert client.pttl(key("trial")) == pytest.approx(lease - now_ms(client), abs=1_000)
     client.delete(key("trial"))  # what the server does then
     client.zadd(key("suspects"), {"a": 1})

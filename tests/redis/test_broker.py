@@ -8,10 +8,27 @@ import pytest
 import redis
 from dramatiq import Message
 
-from callbacks.broker import CLOCK_OFF_MS, DEAD_MESSAGE_TTL_MS, CallbacksBroker
+from callbacks.broker import CLOCK_OFF_MS, DEAD_MESSAGE_TTL_MS, CallbacksBroker, Heartbeats
 from callbacks.consumer import QUEUE
 
 APP = "pictures"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def forget(broker: CallbacksBroker, passes: int = 1) -> list[int]:
+    """See who is dead a minute after a first look, some passes."""
+    clock = Clock()
+    broker._heartbeats = Heartbeats(60, clock)
+    assert broker.forget_dead_workers() == 0
+    clock.now += 61
+    return [broker.forget_dead_workers() for _ in range(passes)]
 
 
 def process(client: redis.Redis, *queues: str) -> CallbacksBroker:
@@ -37,7 +54,7 @@ def test_an_applications_messages_of_a_dead_process_go_back_to_their_queues(
 ) -> None:
     dead = die_with_messages(client)
     ours = process(client, QUEUE)  # it knows nothing of the application's queues
-    assert ours.forget_dead_workers() == 3
+    assert forget(ours) == [3]
     assert client.zscore("callbacks:__heartbeats__", dead.broker_id) is None
     assert not client.keys("*__acks__*")
     assert client.hlen(f"callbacks:{QUEUE}.msgs") == 0
@@ -52,15 +69,31 @@ def test_a_process_knows_its_own_queues_though_their_names_were_deleted(
 ) -> None:
     die_with_messages(client)
     client.delete("callbacks:__queues__")
-    assert process(client, QUEUE, APP).forget_dead_workers() == 3
+    assert forget(process(client, QUEUE, APP)) == [3]
     assert client.smembers("callbacks:__queues__") == {APP.encode(), f"{APP}.DQ".encode()}
+
+
+@pytest.mark.parametrize("off_ms", [-86_400_000, 86_400_000], ids=["a day behind", "a day ahead"])
+def test_who_is_dead_is_told_by_whether_its_heartbeat_moves_not_by_its_clock(
+    client: redis.Redis, off_ms: int
+) -> None:
+    dead, ours, clock = die_with_messages(client), process(client, QUEUE), Clock()
+    ours._heartbeats = Heartbeats(60, clock)
+    client.zadd("callbacks:__heartbeats__", {dead.broker_id: 10**12 + off_ms})
+    for at in range(3):
+        client.zadd("callbacks:__heartbeats__", {"alive": 10**12 + off_ms + at})
+        assert ours.forget_dead_workers() == 0
+        clock.now += 30
+    client.zadd("callbacks:__heartbeats__", {"alive": 10**12 + off_ms + 3})
+    assert ours.forget_dead_workers() == 3
+    assert client.zrange("callbacks:__heartbeats__", 0, -1) == [b"alive"]
 
 
 def test_many_dead_processes_do_not_stand_in_the_way_of_others(client: redis.Redis) -> None:
     client.zadd("callbacks:__heartbeats__", {f"long dead {n}": n for n in range(30)})
     dead, ours = die_with_messages(client), process(client, QUEUE)
     client.zadd("callbacks:__heartbeats__", {dead.broker_id: 100})
-    assert [ours.forget_dead_workers() for _ in range(2)] == [0, 3]
+    assert forget(ours, 2) == [0, 3]
 
 
 def test_what_an_applications_actors_gave_up_is_kept_for_a_week(client: redis.Redis) -> None:

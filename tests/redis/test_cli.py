@@ -29,7 +29,17 @@ from callbacks.runtime import MessageWakes
 from callbacks.settings import load_settings
 from callbacks.text import age, distance, many, moment
 from callbacks.urls import digest
-from tests.redis.support import HOST, backdate, begin, claim, everything, key, put, settle
+from tests.redis.support import (
+    HOST,
+    backdate,
+    begin,
+    claim,
+    claim_one,
+    everything,
+    key,
+    put,
+    settle,
+)
 
 URL = "https://a.example/hooks?token=hunter2"
 
@@ -299,7 +309,7 @@ def test_status_json_holds_what_the_contract_names(run: Run, batcher: Batcher) -
     assert found["health"] == "ok"
     assert list(found["totals"]) == [
         "accepted", "replayed", "sent", "attempts", "retried", "throttled",
-        "dead", "recovered", "stale", "duplicates", "cancelled", "purged",
+        "dead", "recovered", "stale", "duplicates", "cancelled", "purged", "lost", "found",
     ]  # fmt: skip
     assert found["totals"]["accepted"] == 2
 
@@ -353,7 +363,7 @@ def books(**more: Any) -> Overview:
         "data_lost_ms": None, "paused_since_ms": None,
         "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
         "stagger_us": None, "stagger_why": "", "ticked_ms": NOW,
-        "totals": dict.fromkeys(("accepted", "replayed", "sent", "dead", "cancelled"), 0),
+        "totals": dict.fromkeys(TOTALS, 0),
     }  # fmt: skip
     return Overview(**given | more)
 
@@ -933,3 +943,16 @@ def test_instants_and_counts_read_well() -> None:
     assert moment(1_700_000_000.9) == "2023-11-14T22:13:20Z"
     assert (distance(130, 10), distance(10, 130)) == ("in 2 min", "2 min ago")
     assert (many(1, "line"), many(1_200, "line")) == ("1 line", "1,200 lines")
+
+
+def test_a_reason_of_a_newer_release_is_shown_as_it_is(
+    run: Run, unpaced: Batcher, client: redis.Redis
+) -> None:
+    claimed = claim_one(unpaced)
+    begin(unpaced, claimed)
+    settle(unpaced, claimed, Outcome.DEAD)
+    client.hset(key("rec:c-1"), mapping={"o": "eclipse", "h": '[1,1,"dead",null,"eclipse",5]'})
+    for command in (("show", "c-1"), ("list", "dead"), ("dead", "show", "--all")):
+        shown = run(*command)
+        assert (shown.exit_code, "eclipse" in shown.stdout) == (0, True), command
+        assert run(*command, "--json").exit_code == 0

@@ -32,7 +32,7 @@ CONFIG = {
 NAMES = [
     "settings", "signing", "addresses", "deadline", "redis", "version", "role", "cluster",
     "eviction", "memory", "persistence", "latency", "connections", "timeout", "clock", "workers",
-    "scheduler", "books", "waiting", "dead letters", "destinations", "secrets",
+    "scheduler", "books", "expiry", "waiting", "dead letters", "destinations", "secrets",
     "messages",
 ]  # fmt: skip
 

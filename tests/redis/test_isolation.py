@@ -15,6 +15,7 @@ from callbacks.urls import digest
 from tests.redis.support import (
     HOST,
     HOUR_MS,
+    backdate,
     begin,
     claim,
     claim_one,
@@ -582,3 +583,27 @@ def test_a_trial_that_fails_after_a_resume_counts_like_any_other(
     batcher.resume(HOST)
     settle(batcher, probe, Outcome.RETRY, impression=FAULT, delay_ms=60_000)
     assert "broken" not in dest(client)
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["asked", "broken"])
+def test_a_hold_of_days_outlives_the_day_for_which_a_destination_is_known(
+    make_batcher: Make, client: redis.Redis, broken: bool
+) -> None:
+    day = 86_400_000
+    if broken:
+        batcher = make_batcher(breaker_failures=1, breaker_open_min=86_400, breaker_open_max=86_400)
+        impression, hold_ms = FAULT, day
+    else:
+        batcher = make_batcher(retry_after_max=7 * 86_400)
+        impression, hold_ms = Impression(Effect.ALIVE, hold_ms=5 * day), 5 * day
+    claimed = claim_one(batcher)
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.DEAD, impression=impression)
+    least = hold_ms + day - 10_000
+    assert client.pttl(key(f"dest:{HOST}")) > least
+    backdate(client, "destinations", HOST, 2 * day)
+    assert batcher.trim(10).destinations == 0  # it is still held
+    batcher.resume(HOST)
+    assert client.pttl(key(f"dest:{HOST}")) <= day
+    backdate(client, "destinations", HOST, 2 * day)
+    assert batcher.trim(10).destinations == 1

@@ -396,7 +396,7 @@ def test_all_whose_message_is_lost_are_woken_in_one_pass(
         client.hset(key(f"dest:{HOST}"), "ok", 1)
         assert len(claim(batcher).callbacks) == 1_000
     late = client.zrange(key("processing"), 0, -1)
-    client.zadd(key("processing"), dict.fromkeys(late, now_ms(client) + 298_000))
+    client.zadd(key("processing"), dict.fromkeys(late, now_ms(client) - 2_000))
     assert claim(batcher).result is ClaimResult.SATURATED
     wakes = Recorder()
     assert work.wake_once(batcher, wakes) == 2_000
@@ -427,7 +427,9 @@ def test_near_the_memory_limit_enqueues_are_refused_until_there_is_room_again(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher()
-    used = read_memory(batcher.scripts).used
+    memory = read_memory(batcher.scripts)
+    assert memory is not None
+    used = memory.used
     client.config_set("maxmemory", int(used * 1.05))
     work.trim_once(batcher)
     with pytest.raises(QueueFull, match="maxmemory"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -125,3 +126,42 @@ def test_messages_have_to_end_only_while_some_of_ours_are_in_work(
     dog.after_skip_message(None, ours[0])
     clock.now += 50
     assert vitals.stale(40) == {}
+
+
+def test_a_message_that_begins_while_the_last_one_ends_is_watched(clock: Clock) -> None:
+    class Interleaved(Vitals):
+        """Another thread's message begins, if it may, at the moment of the drop."""
+
+        def drop(self, name: str) -> None:
+            begins.start()
+            begins.join(0.2)
+            super().drop(name)
+
+    vitals = Interleaved(clock)
+    dog = Watchdog(vitals, Work(), lambda: 10.0, lambda: 3.0)
+    first, second = (SimpleNamespace(queue_name=QUEUE, message_id=n) for n in range(2))
+    begins = threading.Thread(target=dog.before_process_message, args=(None, second))
+    dog.before_process_message(None, first)
+    dog.after_process_message(None, first)
+    begins.join()
+    clock.now += 50
+    assert vitals.stale(40) == {MESSAGES: 50}
+
+
+def test_what_is_dropped_while_all_are_forgiven_does_not_come_back(clock: Clock) -> None:
+    vitals = Vitals(clock)
+    vitals.beat("ticker")
+    vitals.beat(MESSAGES)
+    drops = threading.Thread(target=vitals.drop, args=(MESSAGES,))
+
+    def meanwhile() -> float:
+        if drops.ident is None:
+            drops.start()
+            drops.join(0.2)
+        return clock.now
+
+    vitals._monotonic = meanwhile
+    vitals.forgive()
+    drops.join()
+    clock.now += 50
+    assert vitals.stale(40) == {"ticker": 50}

@@ -44,6 +44,23 @@ local function reserved(at, now, most)
   return at <= now + most and at or 0
 end
 
+-- Whether nothing ends for its age: Redis' clock has jumped ahead within the hour (see hold).
+local function is_held(K, now)
+  return reserved(redis.call('HGET', K.state, 'held'), now, 3600000) > now
+end
+
+-- The same where it is later than the caller knows that it can be: it has jumped just now.
+-- `latest` -1: the caller does not know.
+local function age_is_unsure(K, now, latest)
+  return latest >= 0 and now > latest or is_held(K, now)
+end
+
+-- Keep what is known of a destination for a day after its last use, and its hold for as long as
+-- it lasts. One that is paused has no end, and its caller leaves it so.
+local function keep_dest(dest, hold, now)
+  redis.call('PEXPIRE', dest, 86400000 + math.max(0, hold - now))
+end
+
 -- Have the next trigger sent at `at`, or say -1: one that comes by then is on its way (until
 -- 200 ms past its time, for it may wait for a thread), or it is further ahead than `look_ahead`,
 -- where the ticker finds it.

@@ -15,7 +15,7 @@ function Impression.new(K, destination, a, now)
   local values, d = redis.call('HMGET', dest, unpack(names)), {}
   for i, name in ipairs(names) do d[name] = values[i] end
   local self = {K = K, destination = destination, dest = dest, a = a, d = d, now = now, set = {}}
-  self.interval, self.breaker = num(d.interval, -1), 0
+  self.interval, self.breaker, self.hold = num(d.interval, -1), 0, num(d.hold, 0)
   return setmetatable(self, Impression)
 end
 
@@ -82,7 +82,8 @@ function Impression:open()
   self.breaker = 1
   self:put('broken', 1)
   self:put('opens', opens + 1)
-  self:put('hold', self.now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30)))
+  self.hold = self.now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
+  self:put('hold', self.hold)
   self:put('why', 'breaker')
 end
 
@@ -103,7 +104,7 @@ function Impression:fault()
 end
 
 function Impression:make()
-  local a, d, held = self.a, self.d, num(self.d.hold, 0)
+  local a, d, held = self.a, self.d, self.hold
   -- It was held back for this very answer, or because it was full.
   if d.why == 'full' or a.probe then
     redis.call('HDEL', self.dest, 'hold', 'why')
@@ -117,10 +118,11 @@ function Impression:make()
   if fine and d.broken then self:close() else self:pace() end
   if a.effect == 'fault' then self:fault() end
   if a.hold > 0 and held < self.now + a.hold then
+    self.hold = math.max(self.hold, self.now + a.hold)
     self:put('hold', self.now + a.hold)
     self:put('why', 'park')
   end
   redis.call('HSET', self.dest, unpack(self.set))
-  if not d.paused then redis.call('PEXPIRE', self.dest, 86400000) end
+  if not d.paused then keep_dest(self.dest, self.hold, self.now) end
 end
 

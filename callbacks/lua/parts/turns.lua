@@ -91,7 +91,7 @@ function Turn:done(held, window, w)
     end
   end
   if #set > 0 then redis.call('HSET', dest, unpack(set)) end
-  if renews then redis.call('PEXPIRE', dest, 86400000) end
+  if renews then keep_dest(dest, self.hold, now) end
   local off, on, is_empty = w.off[self.from], w.on[self.ring], self.exhausted and not waits and not self.later
   if is_empty or self.from ~= self.ring then off[#off + 1] = self.name end
   if is_empty then return end
