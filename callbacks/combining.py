@@ -118,8 +118,8 @@ class Combiner:
         if call.done.acquire(timeout=self._patience_s):
             return
         with self._lock:
-            # At the last moment this thread may have got its reply, or its turn to send. It is
-            # released then, and takes that, as `acquire` would have: whoever sends releases all.
+            # At the last moment this thread may have got its reply, or its turn to send. Its lock
+            # is free then and has to be taken, as in time: whoever sends releases each one.
             if call.done.acquire(blocking=False):
                 return
             self._is_led = False  # whoever sent is gone, interrupted in the middle
