@@ -22,8 +22,9 @@ from tests.support.target import Hit, Target
 TERM_S = 25
 Enqueue = Callable[..., None]
 Note = Callable[[str, object], None]
-#: No pacing, so that many are in flight, and short waits.
+#: No pacing, and all places for whoever has not answered yet, so that many are in flight.
 OPEN = {
+    "unproven_share": 1,
     "send_interval": 0,
     "destination_interval": 0,
     "destination_concurrency": 0,

@@ -236,10 +236,10 @@ def test_every_message_three_times_is_one_request_an_attempt(
         "broker.enqueue = thrice(broker.enqueue)\n"
         "broker.enqueue_many = thrice(broker.enqueue_many)\n"
         "send = actors.send_once\n"
-        "def noted(*args):\n"
+        "def noted(*args, **more):\n"
         f"    with open({str(calls)!r}, 'a') as file:\n"
         "        print(*args[3:], file=file)\n"
-        "    return send(*args)\n"
+        "    return send(*args, **more)\n"
         "actors.send_once = noted\n",
     )
 
