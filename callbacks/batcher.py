@@ -214,11 +214,11 @@ class Batcher:
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
-        ready, accepted, rate, tried, failing = self.scripts.run(
+        ready, accepted, rate, tried, failing, unproven = self.scripts.run(
             "demand", {"horizon": self._begun_lease_ms}
         )
         before = None if rate < 0 else rate / 1000
-        return Demand(ready, accepted / 10, before, tried, failing)
+        return Demand(ready, accepted / 10, before, tried, failing, unproven)
 
     def steer(self, stagger: Stagger) -> bool:
         """Set the stagger that was decided; True: it changed."""

@@ -318,13 +318,17 @@ class Impression:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is wanted of the stagger. `rate_per_s` is what was set before, None: nothing yet."""
+    """What is wanted of the stagger. `rate_per_s` is what was set before, None: nothing yet.
+
+    `unproven`: destinations that have not answered lately and can send, one request each.
+    """
 
     ready: int
     accepted_per_s: float
     rate_per_s: float | None
     tried: int
     failing: int
+    unproven: int = 0
 
 
 class Cancelled(IntEnum):

@@ -48,9 +48,10 @@ def next_stagger(
     The rate covers what arrives and what waits, the latter within `drain_target_s`. What a flow
     has left behind (while its rate was being found, say) is caught up within `CATCH_UP_S`, at no
     more than half the flow on top of it. The rate is not lowered while a batch or more waits: one
-    that follows a shrinking backlog would never finish it. When at least `MIN_TRIED` destinations
-    that had answered before fail in transport, and none of them still answers, it is our own
-    network, and the stagger is `SLOWDOWN` times longer.
+    that follows a shrinking backlog would never finish it. Destinations that have not answered
+    lately get a request each within `CATCH_UP_S` on top of that. When at least `MIN_TRIED`
+    destinations that had answered before fail in transport, and none of them still answers, it is
+    our own network, and the stagger is `SLOWDOWN` times longer.
     """
     base = 1 / base_s
     flow = demand.accepted_per_s
@@ -60,9 +61,10 @@ def next_stagger(
     before = demand.rate_per_s
     if demand.ready >= batch_size and before is not None and before > wanted:
         rate, why = before, StaggerWhy.HELD
-    slowdown = 1.0
+    # What those need who have not answered lately comes on top: it takes nothing from the others.
+    slowdown, more = 1.0, demand.unproven / CATCH_UP_S
     if demand.tried >= MIN_TRIED and demand.failing >= demand.tried:
-        slowdown, why = SLOWDOWN, StaggerWhy.NETWORK
+        slowdown, more, why = SLOWDOWN, 0.0, StaggerWhy.NETWORK
     # The rate is kept within its bounds too: one that was beyond them would be held for long.
     rate = min(max(rate, 1 / max_s), 1 / min_s)
-    return Stagger(rate, min(max(slowdown / rate, min_s), max_s), why)
+    return Stagger(rate, min(max(slowdown / (rate + more), min_s), max_s), why)

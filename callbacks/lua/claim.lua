@@ -112,6 +112,10 @@ local function line_up(ring, destinations)
 end
 line_up(K.ring, most)
 line_up(K.unproven, math.min(most, room))
+-- While both wait, none is given slots further ahead than until the next batch: else one kind fills
+-- the schedule to its horizon while the other waits for its turn.
+local first = redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')[2]
+if unproven.last > 0 and num(first, math.huge) < math.huge then limit = math.min(limit, now + window) end
 c.share = math.max(1, math.ceil(most / math.max(1, proven.last + unproven.last)))
 local picked
 picked, slot = deal(proven, unproven, slot, stagger, most, limit, now + window)

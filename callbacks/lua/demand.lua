@@ -10,21 +10,21 @@
 -- ARGV[1] horizon       ms within which a destination counts as ready: a full one does, a broken
 --   one does not
 -- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in
---   sends per 1000 s or -1, destinations tried in the last minute that had answered before, those of them failing}.
+--   sends per 1000 s or -1, destinations tried in the last minute that had answered before, those of
+--   them failing, destinations that have not answered lately and can send}.
 -- Cost: O(destinations ready), 1,000 of them are read.
 local K = {
   state = KEYS[1], ring = KEYS[2], lanes = KEYS[3], rates = KEYS[4], tried = KEYS[5],
   failing = KEYS[6], unproven = KEYS[7],
 }
 local now = now_ms()
-local ready, left = 0, 1000
-for _, ring in ipairs({K.ring, K.unproven}) do
-  local names = redis.call('ZRANGEBYSCORE', ring, '-inf', now + num(ARGV[1]), 'LIMIT', 0, left)
-  for _, destination in ipairs(names) do
-    ready = ready + redis.call('ZCARD', K.lanes .. destination)
-  end
-  left = left - #names
+local ready, soon = 0, now + num(ARGV[1])
+for _, destination in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', soon, 'LIMIT', 0, 1000)) do
+  ready = ready + redis.call('ZCARD', K.lanes .. destination)
 end
+local unproven = redis.call('ZCOUNT', K.unproven, '-inf', soon)  -- each sends one at a time
+local most = redis.call('HGET', K.state, 'unproven_most')
+if most then unproven = math.min(unproven, num(most)) end
 local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
 local accepted = num(redis.call('HGET', K.rates .. bucket, 'accepted'), 0)
   + (1 - share) * num(redis.call('HGET', K.rates .. bucket - 1, 'accepted'), 0)
@@ -34,4 +34,4 @@ local rate, stagger = num(s[1], -1), num(s[3], 0)
 if stagger > 0 then ready = ready + math.floor(math.max(0, num(s[2], 0) - now) * 1000 / stagger) end
 local tried = redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
 local failing = redis.call('ZCOUNT', K.failing, now - 60000, '+inf')
-return {ready, math.floor(accepted), rate, tried, failing}
+return {ready, math.floor(accepted), rate, tried, failing, unproven}

@@ -10,7 +10,7 @@
 -- KEYS[8] places        callbacks in flight or claimed, by when they take a place of such
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
--- ARGV[3] due           ms, when it may go
+-- ARGV[3] due           ms, when it may go, 0: now
 -- ARGV[4] place         1: it keeps its place before those that wait in its lane, and its
 --   destination's gate holds it back; 0: it is not claimed before it is due; 2: its destination,
 --   which has not answered lately, keeps its place before the others of that kind, too
@@ -28,6 +28,7 @@ local K = {
 local id, token, due = ARGV[1], ARGV[2], num(ARGV[3])
 local full, window, look_ahead = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
 local now = now_ms()
+if due == 0 then due = now end
 local r = redis.call('HMGET', K.recs .. id, 't', 's', 'd', 'p', 'due')
 if r[1] ~= token or not (r[2] == 'claimed' or r[2] == 'retry') then return {0, -1} end
 -- Whoever releases has found it due: this release is of before another's attempt.

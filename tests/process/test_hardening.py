@@ -146,15 +146,18 @@ def test_idle_workers_ask_redis_little_and_never_for_all_keys(
     assert workers.process.poll() is None
 
 
-def test_messages_of_dead_workers_are_cleared_up(system: System, enqueue: Enqueue) -> None:
+def test_messages_of_dead_workers_are_cleared_up(
+    system: System, enqueue: Enqueue, tmp_path: Path
+) -> None:
     system.configure(**FAST)
     client = system.batcher.scripts.client
-    long_ago = int(time.time() * 1000) - 61_000
-    client.zadd("callbacks:__heartbeats__", {"dead": long_ago})
+    in_an_hour = int(time.time() * 1000) + 3_600_000  # whatever its own clock says
+    client.zadd("callbacks:__heartbeats__", {"dead": in_an_hour})
     for queue in ("callbacks", "callbacks.DQ"):
         client.sadd(f"callbacks:__acks__.dead.{queue}", "m-1", "m-2")
         client.hset(f"callbacks:{queue}.msgs", mapping={"m-1": "x", "m-2": "x"})
-    system.groups.worker(processes=1)
+    code = "from callbacks.runtime import broker\nbroker._heartbeats._patience_s = 2\n"
+    system.groups.worker(processes=1, modules=[module(tmp_path, "impatient", code)])
     until(lambda: client.zscore("callbacks:__heartbeats__", "dead") is None, within=20)
     assert not client.exists("callbacks:__acks__.dead.callbacks", "callbacks:callbacks.DQ.msgs")
 

@@ -289,7 +289,7 @@ def through(
     fault: Stall, system: System, enqueue: Enqueue, recovered: Recovered, *modules: str
 ) -> Target:
     """Strike in the middle of deliveries; then all must arrive, with every thread at work."""
-    limits = {"deadline": PATIENCE_S + 5, "read_timeout": PATIENCE_S + 5}
+    limits = {"deadline": PATIENCE_S + 5, "read_timeout": PATIENCE_S + 5, "unproven_share": 1}
     system.configure(**FAST, **limits, redis_timeout=fault.timeout, retry_increment=1)
     together = Together()
 

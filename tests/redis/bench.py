@@ -116,11 +116,13 @@ class Seen:
         return "ok" not in d or "broken" in d
 
     def needs_place(self, destination: str, now: int) -> bool:
-        """Whether it has not answered lately, or its oldest request in flight is overdue."""
+        """Whether it has not answered lately, or hangs while many do."""
         flying = self.of(f"inflight:{destination}")
         oldest = min(((at, each) for each, at in flying.items()), default=(0, ""))[1]
-        overdue = float(self.of("places").get(oldest, "inf"))
-        return self.is_unproven(destination) or overdue <= now
+        places, most = self.of("places"), self.of("state").get("unproven_most", "inf")
+        crowded = sum(at <= now for at in places.values()) > 1.25 * float(most)
+        hangs = crowded and float(places.get(oldest, "inf")) <= now
+        return self.is_unproven(destination) or hangs
 
     def family(self, prefix: str) -> dict[str, Any]:
         """Each member of a family of keys with its content."""

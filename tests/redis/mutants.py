@@ -60,9 +60,6 @@ MUTANTS: Final = {
     "begin that never counts as overdue": Mutant(
         "begin", "needs_place and now or overdue_from(at, d[7])", "now"
     ),
-    "begin that does not see that its destination hangs": Mutant(
-        "begin", "unproven or is_stalled(K, destination, now)", "unproven"
-    ),
     "settle that keeps a place": Mutant(
         "settle",
         "\nredis.call('ZREM', K.places, id)\nif r[9]",

@@ -14,9 +14,11 @@ def decide(
     before: float | None = None,
     tried: int = 0,
     failing: int = 0,
+    *,
+    unproven: int = 0,
 ) -> Stagger:
     return next_stagger(
-        Demand(ready, accepted, before, tried, failing),
+        Demand(ready, accepted, before, tried, failing, unproven),
         base_s=0.2,
         min_s=0.005,
         max_s=5,
@@ -89,3 +91,9 @@ def test_the_stagger_stays_within_its_bounds(
     ready: int, accepted: float, before: float | None, tried: int, failing: int
 ) -> None:
     assert 0.005 <= decide(ready, accepted, before, tried, failing).interval_s <= 5
+
+
+def test_who_has_not_answered_lately_gets_requests_on_top_of_the_others() -> None:
+    decision = decide(unproven=64)
+    assert decision.interval_s == pytest.approx(1 / (5 + 64 / 5))
+    assert decision.rate_per_s == 5, "they do not raise what is held while a backlog lasts"

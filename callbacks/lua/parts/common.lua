@@ -124,10 +124,14 @@ local function score(at)
   return at == math.huge and '+inf' or at
 end
 
--- Whether a destination hangs just now: its oldest request in flight is overdue.
+-- Whether a destination that has answered lately hangs just now, and many like it: its oldest
+-- request in flight is overdue, and such requests hold places beyond those for the others. A slow
+-- answer now and then costs nobody anything.
 local function is_stalled(K, destination, now)
   local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
-  return oldest and num(redis.call('ZSCORE', K.places, oldest), math.huge) <= now
+  if not oldest or num(redis.call('ZSCORE', K.places, oldest), math.huge) > now then return false end
+  local most = redis.call('HGET', K.state, 'unproven_most')
+  return most and redis.call('ZCOUNT', K.places, '-inf', now) > 1.25 * most
 end
 
 -- From when on a request to a destination that has answered lately is overdue.
