@@ -8,13 +8,12 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple, cast
 
 import urllib3.connection
-from requests import PreparedRequest
 
 from callbacks.channel import Channel
 from callbacks.deadline import Deadline
@@ -39,6 +38,10 @@ MAX_ADDRESSES: Final = 4  # of one name that are tried, both families in turn
 # Past the deadline, for reading a reply that came while the request could not be sent.
 GRACE_S: Final = 0.2
 
+# For reading a body away after its head, whose verdict stands: a connection that cannot be used
+# again costs one handshake, a thread that waits costs others their turn.
+DRAIN_S: Final = 1.0
+
 # (address, port, timeout in seconds) -> a connected socket. It raises OSError.
 Connect = Callable[[Address, int, float], socket.socket]
 
@@ -53,6 +56,14 @@ class Origin(NamedTuple):
     scheme: str
     host: str
     port: int
+
+
+class Post(NamedTuple):
+    """One request; the target stands on the request line as it is."""
+
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +119,13 @@ class Reply(http.client.HTTPResponse):
     """
 
     head: Head
+    came_at: float  # when all of the head was there, on the monotonic clock
     reader: Reader
 
     def begin(self) -> None:
         self.reader = self.fp  # type: ignore[assignment]  # what Channel.makefile gave
         self.head = read_head(self.reader)
+        self.came_at = time.monotonic()
         self.code = self.status = self.head.status
         self.will_close = False  # so that http.client leaves closing to us
 
@@ -121,7 +134,7 @@ class Reply(http.client.HTTPResponse):
         try:
             complete = drain(self.reader, body_of(self.head), limit)
         except (OSError, BadReply, HeadTooLarge):
-            return False  # the verdict is the status; what came of the body does not change it
+            return False
         if complete:
             self.close()  # tells http.client that this reply has been read
         return complete
@@ -141,19 +154,28 @@ class Connection(urllib3.connection.HTTPConnection):
         self.sock = channel  # all that http.client needs of one
         self._unsent: list[bytes] = []
 
-    def exchange(self, request: PreparedRequest, deadline: Deadline, limit: int) -> Head:
-        """Send the request and return the head of its reply, its body read and dropped.
+    def exchange(self, post: Post, deadline: Deadline) -> Reply:
+        """Send the request and return its reply, of which the head has been read.
 
-        `idle_limit_s` is 0 afterwards where the connection must not be used again. Raises
-        OSError (TimeoutError and ssl.SSLError included), BadReply and HeadTooLarge.
+        Raises OSError (TimeoutError and ssl.SSLError included), BadReply and HeadTooLarge.
         """
         self.channel.deadline = deadline
         self.idle_limit_s = 0.0
-        self._send(request)
-        reply = cast(Reply, http.client.HTTPConnection.getresponse(self))
-        if reply.drain(limit) and not self.channel.spoke_early:
-            self.idle_limit_s = idle_limit_s(reply.head, MAX_IDLE_S)
-        return reply.head
+        self._send(post)
+        return cast(Reply, http.client.HTTPConnection.getresponse(self))
+
+    def finish(self, reply: Reply, limit: int) -> None:
+        """Read the reply's body away where the connection can be used again after it.
+
+        That takes `DRAIN_S` at most and never passes the attempt's deadline. `idle_limit_s` is
+        0 afterwards where the connection must not be used again.
+        """
+        idle_s = idle_limit_s(reply.head, MAX_IDLE_S)
+        if not idle_s or self.channel.spoke_early:
+            return
+        self.channel.deadline = self.channel.deadline.at_most(DRAIN_S)
+        if reply.drain(limit):
+            self.idle_limit_s = idle_s
 
     def is_fit(self, now: float) -> bool:
         """Whether another request may be sent: not idle for too long, still open, and silent."""
@@ -163,15 +185,10 @@ class Connection(urllib3.connection.HTTPConnection):
         """Keep head and body, which come one by one, to be sent in one piece."""
         self._unsent.append(data)
 
-    def _send(self, request: PreparedRequest) -> None:
+    def _send(self, post: Post) -> None:
         """Send it all, or as much as is taken by a receiver that has answered meanwhile."""
         self._unsent.clear()
-        self.request(
-            request.method or "POST",
-            request.path_url,
-            body=request.body,
-            headers=request.headers,
-        )
+        self.request("POST", post.target, body=post.body, headers=post.headers)
         try:
             self.channel.sendall(b"".join(self._unsent))
         except OSError:

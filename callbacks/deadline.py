@@ -20,3 +20,7 @@ class Deadline:
         if left <= 0:
             raise TimeoutError(f"the attempt did not end within its {self._seconds:g} s")
         return left
+
+    def at_most(self, seconds: float) -> Deadline:
+        """So many seconds from now, or this deadline where it is earlier."""
+        return Deadline(min(seconds, self._ends_at - time.monotonic()))

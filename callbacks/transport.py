@@ -1,7 +1,8 @@
 """The one place where HTTP happens: a POST goes out, and an `Answer` comes back, in time.
 
-`requests` builds the request; how it is sent decides which addresses may be reached, how long
-anything may take and when a connection is used again.
+How a request is sent decides which addresses may be reached, how long anything may take and
+when a connection is used again. The URL is read by `urls`, as at enqueue: what it says of host,
+port and destination is what is connected to, and its path and query go out as they are stored.
 
 A connection that turns out dead when it is used again makes a `reset`, and nothing is sent a
 second time in silence: nobody can tell whether the receiver acted on the first (RFC 9110,
@@ -18,15 +19,12 @@ import ssl
 import time
 import weakref
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
 
-import requests
 from requests import exceptions as requests_errors
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, check_header_validity
 from urllib3 import exceptions as urllib3_errors
 
 from callbacks.channel import HandshakeFailed
@@ -35,27 +33,29 @@ from callbacks.connection import (
     Dialer,
     IdlePool,
     Origin,
+    Post,
+    Reply,
     Unreachable,
     connection_to,
     open_socket,
 )
 from callbacks.deadline import Deadline
 from callbacks.guard import BlockedAddress, Guard
-from callbacks.model import Answer, Reason
+from callbacks.model import Answer, InvalidCallback, Reason
 from callbacks.resolve import Lookups, Resolver, system_addresses
-from callbacks.wire import BadReply, Head, HeadTooLarge
+from callbacks.urls import read_url
+from callbacks.wire import BadReply, HeadTooLarge
 
 MAX_RESPONSE_BYTES: Final = 65_536
 
 _MAX_DETAIL_CHARS: Final = 200
 _MAX_RETRY_AFTER_CHARS: Final = 100
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_REMEMBERED: Final = 4_096
 
 # What an exception means, by the nearest of its classes (in method resolution order). What
 # is not in here is `protocol`: the request may have been received, so it is tried again.
 REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
     {
+        InvalidCallback: Reason.PROTOCOL,  # of a URL that `enqueue` would refuse today
         BlockedAddress: Reason.BLOCKED_ADDRESS,
         HeadTooLarge: Reason.TOO_LARGE,
         BadReply: Reason.PROTOCOL,
@@ -143,14 +143,15 @@ class Transport:
         """Send one request and tell what came of it; `spent_s` of the deadline are over already.
 
         `proven`: the receiver has answered lately, so it does not wait behind those that hang.
-        Whatever the receiver, the network or the URL is like, that is an Answer; only what
-        the caller did wrong (headers that are none, a body that is not bytes) is raised.
+        Whatever the receiver, the network or the URL is like, that is an Answer, whose duration
+        ends with the reply's head, which is the verdict. Only what the caller did wrong (headers
+        that are none, a body that is not bytes) is raised.
         """
         if not isinstance(body, bytes):
             raise TypeError(f"body is {type(body).__name__}, expected bytes")
         started = time.monotonic()
         try:
-            head = self._exchanges.send(*_prepared(url, headers, body), spent_s, proven=proven)
+            reply = self._exchanges.send(*_prepared(url, headers, body), spent_s, proven=proven)
         except requests_errors.InvalidHeader:
             raise
         except Exception as error:  # noqa: BLE001 -- its class is looked up, see REASONS
@@ -158,13 +159,13 @@ class Transport:
                 status=None,
                 fault=reason_of(error),
                 detail=detail_of(error),
-                duration_ms=_ms_since(started),
+                duration_ms=_ms(time.monotonic() - started),
             )
         return Answer(
-            status=head.status,
+            status=reply.head.status,
             fault=None,
-            retry_after=_printable(head.first("retry-after")),
-            duration_ms=_ms_since(started),
+            retry_after=_printable(reply.head.first("retry-after")),
+            duration_ms=_ms(reply.came_at - started),
         )
 
     def close(self) -> None:
@@ -181,10 +182,12 @@ def reason_of(error: BaseException) -> Reason:
 def detail_of(error: BaseException) -> str:
     """One line about an exception. Texts of libraries stay out of it: they repeat the URL."""
     match error:
+        case InvalidCallback():
+            text = f"the URL cannot be sent to: it {error.problem}"
         case BlockedAddress() | BadReply() | HeadTooLarge():
             text = str(error)
         case requests_errors.RequestException():
-            text = f"the URL cannot be sent to ({type(error).__name__})"
+            text = f"the request cannot be sent ({type(error).__name__})"
         case ssl.SSLError():
             text = _tls_problem(error)
         case OSError():
@@ -195,11 +198,11 @@ def detail_of(error: BaseException) -> str:
 
 
 class _Exchanges:
-    """Sends prepared requests, each over a connection that is checked, bounded and its own.
+    """Sends requests, each over a connection that is checked, bounded and its own.
 
-    `requests` prepares them (it validates headers and spells the URL) and brings the CAs. Its
-    session and adapter are left out: they would parse cookies, redirects and encodings of an
-    answer of which only the status and `Retry-After` count.
+    `requests` validates their headers and brings the CAs. Its session and adapter are left out:
+    they would rewrite the URL, and parse cookies, redirects and encodings of an answer of which
+    only the status and `Retry-After` count.
     """
 
     def __init__(
@@ -227,9 +230,7 @@ class _Exchanges:
         )
         _all_exchanges.add(self)
 
-    def send(
-        self, origin: Origin, request: requests.PreparedRequest, spent_s: float, *, proven: bool
-    ) -> Head:
+    def send(self, origin: Origin, post: Post, spent_s: float, *, proven: bool) -> Reply:
         """Send it and read its reply; raises what `REASONS` tells the meaning of."""
         deadline = Deadline(self._deadline - spent_s)
         connection = self._idle.take(origin)
@@ -237,12 +238,13 @@ class _Exchanges:
             channel = self._dialer.dial(origin, deadline, proven=proven)
             connection = connection_to(origin, channel)
         try:
-            head = connection.exchange(request, deadline, self._max_response_bytes)
+            reply = connection.exchange(post, deadline)
+            connection.finish(reply, self._max_response_bytes)
         except BaseException:
             connection.close()
             raise
         self._idle.put(connection)
-        return head
+        return reply
 
     def close(self) -> None:
         self._idle.close()
@@ -267,31 +269,12 @@ def _start_all_anew() -> None:
 os.register_at_fork(after_in_child=_start_all_anew)
 
 
-def _prepared(
-    url: str, headers: Mapping[str, str], body: bytes
-) -> tuple[Origin, requests.PreparedRequest]:
-    """The request as requests would send it, but without authorization from the URL."""
-    request = requests.PreparedRequest()
-    request.prepare_method("POST")
-    origin, request.url = _target(url)
-    request.prepare_headers(headers)
-    request.prepare_body(body, None)
-    return origin, request
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _target(url: str) -> tuple[Origin, str]:
-    """Where a URL leads, and its spelling on the wire."""
-    request = requests.PreparedRequest()
-    request.prepare_url(url, None)
-    spelled = request.url or ""
-    parts = urlsplit(spelled)
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise requests_errors.InvalidSchema("neither http nor https")
-    if not parts.hostname:
-        raise requests_errors.InvalidURL("no host")
-    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
-    return Origin(parts.scheme, parts.hostname, port), spelled
+def _prepared(url: str, headers: Mapping[str, str], body: bytes) -> tuple[Origin, Post]:
+    for header in headers.items():
+        check_header_validity(header)
+    read = read_url(url)
+    origin = Origin(read.scheme, read.host.strip("[]"), read.port)
+    return origin, Post(read.request_target, headers, body)
 
 
 def _printable(text: str | None) -> str | None:
@@ -318,8 +301,8 @@ def _checked(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def _ms_since(started: float) -> int:
-    return round((time.monotonic() - started) * 1_000)
+def _ms(seconds: float) -> int:
+    return round(seconds * 1_000)
 
 
 def _tls_problem(error: ssl.SSLError) -> str:

@@ -1,6 +1,11 @@
 """Callback URLs: what is accepted, their one normal form, and the destination each belongs to.
 
 Pure: no name is looked up. Which addresses may be reached is decided when connecting.
+
+The normal form is what is stored, and what is stored goes out byte for byte. So it changes
+nothing that a receiver could tell apart (of RFC 3986, section 6.2.2, it takes the case of scheme
+and host alone): `%7e` stays `%7e`, dot segments and an empty query stay, and only what may not
+stand in a URL is percent-encoded. What two readers take for different hosts is refused.
 """
 
 from __future__ import annotations
@@ -33,25 +38,39 @@ _URL_SAFE: Final = "/:?#[]@!$&'()*+,;=-._~%"
 # Underscores are no host name by RFC 952, but they resolve and are in use.
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
-class _Url:
+class Url:
+    """A URL in normal form, in parts. The query is None where there is no `?`."""
+
     scheme: str
     host: str
     port: int
     path: str
-    query: str
+    query: str | None
 
     @property
     def origin(self) -> str:
         return f"{self.scheme}://{self.host}:{self.port}"
 
     @property
+    def request_target(self) -> str:
+        """What stands on the request line (RFC 9112, section 3.2.1)."""
+        return self.path if self.query is None else f"{self.path}?{self.query}"
+
+    @property
     def text(self) -> str:
         port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        query = f"?{self.query}" if self.query else ""
-        return f"{self.scheme}://{self.host}{port}{self.path}{query}"
+        return f"{self.scheme}://{self.host}{port}{self.request_target}"
+
+
+def read_url(callback_url: object) -> Url:
+    """Read a URL; of one in normal form `text` is the URL itself. Raises InvalidCallback."""
+    if not isinstance(callback_url, str):
+        raise _invalid(f"is of type {type(callback_url).__name__}; expected a str")
+    return _read_text(callback_url)
 
 
 def normal_url(callback_url: object, *, https_only: bool = False) -> str:
@@ -60,7 +79,7 @@ def normal_url(callback_url: object, *, https_only: bool = False) -> str:
     Raises InvalidCallback for the field `callback_url`, without repeating the URL: what is
     wrong with it may well be that it holds a password.
     """
-    url = _parse(callback_url)
+    url = read_url(callback_url)
     if https_only and url.scheme != "https":
         raise _invalid("is http://; expected https:// (CALLBACKS_HTTPS_ONLY is set)")
     _check_length(url.text)
@@ -73,7 +92,7 @@ def destination_of(callback_url: str, *, lane: str | None, shared_hosts: Collect
     A lane makes a destination of its own; without one, a shared host (`shared_hosts` are in
     normal form, see `normal_host`) has a destination for each path.
     """
-    url = _parse(callback_url)
+    url = read_url(callback_url)
     if lane is not None:
         return f"{url.origin}#{quote(lane, safe='')}"
     return url.origin + url.path if url.host in shared_hosts else url.origin
@@ -104,7 +123,7 @@ def scope_of(text: str, *, shared_hosts: Collection[str]) -> Scope:
     Raises InvalidCallback.
     """
     url, mark, lane = text.partition("#")
-    origin = _parse(url).origin
+    origin = read_url(url).origin
     if mark and lane != "*":
         named = destination_of(url, lane=unquote(lane), shared_hosts=shared_hosts) if lane else ""
         return Scope(named or _without_lane(url, shared_hosts))
@@ -161,14 +180,8 @@ def normal_host(host: str) -> str:
     return name
 
 
-def _parse(callback_url: object) -> _Url:
-    if not isinstance(callback_url, str):
-        raise _invalid(f"is of type {type(callback_url).__name__}; expected a str")
-    return _parse_text(callback_url)
-
-
 @lru_cache(maxsize=_REMEMBERED)
-def _parse_text(callback_url: str) -> _Url:
+def _read_text(callback_url: str) -> Url:
     text = _check_text(callback_url)
     try:
         parts = urlsplit(text)
@@ -182,13 +195,19 @@ def _parse_text(callback_url: str) -> _Url:
     if not parts.hostname:
         raise _invalid("has no host; expected https://host/path")
     host, port = _read_alike(text, parts)
-    return _Url(
+    has_query = "?" in text.partition("#")[0]
+    return Url(
         scheme=parts.scheme,
         host=host,
         port=_DEFAULT_PORTS[parts.scheme] if port is None else port,
-        path=quote(parts.path or "/", safe=_URL_SAFE),
-        query=quote(parts.query, safe=_URL_SAFE),
+        path=_encoded(parts.path or "/"),
+        query=_encoded(parts.query) if has_query else None,
     )
+
+
+def _encoded(text: str) -> str:
+    """Percent-encode what may not stand in a path or query, a `%` that encodes nothing too."""
+    return quote(_STRAY_PERCENT.sub("%25", text), safe=_URL_SAFE)
 
 
 def _check_text(callback_url: str) -> str:
@@ -208,15 +227,15 @@ def _check_length(url: str) -> None:
 
 
 def _read_alike(text: str, parts: SplitResult) -> tuple[str, int | None]:
-    """Host and port, where both the parser that checks and the one that sends see the same."""
+    """Host and port, where two parsers that know nothing of each other see the same."""
     port = _port(parts)
     host = _host(parts.hostname or "")
     try:
-        sent = parse_url(text)
-        sent_to = (normal_host(sent.host or ""), sent.port)
+        other = parse_url(text)
+        other_reading = (normal_host(other.host or ""), other.port)
     except ValueError:
         raise _invalid("cannot be read as a URL; expected https://host/path") from None
-    if sent_to != (host, port):
+    if other_reading != (host, port):
         raise _invalid("names a different host or port to different readers; expected one")
     return host, port
 

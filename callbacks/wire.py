@@ -145,12 +145,10 @@ def body_of(head: Head) -> Body | int:
 def drain(reader: Reader, body: Body | int, limit: int) -> bool:
     """Read a body and drop it; True where it ended as declared and nothing came after it.
 
-    At most `limit` bytes are read, chunk sizes included. Raises what reading raises.
+    At most `limit` bytes are read, chunk sizes included; none of a body without an end of its
+    own, after which no reply can follow. Raises what reading raises.
     """
-    if body is Body.UNKNOWN:
-        return False
-    if body is Body.UNTIL_CLOSE:
-        reader.skip(limit)
+    if body in {Body.UNKNOWN, Body.UNTIL_CLOSE}:
         return False
     complete = _drain_chunks(reader, limit) if body is Body.CHUNKED else False
     if isinstance(body, int) and body <= limit:

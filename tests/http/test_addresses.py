@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from callbacks.bounded import MAX_CALLS
-from callbacks.connection import in_turn
+from callbacks.connection import Origin, in_turn
 from callbacks.deadline import Deadline
-from callbacks.guard import Guard
+from callbacks.guard import BlockedAddress, Guard
 from callbacks.model import Reason
 from callbacks.resolve import Lookups, system_addresses
 from tests.http import hostile
@@ -192,7 +192,9 @@ def test_no_spelling_of_an_inner_address_is_connected_to(
     )
     transport = make_transport(guard=Guard(), resolve=names, connect=connects)
     answer = transport.post(f"{scheme}://{host}/latest/meta-data", {}, b"{}")
-    assert answer.fault in {Reason.BLOCKED_ADDRESS, Reason.DNS}
+    assert answer.fault in {Reason.BLOCKED_ADDRESS, Reason.DNS, Reason.PROTOCOL}
+    with pytest.raises((BlockedAddress, socket.gaierror, UnicodeError)):  # were the URL let in
+        transport._exchanges._dialer.dial(Origin(scheme, host.strip("[]"), 80), Deadline(10))
     assert connects.calls == []
 
 
@@ -225,7 +227,11 @@ def test_the_system_reads_odd_numbers_as_addresses_and_they_are_refused(
 ) -> None:
     connects = Connects()
     transport = make_transport(guard=Guard(), connect=connects)
-    assert transport.post(f"http://{host}/", {}, b"").fault is Reason.BLOCKED_ADDRESS
+    with pytest.raises(BlockedAddress):
+        transport._exchanges._dialer.dial(Origin("http", host, 80), Deadline(10))
+    answer = transport.post(f"http://{host}/", {}, b"")
+    assert answer.fault is Reason.PROTOCOL
+    assert answer.detail.startswith("the URL cannot be sent to: it has a bad host: it ends in a")
     assert connects.calls == []
 
 
@@ -363,18 +369,12 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
     assert b"authorization" not in requests[0].lower()
 
 
-def test_user_info_in_a_url_is_not_sent(make_transport: MakeTransport) -> None:
-    requests: list[bytes] = []
-
-    def script(talk: hostile.Conversation) -> None:
-        requests.append(talk.read_request())
-        talk.send(OK)
-
-    with Hostile(script) as server:
-        url = server.url(host="user:planted@127.0.0.1")
-        assert make_transport().post(url, {}, b"").status == 200
-    assert b"authorization" not in requests[0].lower()
-    assert b"planted" not in requests[0]
+def test_a_url_with_user_info_is_not_sent_to(make_transport: MakeTransport) -> None:
+    with Hostile(hostile.answers(OK)) as server:
+        answer = make_transport().post(server.url(host="user:planted@127.0.0.1"), {}, b"")
+        assert server.conversations == []
+    assert answer.fault is Reason.PROTOCOL
+    assert answer.detail.startswith("the URL cannot be sent to: it has user info")
 
 
 def test_the_second_address_is_tried_where_the_first_fails(make_transport: MakeTransport) -> None:
@@ -430,9 +430,10 @@ def test_a_name_that_cannot_be_looked_up_is_a_dns_fault(
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "xn--\u00e9.example"])
-def test_a_name_that_is_none_is_a_dns_fault(make_transport: MakeTransport, host: str) -> None:
-    transport = make_transport(resolve=Names(), connect=Connects())
-    assert transport.post(f"http://{host}/", {}, b"").fault is Reason.DNS
+def test_a_name_that_is_none_is_not_looked_up(make_transport: MakeTransport, host: str) -> None:
+    transport = make_transport(resolve=(names := Names()), connect=Connects())
+    assert transport.post(f"http://{host}/", {}, b"").fault is Reason.PROTOCOL
+    assert names.asked == []
 
 
 def test_the_system_resolver_gives_an_address_as_it_is() -> None:

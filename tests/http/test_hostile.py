@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from callbacks import connection
 from callbacks.model import Reason
 from callbacks.transport import Transport
 from tests.http import hostile
@@ -205,6 +206,53 @@ def test_a_bad_reply_gets_the_right_verdict(transport: Transport, name: str) -> 
     script, verdict = PROMPT[name]
     with Hostile(script) as server:
         assert expect(transport, server.url(), verdict) < SLACK_S
+
+
+# Heads after which the connection is closed anyway: nothing of the body is waited for.
+UNKEPT = {
+    "close": HEAD + b"connection: close\r\ncontent-length: 5\r\n\r\n",
+    "close, in chunks": HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n",
+    "until close": HEAD + b"\r\nabc",
+    "two lengths": HEAD + b"content-length: 5\r\ncontent-length: 6\r\n\r\n",
+    "over the limit": HEAD + b"content-length: 65537\r\n\r\n",
+    "for a second only": HEAD + b"keep-alive: timeout=1\r\ncontent-length: 5\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", UNKEPT)
+def test_a_body_is_not_waited_for_where_the_connection_is_closed_anyway(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(connection, "DRAIN_S", 8.0)
+    with Hostile(hostile.answers(UNKEPT[name])) as server:
+        assert expect(transport, server.url(), 200) < SLACK_S
+        assert server.all_ended()
+
+
+# Bodies that keep a connection, but do not end; the head is their verdict.
+UNENDING = {
+    "hangs": hostile.answers(HEAD + b"content-length: 5\r\n\r\n"),
+    "drips": hostile.drips(HEAD + b"content-length: 999\r\n\r\n", b"z" * 999),
+    "drips chunks": hostile.repeats(CHUNKED, b"1\r\nz\r\n", pause_s=hostile.DRIP_S),
+    "drips its trailer": hostile.drips(CHUNKED + b"0\r\n", b"x: y\r\n" * 99),
+}
+
+
+@pytest.mark.parametrize("name", UNENDING)
+def test_a_body_that_does_not_end_is_given_up_soon_and_is_not_the_destinations_latency(
+    make_transport: MakeTransport, name: str
+) -> None:
+    transport = make_transport(read_timeout=30, deadline=30)
+    with Hostile(UNENDING[name]) as server:
+        started = time.monotonic()
+        answer = transport.post(server.url(), {}, b"")
+        took = time.monotonic() - started
+        assert connection.DRAIN_S <= took < connection.DRAIN_S + SLACK_S
+        assert answer.status == 200
+        assert answer.duration_ms < (took - 0.9 * connection.DRAIN_S) * 1_000
+        assert server.all_ended()
+    assert not transport._exchanges._idle._by_age
 
 
 KEPT = {

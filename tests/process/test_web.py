@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from tests.process.conftest import System
-from tests.process.faults import command
+from tests.process.faults import busy_s, command
 from tests.process.test_doctor import examine
 from tests.support.processes import Group, until
 from tests.support.target import Target
@@ -55,6 +58,18 @@ def test_the_web_process_gets_over_an_outage_and_ends_when_it_is_told(system: Sy
     assert web.output.count("event=redis_away") == 2
     assert web.output.count("event=redis_back") == 2
     assert "Traceback" not in web.output
+
+
+def test_a_thousand_half_open_requests_keep_no_health_check_out(system: System) -> None:
+    web = system.groups.web()
+    host, _, port = listening(web).removeprefix("http://").partition(":")
+    with ExitStack() as opened:
+        for _ in range(1_000):
+            half_open = opened.enter_context(socket.create_connection((host, int(port)), 5))
+            half_open.sendall(b"GET /healthz HTTP/1.1\r\nhost:")
+        started = time.monotonic()
+        assert get(f"http://{host}:{port}", "/healthz")[0] == 200
+        assert time.monotonic() - started < 2 + busy_s()
 
 
 def test_workers_that_died_while_all_waits_behind_an_open_breaker_are_missed_everywhere(

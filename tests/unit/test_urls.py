@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from callbacks.model import InvalidCallback
-from callbacks.urls import Scope, destination_of, display_url, normal_host, normal_url, scope_of
+from callbacks.urls import (
+    Scope,
+    destination_of,
+    display_url,
+    normal_host,
+    normal_url,
+    read_url,
+    scope_of,
+)
 
 hosts = st.one_of(
     st.from_regex(
@@ -46,6 +54,17 @@ urls = st.builds(
         ("http://my_service:8000/Path", "http://my_service:8000/Path"),
         ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/"),
         ("http://[2001:DB8:0:0:0:0:0:1]:8080/x", "http://[2001:db8::1]:8080/x"),
+        # What a receiver may tell apart stays as it is.
+        ("https://a.example/x/../y/./?b=%7e", "https://a.example/x/../y/./?b=%7e"),
+        ("https://a.example/%2e%2e/%41~", "https://a.example/%2e%2e/%41~"),
+        ("https://a.example//b//c;d=1", "https://a.example//b//c;d=1"),
+        ("https://a.example/a?", "https://a.example/a?"),
+        ("https://a.example?#part", "https://a.example/?"),
+        ("https://a.example/a#b?c", "https://a.example/a"),
+        ("https://a.example/?a=1?b=2&c[]=+", "https://a.example/?a=1?b=2&c[]=+"),
+        # What may not stand in a URL is encoded, a stray % too.
+        ("https://a.example/100%?b=%zz%4", "https://a.example/100%25?b=%25zz%254"),
+        ('https://a.example/{x}"<y>^`|', "https://a.example/%7Bx%7D%22%3Cy%3E%5E%60%7C"),
     ],
 )
 def test_a_url_has_one_spelling_in_ascii_without_fragment_and_default_port(
@@ -182,6 +201,16 @@ def test_the_normal_form_is_its_own_normal_form_and_reads_alike_to_both_parsers(
     assert normal.isascii()
     assert normal.isprintable()
     assert (parts.hostname, parts.port) == ((sent.host or "").strip("[]"), sent.port)
+
+
+@given(urls)
+def test_a_url_and_its_parts_are_the_same(url: str) -> None:
+    read = read_url(normal_url(url))
+
+    assert read.text == normal_url(url)
+    assert read.text.endswith(read.request_target)
+    assert read.request_target.startswith("/")
+    assert read.origin == destination_of(url, lane=None, shared_hosts=())
 
 
 @given(urls, st.none() | st.text(min_size=1))
