@@ -17,7 +17,8 @@ from callbacks.actors import (  # noqa: E402 - periodiq and dramatiq find the ac
     trigger_batch_send,
 )
 from callbacks.api import cancel, enqueue, enqueue_many, get_status  # noqa: E402
-from callbacks.delivery import AICallback  # noqa: E402
+from callbacks.batcher.errors import RedisRefused  # noqa: E402
+from callbacks.delivery.callback import AICallback  # noqa: E402
 from callbacks.model import (  # noqa: E402
     CallbacksError,
     InvalidCallback,
@@ -25,7 +26,6 @@ from callbacks.model import (  # noqa: E402
     Receipt,
     SettingsError,
 )
-from callbacks.redis_errors import RedisRefused  # noqa: E402
 from callbacks.version import __version__  # noqa: E402
 
 __all__ = [

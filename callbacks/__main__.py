@@ -1,6 +1,6 @@
 """`python -m callbacks` is the `callbacks` command."""
 
-from callbacks.cli import main
+from callbacks.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="callbacks")

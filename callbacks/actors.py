@@ -1,4 +1,4 @@
-"""The four actors: glue between Dramatiq's messages and the duties in `work`."""
+"""The four actors: glue between Dramatiq's messages and the duties."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import dramatiq
 from periodiq import cron
 
-from callbacks.consumer import QUEUE
-from callbacks.delivery import shared_transport
+from callbacks.batcher.errors import AWAY
+from callbacks.delivery.callback import shared_transport
 from callbacks.log import log
-from callbacks.redis_errors import AWAY
 from callbacks.runtime import ACTOR_RETRIES, broker, places, runtime
-from callbacks.sending import send_once
-from callbacks.work import dispatch_once, flush_once, recover_once
+from callbacks.worker.attempt import send_once
+from callbacks.worker.consumer import QUEUE
+from callbacks.worker.duties import dispatch_once, flush_once, recover_once
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def trigger_batch_send() -> None:
     """Claim the next batch and send its messages, each with the delay of its slot."""
     parts = runtime()
     with _unless_away():
-        dispatch_once(parts.batcher, parts.wakes)
+        dispatch_once(parts.batcher, parts.messages)
 
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=10, max_retries=ACTOR_RETRIES)
@@ -45,7 +45,9 @@ def send_single_callback(callback_id: str, token: str) -> None:
     parts = runtime()
     transport = shared_transport(parts.settings)
     with _unless_away():
-        sent = send_once(parts.batcher, parts.wakes, transport, callback_id, token, places=places)
+        sent = send_once(
+            parts.batcher, parts.messages, transport, callback_id, token, places=places
+        )
         if sent.retry_ms is not None:
             raise dramatiq.Retry("granted by the batcher", delay=sent.retry_ms)
 
@@ -57,7 +59,7 @@ def check_and_flush() -> None:
     """Trigger a batch if one is due."""
     parts = runtime()
     with _unless_away():
-        flush_once(parts.batcher, parts.wakes)
+        flush_once(parts.batcher, parts.messages)
 
 
 @dramatiq.actor(

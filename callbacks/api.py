@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from callbacks.batcher import Enqueued
-from callbacks.books import Status, find
-from callbacks.delivery import AICallback
+from callbacks.batcher.errors import documented
+from callbacks.batcher.inspector import Status, find
+from callbacks.batcher.paging import pages
+from callbacks.batcher.store import Enqueued
+from callbacks.delivery.callback import AICallback
 from callbacks.model import (
     Cancelled,
     InvalidCallback,
@@ -21,11 +23,9 @@ from callbacks.model import (
     Signal,
     Stored,
 )
-from callbacks.paging import pages
-from callbacks.payload import check_id, pack
-from callbacks.redis_errors import documented
+from callbacks.request.freeze import check_id, pack
 from callbacks.runtime import Runtime, runtime
-from callbacks.settings import ms
+from callbacks.units import ms
 
 #: As many callbacks go to Redis in one pipeline.
 CHUNK: Final = 500
@@ -185,11 +185,11 @@ def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
 def _announce(parts: Runtime, stored: list[Stored]) -> None:
     """Send the wake-up that the answers to enqueues ask for, once for all of them."""
     if any(reply.signal is Signal.TRIGGER for reply in stored):
-        parts.wakes.trigger(0)
+        parts.messages.trigger(0)
         return
     waits = [reply.wait_ms for reply in stored if reply.signal is Signal.CHECK]
     if waits:
-        parts.wakes.check(min(waits))
+        parts.messages.check(min(waits))
 
 
 def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any], now: datetime) -> Item:

@@ -64,9 +64,9 @@ class _Stream:
     ROUNDS: Final = 10
 
     def __init__(self) -> None:
-        self.start_anew()
+        self.reset_after_fork()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """Forget the others' texts; in a forked child those who write them are not there."""
         self._writing = threading.RLock()
         self._texts: deque[str] = deque(maxlen=10 * self.MOST)
@@ -100,7 +100,7 @@ class _Stream:
 
 
 _STREAM: Final = _Stream()
-os.register_at_fork(after_in_child=_STREAM.start_anew)
+os.register_at_fork(after_in_child=_STREAM.reset_after_fork)
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
 log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
@@ -114,7 +114,7 @@ log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
 )
 
 
-class Calm(logging.Filter):
+class RateLimit(logging.Filter):
     """Lets a line of Dramatiq's consumers through once in 30 s, and says how often it came.
 
     While Redis is away each consumer repeats its lines every 3 s, and each of 64 threads that
@@ -144,13 +144,13 @@ class Calm(logging.Filter):
         return True
 
 
-def calm() -> None:
-    """Have the handlers of this process pass Dramatiq's consumers' lines through `Calm`.
+def rate_limit() -> None:
+    """Have the handlers of this process pass Dramatiq's consumers' lines through `RateLimit`.
 
     What they write to standard error goes the way of our own lines from now on.
     """
     for handler in logging.getLogger().handlers:
-        handler.addFilter(Calm())
+        handler.addFilter(RateLimit())
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
             handler.setStream(_STREAM)
 

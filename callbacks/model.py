@@ -302,7 +302,7 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Impression:
+class Feedback:
     """What an answer changes about its destination.
 
     `factor` is by how many thousandths its interval changes, `hold_ms` for how long it asked

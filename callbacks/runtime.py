@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq
 import redis
@@ -21,24 +21,28 @@ from periodiq import PeriodiqMiddleware
 from redis import Redis
 
 from callbacks import log as logs
-from callbacks.batcher import Batcher
-from callbacks.broker import CallbacksBroker
-from callbacks.consumer import QUEUE
-from callbacks.delivery import shared_transport
-from callbacks.diagnosis import Verdict, eviction
+from callbacks.batcher.client import connect
+from callbacks.batcher.clock import HELD_MS
+from callbacks.batcher.errors import ClusterUnsupported
+from callbacks.batcher.store import Batcher
+from callbacks.delivery.callback import shared_transport
 from callbacks.log import log
-from callbacks.middleware import Boot, Ticker
 from callbacks.model import SettingsError
-from callbacks.places import Places
-from callbacks.redis_client import connect
-from callbacks.redis_clock import HELD_MS
-from callbacks.redis_errors import ClusterUnsupported
-from callbacks.schedule import Heard
-from callbacks.serving import check_named, check_served, find_actor
-from callbacks.settings import Settings, load_settings, ms
-from callbacks.vitals import Vitals
-from callbacks.watchdog import Watchdog
-from callbacks.work import tell_once, tick_once
+from callbacks.monitor.checks import CheckStatus
+from callbacks.monitor.redis_checks import eviction
+from callbacks.units import ms
+from callbacks.worker.broker import CallbacksBroker
+from callbacks.worker.consumer import QUEUE
+from callbacks.worker.duties import notify_once, tick_once
+from callbacks.worker.liveness import Liveness
+from callbacks.worker.middleware import Boot, Ticker
+from callbacks.worker.places import Places
+from callbacks.worker.scheduler import SchedulerHeartbeat
+from callbacks.worker.serving import check_named, check_served, find_actor
+from callbacks.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
 
 #: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
 ACTOR_RETRIES: Final = 2
@@ -48,7 +52,7 @@ _LOOK_S: Final = 1.0
 _ASK_AGAIN_S: Final = 5.0
 
 
-class MessageWakes:
+class BrokerMessages:
     """Sends wake-ups as Dramatiq messages. One that cannot be sent is left to the ticker."""
 
     def __init__(self, settings: Settings) -> None:
@@ -87,7 +91,7 @@ class Runtime:
     settings: Settings
     client: Redis
     batcher: Batcher
-    wakes: MessageWakes
+    messages: BrokerMessages
 
 
 class _Once:
@@ -98,9 +102,9 @@ class _Once:
 
     def __init__(self) -> None:
         self._made: Runtime | None = None
-        self.start_anew()
+        self.reset_after_fork()
 
-    def start_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: whoever held the lock is not there."""
         self._lock = threading.Lock()
 
@@ -121,13 +125,15 @@ class _Once:
 
 
 def _make() -> Runtime:
+    from callbacks.settings import load_settings  # noqa: PLC0415 - keeps pydantic out of the import
+
     settings = load_settings()
     client = connect(settings)
-    return Runtime(settings, client, Batcher(client, settings), MessageWakes(settings))
+    return Runtime(settings, client, Batcher(client, settings), BrokerMessages(settings))
 
 
 _once: Final = _Once()
-os.register_at_fork(after_in_child=_once.start_anew)
+os.register_at_fork(after_in_child=_once.reset_after_fork)
 
 
 def runtime() -> Runtime:
@@ -151,7 +157,7 @@ def prepare_process() -> None:
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format)
-    logs.calm()
+    logs.rate_limit()
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
@@ -174,7 +180,7 @@ def refuse_cluster(settings: Settings) -> None:
             client.connection_pool.disconnect()
 
 
-class Pulse:
+class TickerElection:
     """This process's part in the election of the ticker, and what it learns from it."""
 
     def __init__(self) -> None:
@@ -207,11 +213,11 @@ def tick() -> None:
     chance = random.random()  # noqa: S311 - spreads load, guards nothing
     more: list[Callable[[], object]] = [broker.forget_dead_workers]
     if parts.settings.on_dead:
-        more.append(lambda: tell_once(parts.batcher, partial(_tell, parts.settings.on_dead)))
-    tick_once(parts.batcher, parts.wakes, chance=chance, more=more)
+        more.append(lambda: notify_once(parts.batcher, partial(_notify, parts.settings.on_dead)))
+    tick_once(parts.batcher, parts.messages, chance=chance, more=more)
 
 
-def _tell(actor_name: str, id: str, reason: str) -> None:
+def _notify(actor_name: str, id: str, reason: str) -> None:
     """Send the application's actor word of a death."""
     find_actor(actor_name, broker).send(id, reason)
 
@@ -223,7 +229,7 @@ def warn_of_eviction(sleep: Callable[[float], object] = time.sleep) -> None:
     except redis.RedisError:
         return  # it must not be read here: `callbacks doctor` tells
     check = eviction(info.get("maxmemory_policy"), info.get("maxmemory"))
-    if check.verdict is Verdict.FAILURE:
+    if check.verdict is CheckStatus.FAILURE:
         log.warning("eviction", found=check.found, todo=check.todo)
 
 
@@ -247,7 +253,7 @@ def check_at_start() -> None:
     threading.Thread(target=warn_of_eviction, name="callbacks-check", daemon=True).start()
 
 
-def _heard_of_scheduler() -> None:
+def _note_scheduler() -> None:
     runtime().batcher.scheduled()
 
 
@@ -270,8 +276,8 @@ def _open_places(total: int) -> None:
 
 
 places: Final = Places()
-_pulse: Final = Pulse()
-_vitals: Final = Vitals()
+_election: Final = TickerElection()
+_liveness: Final = Liveness()
 
 # Dramatiq's defaults stay, because an application without a broker of its own gets this one
 # and may use their options: AgeLimit and TimeLimit (ours are far below its ten minutes),
@@ -282,16 +288,16 @@ broker: Final = CallbacksBroker(
         Boot(prepare_process, refuse_to_start, check_at_start, _open_places),
         *(kind() for kind in default_middleware),
         PeriodiqMiddleware(skip_delay=30),
-        Heard(_heard_of_scheduler),
-        Ticker(lambda: runtime().settings.check_interval, _pulse.elect, tick, _vitals),
+        SchedulerHeartbeat(_note_scheduler),
+        Ticker(lambda: runtime().settings.check_interval, _election.elect, tick, _liveness),
         Watchdog(
-            _vitals,
+            _liveness,
             work_is_due,
             lambda: runtime().settings.deadline,
             lambda: runtime().settings.check_interval,
         ),
     ],
-    vitals=_vitals,
+    liveness=_liveness,
 )
 
 

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from callbacks import runtime
-from callbacks.batcher import Batcher
-from callbacks.books import Books
-from callbacks.redis_client import connect
+from callbacks.batcher.client import connect
+from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.store import Batcher
 from callbacks.settings import Settings, load_settings
 from tests.support.server import Server, binaries
 
@@ -91,8 +91,8 @@ def batcher(make_batcher: Callable[..., Batcher]) -> Batcher:
 
 
 @pytest.fixture
-def books(batcher: Batcher) -> Books:
-    return Books(batcher.scripts)
+def inspector(batcher: Batcher) -> Inspector:
+    return Inspector(batcher.scripts)
 
 
 @pytest.fixture

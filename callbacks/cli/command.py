@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
-from callbacks.redis_errors import ClusterUnsupported, RedisRefused
+from callbacks.request.urls import Scope, scope_of
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import printable
-from callbacks.urls import Scope, scope_of
 
 #: Nothing is folded or cut in a pipe, whatever width it seems to have.
 _PIPE_WIDTH: Final = 100_000

@@ -9,8 +9,8 @@ from html import escape
 from importlib import resources
 from typing import Final
 
-from callbacks.books import TOTALS
-from callbacks.snapshot import Snapshot, facts
+from callbacks.batcher.inspector import TOTALS
+from callbacks.monitor.snapshot import Snapshot, facts
 from callbacks.text import moment
 
 REFRESH_S: Final = 5

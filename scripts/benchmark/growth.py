@@ -11,10 +11,10 @@ from itertools import chain
 from statistics import median
 from typing import Any, Final
 
-from callbacks.batcher import Batcher
-from callbacks.model import Batch, Effect, Go, Impression, Outcome, Reason
-from callbacks.payload import freeze, pack
-from callbacks.redis_client import connect
+from callbacks.batcher.client import connect
+from callbacks.batcher.store import Batcher
+from callbacks.model import Batch, Effect, Feedback, Go, Outcome, Reason
+from callbacks.request.freeze import freeze, pack
 from callbacks.settings import Settings, load_settings
 from scripts.benchmark.contenders import UNPACED
 from scripts.benchmark.options import Options, Say
@@ -132,7 +132,7 @@ class _Stock:
             gate.attempt,
             outcome,
             reason=reason,
-            impression=Impression(Effect.NONE),
+            feedback=Feedback(Effect.NONE),
             entry=f'[{gate.attempt},{gate.now_ms},"{outcome.value}",{tail},12]',
             duration_ms=12,
         )

@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from callbacks.envelope import body_of
-from callbacks.signature import sign, verify
+from callbacks.request.envelope import body_of
+from callbacks.request.signature import sign, verify
 
 SECRET: Final = "whsec_" + "YmVuY2htYXJr" * 3
 DATA: Final = {

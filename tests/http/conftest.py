@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trustme
 
-from callbacks.guard import Guard
-from callbacks.transport import Transport
+from callbacks.delivery.guard import Guard
+from callbacks.delivery.transport import Transport
 
 LOOPBACK = Guard((ip_network("127.0.0.0/8"), ip_network("::1/128")))
 DEADLINE_S = 1.0  # where it is to be met; not so short that a busy machine meets it too

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from callbacks.bounded import MAX_CALLS
-from callbacks.connection import Origin, in_turn
-from callbacks.deadline import Deadline
-from callbacks.guard import BlockedAddress, Guard
+from callbacks.delivery.connection import Origin, in_turn
+from callbacks.delivery.daemon_pool import MAX_CALLS
+from callbacks.delivery.deadline import Deadline
+from callbacks.delivery.dns import Lookups, system_addresses
+from callbacks.delivery.guard import BlockedAddress, Guard
 from callbacks.model import Reason
-from callbacks.resolve import Lookups, system_addresses
 from tests.http import hostile
 from tests.http.conftest import DEADLINE_S, LOOPBACK, SLACK_S, MakeTransport
 from tests.http.hostile import OK, Hostile
@@ -519,7 +519,7 @@ def test_hanging_lookups_are_bounded_and_one_that_ends_makes_room() -> None:
 def test_a_lookup_that_hangs_for_a_minute_is_made_anew_and_still_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("callbacks.bounded.ABANDON_S", 0.0)
+    monkeypatch.setattr("callbacks.delivery.daemon_pool.ABANDON_S", 0.0)
     release = threading.Event()
     answers = iter([release.wait, lambda: None])
 

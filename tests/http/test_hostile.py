@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from callbacks import connection
+from callbacks.delivery import connection
+from callbacks.delivery.transport import Transport
 from callbacks.model import Reason
-from callbacks.transport import Transport
 from tests.http import hostile
 from tests.http.conftest import DEADLINE_S, SLACK_S, MakeTransport
 from tests.http.hostile import ERROR, OK, Hostile, Script
@@ -438,8 +438,8 @@ def test_a_flood_takes_no_memory(transport: Transport, script: Script) -> None:
 SENDER = """
 import resource, sys
 from ipaddress import ip_network
-from callbacks.guard import Guard
-from callbacks.transport import Transport
+from callbacks.delivery.guard import Guard
+from callbacks.delivery.transport import Transport
 
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 import requests
 
-from callbacks import receiver as receivers
-from callbacks.receiver import Behaviour, Hit, Receiver, Reply
-from callbacks.signature import sign, verify
+from callbacks.cli import receiver as receivers
+from callbacks.cli.receiver import Behaviour, Hit, Receiver, Response
+from callbacks.request.signature import sign, verify
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
@@ -105,7 +105,7 @@ def test_only_the_last_hits_are_kept() -> None:
 
 
 def test_a_reply_has_what_it_was_given() -> None:
-    reply = Reply(429, (("retry-after", "7"),), b"slow down", close=True)
+    reply = Response(429, (("retry-after", "7"),), b"slow down", close=True)
     with Receiver(behaviour=lambda _: reply) as receiver:
         response = requests.post(receiver.url(), timeout=5)
     assert (response.status_code, response.content) == (429, b"slow down")

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import pytest
 import trustme
 
-from callbacks.channel import Channel
-from callbacks.deadline import Deadline
+from callbacks.cli.receiver import Receiver
+from callbacks.delivery.deadline import Deadline
+from callbacks.delivery.deadline_socket import DeadlineSocket
+from callbacks.delivery.transport import Transport, _default_tls_context
 from callbacks.model import Reason
-from callbacks.receiver import Receiver
-from callbacks.transport import Transport, _default_tls_context
 from tests.http import hostile
 from tests.http.conftest import DEADLINE_S, LOOPBACK, SLACK_S, MakeTransport
 from tests.http.hostile import OK, Conversation, Hostile, Script
@@ -255,7 +255,7 @@ def test_bytes_that_openssl_holds_back_are_input(ca: trustme.CA, trusting: ssl.S
     context = server_context(ca.issue_cert("127.0.0.1"))
     with Hostile(over_tls(context, lambda talk: talk.send(b"ab"))) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
-        channel = Channel(sock, Deadline(10), step_s=5)
+        channel = DeadlineSocket(sock, Deadline(10), step_s=5)
         with contextlib.closing(channel):
             channel.handshake(trusting, "127.0.0.1", timeout_s=5)
             assert channel.recv(1) == b"a"

@@ -22,14 +22,15 @@ import requests
 import requests.exceptions
 import urllib3.exceptions
 
-from callbacks import connection
-from callbacks.channel import HandshakeFailed
-from callbacks.connection import Unreachable
-from callbacks.guard import BlockedAddress
+from callbacks.cli.receiver import Receiver, Response
+from callbacks.delivery import connection
+from callbacks.delivery import pool as idle_pool
+from callbacks.delivery.connection import Unreachable
+from callbacks.delivery.deadline_socket import HandshakeFailed
+from callbacks.delivery.guard import BlockedAddress
+from callbacks.delivery.response import BadReply, HeadTooLarge
+from callbacks.delivery.transport import Transport, detail_of, reason_of
 from callbacks.model import Reason
-from callbacks.receiver import Receiver, Reply
-from callbacks.transport import Transport, detail_of, reason_of
-from callbacks.wire import BadReply, HeadTooLarge
 from tests.http import hostile
 from tests.http.conftest import MakeTransport
 from tests.http.hostile import OK, Hostile
@@ -65,20 +66,20 @@ def test_an_empty_body_has_a_length(transport: Transport) -> None:
     "status", [200, 201, 204, 299, 301, 302, 304, 400, 404, 410, 429, 500, 599]
 )
 def test_the_status_is_the_verdict(transport: Transport, status: int) -> None:
-    with Receiver(behaviour=lambda _: Reply(status)) as receiver:
+    with Receiver(behaviour=lambda _: Response(status)) as receiver:
         answer = transport.post(receiver.url(), {}, BODY)
     assert (answer.status, answer.fault) == (status, None)
 
 
 @pytest.mark.parametrize("value", ["120", "Wed, 21 Oct 2026 07:28:00 GMT", "soon", ""])
 def test_retry_after_is_passed_on_as_it_came(transport: Transport, value: str) -> None:
-    reply = Reply(503, (("Retry-After", value),))
+    reply = Response(503, (("Retry-After", value),))
     with Receiver(behaviour=lambda _: reply) as receiver:
         assert transport.post(receiver.url(), {}, BODY).retry_after == value
 
 
 def test_the_duration_is_measured(transport: Transport) -> None:
-    with Receiver(behaviour=lambda _: Reply(delay_s=0.2)) as receiver:
+    with Receiver(behaviour=lambda _: Response(delay_s=0.2)) as receiver:
         assert 200 <= transport.post(receiver.url(), {}, BODY).duration_ms < 4_000
 
 
@@ -175,8 +176,8 @@ def test_a_connection_that_idled_too_long_is_not_used_again(
     headers = (("keep-alive", announced),) if announced else ()
     now = time.monotonic()
     clock = [now]
-    monkeypatch.setattr(connection.time, "monotonic", lambda: clock[0])
-    with Hostile(hostile.answers(*[raw(Reply(headers=headers))] * 9)) as server:
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Hostile(hostile.answers(*[raw(Response(headers=headers))] * 9)) as server:
         transport.post(server.url(), {}, BODY)
         clock[0] += limit_s - 0.1
         transport.post(server.url(), {}, BODY)
@@ -191,16 +192,16 @@ def test_the_bytes_of_a_body_over_the_limit_are_not_waited_for(
 ) -> None:
     transport = make_transport(max_response_bytes=100)
     for size, kept in ((100, 1), (101, 0)):
-        with Hostile(hostile.answers(raw(Reply(body=bytes(size))))) as server:
+        with Hostile(hostile.answers(raw(Response(body=bytes(size))))) as server:
             assert transport.post(server.url(), {}, BODY).status == 200
             assert idle_count(transport) == kept
-        transport._exchanges.start_anew()
+        transport._exchanges.reset_after_fork()
 
 
 def test_many_hosts_leave_a_bounded_number_of_connections(
     make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "MAX_IDLE", 20)
+    monkeypatch.setattr(idle_pool, "MAX_IDLE", 20)
     with Receiver(keep=1) as receiver:
         transport = make_transport(resolve=lambda _host, _port: ["127.0.0.1"])
         before = open_descriptors()
@@ -219,10 +220,10 @@ def test_many_hosts_leave_a_bounded_number_of_connections(
 def test_one_host_leaves_a_bounded_number_of_connections(
     make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "MAX_IDLE_PER_ORIGIN", 3)
+    monkeypatch.setattr(idle_pool, "MAX_IDLE_PER_ORIGIN", 3)
     transport = make_transport()
     with (
-        Receiver(behaviour=lambda _: Reply(delay_s=0.2)) as receiver,
+        Receiver(behaviour=lambda _: Response(delay_s=0.2)) as receiver,
         ThreadPoolExecutor(9) as pool,
     ):
         answers = list(pool.map(lambda _: transport.post(receiver.url(), {}, BODY), range(9)))
@@ -233,8 +234,8 @@ def test_one_host_leaves_a_bounded_number_of_connections(
 def test_64_threads_share_one_transport_and_each_gets_its_own_answer(
     transport: Transport,
 ) -> None:
-    def behave(hit: Any) -> Reply:
-        return Reply(200 + int(hit.body) % 99, body=hit.body)
+    def behave(hit: Any) -> Response:
+        return Response(200 + int(hit.body) % 99, body=hit.body)
 
     with Receiver(behaviour=behave) as receiver, ThreadPoolExecutor(64) as pool:
         numbers = range(2_000)
@@ -436,7 +437,7 @@ def test_making_one_starts_no_thread_and_opens_nothing(make_transport: MakeTrans
     assert (threading.enumerate(), open_descriptors()) == (threads, descriptors)
 
 
-def raw(reply: Reply) -> bytes:
+def raw(reply: Response) -> bytes:
     lines = [f"HTTP/1.1 {reply.status} X", f"content-length: {len(reply.body)}"]
     lines += [f"{name}: {value}" for name, value in reply.headers]
     return "\r\n".join([*lines, "", ""]).encode() + reply.body

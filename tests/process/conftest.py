@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, Overview, overview
-from callbacks.redis_client import connect
+from callbacks.batcher.audit import audit
+from callbacks.batcher.client import connect
+from callbacks.batcher.inspector import Inspector, Overview, overview
+from callbacks.batcher.store import Batcher
 from callbacks.settings import load_settings
 from tests.support.processes import Groups, clean_environment, until
 from tests.support.server import Server, binaries
@@ -61,7 +61,7 @@ class System:
         client = connect(self.settings)
         self._opened.append(client)
         self.batcher = Batcher(client, self.settings)
-        self.books = Books(self.batcher.scripts)
+        self.inspector = Inspector(self.batcher.scripts)
         return self
 
     def overview(self) -> Overview:
@@ -72,7 +72,7 @@ class System:
         return now.queued == 0 and now.processing == 0 and now.totals["accepted"] > 0
 
     def audit(self) -> list[str]:
-        return list(audit(self.books))
+        return list(audit(self.inspector))
 
     def close(self) -> None:
         for client in self._opened:

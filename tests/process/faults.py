@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from callbacks.books import Status
+from callbacks.batcher.inspector import Status
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.support.processes import REPO, Group, until
@@ -36,7 +36,7 @@ OPEN = {
 _READY = re.compile(r"\[PID (\d+)\].*Worker process is ready for action")
 _SAID = re.compile(r"^(?:timestamp=|\[\d{4}-)", re.MULTILINE)
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
-_SOONER = "from callbacks import batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
+_SOONER = "from callbacks.batcher import store as batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
 # As another machine's clock: before anything is imported that keeps a reference to it.
 _SKEWED = """import time
 true = time.time
@@ -155,7 +155,7 @@ def consumers(system: System) -> set[tuple[str, str]]:
 def phases(system: System) -> dict[str, dict[str, Status]]:
     """Read what is in PROCESSING now, by phase and id."""
     found: dict[str, dict[str, Status]] = {"claimed": {}, "sending": {}, "retry": {}}
-    for status in system.books.statuses(State.PROCESSING):
+    for status in system.inspector.statuses(State.PROCESSING):
         found[status.phase][status.id] = status
     return found
 
@@ -209,7 +209,7 @@ class Slots:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            claimed = list(self._system.books.statuses(State.PROCESSING))
+            claimed = list(self._system.inspector.statuses(State.PROCESSING))
             now = time.monotonic()  # after reading: a slot must not count for an earlier request
             for status in claimed:
                 if status.next_attempt_at is not None:

@@ -52,13 +52,13 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
         tmp_path,
         "suicide",
         once(tmp_path, "killed") + "from callbacks import runtime\n"
-        "send = runtime.MessageWakes.batch\n"
+        "send = runtime.BrokerMessages.batch\n"
         "def batch(self, claimed):\n"
         f"    if len(claimed) >= 15 and first():\n"
         f"        send(self, claimed[:{sent}])\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    send(self, claimed)\n"
-        "runtime.MessageWakes.batch = batch\n",
+        "runtime.BrokerMessages.batch = batch\n",
     )
     with Target() as target:
         modules = [suicide, sooner(tmp_path)]
@@ -94,7 +94,7 @@ def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
         tmp_path,
         "freeze",
         once(tmp_path, "stopped") + "import time\n"
-        "from callbacks import batcher\n"
+        "from callbacks.batcher import store as batcher\n"
         "claim = batcher.Batcher.claim\n"
         "def stop():\n"
         "    if first():\n"
@@ -191,7 +191,8 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
     deaf = module(
         tmp_path,
         "deaf",
-        "from callbacks import runtime\nruntime.MessageWakes.check = lambda self, delay_ms: None\n",
+        "from callbacks import runtime\n"
+        "runtime.BrokerMessages.check = lambda self, delay_ms: None\n",
     )
     waits = []
     with Target() as target:

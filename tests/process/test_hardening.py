@@ -15,7 +15,7 @@ import pytest
 import redis
 
 import callbacks
-from callbacks.memory import read_memory
+from callbacks.batcher.memory import read_memory
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, consumers, lines, minute_in, module, ready
 from tests.process.test_web import get, listening

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import callbacks
-from callbacks.books import find
+from callbacks.batcher.inspector import find
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, busy_s, module
@@ -231,4 +231,4 @@ def test_a_gone_url_gets_no_more(system: System, hand_in: Callable[..., None]) -
         until(system.settled, within=20)
     assert len(target.hits) <= 3
     assert system.overview().totals["dead"] == 30
-    assert {s.reason for s in system.books.statuses(State.DEAD)} == {"gone"}
+    assert {s.reason for s in system.inspector.statuses(State.DEAD)} == {"gone"}

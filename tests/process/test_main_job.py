@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callbacks.books import find
+from callbacks.batcher.inspector import find
 from tests.process.conftest import System
 from tests.process.faults import TERM_S, Enqueue, sooner
 from tests.support.processes import until
@@ -183,7 +183,9 @@ def test_two_sigterms_to_the_whole_group_end_cleanly_and_strand_nothing(
         workers.signal(signal.SIGTERM)
         assert workers.wait(TERM_S) == 0
         assert "Killing worker" not in workers.output
-        sending = [s for s in system.books.statuses(state("processing")) if s.phase == "sending"]
+        sending = [
+            s for s in system.inspector.statuses(state("processing")) if s.phase == "sending"
+        ]
         assert sending == []
         system.groups.worker()
         until(system.settled, within=40)

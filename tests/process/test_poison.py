@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import callbacks
-from callbacks.books import find
+from callbacks.batcher.inspector import find
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.process.faults import OPEN, Enqueue, Note, module
@@ -28,7 +28,7 @@ def resolve(url, environment):
     return ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
 
 # So short that some bystanders meet the culprits again, as requests that take long would.
-from callbacks import batcher
+from callbacks.batcher import store as batcher
 batcher.CRASH_SPREAD_MS = (800, 4000)
 """
 POISONS = 2
@@ -125,8 +125,8 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
             record_property("s until the poison is dead", round(time.monotonic() - started))
         until(system.settled, within=150)  # who crashed twice goes alone
         record_property("s until the last", round(time.monotonic() - started))
-    dead = list(system.books.statuses(State.DEAD))
-    sent = list(system.books.statuses(State.SENT))
+    dead = list(system.inspector.statuses(State.DEAD))
+    sent = list(system.inspector.statuses(State.SENT))
     record_property("starts", supervisor.starts)
     record_property("bystanders", feed.count)
     crashes = {n: sum(s.crashes == n for s in sent) for n in (1, 2, 3)}

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 import callbacks
-from callbacks.books import find
+from callbacks.batcher.inspector import find
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, consumers, lines
@@ -91,7 +91,7 @@ def test_a_batch_whose_claim_nobody_heard_of_goes_out_once_and_soon(
         enqueue(target.url, 60, start=1)
         until(lambda: proxy.swallowed == 3, within=10)
         since = time.monotonic()
-        waiting = system.books.statuses(State.PROCESSING)
+        waiting = system.inspector.statuses(State.PROCESSING)
         assert [status.phase for status in waiting].count("claimed") >= 5
         recovered(target, names(61), since=since, within=40)
     assert set(target.counts().values()) == {1}

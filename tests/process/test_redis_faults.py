@@ -20,10 +20,10 @@ import pytest
 import redis
 
 import callbacks
-from callbacks.audit import audit
-from callbacks.books import Books, find
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.scripts import Scripts
 from callbacks.model import State
-from callbacks.scripts import Scripts
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command, consumers, lines, sooner
 from tests.support.processes import until
@@ -133,7 +133,7 @@ def tail(server: Server) -> Path:
 
 def findings(server: Server, scripts: Scripts) -> list[str]:
     with server.client() as client:
-        return list(audit(Books(Scripts(client, scripts.keys))))
+        return list(audit(Inspector(Scripts(client, scripts.keys))))
 
 
 def test_the_books_balance_wherever_the_append_only_file_was_cut(
@@ -398,7 +398,7 @@ def in_three_ways(hit: Hit, nth: int) -> int:
 
 
 def in_flight(system: System) -> list[str]:
-    return [s.id for s in system.books.statuses(State.PROCESSING) if s.phase == "sending"]
+    return [s.id for s in system.inspector.statuses(State.PROCESSING) if s.phase == "sending"]
 
 
 def release_all(system: System) -> None:

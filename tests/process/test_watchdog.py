@@ -11,7 +11,9 @@ from tests.support.processes import until
 from tests.support.target import Target
 
 FAST = {"max_delay": 0.2, "check_interval": 0.5, "min_interval": 0.05, "deadline": 1}
-IMPATIENT = "from callbacks import watchdog\nwatchdog.PATIENCE_S = watchdog.CONFIRM_S = 1.0\n"
+IMPATIENT = (
+    "from callbacks.worker import watchdog\nwatchdog.PATIENCE_S = watchdog.CONFIRM_S = 1.0\n"
+)
 SOFTWARE = 70
 
 
@@ -19,7 +21,7 @@ def test_a_worker_whose_consumer_died_ends_while_work_is_due(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     (tmp_path / "sick.py").write_text(
-        IMPATIENT + "from callbacks.consumer import Consumer\n"
+        IMPATIENT + "from callbacks.worker.consumer import Consumer\n"
         "def die(self):\n"
         "    if self.queue_name == 'callbacks': raise SystemExit\n"
         "    return living(self)\n"
@@ -45,7 +47,7 @@ def test_a_worker_whose_threads_all_hang_ends(
 ) -> None:
     (tmp_path / "stuck.py").write_text(
         IMPATIENT + "import time\n"
-        "from callbacks.transport import Transport\n"
+        "from callbacks.delivery.transport import Transport\n"
         "Transport.post = lambda *_, **__: time.sleep(3600)\n"
     )
     system.configure(**FAST, destination_concurrency=0, destination_interval=0, send_interval=0)

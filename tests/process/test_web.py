@@ -81,7 +81,7 @@ def test_workers_that_died_while_all_waits_behind_an_open_breaker_are_missed_eve
     address = listening(web)
     with Target(lambda hit, nth: 500) as target:
         enqueue(target.url, 48)
-        until(lambda: any(d.breaker == "open" for d in system.books.destinations()), within=30)
+        until(lambda: any(d.breaker == "open" for d in system.inspector.destinations()), within=30)
     workers.kill()
 
     def told() -> list[object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callbacks.books import find
+from callbacks.batcher.inspector import find
 from tests.process.conftest import System
 from tests.process.faults import (
     OPEN,
@@ -98,7 +98,7 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
     last = time.monotonic() - killed
     hits = {id: at for t in targets for id, at in first_hits(t).items()}
     late = lateness(held["claimed"], hits, since=killed)
-    crashed = {s.id for s in system.books.find_many(sorted(hits)) if s.crashes}
+    crashed = {s.id for s in system.inspector.find_many(sorted(hits)) if s.crashes}
     counts = sum((t.counts() for t in targets), start=targets[0].counts()) - targets[0].counts()
     record_property("s from slot or kill, not begun", round(max(late.values()), 1))
     record_property("not begun", len(late))
@@ -295,12 +295,12 @@ def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later
         "from callbacks import runtime\n"
         f"lost = pathlib.Path({str(tmp_path / 'lost')!r})\n"
         "lost.mkdir(exist_ok=True)\n"
-        "send = runtime.MessageWakes.batch\n"
+        "send = runtime.BrokerMessages.batch\n"
         "def batch(self, claimed):\n"
         "    again = [each for each in claimed if (lost / each[0]).exists()]\n"
         "    for id, *_ in claimed: (lost / id).touch()\n"
         "    send(self, again)\n"
-        "runtime.MessageWakes.batch = batch\n",
+        "runtime.BrokerMessages.batch = batch\n",
     )
     with Target() as target:
         enqueue(target.url, 20)

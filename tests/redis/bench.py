@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books
-from callbacks.scripts import VERBS, Verb
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.scripts import VERBS, Verb
+from callbacks.batcher.store import Batcher
 from callbacks.settings import Settings
 
 #: Any moment will do; the same one makes a run repeatable.
@@ -91,7 +91,7 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 def verbs() -> list[str]:
-    folder = resources.files("callbacks") / "lua"
+    folder = resources.files("callbacks.batcher") / "lua"
     names = (file.name for file in folder.iterdir())
     return sorted(name.removesuffix(".lua") for name in names if name.endswith(".lua"))
 
@@ -171,7 +171,7 @@ class Bench:
         self.client.set(_CLOCK, self.now_ms)
         batcher = Batcher(self.client, settings)
         batcher.scripts._verbs = self._verbs
-        self.books = Books(batcher.scripts)
+        self.inspector = Inspector(batcher.scripts)
         return batcher
 
     def advance(self, ms: int, *, unseen: Iterable[str] = ()) -> None:
@@ -195,7 +195,7 @@ class Bench:
         return Seen({name.partition("}:")[2]: _content(*content) for name, content in kept.items()})
 
     def problems(self) -> list[str]:
-        return list(audit(self.books))
+        return list(audit(self.inspector))
 
 
 def _content(kind: bytes, flat: list[bytes]) -> Any:

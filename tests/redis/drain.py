@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callbacks.batcher import LOCK_TTL_MS
+from callbacks.batcher.store import LOCK_TTL_MS
 from callbacks.model import Answer, Go, Later
 from tests.redis.driver import Driver
 from tests.redis.ledger import LIVE

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from callbacks.batcher import LOCK_TTL_MS, Batcher
+from callbacks.batcher.clock import RedisClock
+from callbacks.batcher.store import LOCK_TTL_MS, Batcher
 from callbacks.model import (
     Again,
     Answer,
@@ -24,10 +25,9 @@ from callbacks.model import (
     Unlocked,
     needs_place,
 )
-from callbacks.policy import Spent, decide_attempt
-from callbacks.redis_clock import RedisClock
+from callbacks.policy.outcome import classify
+from callbacks.policy.retry import Spent, decide_attempt
 from callbacks.settings import Settings
-from callbacks.verdicts import classify
 from tests.redis.bench import Bench, Seen
 from tests.redis.compare import compare
 from tests.redis.ledger import Entry, Ledger
@@ -230,13 +230,15 @@ class Driver(RuleBasedStateMachine):
         self.check()
         e = self.ledger.entries.get(id) or Entry(id, "", "", 0, 0)
         delays = self.ledger.settings.retry_delays
-        verdict = classify(answer, now_s=self.now / 1000)
-        decision = decide_attempt(verdict, Spent(e.retries, e.throttled, e.probe), delays=delays)
+        classification = classify(answer, now_s=self.now / 1000)
+        decision = decide_attempt(
+            classification, Spent(e.retries, e.throttled, e.probe), delays=delays
+        )
         first = e.phase == "sending"
         expected = self.ledger.settle(id, token, attempt, decision, self.now)
         given = {
             "reason": decision.reason,
-            "impression": verdict.impression,
+            "feedback": classification.feedback,
             "entry": f"[{attempt},{self.now},null,null,null,{answer.duration_ms}]",
             "delay_ms": round(decision.delay_s * 1000),
             "park": decision.park,
@@ -248,7 +250,7 @@ class Driver(RuleBasedStateMachine):
         assert done.settled is expected
         if not first or expected is Settled.STALE:
             self.assert_unchanged()
-        elif verdict.impression.gone:
+        elif classification.feedback.gone:
             self.ledger.gone.add(e.url)
 
     def release(self, id: str, token: str, due: int, why: LaterWhy) -> None:

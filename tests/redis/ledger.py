@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from callbacks.batcher import (
+from callbacks.batcher.store import (
     CRASH_SPREAD_MS,
     HORIZON_MS,
     LATE_MS,
@@ -34,9 +34,10 @@ from callbacks.model import (
     Settled,
     needs_place,
 )
-from callbacks.policy import MAX_THROTTLED, Decision
-from callbacks.settings import Settings, ms
-from callbacks.urls import host_of
+from callbacks.policy.retry import MAX_THROTTLED, Decision
+from callbacks.request.urls import host_of
+from callbacks.settings import Settings
+from callbacks.units import ms
 from tests.redis.bench import Seen
 
 LIVE: Final = ("claimed", "sending", "retry")

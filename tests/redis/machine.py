@@ -12,9 +12,9 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from callbacks.batcher import LOCK_TTL_MS
+from callbacks.batcher.store import LOCK_TTL_MS
 from callbacks.model import Answer, Go, LaterWhy
-from callbacks.pace import Stagger, StaggerWhy
+from callbacks.policy.stagger import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.drain import drain
 from tests.redis.ledger import LIVE
@@ -121,9 +121,9 @@ class Machine(Operator):
 
     @precondition(lambda self: self.ledger.settings.adaptive)
     @rule(interval=st.sampled_from([0.005, 0.05, 0.7]))
-    def steer(self, interval: float) -> None:
+    def set_stagger(self, interval: float) -> None:
         stagger = Stagger(1 / interval, interval, StaggerWhy.DEMAND)
-        self.do(lambda: self.batcher.steer(stagger))
+        self.do(lambda: self.batcher.set_stagger(stagger))
         self.assert_unchanged("state")
 
     # Sending
@@ -283,7 +283,7 @@ class Machine(Operator):
         assert (until, named) == self.ledger.deaths(limit, self.now)
         if tell:
             for at in (until, until - 1):  # of two who tell the slower one comes last
-                self.do(lambda at=at: self.batcher.told(at))
+                self.do(lambda at=at: self.batcher.notified(at))
                 self.ledger.told = until
 
     @rule(

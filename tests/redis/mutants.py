@@ -245,5 +245,5 @@ MUTANTS: Final = {
     ),
     "purge that forgets its answer": Mutant("purge", "if before then return before end", ""),
     "trim of what is not old": Mutant("trim", "'-inf', now - ttl, 'LIMIT'", "'-inf', now, 'LIMIT'"),
-    "told that moves back": Mutant("told", "math.max(before, num(ARGV[1]))", "ARGV[1]"),
+    "told that moves back": Mutant("notified", "math.max(before, num(ARGV[1]))", "ARGV[1]"),
 }

@@ -11,7 +11,7 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from callbacks.batcher import ANSWER_MS
+from callbacks.batcher.store import ANSWER_MS
 from callbacks.model import Answer, Cancelled, Reason
 from tests.redis.driver import DAY_MS, Driver
 from tests.redis.ledger import FINAL, LIVE

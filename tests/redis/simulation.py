@@ -15,12 +15,13 @@ from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from callbacks import work
 from callbacks.model import Again, Answer, Early, Go, Later, LaterWhy, needs_place
-from callbacks.places import Places
-from callbacks.policy import Spent, decide_attempt
-from callbacks.settings import Settings, ms
-from callbacks.verdicts import classify
+from callbacks.policy.outcome import classify
+from callbacks.policy.retry import Spent, decide_attempt
+from callbacks.settings import Settings
+from callbacks.units import ms
+from callbacks.worker import duties
+from callbacks.worker.places import Places
 from tests.redis.bench import Bench
 
 _OK: Final = Answer(200, None, duration_ms=20)
@@ -96,7 +97,7 @@ class Simulation:
         if when_ms > self.now:
             self.bench.advance(when_ms - self.now, unseen=_ENDING)
 
-    # What `work.Wakes` does
+    # What `duties.Messages` does
 
     def batch(self, claimed: Any) -> None:
         for callback_id, token, delay_ms in claimed:
@@ -104,19 +105,19 @@ class Simulation:
             self.at(self.now + delay_ms + _FETCH_MS, take)
 
     def trigger(self, delay_ms: int) -> None:
-        self.at(self.now + delay_ms + _FETCH_MS, lambda: work.dispatch_once(self.batcher, self))
+        self.at(self.now + delay_ms + _FETCH_MS, lambda: duties.dispatch_once(self.batcher, self))
 
     def check(self, delay_ms: int) -> None:
-        self.at(self.now + delay_ms + _FETCH_MS, lambda: work.flush_once(self.batcher, self))
+        self.at(self.now + delay_ms + _FETCH_MS, lambda: duties.flush_once(self.batcher, self))
 
     # What a worker does
 
     def _tick(self) -> None:
         for n, process in enumerate(self.processes):
             if self.batcher.tick(f"w-{n}", 2_700, places=process.threads).elected:
-                work.wake_once(self.batcher, self)
-                work.recover_once(self.batcher, chance=0.5)
-                work.flush_once(self.batcher, self)
+                duties.wake_once(self.batcher, self)
+                duties.recover_once(self.batcher, chance=0.5)
+                duties.flush_once(self.batcher, self)
         stagger = self.bench.client.hget("{callbacks}:state", "stagger")
         self.staggers.append(float(stagger or 0) / 1_000_000)
         self.at(self.now + ms(self.batcher.settings.check_interval), self._tick)
@@ -145,7 +146,7 @@ class Simulation:
             self.at(self.now + wait_ms, lambda: self._go_on(process, attempt))
 
     def _attempt(self, process: Process, id: str, token: str) -> Step:
-        """Do what `sending.send_once` does; each wait is yielded in ms."""
+        """Do what `attempt.send_once` does; each wait is yielded in ms."""
         has_place = needs_place(token)
         if has_place and not process.places.take():
             return self._release(id, token, Later(0, LaterWhy.UNPROVEN))
@@ -168,7 +169,7 @@ class Simulation:
 
     def _release(self, id: str, token: str, gate: Later) -> None:
         arm_ms = self.batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms
-        work.trigger(self, arm_ms)
+        duties.trigger(self, arm_ms)
 
     def _send(self, id: str, token: str, go: Go) -> Step:
         yield go.wait_ms
@@ -176,23 +177,23 @@ class Simulation:
         self.requests += 1
         answer = self.receiver(id)
         yield answer.duration_ms
-        verdict = classify(answer, now_s=self.now / 1_000)
+        classification = classify(answer, now_s=self.now / 1_000)
         spent = Spent(go.retries, go.throttled, go.probe)
         delays = self.batcher.settings.retry_delays
-        decision = decide_attempt(verdict, spent, delays=delays)
+        decision = decide_attempt(classification, spent, delays=delays)
         done = self.batcher.settle(
             id,
             token,
             go.attempt,
             decision.outcome,
             reason=decision.reason,
-            impression=verdict.impression,
+            feedback=classification.feedback,
             entry="[]",
             delay_ms=ms(decision.delay_s),
             park=decision.park,
             throttled=decision.throttled,
             duration_ms=answer.duration_ms,
         )
-        work.trigger(self, done.arm_ms)
+        duties.trigger(self, done.arm_ms)
         if done.settled.name == "RETRY":
             self.batch([(id, token, ms(decision.delay_s))])

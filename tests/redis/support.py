@@ -8,13 +8,13 @@ from typing import Any
 
 import redis
 
-from callbacks.batcher import CLAIM_STEP, Batcher
+from callbacks.batcher.store import CLAIM_STEP, Batcher
 from callbacks.model import (
     Batch,
     Claimed,
     Effect,
+    Feedback,
     Go,
-    Impression,
     Outcome,
     Reason,
     Settled,
@@ -88,12 +88,12 @@ def settle(
     attempt: int = 1,
     *,
     effect: Effect = Effect.NONE,
-    impression: Impression | None = None,
+    feedback: Feedback | None = None,
     **more: Any,
 ) -> Settled:
     """Settle with no word about the destination, unless the test has one."""
     return settlement(
-        batcher, claimed, outcome, attempt, impression=impression or Impression(effect), **more
+        batcher, claimed, outcome, attempt, feedback=feedback or Feedback(effect), **more
     ).settled
 
 
@@ -103,13 +103,13 @@ def settlement(
     outcome: Outcome,
     attempt: int,
     *,
-    impression: Impression,
+    feedback: Feedback,
     **more: Any,
 ) -> Settlement:
     reason = None if outcome is Outcome.SENT else Reason.SERVER_ERROR
     tail = "200,null" if outcome is Outcome.SENT else '503,"server_error"'
     entry = f'[{attempt},1,"{outcome.value}",{tail},5]'
-    given = {"reason": reason, "entry": entry, "impression": impression} | more
+    given = {"reason": reason, "entry": entry, "feedback": feedback} | more
     return batcher.settle(claimed.id, claimed.token, attempt, outcome, **given)
 
 

@@ -12,7 +12,7 @@ import redis
 
 import callbacks
 from callbacks import api
-from callbacks.payload import unpack
+from callbacks.request.freeze import unpack
 from tests.redis.support import everything, key
 from tests.support.processes import until
 from tests.support.server import Server, binaries
@@ -155,7 +155,7 @@ def test_where_secrets_are_configured_an_environment_without_one_is_refused(
 def test_a_resolver_that_knows_no_secret_refuses_and_one_that_fails_is_asked_again_at_the_send(
     environment: Environment, resolver: str, accepted: bool
 ) -> None:
-    environment(CALLBACKS_SECRET_RESOLVER=f"tests.redis.test_work:{resolver}")
+    environment(CALLBACKS_SECRET_RESOLVER=f"tests.redis.test_duties:{resolver}")
     if accepted:
         assert callbacks.enqueue(URL, 1).accepted
     else:

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.store import Batcher
 from callbacks.model import Again, Claimed, Early, Go, Later, LaterWhy, Outcome, Refused, Settled
 from tests.redis.support import (
     HOST,
@@ -29,7 +29,7 @@ Make = Callable[..., Batcher]
 
 
 def test_the_open_gate_counts_the_attempt_and_leases_it(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claimed = claim_one(batcher)
     go = begin(batcher, claimed)
@@ -39,7 +39,7 @@ def test_the_open_gate_counts_the_attempt_and_leases_it(
     assert lease == go.now_ms + go.wait_ms + 15_000
     assert client.zscore(key(f"inflight:{HOST}"), "c-1") == lease
     assert counted(client, "attempts") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_stale_token_changes_nothing_but_the_count(batcher: Batcher, client: redis.Redis) -> None:
@@ -67,7 +67,7 @@ def test_the_same_message_three_times_begins_once(batcher: Batcher, client: redi
 def test_a_begin_whose_reply_was_lost_is_answered_again(
     batcher: Batcher, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callbacks.batcher.MISSED_MS", 60_000)  # a busy machine is not late
+    monkeypatch.setattr("callbacks.batcher.store.MISSED_MS", 60_000)  # a busy machine is not late
     claimed = claim_one(batcher)
     first = batcher.begin(claimed.id, claimed.token, nonce="n")
     before = everything(client)
@@ -101,7 +101,7 @@ def test_a_missed_instant_holds_back_neither_its_own_callback_nor_others(
 
 
 def test_a_missed_instant_whose_next_one_is_far_is_given_up_and_counted_once(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher, claimed = missed(make_batcher, client, stagger=0.2)
     at = taken(client)
@@ -110,7 +110,7 @@ def test_a_missed_instant_whose_next_one_is_far_is_given_up_and_counted_once(
     assert client.hget(key("state"), "send") == before
     assert client.zcard(key(f"inflight:{HOST}")) == 0
     assert batcher.release(claimed.id, claimed.token, at).released
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     client.delete(key(f"dest:{HOST}"))
     client.zadd(key("ring"), {HOST: 0}), client.zadd(key(f"lane:{HOST}"), {"c-1": 0})
     (anew,) = claim(batcher).callbacks
@@ -222,7 +222,7 @@ def test_a_message_that_comes_early_waits_for_its_slot_or_for_another_message(
 
 
 def test_a_full_destination_is_later_and_not_claimed_from_until_a_request_ends(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(
         min_interval=0, send_interval=0, destination_interval=0, destination_concurrency=2
@@ -240,7 +240,7 @@ def test_a_full_destination_is_later_and_not_claimed_from_until_a_request_ends(
     assert settle(batcher, a) is Settled.SENT
     assert [x.id for x in claim(batcher).callbacks] == ["c-2", "c-3"]
     assert counted(client, "attempts") == 2
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_concurrency_lease_of_a_dead_worker_frees_itself(
@@ -303,7 +303,7 @@ def refused(batcher: Batcher, claimed: Claimed) -> bool:
 
 
 def test_the_last_try_is_made_while_no_other_suspect_is_in_flight(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = unpaced(make_batcher)
     last, next_last, once, never = suspects(batcher, client, a=2, b=2, c=1, d=0)
@@ -313,7 +313,7 @@ def test_the_last_try_is_made_while_no_other_suspect_is_in_flight(
     begin(batcher, never)  # nobody suspects it
     assert settle(batcher, last) is Settled.SENT
     begin(batcher, next_last)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_last_try_waits_for_the_suspects_in_flight_and_no_more_begin(

@@ -8,8 +8,8 @@ import pytest
 import redis
 from dramatiq import Message
 
-from callbacks.broker import CLOCK_OFF_MS, DEAD_MESSAGE_TTL_MS, CallbacksBroker, Heartbeats
-from callbacks.consumer import QUEUE
+from callbacks.worker.broker import CLOCK_OFF_MS, DEAD_MESSAGE_TTL_MS, CallbacksBroker, Heartbeats
+from callbacks.worker.consumer import QUEUE
 
 APP = "pictures"
 

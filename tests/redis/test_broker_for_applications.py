@@ -17,9 +17,9 @@ from dramatiq import Message, Worker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed, QueueJoinTimeout
 
-from callbacks.broker import CallbacksBroker
-from callbacks.redis_client import connect
+from callbacks.batcher.client import connect
 from callbacks.settings import load_settings
+from callbacks.worker.broker import CallbacksBroker
 from tests.support.server import Server
 
 QUEUE = "pictures"

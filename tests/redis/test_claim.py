@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import CLAIM_STEP, HORIZON_MS, Batcher
-from callbacks.books import Books
-from callbacks.model import ClaimResult, Effect, Impression, Outcome, Unlocked
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.store import CLAIM_STEP, HORIZON_MS, Batcher
+from callbacks.model import ClaimResult, Effect, Feedback, Outcome, Unlocked
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -32,7 +32,7 @@ def hosts(batch_ids: list[str]) -> Counter[str]:
 
 
 def test_slots_are_one_stagger_apart_and_end_at_the_horizon(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(destination_interval=0)
     for n in range(40):
@@ -44,7 +44,7 @@ def test_slots_are_one_stagger_apart_and_end_at_the_horizon(
     assert [c.id for c in batch.callbacks] == [f"c-{n:02}" for n in range(11)]
     slots = client.zrange(key("processing"), 0, -1, withscores=True)
     assert slots == [(c.id.encode(), c.slot_ms) for c in batch.callbacks]
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_the_schedule_goes_on_across_batches(make_batcher: Make) -> None:
@@ -215,7 +215,7 @@ def test_while_the_workers_are_saturated_their_answers_send_no_triggers(
     assert begin(batcher, second)
     assert claim(batcher).result is ClaimResult.SATURATED
     for one in (first, second):
-        told = settlement(batcher, one, Outcome.SENT, 1, impression=Impression(Effect.NONE))
+        told = settlement(batcher, one, Outcome.SENT, 1, feedback=Feedback(Effect.NONE))
         assert told.arm_ms is None
 
 
@@ -273,7 +273,7 @@ def test_a_newcomer_is_not_put_behind_the_holes_of_a_slow_destination(make_batch
 
 
 def test_claiming_writes_where_memory_is_full(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher()
     put(batcher, "c-1")
@@ -282,7 +282,7 @@ def test_claiming_writes_where_memory_is_full(
     client.config_set("maxmemory", 1)
     assert len(batcher.claim("o", fence).callbacks) == 1
     client.config_set("maxmemory", 0)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_large_batch_is_claimed_in_steps_none_of_which_holds_redis_for_long(

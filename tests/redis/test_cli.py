@@ -16,19 +16,20 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from callbacks.batcher import Batcher
-from callbacks.books import TOTALS, Overview, overview
-from callbacks.cli import main, overall
-from callbacks.cli.importing import lines
-from callbacks.cli.letters import PAGE, STEP
-from callbacks.demo.processes import DemoError, Processes, without_settings
-from callbacks.demo.sums import Delivery, Plan, Summary, environment, plan, reckon
-from callbacks.health import health
+from callbacks.batcher.inspector import TOTALS, Overview, overview
+from callbacks.batcher.store import Batcher
+from callbacks.cli import status
+from callbacks.cli.dead import PAGE, STEP
+from callbacks.cli.demo.processes import DemoError, Processes, without_settings
+from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
+from callbacks.cli.import_ import lines
+from callbacks.cli.main import main
 from callbacks.model import Look, Outcome, Reason
-from callbacks.runtime import MessageWakes
+from callbacks.monitor.health import health
+from callbacks.request.urls import digest
+from callbacks.runtime import BrokerMessages
 from callbacks.settings import load_settings
 from callbacks.text import age, distance, many, moment
-from callbacks.urls import digest
 from tests.redis.support import (
     HOST,
     backdate,
@@ -345,7 +346,7 @@ def test_status_watch_prints_a_line_a_second_until_interrupted(
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(overall, "sleep", sleep)
+    monkeypatch.setattr(status, "sleep", sleep)
     result = run("status", "--watch", *words)
     assert (result.exit_code, naps) == (0, [1.0, 1.0, 1.0])
     shown = result.stdout.splitlines()
@@ -752,7 +753,7 @@ def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The delays of the checks that this process has asked for."""
     checks: list[int] = []
-    monkeypatch.setattr(MessageWakes, "check", lambda _self, delay_ms: checks.append(delay_ms))
+    monkeypatch.setattr(BrokerMessages, "check", lambda _self, delay_ms: checks.append(delay_ms))
     return checks
 
 
@@ -888,7 +889,7 @@ def test_the_demo_strips_the_settings_of_its_caller() -> None:
 def test_children_end_even_where_they_do_not_want_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callbacks.demo.processes._END_PATIENCE_S", 0.05)
+    monkeypatch.setattr("callbacks.cli.demo.processes._END_PATIENCE_S", 0.05)
     children = Processes(tmp_path)
     alive = tmp_path / "alive"
     os.mkfifo(alive)

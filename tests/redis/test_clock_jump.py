@@ -12,15 +12,16 @@ import redis
 from click.testing import CliRunner
 
 from callbacks import runtime
-from callbacks.batcher import Batcher
-from callbacks.books import find, overview
-from callbacks.cli import checkup, main
-from callbacks.diagnosis import Verdict
-from callbacks.facts import read_work
+from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
+from callbacks.batcher.inspector import find, overview
+from callbacks.batcher.store import Batcher
+from callbacks.cli.main import main
 from callbacks.model import Claimed, Go, Outcome, Recovered, Trimmed
-from callbacks.redis_clock import HELD_MS, RedisClock, Seen
+from callbacks.monitor import service_checks
+from callbacks.monitor.checks import CheckStatus
+from callbacks.monitor.probes import read_work
+from callbacks.monitor.snapshot import facts, take
 from callbacks.settings import Settings
-from callbacks.snapshot import facts, take
 from tests.redis.bench import Bench
 from tests.redis.support import HOUR_MS, begin, claim_one, key, put, settle
 
@@ -207,15 +208,15 @@ def test_status_doctor_and_cleanup_tell_of_it(
         (world.bench.now_ms + HELD_MS) / 1_000
     )
     assert "jumped ahead by 2 d" in dict(facts(shown))["expiry"]
-    check = checkup.expiry(read_work(batcher.scripts, "callbacks", "callbacks"))
-    assert (check.verdict, "cleanup --expired" in check.todo) == (Verdict.FAILURE, True)
+    check = service_checks.expiry(read_work(batcher.scripts, "callbacks", "callbacks"))
+    assert (check.verdict, "cleanup --expired" in check.todo) == (CheckStatus.FAILURE, True)
     environment()
     monkeypatch.setattr(runtime.runtime().batcher.scripts, "_verbs", batcher.scripts._verbs)
     result = CliRunner().invoke(main, ["cleanup", "--expired"])
     assert (result.exit_code, result.stdout) == (0, "0 callbacks recovered, 1 expired\n")
     assert state_of(batcher, "waits") == "dead"
-    check = checkup.expiry(read_work(batcher.scripts, "callbacks", "callbacks"))
-    assert check.verdict is Verdict.OK
+    check = service_checks.expiry(read_work(batcher.scripts, "callbacks", "callbacks"))
+    assert check.verdict is CheckStatus.OK
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from click.testing import CliRunner, Result
 
 import callbacks
 from callbacks import runtime
-from callbacks.batcher import Batcher
-from callbacks.books import overview
-from callbacks.cli import examine, main
-from callbacks.facts import Clock, Workers, read_server, read_trip, read_work, read_workers
+from callbacks.batcher.inspector import overview
+from callbacks.batcher.store import Batcher
+from callbacks.cli import doctor as examine
+from callbacks.cli.main import main
 from callbacks.model import Outcome
+from callbacks.monitor.probes import Clock, Workers, read_server, read_trip, read_work, read_workers
 from tests.redis.support import backdate, begin, claim, everything, key, now_ms, put, settle
 from tests.support.server import Server, free_port
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, overview
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, overview
+from callbacks.batcher.store import Batcher
 from callbacks.model import QueueFull, Signal, Stored
 from tests.redis.support import HOST, HOUR_MS, claim, counted, everything, key, now_ms, packed, put
 
@@ -43,7 +43,7 @@ def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: r
 
 
 def test_of_fifty_threads_with_one_id_exactly_one_is_accepted(
-    make_batcher: Make, books: Books
+    make_batcher: Make, inspector: Inspector
 ) -> None:
     batcher = make_batcher(redis_max_connections=16)
 
@@ -53,8 +53,8 @@ def test_of_fifty_threads_with_one_id_exactly_one_is_accepted(
     with ThreadPoolExecutor(50) as pool:
         accepted = list(pool.map(attempt, range(50)))
     assert accepted.count(True) == 1
-    assert overview(books.scripts).totals["duplicates"] == 49
-    assert list(audit(books)) == []
+    assert overview(inspector.scripts).totals["duplicates"] == 49
+    assert list(audit(inspector)) == []
 
 
 def test_the_first_callback_asks_for_a_check_and_the_next_ones_do_not(batcher: Batcher) -> None:
@@ -173,12 +173,12 @@ def test_a_redis_without_memory_refuses_and_stores_nothing(
 
 
 def test_many_are_stored_in_one_pipeline_and_each_gets_its_answer(
-    batcher: Batcher, books: Books
+    batcher: Batcher, inspector: Inspector
 ) -> None:
     items = [(f"c-{n % 400}", HOST, packed() + str(n).encode(), 0, HOUR_MS) for n in range(500)]
     stored = batcher.enqueue_many(items)
     assert [reply.accepted for reply in stored] == [True] * 400 + [False] * 100
-    assert overview(books.scripts).queued == 400
+    assert overview(inspector.scripts).queued == 400
 
 
 def test_a_script_flush_is_not_noticed(batcher: Batcher, client: redis.Redis) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, find
-from callbacks.model import Effect, Go, Impression, Later, LaterWhy, Outcome, Reason, State
-from callbacks.urls import digest
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.store import Batcher
+from callbacks.model import Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason, State
+from callbacks.request.urls import digest
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -31,8 +31,8 @@ from tests.redis.support import (
 
 Make = Callable[..., Batcher]
 FAST = {"send_interval": 0, "min_interval": 0, "destination_interval": 0}
-FAULT = Impression(Effect.FAULT, transport=True)
-FINE = Impression(Effect.OK)
+FAULT = Feedback(Effect.FAULT, transport=True)
+FINE = Feedback(Effect.OK)
 
 
 def dest(client: redis.Redis, destination: str = HOST) -> dict[str, str]:
@@ -40,14 +40,14 @@ def dest(client: redis.Redis, destination: str = HOST) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in raw.items()}
 
 
-def fail(batcher: Batcher, times: int, impression: Impression = FAULT, **more: object) -> None:
+def fail(batcher: Batcher, times: int, feedback: Feedback = FAULT, **more: object) -> None:
     """Let so many callbacks of HOST fail once, each; they wait for a retry in PROCESSING."""
     for _ in range(times):
         put(batcher, f"f-{fail.counter}", proven=False)  # type: ignore[attr-defined]
         fail.counter += 1  # type: ignore[attr-defined]
     for c in claim(batcher).callbacks:
         begin(batcher, c)
-        settle(batcher, c, Outcome.RETRY, impression=impression, delay_ms=60_000, **more)
+        settle(batcher, c, Outcome.RETRY, feedback=feedback, delay_ms=60_000, **more)
 
 
 fail.counter = 0  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def end_hold(client: redis.Redis, destination: str = HOST) -> None:
 
 
 def test_consecutive_faults_open_the_breaker_and_nothing_is_claimed_or_begun(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(**FAST, destination_concurrency=0)
     put(batcher, "early")
@@ -78,16 +78,16 @@ def test_consecutive_faults_open_the_breaker_and_nothing_is_claimed_or_begun(
     assert isinstance(gate, Later)
     assert (gate.why, gate.due_ms) == (LaterWhy.ON_HOLD, int(state["hold"]))
     batcher.release(early.id, early.token, gate.due_ms)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_success_or_any_answer_in_between_starts_the_count_anew(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher(**FAST, destination_concurrency=0)
-    for impression in (FINE, Impression(Effect.ALIVE)):
+    for feedback in (FINE, Feedback(Effect.ALIVE)):
         fail(batcher, 4)
-        fail(batcher, 1, impression)
+        fail(batcher, 1, feedback)
     fail(batcher, 4)
     assert "broken" not in dest(client)
 
@@ -115,7 +115,7 @@ def test_a_failed_trial_doubles_the_open_time_up_to_its_bound(
         end_hold(client)
         (probe,) = claim(batcher).callbacks
         begin(batcher, probe)
-        settle(batcher, probe, Outcome.RETRY, attempt, impression=FAULT, park=True, throttled=True)
+        settle(batcher, probe, Outcome.RETRY, attempt, feedback=FAULT, park=True, throttled=True)
         opened.append(round((int(dest(client)["hold"]) - now_ms(client)) / 1000))
     assert opened == [60, 120, 240, 480, 600, 600, 600]
     status = find(batcher.scripts, "c-1")
@@ -124,7 +124,7 @@ def test_a_failed_trial_doubles_the_open_time_up_to_its_bound(
 
 
 def test_a_success_of_the_trial_closes_the_breaker_and_resets_the_interval(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(send_interval=0, min_interval=0, destination_concurrency=0)
     client.hset(key(f"dest:{HOST}"), mapping={"interval": 9_000_000, "fails": 4})
@@ -136,14 +136,14 @@ def test_a_success_of_the_trial_closes_the_breaker_and_resets_the_interval(
     client.hset(key(f"dest:{HOST}"), mapping={"slot": 0, "send": 0})
     (probe,) = claim(batcher).callbacks
     begin(batcher, probe)
-    done = settlement(batcher, probe, Outcome.SENT, 1, impression=FINE)
+    done = settlement(batcher, probe, Outcome.SENT, 1, feedback=FINE)
     assert done.arm_ms is not None  # somebody has to trigger the others
     state = dest(client)
     assert not {"broken", "hold", "why", "opens", "interval", "fails"} & set(state)
     end_hold(client)
     client.hset(key(f"dest:{HOST}"), mapping={"slot": 0, "send": 0})
     assert len(claim(batcher).callbacks) == 2
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_what_fails_late_does_not_open_it_again(make_batcher: Make, client: redis.Redis) -> None:
@@ -154,7 +154,7 @@ def test_what_fails_late_does_not_open_it_again(make_batcher: Make, client: redi
     for c in flight:
         begin(batcher, c)
     for c in flight:
-        settle(batcher, c, Outcome.RETRY, impression=FAULT, delay_ms=60_000)
+        settle(batcher, c, Outcome.RETRY, feedback=FAULT, delay_ms=60_000)
     assert dest(client)["opens"] == "1"
 
 
@@ -177,7 +177,7 @@ def test_a_dead_trial_is_tried_with_another_callback_after_its_lease(
 
 
 def test_a_destination_that_asks_to_be_left_alone_is(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(**FAST)
     for n in range(4):
@@ -185,9 +185,9 @@ def test_a_destination_that_asks_to_be_left_alone_is(
     put(batcher, "other", "https://b:443")
     asking, claimed, *_ = [c for c in claim(batcher).callbacks if c.id != "other"]
     begin(batcher, asking)
-    park = Impression(Effect.ALIVE, hold_ms=7000)
+    park = Feedback(Effect.ALIVE, hold_ms=7000)
     done = settlement(
-        batcher, asking, Outcome.RETRY, 1, impression=park, delay_ms=7000, park=True,
+        batcher, asking, Outcome.RETRY, 1, feedback=park, delay_ms=7000, park=True,
         throttled=True,
     )  # fmt: skip
     assert done.arm_ms is None  # beyond what is armed: the ticker sees to it
@@ -197,7 +197,7 @@ def test_a_destination_that_asks_to_be_left_alone_is(
     assert 6000 < gate.due_ms - now_ms(client) <= 7000
     assert counted(client, "throttled") == 1
     assert dest(client, "https://b:443").get("why") is None
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_who_asks_to_be_left_alone_at_its_first_request_is_left_alone(
@@ -207,8 +207,8 @@ def test_who_asks_to_be_left_alone_at_its_first_request_is_left_alone(
     put(batcher, "c-1", proven=False), put(batcher, "c-2", proven=False)
     (first,) = claim(batcher).callbacks
     begin(batcher, first)
-    park = Impression(Effect.ALIVE, hold_ms=3000)
-    settle(batcher, first, Outcome.RETRY, impression=park, delay_ms=3000, park=True)
+    park = Feedback(Effect.ALIVE, hold_ms=3000)
+    settle(batcher, first, Outcome.RETRY, feedback=park, delay_ms=3000, park=True)
     state = dest(client)
     assert state["why"] == "park"
     assert 2900 < int(state["hold"]) - now_ms(client) <= 3000
@@ -220,8 +220,8 @@ def test_a_short_park_arms_the_next_batch(make_batcher: Make) -> None:
     put(batcher, "c-1")
     (asking,) = claim(batcher).callbacks
     begin(batcher, asking)
-    park = Impression(Effect.ALIVE, hold_ms=1000)
-    done = settlement(batcher, asking, Outcome.RETRY, 1, impression=park, delay_ms=1000, park=True)
+    park = Feedback(Effect.ALIVE, hold_ms=1000)
+    done = settlement(batcher, asking, Outcome.RETRY, 1, feedback=park, delay_ms=1000, park=True)
     assert done.arm_ms is not None
     assert 990 <= done.arm_ms <= 1000
 
@@ -245,7 +245,7 @@ def test_answers_move_the_interval_within_its_bounds(
     put(batcher, "c-1")
     (c,) = claim(batcher).callbacks
     begin(batcher, c)
-    settle(batcher, c, impression=Impression(Effect.OK, factor=factor))
+    settle(batcher, c, feedback=Feedback(Effect.OK, factor=factor))
     found = dest(client).get("interval")
     assert found == (str(expected_us) if expected_us else None)
 
@@ -259,12 +259,12 @@ def test_a_burst_of_refusals_grows_the_interval_once(
     flight = claim(batcher).callbacks
     for c in flight:
         begin(batcher, c)
-    slow = Impression(Effect.ALIVE, factor=1500)
+    slow = Feedback(Effect.ALIVE, factor=1500)
     client.hset(key(f"dest:{HOST}"), "interval", 40_000)
     for c in flight:
         client.hset(key(f"rec:{c.id}"), "at", now_ms(client) - 1000)
     for c in flight:
-        settle(batcher, c, Outcome.RETRY, impression=slow, delay_ms=60_000)
+        settle(batcher, c, Outcome.RETRY, feedback=slow, delay_ms=60_000)
     assert dest(client)["interval"] == "60000"
 
 
@@ -274,16 +274,16 @@ def answers(make_batcher: Make, client: redis.Redis, pattern: str) -> list[int]:
         send_interval=0, destination_interval=0.2, min_interval=0, breaker_failures=0
     )
     kinds = {
-        ".": Impression(Effect.OK, factor=990),
-        "x": Impression(Effect.FAULT, factor=1500),
-        "r": Impression(Effect.ALIVE, factor=1500),
+        ".": Feedback(Effect.OK, factor=990),
+        "x": Feedback(Effect.FAULT, factor=1500),
+        "r": Feedback(Effect.ALIVE, factor=1500),
     }
     seen = []
     for n, kind in enumerate(pattern):
         client.hdel(key(f"dest:{HOST}"), "send", "slot", "grown")
         c = claim_one(batcher, f"c-{n}")
         begin(batcher, c)
-        settle(batcher, c, impression=kinds[kind])
+        settle(batcher, c, feedback=kinds[kind])
         seen.append(int(dest(client).get("interval", 200_000)))
     return seen
 
@@ -337,7 +337,7 @@ def test_who_has_not_answered_yet_gets_one_request_first(
     (first,) = claim(batcher).callbacks
     assert claim(batcher).callbacks == ()
     begin(batcher, first)
-    done = settlement(batcher, first, Outcome.SENT, 1, impression=FINE)
+    done = settlement(batcher, first, Outcome.SENT, 1, feedback=FINE)
     assert done.arm_ms is not None
     client.hset(key(f"dest:{HOST}"), mapping={"slot": 0, "send": 0})
     assert len(claim(batcher).callbacks) == 8
@@ -350,7 +350,7 @@ def test_after_a_timeout_a_destination_has_one_request_until_a_success(
     put(batcher, "c-1")
     (c,) = claim(batcher).callbacks
     begin(batcher, c)
-    settle(batcher, c, Outcome.RETRY, impression=FAULT, reason=Reason.TIMEOUT, delay_ms=60_000)
+    settle(batcher, c, Outcome.RETRY, feedback=FAULT, reason=Reason.TIMEOUT, delay_ms=60_000)
     for n in range(2, 6):
         put(batcher, f"c-{n}", proven=False)
     assert len(claim(batcher).callbacks) == 1
@@ -368,7 +368,7 @@ def test_slots_are_no_closer_than_latency_and_concurrency_allow(
 
 
 def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(**FAST, batch_size=4)
     url = "https://a.example/x"
@@ -380,8 +380,8 @@ def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
     other = packed().replace(b"/x", b"/y")
     batcher.enqueue("alive", HOST, other, delay_ms=0, life_ms=1_000_000)
     begin(batcher, first)
-    gone = Impression(Effect.ALIVE, gone=True)
-    settle(batcher, first, Outcome.DEAD, impression=gone, reason=Reason.GONE, callback_url=url)
+    gone = Feedback(Effect.ALIVE, gone=True)
+    settle(batcher, first, Outcome.DEAD, feedback=gone, reason=Reason.GONE, callback_url=url)
     assert client.zscore(key("gone"), digest(url)) is not None
     claimed: list[str] = []
     passes = 0
@@ -394,7 +394,7 @@ def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
     status = find(batcher.scripts, "later-000")
     assert status is not None
     assert (status.state, status.reason, status.attempts) == (State.DEAD, "gone", 0)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     assert batcher.forgive(url)
     assert not batcher.forgive(url)
 
@@ -417,7 +417,7 @@ def gone_and_live(batcher: Batcher, client: redis.Redis, lane: str) -> tuple[set
 def test_gone_and_live_ones_of_one_destination_all_come_to_their_end(
     make_batcher: Make,
     client: redis.Redis,
-    books: Books,
+    inspector: Inspector,
     *,
     lane: str,
     concurrency: int,
@@ -431,17 +431,17 @@ def test_gone_and_live_ones_of_one_destination_all_come_to_their_end(
         for c in under_way:
             claimed.add(c.id)
             begin(batcher, c)
-            assert list(audit(books)) == []
+            assert list(audit(inspector)) == []
             under_way += claim(batcher).callbacks  # none while the destination is full
-            settle(batcher, c, Outcome.SENT, impression=FINE)
-        assert list(audit(books)) == []
+            settle(batcher, c, Outcome.SENT, feedback=FINE)
+        assert list(audit(inspector)) == []
     assert claimed == live
     assert {id.decode() for id in client.zrange(key("dead"), 0, -1)} == dead
 
 
 @pytest.mark.parametrize("lane", ["g" * 250 + "l", "l" + "g" * 250 + "l", "g" * 101])
 def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
-    make_batcher: Make, client: redis.Redis, books: Books, lane: str
+    make_batcher: Make, client: redis.Redis, inspector: Inspector, lane: str
 ) -> None:
     batcher = make_batcher(**FAST, batch_size=100)
     dead, live = gone_and_live(batcher, client, lane)
@@ -450,7 +450,7 @@ def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
     claimed: set[str] = set()
     for _ in range(4):
         claimed |= {c.id for c in claim(batcher).callbacks}
-        assert list(audit(books)) == []
+        assert list(audit(inspector)) == []
     assert claimed == live | {"other"}
     assert client.zcard(key("dead")) == len(dead)
 
@@ -483,7 +483,7 @@ def test_destinations_that_had_answered_and_fail_in_transport_are_counted_for_a_
         client.hset(key(f"dest:https://h{c.id[2:]}:443"), "seen", now_ms(client) - SEEN_MS[c.id])
         failed = c.id in ("c-0", "c-1", "c-2")
         outcome = Outcome.RETRY if failed else Outcome.SENT
-        settle(batcher, c, outcome, impression=FAULT if failed else FINE, delay_ms=60_000)
+        settle(batcher, c, outcome, feedback=FAULT if failed else FINE, delay_ms=60_000)
     demand = batcher.demand()
     assert (demand.tried, demand.failing) == (5, 2)
     client.zincrby(key("tried"), -61_000, "https://h0:443")
@@ -557,7 +557,7 @@ def test_settling_does_not_trigger_a_batch_before_its_time(
     arms = []
     for c in batch.callbacks:
         begin(batcher, c)
-        arms.append(settlement(batcher, c, Outcome.SENT, 1, impression=FINE).arm_ms)
+        arms.append(settlement(batcher, c, Outcome.SENT, 1, feedback=FINE).arm_ms)
     assert arms == [None] * 5  # the one that is armed already will do
 
 
@@ -581,7 +581,7 @@ def test_a_trial_that_fails_after_a_resume_counts_like_any_other(
     (probe,) = claim(batcher).callbacks
     begin(batcher, probe)
     batcher.resume(HOST)
-    settle(batcher, probe, Outcome.RETRY, impression=FAULT, delay_ms=60_000)
+    settle(batcher, probe, Outcome.RETRY, feedback=FAULT, delay_ms=60_000)
     assert "broken" not in dest(client)
 
 
@@ -592,13 +592,13 @@ def test_a_hold_of_days_outlives_the_day_for_which_a_destination_is_known(
     day = 86_400_000
     if broken:
         batcher = make_batcher(breaker_failures=1, breaker_open_min=86_400, breaker_open_max=86_400)
-        impression, hold_ms = FAULT, day
+        feedback, hold_ms = FAULT, day
     else:
         batcher = make_batcher(retry_after_max=7 * 86_400)
-        impression, hold_ms = Impression(Effect.ALIVE, hold_ms=5 * day), 5 * day
+        feedback, hold_ms = Feedback(Effect.ALIVE, hold_ms=5 * day), 5 * day
     claimed = claim_one(batcher)
     begin(batcher, claimed)
-    settle(batcher, claimed, Outcome.DEAD, impression=impression)
+    settle(batcher, claimed, Outcome.DEAD, feedback=feedback)
     least = hold_ms + day - 10_000
     assert client.pttl(key(f"dest:{HOST}")) > least
     backdate(client, "destinations", HOST, 2 * day)

@@ -9,14 +9,15 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from callbacks import runtime, work
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, find
-from callbacks.cli import main
-from callbacks.memory import read_memory
+from callbacks import runtime
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.memory import read_memory
+from callbacks.batcher.store import Batcher
+from callbacks.cli.main import main
+from callbacks.worker import duties
 from tests.redis.support import backdate, begin, claim_one, key, put, settle
-from tests.redis.test_work import Recorder
+from tests.redis.test_duties import Recorder
 
 Make = Callable[..., Batcher]
 
@@ -31,7 +32,7 @@ def restricted(client: redis.Redis, redis_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def batcher(make_batcher: Make, restricted: str) -> Batcher:
-    work._warn_of_unread_memory.cache_clear()
+    duties._warn_of_unread_memory.cache_clear()
     made = make_batcher(redis_url=restricted, sent_max=2)
     with pytest.raises(redis.exceptions.NoPermissionError):
         made.scripts.client.info()
@@ -49,16 +50,16 @@ def test_no_duty_fails_and_records_are_trimmed_by_age_and_number(
     put(batcher, "old")
     client.zadd(key("expiry"), {"old": 1})
     also: list[str] = []
-    work.tick_once(batcher, Recorder(), chance=0, more=[lambda: also.append("done")])
+    duties.tick_once(batcher, Recorder(), chance=0, more=[lambda: also.append("done")])
     assert client.zcard(key("sent")) == 2
     backdate(client, "sent", "c-3", 90_000_000)
-    work.tick_once(batcher, Recorder(), chance=0)
+    duties.tick_once(batcher, Recorder(), chance=0)
     assert [find(batcher.scripts, f"c-{n}") is None for n in range(4)] == [True, True, False, True]
     died = find(batcher.scripts, "old")
     assert died is not None
     assert died.reason == "expired"
     assert also == ["done"]
-    assert list(audit(Books(batcher.scripts))) == []
+    assert list(audit(Inspector(batcher.scripts))) == []
     assert caplog.text.count("enqueue is not refused") == 1
 
 
@@ -67,7 +68,7 @@ def test_who_may_not_read_how_much_is_used_does_not_let_enqueues_in_again(
 ) -> None:
     assert read_memory(batcher.scripts) is None
     batcher.admit(full=True)  # said by a process that may
-    work.trim_once(batcher)
+    duties.trim_once(batcher)
     assert client.hget(key("state"), "full") == b"1"
 
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, find
-from callbacks.memory import read_memory
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.memory import read_memory
+from callbacks.batcher.store import Batcher
 from callbacks.model import Late, Later, LaterWhy, Outcome, Recovered, Refused, State, Trimmed
 from tests.redis.support import (
     HOST,
@@ -38,7 +38,7 @@ def state_of(batcher: Batcher, id: str) -> State:
 
 
 def test_a_release_costs_nothing_and_ends_the_token(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claimed = claim_one(batcher)
     assert batcher.release(claimed.id, claimed.token, 7).released
@@ -46,7 +46,7 @@ def test_a_release_costs_nothing_and_ends_the_token(
     assert batcher.begin(claimed.id, claimed.token) is Refused.STALE
     assert not batcher.release(claimed.id, claimed.token, 7).released
     assert counted(client, "attempts") == 0
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_what_is_released_keeps_its_place_before_those_that_wait(
@@ -88,7 +88,7 @@ def test_what_has_begun_is_not_released(batcher: Batcher, client: redis.Redis) -
 
 
 def test_an_unbegun_callback_past_its_lease_is_due_again_at_once_without_a_crash(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claim_one(batcher)
     assert batcher.reclaim(10, chance=0.5) == Recovered(0, 0, 0)
@@ -101,11 +101,11 @@ def test_an_unbegun_callback_past_its_lease_is_due_again_at_once_without_a_crash
     assert status.next_attempt_at is not None
     assert status.next_attempt_at * 1000 <= now_ms(client)
     assert counted(client, "recovered") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_begun_one_counts_as_a_crash_and_is_spread(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0, destination_concurrency=0)
     for n in range(20):
@@ -123,10 +123,12 @@ def test_a_begun_one_counts_as_a_crash_and_is_spread(
     status = find(batcher.scripts, "c-3")
     assert status is not None
     assert (status.crashes, status.retries, status.reason) == (1, 0, "crashed")
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
-def test_the_third_crash_is_the_end(make_batcher: Make, client: redis.Redis, books: Books) -> None:
+def test_the_third_crash_is_the_end(
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
+) -> None:
     batcher = make_batcher(min_interval=0)
     put(batcher, "poison")
     for crash in (1, 2, 3):
@@ -143,7 +145,7 @@ def test_the_third_crash_is_the_end(make_batcher: Make, client: redis.Redis, boo
     status = find(batcher.scripts, "poison")
     assert status is not None
     assert (status.state, status.reason, status.attempts) == (State.DEAD, "crashed", 3)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_retry_whose_wake_up_never_came_is_taken_back(
@@ -181,13 +183,13 @@ def test_a_cancelled_request_that_crashed_stays_cancelled(
 
 
 def test_the_books_are_audited_where_memory_is_full(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     put(batcher, "c-1")
     client.config_set("maxmemory", 1)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     client.zrem(key("ring"), HOST)
-    assert [problem for problem in audit(books) if "ring" in problem]
+    assert [problem for problem in audit(inspector) if "ring" in problem]
     client.config_set("maxmemory", 0)
 
 
@@ -200,7 +202,7 @@ def test_taking_back_works_where_memory_is_full(batcher: Batcher, client: redis.
 
 
 def test_what_is_past_its_age_is_dead_wherever_it_waits(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0, batch_size=3)
     for n in range(5):
@@ -219,7 +221,7 @@ def test_what_is_past_its_age_is_dead_wherever_it_waits(
     assert status is not None
     assert (status.reason, status.history[-1].reason) == ("expired", "server_error")
     assert not client.exists(key("ring"), key(f"lane:{HOST}"))
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     settle(batcher, sending)
     assert state_of(batcher, sending.id) is State.SENT
 
@@ -266,7 +268,7 @@ def test_where_workers_are_slow_only_some_of_the_late_are_named_again(
 
 
 def test_old_records_are_forgotten_in_bounded_steps(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0, sent_max=4)
     for n in range(9):
@@ -287,7 +289,7 @@ def test_old_records_are_forgotten_in_bounded_steps(
     assert find(batcher.scripts, "c-8") is None
     assert find(batcher.scripts, "c-0") is None
     assert counted(client, "purged") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_destination_unused_for_a_day_is_forgotten_unless_it_waits_or_is_paused(
@@ -307,7 +309,7 @@ def test_a_destination_unused_for_a_day_is_forgotten_unless_it_waits_or_is_pause
 
 
 def test_where_memory_is_short_the_oldest_dead_letters_go_in_steps(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     for n in range(6):
         settle_dead(batcher, f"c-{n}", client)
@@ -318,7 +320,7 @@ def test_where_memory_is_short_the_oldest_dead_letters_go_in_steps(
     assert batcher.trim(2, dead_max=1) == Trimmed(0, 0, 0)
     assert client.zrange(key("dead"), 0, -1) == [b"c-5"]
     assert counted(client, "purged") == 5
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_what_a_dead_letter_takes_is_measured_only_near_the_memory_limit(

@@ -13,9 +13,9 @@ import pytest
 import redis
 from redis.exceptions import BusyLoadingError, NoPermissionError, OutOfMemoryError
 
-from callbacks import redis_client
-from callbacks.redis_client import connect
-from callbacks.redis_errors import AWAY, KINDS, ClusterUnsupported, NotNow, NotPrimary
+from callbacks.batcher import client as redis_client
+from callbacks.batcher.client import connect
+from callbacks.batcher.errors import AWAY, KINDS, ClusterUnsupported, NotNow, NotPrimary
 from callbacks.settings import load_settings
 from tests.support.processes import until
 from tests.support.proxy import Proxy

@@ -9,10 +9,10 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from callbacks.audit import audit, repair
-from callbacks.batcher import Batcher
-from callbacks.books import Books, find, overview
-from callbacks.cli import main
+from callbacks.batcher.audit import audit, repair
+from callbacks.batcher.inspector import Inspector, find, overview
+from callbacks.batcher.store import Batcher
+from callbacks.cli.main import main
 from callbacks.model import Go, Outcome
 from tests.redis.support import HOST, begin, claim, key, put, settle
 
@@ -110,23 +110,23 @@ def deliver_all(batcher: Batcher, client: redis.Redis) -> None:
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_what_is_broken_is_named_and_put_right(
-    batcher: Batcher, client: redis.Redis, books: Books, name: str
+    batcher: Batcher, client: redis.Redis, inspector: Inspector, name: str
 ) -> None:
     commands, id, state = BREAKS[name]
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     for command in commands:
         client.execute_command(*command)
-    named = list(audit(books))
+    named = list(audit(inspector))
     assert named
     done = [str(finding) for finding, _ in repair(batcher)]
     assert set(named) & set(done)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     assert list(repair(batcher)) == []
     if id:
         found = find(batcher.scripts, id)
         assert (found.state if found else "") == state
     deliver_all(batcher, client)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
     left = overview(batcher.scripts)
     assert (left.queued, left.processing, left.balance) == (0, 0, 0)
 
@@ -151,11 +151,11 @@ def test_a_callback_that_is_missing_is_told_as_lost_and_health_is_ok_again(
 
 
 def test_a_mended_id_that_has_moved_on_meanwhile_is_left_alone(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     for id, state in (("queued", "queued"), ("sent", "sent"), ("dead", "dead")):
         assert batcher.repair(id) == state
     for id in ("sending", "claimed"):
         assert batcher.repair(id) == "processing"
     assert batcher.repair("nobody") == "forgotten"
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.store import Batcher
 from callbacks.model import ClaimResult, Outcome, Recovered
 from tests.redis.support import backdate, begin, claim, claim_one, key, put, settle
 
@@ -19,7 +19,7 @@ HOUR = 3_600
 
 @pytest.mark.parametrize(("before", "after"), [(HOUR, 60), (60, HOUR)], ids=["lower", "higher"])
 def test_a_claim_of_before_is_woken_at_once_and_taken_back_after_the_new_time(
-    make_batcher: Make, client: redis.Redis, books: Books, before: int, after: int
+    make_batcher: Make, client: redis.Redis, inspector: Inspector, before: int, after: int
 ) -> None:
     claimed = claim_one(make_batcher(stuck_after=before))
     batcher = make_batcher(stuck_after=after)
@@ -29,7 +29,7 @@ def test_a_claim_of_before_is_woken_at_once_and_taken_back_after_the_new_time(
     assert batcher.reclaim(10, chance=0) == Recovered(0, 0, 0)
     backdate(client, "processing", "c-1", 3_000)
     assert batcher.reclaim(10, chance=0) == Recovered(1, 0, 0)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_retry_of_before_is_woken_and_taken_back_alike(

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from callbacks.audit import audit
-from callbacks.batcher import Batcher
-from callbacks.books import Books, find
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.store import Batcher
 from callbacks.model import Cancelled, Outcome, Reason, Refused, Settled, State
 from tests.redis.support import (
     HOST,
@@ -26,7 +26,7 @@ Make = Callable[..., Batcher]
 
 
 def test_sent_drops_the_body_and_keeps_a_short_record(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
@@ -37,11 +37,11 @@ def test_sent_drops_the_body_and_keeps_a_short_record(
     assert status is not None
     assert (status.state, status.attempts) == (State.SENT, 1)
     assert counted(client, "sent") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_a_retry_keeps_its_place_in_processing_with_a_lease_past_its_wait(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
@@ -55,10 +55,10 @@ def test_a_retry_keeps_its_place_in_processing_with_a_lease_past_its_wait(
     assert (status.state, status.phase, status.retries) == (State.PROCESSING, "retry", 1)
     assert status.next_attempt_at == due / 1000
     assert counted(client, "retried") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
-def test_a_long_wait_is_waited_in_the_lane(batcher: Batcher, books: Books) -> None:
+def test_a_long_wait_is_waited_in_the_lane(batcher: Batcher, inspector: Inspector) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
     parked = settle(batcher, claimed, Outcome.RETRY, delay_ms=HOUR_MS // 2, park=True)
@@ -66,11 +66,11 @@ def test_a_long_wait_is_waited_in_the_lane(batcher: Batcher, books: Books) -> No
     status = find(batcher.scripts, "c-1")
     assert status is not None
     assert (status.state, status.attempts, status.retries) == (State.QUEUED, 1, 1)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_the_last_failure_goes_to_the_dead_letters_with_its_reason_and_body(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
@@ -81,7 +81,7 @@ def test_the_last_failure_goes_to_the_dead_letters_with_its_reason_and_body(
     assert status.detail == "HTTP 503"
     assert client.exists(key("cb:c-1"))
     assert counted(client, "dead") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_record_tells_the_whole_story(batcher: Batcher) -> None:
 
 
 def test_a_cancel_during_the_request_allows_no_retry(
-    batcher: Batcher, client: redis.Redis, books: Books
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     claimed = claim_one(batcher)
     begin(batcher, claimed)
@@ -175,11 +175,11 @@ def test_a_cancel_during_the_request_allows_no_retry(
     assert settle(batcher, claimed, Outcome.RETRY, delay_ms=1000) is Settled.CANCELLED
     assert settle(batcher, claimed, Outcome.RETRY, delay_ms=1000) is Settled.CANCELLED
     assert counted(client, "cancelled") == 1
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_settling_works_where_memory_is_full(
-    make_batcher: Make, client: redis.Redis, books: Books
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0)
     for n in range(3):
@@ -191,7 +191,7 @@ def test_settling_works_where_memory_is_full(
     for c, outcome in zip(batch, Outcome, strict=True):
         assert settle(batcher, c, outcome, delay_ms=5) is not Settled.STALE
     client.config_set("maxmemory", 0)
-    assert list(audit(books)) == []
+    assert list(audit(inspector)) == []
 
 
 def test_refusing_and_cancelling_work_where_memory_is_full(

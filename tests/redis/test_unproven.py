@@ -8,15 +8,15 @@ from statistics import median
 import pytest
 import redis
 
-from callbacks.batcher import Batcher
-from callbacks.model import Answer, Effect, Go, Impression, Later, LaterWhy, Outcome, Reason
+from callbacks.batcher.store import Batcher
+from callbacks.model import Answer, Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason
 from callbacks.settings import load_settings
 from tests.redis.bench import Bench
 from tests.redis.simulation import Receiver, Simulation
 from tests.redis.support import begin, claim, key, now_ms, put, settle
 
 Make = Callable[..., Batcher]
-OK = Impression(Effect.OK)
+OK = Feedback(Effect.OK)
 PROVEN = "https://proven.example:443"
 
 
@@ -59,9 +59,7 @@ def test_they_are_claimed_for_as_many_places_as_there_are_and_each_answer_frees_
     assert claim(batcher).callbacks == ()
     first, *_ = batch.callbacks
     begin(batcher, first)
-    assert (
-        settle(batcher, first, Outcome.RETRY, impression=Impression(Effect.FAULT)).name == "RETRY"
-    )
+    assert settle(batcher, first, Outcome.RETRY, feedback=Feedback(Effect.FAULT)).name == "RETRY"
     assert batcher.look().ready == 1
     assert [c.id for c in claim(batcher).callbacks] == ["h-003"]
 
@@ -73,7 +71,7 @@ def test_a_freed_place_asks_for_the_next_batch(make_batcher: Make, client: redis
     (first,) = claim(batcher).callbacks
     begin(batcher, first)
     done = batcher.settle(
-        first.id, first.token, 1, Outcome.SENT, reason=None, impression=OK, entry="[]"
+        first.id, first.token, 1, Outcome.SENT, reason=None, feedback=OK, entry="[]"
     )
     assert done.arm_ms == 0
 
@@ -134,15 +132,15 @@ def test_a_destination_is_proven_by_its_first_success_and_until_it_times_out(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
-    slow = Impression(Effect.FAULT, transport=True)
+    slow = Feedback(Effect.FAULT, transport=True)
     rings: list[tuple[float | None, float | None]] = []
-    for impression, reason in [(OK, None), (slow, Reason.TIMEOUT), (OK, None)]:
+    for feedback, reason in [(OK, None), (slow, Reason.TIMEOUT), (OK, None)]:
         put(batcher, f"a-{len(rings)}", PROVEN, proven=False)
         (claimed,) = [c for c in claim(batcher).callbacks if c.id == f"a-{len(rings)}"]
         begin(batcher, claimed)
         put(batcher, f"next-{len(rings)}", PROVEN, proven=False)
         outcome = Outcome.DEAD if reason else Outcome.SENT
-        settle(batcher, claimed, outcome, impression=impression, reason=reason)
+        settle(batcher, claimed, outcome, feedback=feedback, reason=reason)
         rings.append((client.zscore(key("ring"), PROVEN), client.zscore(key("unproven"), PROVEN)))
         batcher.cancel(f"next-{len(rings) - 1}")
     assert [proven is not None for proven, _ in rings] == [True, False, True]

@@ -16,13 +16,13 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from callbacks.batcher import Batcher
-from callbacks.books import TOTALS
+from callbacks.batcher.client import connect
+from callbacks.batcher.inspector import TOTALS
+from callbacks.batcher.store import Batcher
 from callbacks.model import Outcome
-from callbacks.redis_client import connect
+from callbacks.monitor.snapshot import Snapshot, take
 from callbacks.settings import Settings
-from callbacks.snapshot import Snapshot, take
-from callbacks.web import FRESH_S, App, Latest
+from callbacks.web.app import FRESH_S, App, Latest
 from tests.redis.support import begin, claim_one, key, put, settle
 
 

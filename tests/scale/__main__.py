@@ -12,7 +12,7 @@ from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.batcher import Batcher
+from callbacks.batcher.store import Batcher
 from callbacks.settings import load_settings
 from tests.scale.commands import COMMANDS, run
 from tests.scale.fill import load_scripts, prove, put

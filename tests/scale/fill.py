@@ -7,9 +7,9 @@ from typing import Final
 
 from redis import Redis
 
-from callbacks.batcher import Batcher, Enqueued
-from callbacks.paging import pages
-from callbacks.scripts import load
+from callbacks.batcher.paging import pages
+from callbacks.batcher.scripts import load
+from callbacks.batcher.store import Batcher, Enqueued
 from tests.redis.bench import verbs
 
 _STEP: Final = 5_000

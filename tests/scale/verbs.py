@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from callbacks.batcher import DEAD_STEP, ENQUEUE_STEP, LATE_MS, Batcher
-from callbacks.books import find, overview
-from callbacks.model import Claimed, Effect, Go, Impression, Outcome, Reason
-from callbacks.pace import Stagger, StaggerWhy
-from callbacks.work import EXPIRE_PASS, LATE_PASS, PASS, TRIM_PASS
+from callbacks.batcher.inspector import find, overview
+from callbacks.batcher.store import DEAD_STEP, ENQUEUE_STEP, LATE_MS, Batcher
+from callbacks.model import Claimed, Effect, Feedback, Go, Outcome, Reason
+from callbacks.policy.stagger import Stagger, StaggerWhy
+from callbacks.worker.duties import EXPIRE_PASS, LATE_PASS, PASS, TRIM_PASS
 from tests.redis.support import backdate
 from tests.scale.fill import destination, items, name, put
 from tests.scale.gauge import Gauge
@@ -58,7 +58,7 @@ class Verbs:
 
     def _steer(self, n: int) -> None:
         measure, batcher = self.gauge.measure, self.batcher
-        measure("steer", lambda: batcher.steer(Stagger(100.0, 0.01, StaggerWhy.DEMAND)))
+        measure("steer", lambda: batcher.set_stagger(Stagger(100.0, 0.01, StaggerWhy.DEMAND)))
         measure("pause all", batcher.pause)
         measure("resume all", batcher.resume)
         where = destination(n)
@@ -93,7 +93,7 @@ class Verbs:
             1,
             outcome,
             reason=None if outcome is Outcome.SENT else Reason.SERVER_ERROR,
-            impression=Impression(Effect.NONE),
+            feedback=Feedback(Effect.NONE),
             entry='[1,1,"sent",200,null,5]',
         )
         self.gauge.measure("settle", call)
@@ -130,7 +130,7 @@ class Verbs:
         while self.gauge.measure(f"expire of {EXPIRE_PASS}", expire) == EXPIRE_PASS:
             pass
         until, _ = self.batcher.deaths(PASS)
-        self.batcher.told(until - _DAY_MS)
+        self.batcher.notified(until - _DAY_MS)
 
     def _dead_letters(self, n: int) -> None:
         measure, batcher, first = self.gauge.measure, self.batcher, self.count * 2 + n * 1_000

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from callbacks.batcher import LOCK_TTL_MS
+from callbacks.batcher.store import LOCK_TTL_MS
 from tests.soak.diary import Diary
 from tests.soak.plan import Fault, FaultKind
 from tests.soak.system import Place, System

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Final, TypeVar
 
-from callbacks.batcher import Batcher
-from callbacks.books import PAGE, Books, Where, overview
+from callbacks.batcher.inspector import PAGE, Inspector, Where, overview
+from callbacks.batcher.paging import pages
+from callbacks.batcher.scripts import AWAY
+from callbacks.batcher.store import Batcher
 from callbacks.model import Cancelled, State
-from callbacks.paging import pages
-from callbacks.scripts import AWAY
 from tests.soak.diary import Diary
 from tests.soak.plan import Deed, DeedKind
 from tests.soak.verdict import Cancel, Record
@@ -36,11 +36,11 @@ _NEXT: Final = {
 _T = TypeVar("_T")
 
 
-def read_records(books: Books, ids: Iterable[str]) -> dict[str, Record]:
+def read_records(inspector: Inspector, ids: Iterable[str]) -> dict[str, Record]:
     """Each callback as the books have it; unknown ones are left out."""
     records: dict[str, Record] = {}
     for page in pages(ids, PAGE):
-        answers = books.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
+        answers = inspector.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
         for id, answer in zip(page, answers, strict=True):
             where = Where(answer)
             if where.state is not None:
@@ -58,7 +58,7 @@ class Operator:
 
     def __init__(self, batcher: Batcher, accepted: Mapping[str, float], diary: Diary) -> None:
         self.batcher, self.accepted, self.diary = batcher, accepted, diary
-        self.books = Books(batcher.scripts)
+        self.inspector = Inspector(batcher.scripts)
         self.cancels: dict[str, Cancel] = {}
         self.lives: dict[str, list[Record]] = {}
         self.purged: dict[str, Record] = {}
@@ -99,7 +99,7 @@ class Operator:
 
     def _records(self, ids: Iterable[str]) -> dict[str, Record]:
         wanted = list(ids)
-        return self._insist(lambda: read_records(self.books, wanted))
+        return self._insist(lambda: read_records(self.inspector, wanted))
 
     # Cancel
 
@@ -174,7 +174,7 @@ class Operator:
 
     def _some_dead(self, deed: Deed) -> dict[str, Record]:
         """Half of the dead letters, of those that the producer will not hand in again."""
-        found = self._insist(lambda: list(islice(self.books.ids(State.DEAD), _MOST_DEAD)))
+        found = self._insist(lambda: list(islice(self.inspector.ids(State.DEAD), _MOST_DEAD)))
         known = sorted({id for id in found if id in self.accepted})
         some = random.Random(deed.pick).sample(known, (len(known) + 1) // 2)
         records = self._records(some)

@@ -10,9 +10,9 @@ from typing import Final
 
 import redis
 
-from callbacks.batcher import Batcher
-from callbacks.books import Books, overview
-from callbacks.redis_client import connect
+from callbacks.batcher.client import connect
+from callbacks.batcher.inspector import Inspector, overview
+from callbacks.batcher.store import Batcher
 from callbacks.settings import load_settings
 from tests.soak.diary import Diary
 from tests.soak.faults import Striker
@@ -49,7 +49,7 @@ class _Soak:
         self.settings = load_settings(system.environ)
         self.client = connect(self.settings)
         batcher = Batcher(self.client, self.settings)
-        self.books = Books(batcher.scripts)
+        self.inspector = Inspector(batcher.scripts)
         self.operator = Operator(batcher, self.producer.accepted, diary)
         #: For the producer, and for everything.
         self.closed, self.ended = threading.Event(), threading.Event()
@@ -99,7 +99,7 @@ class _Soak:
 
     def _waiting(self) -> int:
         try:
-            now = overview(self.books.scripts)
+            now = overview(self.inspector.scripts)
         except redis.RedisError:
             return -1
         return now.queued + now.processing
@@ -113,8 +113,8 @@ class _Soak:
         return Seen(
             accepted=dict(self.producer.accepted),
             requests=list(self.receiver.requests),
-            records=read_records(self.books, sorted(self.producer.accepted)),
-            totals=overview(self.books.scripts).totals,
+            records=read_records(self.inspector, sorted(self.producer.accepted)),
+            totals=overview(self.inspector.scripts).totals,
             waiting=waiting,
             audit=self.system.audit(),
             troubles=[*self.troubles, *self.system.troubles, *self.operator.troubles],

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from callbacks.books import Status
+from callbacks.batcher.inspector import Status
 from callbacks.model import Cancelled, Reason, State
-from callbacks.policy import MAX_THROTTLED
+from callbacks.policy.retry import MAX_THROTTLED
 from tests.soak.plan import Mood
 
 RETRIES: Final = 2

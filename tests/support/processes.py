@@ -16,7 +16,7 @@ from types import TracebackType
 _WORKER = "import sys; from dramatiq.cli import main; sys.exit(main())"
 _GEVENT_WORKER = f"from gevent import monkey; monkey.patch_all(); {_WORKER}"
 _SCHEDULER = "from periodiq import entrypoint; entrypoint()"
-_COMMAND = "from callbacks.cli import main; main(prog_name='callbacks')"
+_COMMAND = "from callbacks.cli.main import main; main(prog_name='callbacks')"
 REPO = Path(__file__).parents[2]
 
 

@@ -11,7 +11,7 @@ import socket
 import threading
 from types import TracebackType
 
-from callbacks.scripts import VERBS
+from callbacks.batcher.scripts import VERBS
 
 
 def _mark(verb: str) -> bytes:

@@ -16,11 +16,11 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 from dramatiq.worker import ConsumerThread
 
-from callbacks import middleware
-from callbacks.broker import CallbacksBroker
-from callbacks.redis_client import connect
+from callbacks.batcher.client import connect
 from callbacks.runtime import broker as ours
 from callbacks.settings import load_settings
+from callbacks.worker import middleware
+from callbacks.worker.broker import CallbacksBroker
 
 
 def away() -> tuple[redis.Redis, str]:

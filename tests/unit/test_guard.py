@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.guard import BlockedAddress, Guard
+from callbacks.delivery.guard import BlockedAddress, Guard
 
 PUBLIC_ONLY = Guard()
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from callbacks import log as logs
-from callbacks.log import Calm
+from callbacks.log import RateLimit
 from tests.support.processes import until
 
 
@@ -21,7 +21,7 @@ def record(name: str, message: str, level: int = logging.CRITICAL) -> logging.Lo
 
 def test_a_repeated_line_of_a_consumer_passes_once_in_30_s_and_says_how_many_there_were() -> None:
     now = [0.0]
-    calm = Calm(lambda: now[0])
+    calm = RateLimit(lambda: now[0])
     consumer = "dramatiq.worker.ConsumerThread(callbacks)"
     assert calm.filter(record(consumer, "error: %s"))
     for _ in range(9):
@@ -38,7 +38,7 @@ def test_a_repeated_line_of_a_consumer_passes_once_in_30_s_and_says_how_many_the
 
 
 def test_other_lines_other_consumers_and_other_loggers_pass() -> None:
-    calm = Calm(lambda: 0.0)
+    calm = RateLimit(lambda: 0.0)
     for name, message in (
         ("dramatiq.worker.ConsumerThread(callbacks)", "one: %s"),
         ("dramatiq.worker.ConsumerThread(callbacks)", "two: %s"),
@@ -80,7 +80,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowPipe]:
     yield pipe
     pipe.go.set()
     first.join(10)
-    logs._STREAM.start_anew()
+    logs._STREAM.reset_after_fork()
 
 
 def written(pipe: _SlowPipe) -> list[str]:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from callbacks.nonces import Nonces
+from callbacks.worker.nonces import Nonces
 
 
 def test_no_two_threads_get_the_same() -> None:

@@ -4,19 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.model import Effect, Impression, Look, Memory, Outcome, Reason
-from callbacks.policy import (
-    Decision,
-    Flush,
-    FlushReason,
-    Room,
-    Spent,
-    Wait,
-    decide_attempt,
-    decide_flush,
-    decide_room,
-)
-from callbacks.verdicts import Verdict
+from callbacks.model import Effect, Feedback, Look, Memory, Outcome, Reason
+from callbacks.policy.flush import Flush, FlushReason, Wait, decide_flush
+from callbacks.policy.outcome import Classification
+from callbacks.policy.retry import Decision, Spent, decide_attempt
+from callbacks.policy.room import Room, decide_room
 
 NOW = 1_800_000_000_000
 
@@ -94,12 +86,12 @@ def test_waiting_as_long_as_told_makes_a_batch_due_and_a_moment_less_does_not(
         )
 
 
-def verdict(outcome: Outcome, reason: Reason | None, **more: object) -> Verdict:
-    return Verdict(outcome, reason, Impression(Effect.NONE), **more)  # type: ignore[arg-type]
+def classification(outcome: Outcome, reason: Reason | None, **more: object) -> Classification:
+    return Classification(outcome, reason, Feedback(Effect.NONE), **more)  # type: ignore[arg-type]
 
 
 def test_retries_wait_by_the_schedule_until_it_is_used_up() -> None:
-    failed = verdict(Outcome.RETRY, Reason.TIMEOUT)
+    failed = classification(Outcome.RETRY, Reason.TIMEOUT)
     delays = (30.0, 60.0)
     assert decide_attempt(failed, Spent(0), delays=delays) == Decision(
         Outcome.RETRY, Reason.TIMEOUT, 30.0
@@ -112,19 +104,19 @@ def test_retries_wait_by_the_schedule_until_it_is_used_up() -> None:
 
 
 def test_a_wait_of_more_than_five_minutes_is_waited_in_the_lane() -> None:
-    failed = verdict(Outcome.RETRY, Reason.TIMEOUT)
+    failed = classification(Outcome.RETRY, Reason.TIMEOUT)
     assert not decide_attempt(failed, Spent(0), delays=(300.0,)).park
     assert decide_attempt(failed, Spent(0), delays=(300.1,)).park
 
 
 def test_final_verdicts_stay_as_they_are() -> None:
-    for final in (verdict(Outcome.SENT, None), verdict(Outcome.DEAD, Reason.GONE)):
+    for final in (classification(Outcome.SENT, None), classification(Outcome.DEAD, Reason.GONE)):
         decision = decide_attempt(final, Spent(0), delays=(1.0,))
         assert (decision.outcome, decision.reason) == (final.outcome, final.reason)
 
 
 def test_not_now_costs_no_retry_ten_times_and_waits_longer_each_time() -> None:
-    not_now = verdict(Outcome.RETRY, Reason.RATE_LIMITED, throttled=True)
+    not_now = classification(Outcome.RETRY, Reason.RATE_LIMITED, throttled=True)
     decisions = [decide_attempt(not_now, Spent(0, n), delays=(30.0,)) for n in range(12)]
     # 1 s doubling to a minute: 1, 2, 4, 8, 16, 32, then 60; after ten the budget pays.
     assert [d.delay_s for d in decisions[:10]] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
@@ -133,14 +125,14 @@ def test_not_now_costs_no_retry_ten_times_and_waits_longer_each_time() -> None:
 
 
 def test_a_receiver_that_says_when_is_taken_at_its_word() -> None:
-    asked = Verdict(
-        Outcome.RETRY, Reason.RATE_LIMITED, Impression(Effect.ALIVE, hold_ms=7000), throttled=True
+    asked = Classification(
+        Outcome.RETRY, Reason.RATE_LIMITED, Feedback(Effect.ALIVE, hold_ms=7000), throttled=True
     )
     assert decide_attempt(asked, Spent(0, 3), delays=()).delay_s == 7
 
 
 def test_a_broken_destinations_trial_costs_no_retry_ten_times() -> None:
-    failed = verdict(Outcome.RETRY, Reason.CONNECT)
+    failed = classification(Outcome.RETRY, Reason.CONNECT)
     free = decide_attempt(failed, Spent(2, 9, probe=True), delays=(30.0,))
     assert free == Decision(Outcome.RETRY, Reason.CONNECT, 0.0, park=True, throttled=True)
     assert decide_attempt(failed, Spent(2, 10, probe=True), delays=(30.0,)).outcome is Outcome.DEAD

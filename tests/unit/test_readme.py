@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from callbacks.cli import main
+from callbacks.cli.main import main
 from callbacks.model import Outcome, Reason, State
-from callbacks.policy import FlushReason
+from callbacks.policy.flush import FlushReason
 from callbacks.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]

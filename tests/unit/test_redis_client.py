@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-from callbacks.redis_client import connect
+from callbacks.batcher.client import connect
 from callbacks.settings import load_settings
 
 

@@ -23,7 +23,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Settings]]:
         made.append(load_settings({}))
         return made[-1]
 
-    monkeypatch.setattr(runtime, "load_settings", slow)
+    monkeypatch.setattr("callbacks.settings.load_settings", slow)
     before = runtime._once.forget()
     yield made
     runtime._once.forget()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from callbacks import scripts
-from callbacks.keys import NAMES, Keys
-from callbacks.scripts import VERBS
+from callbacks.batcher import scripts
+from callbacks.batcher.keys import NAMES, Keys
+from callbacks.batcher.scripts import VERBS
 
-FOLDER = Path(str(resources.files("callbacks") / "lua"))
+FOLDER = Path(str(resources.files("callbacks.batcher") / "lua"))
 FUNCTION = re.compile(r"^(?:local )?function (?:\w+[.:])?(\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
 READ_ONLY = {"demand", "look", "place", "status", "where"}
 
@@ -83,10 +83,10 @@ def test_a_family_and_a_key_are_named_under_one_hash_tag() -> None:
 
 
 def test_every_verb_has_its_method() -> None:
-    from callbacks.batcher import Batcher
-    from callbacks.books import Books, find, overview
+    from callbacks.batcher.inspector import Inspector, find, overview
+    from callbacks.batcher.store import Batcher
 
-    reading = {"where": find, "status": overview, "place": Books.place}
+    reading = {"where": find, "status": overview, "place": Inspector.place}
     for verb in VERBS:
         assert callable(reading.get(verb) or getattr(Batcher, verb))
 

@@ -11,8 +11,8 @@ import pytest
 from dramatiq import cli
 from dramatiq.brokers.stub import StubBroker
 
-from callbacks.serving import check_named, check_served, find_actor
 from callbacks.settings import load_settings
+from callbacks.worker.serving import check_named, check_served, find_actor
 
 OURS, OTHER = StubBroker(), StubBroker()
 

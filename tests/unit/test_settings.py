@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from callbacks.model import SettingsError
-from callbacks.settings import VARIABLES, Settings, load_settings, ms, unknown_names
-from callbacks.variables import without_password
+from callbacks.settings import VARIABLES, Settings, load_settings, unknown_names
+from callbacks.settings.variables import without_password
+from callbacks.units import ms
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()

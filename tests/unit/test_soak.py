@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from callbacks.books import Attempt, Status
+from callbacks.batcher.inspector import Attempt, Status
 from callbacks.model import Cancelled, State
 from tests.soak.plan import DeedKind, FaultKind, Mood, make_plan, mood, name
 from tests.soak.verdict import Cancel, Record, Repeat, Request, Seen, Verdict, judge

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from callbacks.model import InvalidCallback
-from callbacks.urls import (
+from callbacks.request.urls import (
     Scope,
     destination_of,
     display_url,

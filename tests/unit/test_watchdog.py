@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from callbacks.consumer import QUEUE
-from callbacks.vitals import Vitals
-from callbacks.watchdog import MESSAGES, Watch, Watchdog
+from callbacks.worker.consumer import QUEUE
+from callbacks.worker.liveness import Liveness
+from callbacks.worker.watchdog import MESSAGES, Watch, Watchdog
 
 
 class Clock:
@@ -38,8 +38,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def vitals(clock: Clock) -> Vitals:
-    return Vitals(clock)
+def liveness(clock: Clock) -> Liveness:
+    return Liveness(clock)
 
 
 def look(watch: Watch) -> dict[str, float]:
@@ -47,25 +47,25 @@ def look(watch: Watch) -> dict[str, float]:
 
 
 def test_a_part_that_does_not_get_on_ends_the_process_at_the_second_look(
-    clock: Clock, vitals: Vitals
+    clock: Clock, liveness: Liveness
 ) -> None:
-    watch = Watch(vitals, Work())
-    vitals.beat("consumer")
-    vitals.beat("ticker")
+    watch = Watch(liveness, Work())
+    liveness.beat("consumer")
+    liveness.beat("ticker")
     clock.now += 61
-    vitals.beat("ticker")
+    liveness.beat("ticker")
     assert look(watch) == {}
     clock.now += 30
-    vitals.beat("ticker")
+    liveness.beat("ticker")
     assert look(watch) == {"consumer": 91.0}
 
 
-def test_one_that_slept_gets_the_time_to_get_on(clock: Clock, vitals: Vitals) -> None:
-    watch = Watch(vitals, Work())
-    vitals.beat("consumer")
+def test_one_that_slept_gets_the_time_to_get_on(clock: Clock, liveness: Liveness) -> None:
+    watch = Watch(liveness, Work())
+    liveness.beat("consumer")
     clock.now += 3600
     assert look(watch) == {}
-    vitals.beat("consumer")
+    liveness.beat("consumer")
     clock.now += 30
     assert look(watch) == {}
     clock.now += 61
@@ -74,11 +74,11 @@ def test_one_that_slept_gets_the_time_to_get_on(clock: Clock, vitals: Vitals) ->
 
 @pytest.mark.parametrize("due", [False, None])
 def test_without_work_or_without_redis_nobody_has_to_get_on(
-    clock: Clock, vitals: Vitals, due: bool | None
+    clock: Clock, liveness: Liveness, due: bool | None
 ) -> None:
     work = Work()
-    watch = Watch(vitals, work)
-    vitals.beat("consumer")
+    watch = Watch(liveness, work)
+    liveness.beat("consumer")
     for _ in range(10):
         work.due = True
         clock.now += 61
@@ -89,11 +89,11 @@ def test_without_work_or_without_redis_nobody_has_to_get_on(
 
 
 def test_an_outage_that_ends_just_before_a_look_leaves_time_to_come_back(
-    clock: Clock, vitals: Vitals
+    clock: Clock, liveness: Liveness
 ) -> None:
     work = Work()
-    watch = Watch(vitals, work)
-    vitals.beat("consumer")
+    watch = Watch(liveness, work)
+    liveness.beat("consumer")
     work.due = None
     for _ in range(100):
         clock.now += 30
@@ -101,35 +101,35 @@ def test_an_outage_that_ends_just_before_a_look_leaves_time_to_come_back(
     clock.now += 61
     work.due = True
     assert look(watch) == {}
-    vitals.beat("consumer")
+    liveness.beat("consumer")
     clock.now += 30
     assert look(watch) == {}
 
 
 def test_messages_have_to_end_only_while_some_of_ours_are_in_work(
-    clock: Clock, vitals: Vitals
+    clock: Clock, liveness: Liveness
 ) -> None:
-    dog = Watchdog(vitals, Work(), lambda: 10.0, lambda: 3.0)
+    dog = Watchdog(liveness, Work(), lambda: 10.0, lambda: 3.0)
     ours = [SimpleNamespace(queue_name=QUEUE, message_id=n) for n in range(2)]
     other = SimpleNamespace(queue_name="default", message_id=9)
     dog.before_process_message(None, other)
-    assert vitals.stale(-1) == {}
+    assert liveness.stale(-1) == {}
     dog.before_process_message(None, ours[0])
     clock.now += 50
     dog.before_process_message(None, ours[1])
-    assert vitals.stale(40) == {MESSAGES: 50}  # a second one that begins is no progress
+    assert liveness.stale(40) == {MESSAGES: 50}  # a second one that begins is no progress
     dog.after_process_message(None, ours[1])
-    assert vitals.stale(40) == {}
+    assert liveness.stale(40) == {}
     dog.after_process_message(None, other)
     clock.now += 50
-    assert vitals.stale(40) == {MESSAGES: 50}
+    assert liveness.stale(40) == {MESSAGES: 50}
     dog.after_skip_message(None, ours[0])
     clock.now += 50
-    assert vitals.stale(40) == {}
+    assert liveness.stale(40) == {}
 
 
 def test_a_message_that_begins_while_the_last_one_ends_is_watched(clock: Clock) -> None:
-    class Interleaved(Vitals):
+    class Interleaved(Liveness):
         """Another thread's message begins, if it may, at the moment of the drop."""
 
         def drop(self, name: str) -> None:
@@ -137,22 +137,22 @@ def test_a_message_that_begins_while_the_last_one_ends_is_watched(clock: Clock) 
             begins.join(0.2)
             super().drop(name)
 
-    vitals = Interleaved(clock)
-    dog = Watchdog(vitals, Work(), lambda: 10.0, lambda: 3.0)
+    liveness = Interleaved(clock)
+    dog = Watchdog(liveness, Work(), lambda: 10.0, lambda: 3.0)
     first, second = (SimpleNamespace(queue_name=QUEUE, message_id=n) for n in range(2))
     begins = threading.Thread(target=dog.before_process_message, args=(None, second))
     dog.before_process_message(None, first)
     dog.after_process_message(None, first)
     begins.join()
     clock.now += 50
-    assert vitals.stale(40) == {MESSAGES: 50}
+    assert liveness.stale(40) == {MESSAGES: 50}
 
 
 def test_what_is_dropped_while_all_are_forgiven_does_not_come_back(clock: Clock) -> None:
-    vitals = Vitals(clock)
-    vitals.beat("ticker")
-    vitals.beat(MESSAGES)
-    drops = threading.Thread(target=vitals.drop, args=(MESSAGES,))
+    liveness = Liveness(clock)
+    liveness.beat("ticker")
+    liveness.beat(MESSAGES)
+    drops = threading.Thread(target=liveness.drop, args=(MESSAGES,))
 
     def meanwhile() -> float:
         if drops.ident is None:
@@ -160,8 +160,8 @@ def test_what_is_dropped_while_all_are_forgiven_does_not_come_back(clock: Clock)
             drops.join(0.2)
         return clock.now
 
-    vitals._monotonic = meanwhile
-    vitals.forgive()
+    liveness._monotonic = meanwhile
+    liveness.forgive()
     drops.join()
     clock.now += 50
-    assert vitals.stale(40) == {"ticker": 50}
+    assert liveness.stale(40) == {"ticker": 50}

@@ -1,0 +1,437 @@
+"""Reading the batcher's books: one callback, a state, the destinations, everything.
+
+Nothing here changes anything, and no call reads more than a page in one step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis import Redis
+
+from callbacks.batcher.keys import Keys
+from callbacks.batcher.paging import pages
+from callbacks.batcher.scripts import Scripts
+from callbacks.model import Reason, State
+from callbacks.request.urls import Scope, host_of
+
+PAGE: Final = 500
+#: A pattern of Redis in which each character means itself.
+LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
+TOTALS: Final = (
+    "accepted",
+    "replayed",
+    "sent",
+    "attempts",
+    "retried",
+    "throttled",
+    "dead",
+    "recovered",
+    "stale",
+    "duplicates",
+    "cancelled",
+    "purged",
+    "lost",
+    "found",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that ended. `status` is the HTTP status, None where there was none."""
+
+    attempt: int
+    at_ms: int
+    outcome: str
+    status: int | None
+    reason: str | None
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One callback as its books say at one instant; times in ms since 1970.
+
+    `status` is the last HTTP status, `reason` that of the last attempt or of the end.
+    `next_attempt_at` (seconds since 1970) is when it may be tried next, None where it
+    will not be, or where a request is in flight.
+    """
+
+    id: str
+    state: State
+    phase: str
+    destination: str
+    attempts: int
+    retries: int
+    crashes: int
+    status: int | None
+    reason: str | None
+    detail: str
+    next_attempt_at: float | None
+    expires_at: float | None
+    ended_at: float | None
+    history: tuple[Attempt, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All sizes, totals and the schedule at one instant.
+
+    `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
+    had lost what it held before; `ticked_ms`: when a worker did its regular duties last;
+    `held_until_ms`: until then nothing ends for its age, for Redis' clock has jumped by `jump_ms`.
+    """
+
+    now_ms: int
+    queued: int
+    processing: int
+    dead: int
+    sent_records: int
+    destinations_waiting: int
+    oldest_due_ms: int | None
+    lock: str
+    paused_since_ms: int | None
+    next_batch_ms: int | None
+    last_batch_ms: int | None
+    data_since_ms: int | None
+    data_lost_ms: int | None
+    stagger_us: int | None
+    stagger_why: str
+    totals: dict[str, int]
+    per_minute: dict[str, int]
+    scheduled_ms: int | None = None
+    ticked_ms: int | None = None
+    held_until_ms: int | None = None
+    jump_ms: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing ends for its age, because Redis' clock has jumped ahead."""
+        return self.held_until_ms is not None and self.held_until_ms > self.now_ms
+
+    @property
+    def balance(self) -> int:
+        """Accepted and replayed less everything they can have become: 0 where the books balance."""
+        t = self.totals
+        ended = t["sent"] + t["dead"] + t["cancelled"] + t["lost"]
+        return t["accepted"] + t["replayed"] + t["found"] - ended - self.queued - self.processing
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One destination; times in ms.
+
+    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park`, `breaker` or
+    `secret`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
+    `interval_why` the answer that moved it last;
+    `latency_ms` is smoothed.
+    """
+
+    name: str
+    waiting: int
+    in_flight: int
+    paused: bool
+    breaker: str
+    faults: int
+    per_minute: int
+    interval_ms: float | None
+    interval_why: str
+    latency_ms: int | None
+    hold_until_ms: int | None
+    hold_why: str
+    next_claim_ms: int | None
+    oldest_due_ms: int | None
+    last: str
+
+
+def overview(scripts: Scripts) -> Overview:
+    """Read sizes, schedule and totals in one step."""
+    (now, queued, processing, dead, sent, waiting, oldest, lock, state, counters, rates) = (
+        scripts.run("status", {})
+    )
+    schedule, counted = _fields(state), _fields(counters)
+    return Overview(
+        now_ms=now,
+        queued=queued,
+        processing=processing,
+        dead=dead,
+        sent_records=sent,
+        destinations_waiting=waiting,
+        oldest_due_ms=oldest if oldest >= 0 else None,
+        lock=lock.decode().rpartition(":")[0],
+        paused_since_ms=_int(schedule.get("paused")),
+        next_batch_ms=_int(schedule.get("next_batch")) or None,
+        last_batch_ms=_int(schedule.get("last_batch")) or None,
+        data_since_ms=_int(schedule.get("epoch", "").partition("-")[0]),
+        data_lost_ms=_int(schedule.get("lost")),
+        stagger_us=_int(schedule.get("stagger")),
+        stagger_why=schedule.get("why", ""),
+        totals={name: int(counted.get(name, 0)) for name in TOTALS},
+        per_minute={name: int(value) for name, value in _fields(rates).items()},
+        scheduled_ms=_int(schedule.get("scheduled")),
+        ticked_ms=_int(schedule.get("ticked")),
+        held_until_ms=_int(schedule.get("held")),
+        jump_ms=_int(schedule.get("jump")),
+    )
+
+
+def find(scripts: Scripts, id: str) -> Status | None:
+    """Read one callback; None where its id is unknown."""
+    found = Where(scripts.run("where", {"id": id, "lane": ""}))
+    state = found.state
+    return None if state is None else found.status(id, state)
+
+
+class Where:
+    """The answer of `where.lua`."""
+
+    def __init__(self, answer: list[Any]) -> None:
+        self.now_ms = int(answer[0])
+        self.destination = answer[1].decode()
+        lane, lease, expiry, sent, dead, inflight = (_int(value) for value in answer[2:8])
+        self.lane, self.lease, self.expiry = lane, lease, expiry
+        self.sent, self.dead, self.inflight = sent, dead, inflight
+        self.kept = bool(answer[8])
+        self.record = _fields(answer[9:])
+
+    @property
+    def state(self) -> State | None:
+        """The one state; None where it is in no structure."""
+        if self.lane is not None:
+            return State.QUEUED
+        if self.lease is not None:
+            return State.PROCESSING
+        if self.dead is not None:
+            return State.DEAD
+        if self.sent is not None:
+            return State(self.record.get("s", State.SENT))
+        return None
+
+    def status(self, id: str, state: State) -> Status:
+        record = self.record
+        history = _history(record.get("h", ""))
+        last = history[-1] if history else None
+        return Status(
+            id=id,
+            state=state,
+            phase=record.get("s", "queued"),
+            destination=self.destination,
+            attempts=int(record.get("a", 0)),
+            retries=int(record.get("r", 0)),
+            crashes=int(record.get("c", 0)),
+            status=last.status if last else None,
+            reason=record.get("o") or None,
+            detail=record.get("e", ""),
+            next_attempt_at=self._next_s(state),
+            expires_at=None if self.expiry is None else self.expiry / 1000,
+            ended_at=None if "f" not in record else int(record["f"]) / 1000,
+            history=history,
+        )
+
+    def _next_s(self, state: State) -> float | None:
+        if state is State.QUEUED and self.lane is not None:
+            return self.lane / 1000
+        if state is State.PROCESSING and self.record.get("s") != "sending":
+            return int(self.record.get("due", self.now_ms)) / 1000
+        return None
+
+
+class Inspector:
+    """Pages and sums over one namespace."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self.scripts = scripts
+        self.keys: Keys = scripts.keys
+        self.client: Redis = scripts.client
+
+    # Pages
+
+    def ids(self, state: State, *, scope: Scope | None = None) -> Iterator[str]:
+        """Iterate over the ids in a state, oldest first within each structure.
+
+        Of those queued only what is in `scope`.
+        """
+        if state is State.QUEUED:
+            for lane in [lane for lane in self.waiting() if not scope or scope.covers(lane)]:
+                yield from self.members("lane:", lane)
+            return
+        name = {State.PROCESSING: "processing", State.DEAD: "dead"}.get(state, "sent")
+        yield from self.members(name)
+
+    def find_many(self, ids: list[str]) -> list[Status]:
+        """Read many callbacks in one pipeline; unknown ids are left out."""
+        answers = self.scripts.run_many("where", [{"id": id, "lane": ""} for id in ids])
+        found = [(id, Where(answer)) for id, answer in zip(ids, answers, strict=True)]
+        return [where.status(id, where.state) for id, where in found if where.state]
+
+    def statuses(
+        self,
+        state: State,
+        *,
+        scope: Scope | None = None,
+        reason: Reason | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Status]:
+        """Iterate over the callbacks in a state, filtered, page by page."""
+        left = limit
+        for page in pages(self.ids(state, scope=scope), PAGE):
+            for status in self.find_many(page):
+                if left == 0:
+                    return
+                if _fits(status, state, scope, reason):
+                    left = None if left is None else left - 1
+                    yield status
+
+    def waiting(self) -> Iterator[str]:
+        """Iterate over the destinations with something waiting."""
+        yield from self.members("ring")
+        yield from self.members("unproven")
+
+    def knows(self, destination: str) -> bool:
+        """Tell whether something waits for a destination, or was sent to it within a day."""
+        names = (self.keys.of(name) for name in ("ring", "unproven", "destinations"))
+        return any(self.client.zscore(name, destination) is not None for name in names)
+
+    def lanes(self, host: Scope) -> list[str]:
+        """Name the lanes and paths of a host that wait, or were used within a day.
+
+        What is there all the time is named, whatever moves meanwhile.
+        """
+        pattern, found = host.name.translate(LITERAL) + "[#/]*", set[str]()
+        for name in ("ring", "unproven", "destinations"):
+            rows = self.client.zscan_iter(self.keys.of(name), match=pattern, count=PAGE)
+            found.update(raw.decode() for raw, _ in rows)
+        return sorted(found - {host.mark})
+
+    def destinations(self) -> Iterator[Destination]:
+        """Iterate by name over the destinations that wait or were used within a day.
+
+        Hosts that are paused with all their lanes are among them. The names are read at once, a
+        second for 100,000; everything else page by page.
+        """
+        paused: set[str] = set()
+        for page in pages(sorted({*self.waiting(), *self.members("destinations")}), PAGE):
+            for one in self._destinations(page):
+                if one.paused:
+                    paused.add(one.name)
+                if not is_mark(one.name) or _tells_more(one, paused):
+                    yield one
+
+    def place(self, destination: str) -> tuple[bool, float | None, bool]:
+        """Tell whether something waits for a destination, where in the ring, and if too far back.
+
+        All of one instant; by a script, for a full Redis refuses MULTI.
+        """
+        waits, place, late = self.scripts.run("place", {"destination": destination})
+        return bool(waits), float(place) if place else None, bool(late)
+
+    def destination(self, name: str) -> Destination:
+        """Read one destination, known or not."""
+        return self._destinations([name])[0]
+
+    def _destinations(self, names: list[str]) -> list[Destination]:
+        now_s, micros = self.client.time()
+        now_ms = now_s * 1000 + micros // 1000
+        with self.client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(self.keys.of("lane:", name))
+                pipe.zrange(self.keys.of("lane:", name), 0, 0, withscores=True)
+                pipe.zcount(self.keys.of("inflight:", name), now_ms, "+inf")
+                pipe.hgetall(self.keys.of("dest:", name))
+                pipe.zscore(self.keys.of("ring"), name)
+                pipe.zscore(self.keys.of("unproven"), name)
+                pipe.hmget(self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
+            answers = pipe.execute()
+        rows = (answers[start : start + 7] for start in range(0, len(answers), 7))
+        return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
+
+    def members(self, name: str, member: str = "") -> Iterator[str]:
+        """Iterate over a sorted set by rank, a page at a time.
+
+        While others change it a member may be missed or come twice.
+        """
+        key, start, more = self.keys.of(name, member), 0, True
+        while more:
+            page: Any = self.client.zrange(key, start, start + PAGE - 1)
+            yield from (raw.decode() for raw in page)
+            start, more = start + PAGE, len(page) == PAGE
+
+
+def is_mark(name: str) -> bool:
+    """Whether this is no destination but the mark that all lanes of a host are paused."""
+    return name.endswith("#*")
+
+
+def _tells_more(mark: Destination, paused: set[str]) -> bool:
+    return mark.paused and host_of(mark.name) not in paused
+
+
+def is_paused(name: str, own: Any, marked: Sequence[Any]) -> bool:
+    """Whether a destination is paused: by itself, or as a lane of its host (see `keys`)."""
+    whole, resumed = marked
+    return bool(own) or (host_of(name) != name and bool(whole) and not resumed)
+
+
+def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
+    waiting, first, in_flight, raw, *places, marked = row
+    place = next((place for place in places if place is not None), None)
+    state = {key.decode(): value.decode() for key, value in raw.items()}
+    hold = int(state.get("hold", 0))
+    held = hold > now_ms
+    interval = _int(state.get("interval"))
+    breaker = "closed"
+    if "broken" in state:
+        breaker = "open" if held and not in_flight else "half-open"
+    return Destination(
+        name=name,
+        waiting=waiting,
+        in_flight=in_flight,
+        paused=is_paused(name, state.get("paused"), marked),
+        breaker=breaker,
+        faults=int(state.get("fails", 0)),
+        per_minute=_per_minute(state, now_ms),
+        interval_ms=None if interval is None else interval / 1000,
+        interval_why=state.get("moved", ""),
+        latency_ms=_int(state.get("latency")),
+        hold_until_ms=hold if held else None,
+        hold_why=state.get("why", "") if held else "",
+        next_claim_ms=None if place is None or place == float("inf") else int(place),
+        oldest_due_ms=int(first[0][1]) if first else None,
+        last=state.get("last", "").partition(" ")[2],
+    )
+
+
+def _per_minute(state: dict[str, str], now_ms: int) -> int:
+    """Attempts in the last 60 s, those of the minute before by the share that still counts."""
+    minute, share = divmod(now_ms / 60_000, 1)
+    behind = minute - int(state.get("m", 0))
+    this, before = int(state.get("mc", 0)), int(state.get("mp", 0))
+    if behind > 1:
+        return 0
+    if behind == 1:
+        this, before = 0, this
+    return round(this + (1 - share) * before)
+
+
+def _fits(status: Status, state: State, scope: Scope | None, reason: Reason | None) -> bool:
+    return (
+        status.state is state
+        and (scope is None or scope.covers(status.destination))
+        and (reason is None or status.reason == reason.value)
+    )
+
+
+def _history(text: str) -> tuple[Attempt, ...]:
+    return tuple(Attempt(*entry) for entry in json.loads(f"[{text}]"))
+
+
+def _fields(flat: list[bytes | int]) -> dict[str, str]:
+    words = [str(word, "utf-8") if isinstance(word, bytes) else str(word) for word in flat]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _int(value: bytes | str | int | None) -> int | None:
+    return int(float(value)) if value else None

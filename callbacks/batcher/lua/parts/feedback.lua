@@ -1,0 +1,128 @@
+-- What an answer says about its destination: its pace, its hold, its breaker.
+-- K needs dests, tried, failing. `a` is the answer: effect, transport, reason, duration, hold,
+-- factor, at (when the attempt began), probe (it was a broken destination's trial), and the
+-- settings interval, interval_min, interval_max (us), failures, open_min, open_max (ms).
+local Feedback = {}
+Feedback.__index = Feedback
+
+-- Collects the changed fields and writes them together at the end.
+function Feedback.new(K, destination, a, now)
+  local dest = K.dests .. destination
+  local names = {
+    'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
+    'share', 'seen',
+  }
+  local values, d = redis.call('HMGET', dest, unpack(names)), {}
+  for i, name in ipairs(names) do d[name] = values[i] end
+  local self = {K = K, destination = destination, dest = dest, a = a, d = d, now = now, set = {}}
+  self.interval, self.breaker, self.hold = num(d.interval, -1), 0, num(d.hold, 0)
+  return setmetatable(self, Feedback)
+end
+
+function Feedback:put(field, value)
+  self.set[#self.set + 1] = field
+  self.set[#self.set + 1] = value
+end
+
+-- Attempts of this minute and of the one before, and the last outcome, for people.
+function Feedback:count()
+  local d, minute = self.d, math.floor(self.now / 60000)
+  local same = num(d.m, 0) == minute
+  self:put('last', self.now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason))
+  self:put('m', minute)
+  self:put('mc', (same and num(d.mc, 0) or 0) + 1)
+  if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
+end
+
+-- How long it takes to answer, and which of those that answered within the last hour failed in
+-- transport within the last minute: where all of them did, it is our own network. Those that have
+-- never worked say nothing about it.
+function Feedback:watch()
+  local K, now, took = self.K, self.now, self.a.duration
+  self:put('latency', math.floor(0.7 * num(self.d.latency, took) + 0.3 * took))
+  redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
+  redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
+  if not self.a.transport then
+    self:put('seen', now)
+    redis.call('ZADD', K.tried, now, self.destination)
+    redis.call('ZREM', K.failing, self.destination)
+  elseif num(self.d.seen, 0) > now - 3600000 then
+    redis.call('ZADD', K.tried, now, self.destination)
+    redis.call('ZADD', K.failing, now, self.destination)
+  end
+end
+
+-- The share of faults among its last answers, in thousandths, each answer a tenth of it. One
+-- that fails now and then, whatever the pace, is not slowed: at 2.4 % of failures growth and
+-- shrinking are even, and above that it would end at the longest interval.
+function Feedback:often()
+  local share = num(self.d.share, 0)
+  local after = math.floor(0.9 * share + (self.a.effect == 'fault' and 100 or 0))
+  if after ~= share then self:put('share', after) end
+  return share >= 150
+end
+
+function Feedback:pace()
+  local a, d, often = self.a, self.d, self:often()
+  local pace = num(d.interval, a.interval) * a.factor / 1000
+  -- Once for each burst: answers to what was under way at the last growth are no news.
+  local grows = a.factor > 1000 and a.at >= num(d.grown, 0) and (a.effect ~= 'fault' or often)
+  if grows then self:put('grown', self.now) end
+  if not grows and a.factor >= 1000 then return end
+  self.interval = math.max(a.interval_min, math.min(a.interval_max, math.floor(pace)))
+  self:put('interval', self.interval)
+  self:put('moved', grows and a.reason or 'prompt')
+end
+
+function Feedback:open()
+  local opens = num(self.d.opens, 0)
+  redis.call('HDEL', self.dest, 'fails')
+  redis.call('ZREM', self.K.failing, self.destination)
+  redis.call('ZREM', self.K.tried, self.destination)
+  self.breaker = 1
+  self:put('broken', 1)
+  self:put('opens', opens + 1)
+  self.hold = self.now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
+  self:put('hold', self.hold)
+  self:put('why', 'breaker')
+end
+
+function Feedback:close()
+  self.interval, self.breaker = -1, 2
+  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved', 'share')
+  local anew = self.now + us_to_ms(self.a.interval)
+  self:put('slot', anew)
+  self:put('send', anew)
+end
+
+function Feedback:fault()
+  local a, d = self.a, self.d
+  if a.reason == 'timeout' then redis.call('HDEL', self.dest, 'ok') end
+  if a.failures == 0 or (d.broken and not a.probe) then return end
+  local fails = num(d.fails, 0) + 1
+  if d.broken or fails >= a.failures then self:open() else self:put('fails', fails) end
+end
+
+function Feedback:make()
+  local a, d, held = self.a, self.d, self.hold
+  -- It was held back for this very answer, or because it was full.
+  if d.why == 'full' or a.probe then
+    redis.call('HDEL', self.dest, 'hold', 'why')
+    held = 0
+  end
+  self:count()
+  if a.effect ~= 'none' then self:watch() end
+  local fine = a.effect == 'ok' or a.effect == 'alive'
+  if fine then redis.call('HDEL', self.dest, 'fails', 'unsigned') end
+  if a.effect == 'ok' then self:put('ok', 1) end
+  if fine and d.broken then self:close() else self:pace() end
+  if a.effect == 'fault' then self:fault() end
+  if a.hold > 0 and held < self.now + a.hold then
+    self.hold = math.max(self.hold, self.now + a.hold)
+    self:put('hold', self.now + a.hold)
+    self:put('why', 'park')
+  end
+  redis.call('HSET', self.dest, unpack(self.set))
+  if not d.paused then keep_dest(self.dest, self.hold, self.now) end
+end
+

@@ -1,0 +1,41 @@
+"""How much memory Redis uses and may use, and what part of it dead letters take."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import redis
+
+from callbacks.batcher.scripts import Scripts
+from callbacks.model import Memory
+from callbacks.policy.room import FULL_SHARE
+
+#: So many dead letters are measured for what one takes.
+DEAD_SAMPLE: Final = 20
+
+
+def read_memory(scripts: Scripts) -> Memory | None:
+    """Read how much memory Redis uses and may use; None where it does not let us.
+
+    Only where it is near its limit does it matter what a dead letter takes.
+    """
+    try:
+        info: Any = scripts.client.info("memory")
+    except redis.ResponseError:  # NOPERM, or the command has another name here
+        return None
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
+    is_near = limit > 0 and used >= FULL_SHARE * limit
+    return Memory(used, limit, _dead_bytes(scripts) if is_near else 0)
+
+
+def _dead_bytes(scripts: Scripts) -> int:
+    client, keys = scripts.client, scripts.keys
+    sample: Any = client.zrandmember(keys.of("dead"), DEAD_SAMPLE)
+    if not sample:
+        return 0
+    with client.pipeline(transaction=False) as pipe:
+        for id in sample:
+            pipe.memory_usage(keys.of("cb:", id.decode()), samples=0)
+            pipe.memory_usage(keys.of("rec:", id.decode()), samples=0)
+        sizes = pipe.execute()
+    return sum(size or 0 for size in sizes) // len(sample)

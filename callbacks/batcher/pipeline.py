@@ -1,0 +1,206 @@
+"""Commands of many threads, sent together over one connection.
+
+Sixty threads that wait for one of four connections wait long: whoever has one keeps it until the
+interpreter lets him read his reply. So nobody waits for a connection here. A thread that finds
+nobody sending sends what has gathered, everybody's, in one piece, reads all replies, and hands
+each to its thread. The more threads there are, the more go together. Several senders at once, or
+several pieces in a row by one of them, were tried and gave nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Final
+
+import hiredis
+import redis
+from redis import Redis
+
+#: Most commands in one piece, some milliseconds of Redis' time, and the size from which on no
+#: other is added.
+MOST: Final = 50
+MOST_BYTES: Final = 262_144
+
+
+class _Call:
+    """One command. `done` is released once: with its reply, or when its thread is to send."""
+
+    __slots__ = ("command", "done", "leads", "reply", "since")
+
+    def __init__(self, command: bytes) -> None:
+        self.command = command  # packed by its own thread
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.leads = False
+        self.since = time.monotonic()
+        self.reply: Any = None
+
+
+_all: Final[weakref.WeakSet[AutoPipeline]] = weakref.WeakSet()
+
+
+def _reset_all_after_fork() -> None:
+    for pipeline in list(_all):
+        pipeline.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_reset_all_after_fork)
+
+
+class AutoPipeline:
+    """Commands over one client's pool.
+
+    Where the connection breaks, all commands that went together fail, and nobody knows which of
+    them Redis has carried out: each must be harmless to repeat, or to be done though it failed.
+    Where Redis does not answer in time, those fail too that had been waiting since before that
+    piece was sent: nobody waits for two timeouts in full. `patience_s` is longer than that, for
+    a sender that is gone without a trace.
+    """
+
+    def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
+        self._pool = client.connection_pool
+        timeout_s = self._pool.connection_kwargs.get("socket_timeout") or 5.0
+        self._patience_s = 3 * timeout_s if patience_s is None else patience_s
+        self.reset_after_fork()
+        _all.add(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget everybody; in a forked child the threads that wait or send are not there."""
+        self._lock = threading.Lock()
+        self._waiting: list[_Call] = []  # those that no thread has taken on
+        self._is_led = False
+
+    def call(self, *command: Any) -> Any:
+        """Send a command and return its reply; raises redis' own errors.
+
+        Its parts are str, bytes or numbers; TypeError where one is something else.
+        """
+        call = _Call(hiredis.pack_command(command))  # what cannot be, fails here and alone
+        try:
+            with self._lock:
+                call.leads = not self._is_led
+                if call.leads:
+                    self._is_led = True
+                else:
+                    self._waiting.append(call)
+            if not call.leads:
+                self._await(call)
+            if call.leads:
+                self._lead(call)
+        except BaseException:  # this thread is interrupted, at any point
+            self._leave(call)
+            raise
+        if isinstance(call.reply, Exception):
+            raise call.reply
+        return call.reply
+
+    def stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Send many commands of one caller, each as soon as it is made, and return all replies.
+
+        So Redis works on one while the next is made. An error reply stands in its command's
+        place; raises redis' own errors, and what making a command raises.
+        """
+        with self._connection() as connection:
+            sent = 0
+            for command in commands:
+                connection.send_packed_command([hiredis.pack_command(tuple(command))])
+                sent += 1
+            return [_read(connection) for _ in range(sent)]
+
+    def _await(self, call: _Call) -> None:
+        """Wait for the reply, or to be the one who sends."""
+        if call.done.acquire(timeout=self._patience_s):
+            return
+        with self._lock:
+            # At the last moment this thread may have got its reply, or its turn to send. Its lock
+            # is free then and has to be taken, as in time: whoever sends releases each one.
+            if call.done.acquire(blocking=False):
+                return
+            self._is_led = False  # whoever sent is gone, interrupted in the middle
+        raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
+
+    def _leave(self, call: _Call) -> None:
+        """Give up waiting; where this thread was to send, let another one."""
+        with self._lock:
+            if call in self._waiting:
+                self._waiting.remove(call)
+        self._pass_on(call)
+
+    def _lead(self, own: _Call) -> None:
+        """Send this command and what waits, hand the replies out, and let the next one send."""
+        calls, began = self._gather(own), time.monotonic()
+        replies: list[Any] = []
+        try:
+            replies = self._exchange([call.command for call in calls])
+        except redis.RedisError as error:
+            if isinstance(error, redis.TimeoutError):
+                calls += self._gather_older(began)
+            replies = [copy(error) for _ in calls]  # each is raised in a thread of its own
+        finally:  # also where this thread is interrupted: the others must not wait for it
+            while len(replies) < len(calls):
+                replies.append(redis.ConnectionError("the thread that was sending was interrupted"))
+            for call, reply in zip(calls, replies, strict=True):
+                call.reply = reply
+                call.done.release()
+            self._pass_on(own)
+
+    def _gather(self, own: _Call) -> list[_Call]:
+        """Take on what waits, as much as goes into one piece."""
+        calls, size = [own], len(own.command)
+        with self._lock:
+            for call in self._waiting[: MOST - 1]:
+                if size >= MOST_BYTES:
+                    break
+                calls.append(call)
+                size += len(call.command)
+            del self._waiting[: len(calls) - 1]
+        return calls
+
+    def _gather_older(self, began: float) -> list[_Call]:
+        """Take on those that waited before `began`, a time of the monotonic clock."""
+        with self._lock:
+            older = [call for call in self._waiting if call.since <= began]
+            self._waiting = [call for call in self._waiting if call.since > began]
+        return older
+
+    def _pass_on(self, own: _Call) -> None:
+        """Let the next one send, where it was this one's turn."""
+        with self._lock:
+            if not own.leads:
+                return
+            own.leads = False
+            self._is_led = bool(self._waiting)
+            if self._is_led:
+                heir = self._waiting.pop(0)
+                heir.leads = True
+                heir.done.release()
+
+    def _exchange(self, commands: list[bytes]) -> list[Any]:
+        with self._connection() as connection:
+            connection.send_packed_command([b"".join(commands)])
+            return [_read(connection) for _ in commands]
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Lend a connection of the pool; one whose replies were not all read is closed."""
+        connection: Any = self._pool.get_connection()
+        try:
+            yield connection
+        except BaseException:
+            connection.disconnect()  # replies may still come
+            raise
+        finally:
+            self._pool.release(connection)
+
+
+def _read(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error

@@ -1,0 +1,51 @@
+"""Pausing and resuming what people name: everything, one destination, or a host with its lanes.
+
+A host may have 100,000 lanes: they are taken in pages, so that no script holds Redis for long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.paging import pages
+from callbacks.batcher.store import Batcher
+from callbacks.request.urls import Scope
+
+#: Half a millisecond in one script.
+PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeResult:
+    """What was done. `lanes` (and paths) of the host were known; `seen`: anything of it was."""
+
+    lanes: tuple[str, ...] = ()
+    seen: bool = True
+    in_flight: int = 0
+    changed: bool = True
+
+
+def pause(batcher: Batcher, scope: Scope | None) -> ScopeResult:
+    """Stop sending; lanes of a host that come up later are paused with it."""
+    if scope is None:
+        return ScopeResult(in_flight=batcher.pause())
+    inspector = Inspector(batcher.scripts)
+    seen, in_flight = inspector.knows(scope.name), batcher.pause(scope.name)
+    if not scope.lanes:
+        return ScopeResult(seen=seen, in_flight=in_flight)
+    batcher.pause(scope.mark)  # first: who comes up from now on is paused from the start
+    lanes = tuple(inspector.lanes(scope))
+    in_flight += sum(batcher.withdraw(page) for page in pages(lanes, PAGE))
+    return ScopeResult(lanes, seen=seen or bool(lanes), in_flight=in_flight)
+
+
+def resume(batcher: Batcher, scope: Scope | None) -> ScopeResult:
+    """Start sending again; destinations lose their holds, breakers and adapted intervals."""
+    if scope is None or not scope.lanes:
+        return ScopeResult(changed=batcher.resume(scope.name if scope else None))
+    changed = [batcher.resume(name) for name in (scope.mark, scope.name)]
+    lanes = tuple(Inspector(batcher.scripts).lanes(scope))
+    changed += [batcher.call_back(page) for page in pages(lanes, PAGE)]
+    return ScopeResult(lanes, changed=any(changed))

@@ -1,0 +1,48 @@
+"""`callbacks audit`: hold every structure in Redis against every other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from callbacks.batcher.audit import audit as find_problems
+from callbacks.batcher.audit import repair as put_right
+from callbacks.batcher.inspector import Inspector, overview
+from callbacks.cli.command import Failure, json_option, parts, print_json_array, say
+from callbacks.text import many
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Put right what can be, and say what was done.")
+@json_option
+def audit(repair: bool, as_json: bool) -> None:
+    """Hold every structure against every other and the totals.
+
+    Prints what is wrong, a line each, and exits with 1 where the books do not balance. With
+    `--repair` nothing that could still be sent is dropped, and workers may go on meanwhile.
+    """
+    batcher = parts().batcher
+    lines = (f"{finding}; {done}" for finding, done in put_right(batcher)) if repair else ()
+    mended = _print_lines(lines, as_json) if repair else 0
+    left = find_problems(Inspector(batcher.scripts))
+    count = sum(1 for _ in left) if repair and as_json else _print_lines(left, as_json)
+    if count:
+        raise Failure(f"the books do not balance: {many(count, 'problem')}")
+    if not as_json:
+        o = overview(batcher.scripts)
+        say(
+            f"the books balance: {o.queued:,} queued, {o.processing:,} processing, "
+            f"{o.sent_records:,} sent or cancelled, {o.dead:,} dead, and the totals"
+            + (f"; {many(mended, 'problem')} put right" if repair else "")
+        )
+
+
+def _print_lines(lines: Iterable[str], as_json: bool) -> int:
+    if as_json:
+        return print_json_array(lines)
+    count = 0
+    for line in lines:
+        count += 1
+        say(line)
+    return count

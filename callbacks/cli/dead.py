@@ -1,0 +1,254 @@
+"""`callbacks dead`: look through, replay or purge the dead letters, page by page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import click
+
+from callbacks.batcher.inspector import Inspector, Status
+from callbacks.batcher.paging import pages
+from callbacks.cli.arguments import ID, TIME, When
+from callbacks.cli.command import (
+    REASON,
+    Failure,
+    in_scope,
+    json_option,
+    parts,
+    print_json,
+    progress,
+    say,
+)
+from callbacks.cli.listing import first, print_statuses
+from callbacks.model import State
+from callbacks.request.urls import Scope
+from callbacks.runtime import Runtime
+from callbacks.text import many
+
+PAGE: Final = 200
+#: Changed in one script: a millisecond or two, in which Redis does nothing else.
+STEP: Final = 50
+_SHOWN: Final = 50
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _since(_context: click.Context, _parameter: click.Parameter, when: When | None) -> int | None:
+    """The instant as ms since 1970."""
+    return None if when is None else int(when.ago(time.time()) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters are meant; times in ms."""
+
+    ids: tuple[str, ...] = ()
+    scope: Scope | None = None
+    reason: str | None = None
+    since_ms: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether all are meant."""
+        return self == Filter()
+
+    def fits(self, status: Status) -> bool:
+        """Tell whether a callback is meant."""
+        return (
+            status.state is State.DEAD
+            and (self.scope is None or self.scope.covers(status.destination))
+            and self.reason in (None, status.reason)
+            and (self.since_ms is None or (status.ended_at or 0) * 1000 >= self.since_ms)
+        )
+
+
+def _filters(function: _F) -> _F:
+    """Give a command the filters."""
+    for option in reversed(
+        (
+            click.option("--id", "ids", type=ID, multiple=True, help="This one; may be repeated."),
+            click.option(
+                "--destination",
+                "scope",
+                callback=in_scope,
+                help="Those for this destination, a host with its lanes.",
+            ),
+            click.option("--reason", type=REASON, help="Those with this reason."),
+            click.option(
+                "--since",
+                "since_ms",
+                type=TIME,
+                metavar="SECONDS|AGE|TIME",
+                callback=_since,
+                help="Those that died within 90 seconds, an age (2h), or since an RFC 3339 time.",
+            ),
+            click.option("--limit", type=click.IntRange(min=1), help="At most so many."),
+            click.option("--all", "every", is_flag=True, help="All there are."),
+            click.option("--dry-run", is_flag=True, help="Change nothing; say what would be."),
+        )
+    ):
+        function = option(function)
+    return json_option(function)
+
+
+# Pages
+
+
+def dead_pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
+    """Page through the dead letters of this moment by time of death, while some are removed.
+
+    It goes on from the last time it saw, not from a rank, so that removals make it skip
+    nothing; what is replayed and dies again is not seen twice.
+    """
+    key = found.batcher.scripts.keys.of("dead")
+    seconds, micros = found.client.time()
+    until = seconds * 1000 + micros // 1000
+    cursor: float = float("-inf") if since_ms is None else since_ms
+    seen: set[bytes] = set()  # of those that died at `cursor`
+    while True:
+        rows: Any = found.client.zrange(
+            key, cursor, until, byscore=True, offset=0, num=PAGE + len(seen), withscores=True
+        )
+        fresh = [(id, died) for id, died in rows if id not in seen]
+        if not fresh:
+            return
+        last = fresh[-1][1]
+        seen = {id for id, died in fresh if died == last} | (seen if last == cursor else set())
+        cursor = last
+        yield [id.decode() for id, _ in fresh]
+
+
+def matching(found: Runtime, wanted: Filter) -> Iterator[Status]:
+    """Iterate over the dead letters that are meant, oldest first, or as their ids were given."""
+    inspector = Inspector(found.batcher.scripts)
+    ids = list(dict.fromkeys(wanted.ids))
+    source = pages(ids, PAGE) if ids else dead_pages(found, wanted.since_ms)
+    for page in source:
+        yield from (status for status in inspector.find_many(page) if wanted.fits(status))
+
+
+# Commands
+
+
+@click.group()
+def dead() -> None:
+    """Look through, replay or purge the dead letters."""
+
+
+@dead.command("show")
+@_filters
+def dead_show(limit: int | None, every: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """List dead letters, oldest first.
+
+    Without --limit, --all and --id it shows 50. With --json they are one array.
+    """
+    del dry_run  # it changes nothing anyway
+    wanted = _wanted(given, every=every, needed=False)
+    found = parts()
+    if limit is None and not every and not wanted.ids:
+        limit = _SHOWN
+    print_statuses(first(matching(found, wanted), limit), as_json)
+    _complain(_strangers(found, wanted))
+
+
+@dead.command("replay")
+@_filters
+def dead_replay(every: bool, **given: Any) -> None:
+    """Put dead letters back into the queue, with their ids.
+
+    They get new retries and a new life, and are sent at the usual pace.
+    """
+    found = parts()
+    wake = partial(found.messages.check, 0)
+    _work(found, "replayed", found.batcher.replay, after=wake, every=every, **given)
+
+
+@dead.command("purge")
+@_filters
+def dead_purge(every: bool, **given: Any) -> None:
+    """Forget dead letters for good, with their requests."""
+    found = parts()
+    _work(found, "purged", found.batcher.purge, every=every, **given)
+
+
+def _wanted(given: dict[str, Any], *, every: bool, needed: bool) -> Filter:
+    """The filter that was given. What is changed has to be named, if only by --all."""
+    wanted = Filter(**given)
+    if every and not wanted.empty:
+        raise click.UsageError("--all goes with none of --id, --destination, --reason, --since")
+    if needed and wanted.empty and not every:
+        raise click.UsageError("which ones? Give --id, --destination, --reason, --since or --all")
+    return wanted
+
+
+def _work(
+    found: Runtime,
+    verb: str,
+    change: Callable[[Sequence[str]], int],
+    *,
+    after: Callable[[], object] = lambda: None,
+    every: bool,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Change those that are meant, page by page, and say how many there were.
+
+    `after` is called whatever fails on the way: some may have been changed by then.
+    """
+    wanted = _wanted(given, every=every, needed=True)
+    strangers = _strangers(found, wanted)
+    ids = (status.id for status in islice(matching(found, wanted), limit))
+    total = _expected(found, wanted, limit)
+    if dry_run:
+        done = sum(1 for _ in ids)
+    else:
+        try:
+            done = _change(ids, change, verb, total)
+        finally:
+            after()
+    if as_json:
+        print_json({verb: 0 if dry_run else done, "would_be": done if dry_run else None})
+    else:
+        say(f"{many(done, 'dead letter')} {'would be ' if dry_run else ''}{verb}")
+    _complain(strangers)
+
+
+def _change(
+    ids: Iterator[str], change: Callable[[Sequence[str]], int], verb: str, total: int | None
+) -> int:
+    """Change them page by page behind a progress bar; how many there were."""
+    done = 0
+    with progress() as bar:
+        task = bar.add_task(verb, total=total)
+        for page in pages(ids, STEP):
+            done += change(page)
+            bar.update(task, completed=done)
+    return done
+
+
+def _expected(found: Runtime, wanted: Filter, limit: int | None) -> int | None:
+    """How many there will be at most; None where only reading them all would tell."""
+    if wanted.scope or wanted.reason:
+        return limit
+    key, since = found.batcher.scripts.keys.of("dead"), wanted.since_ms
+    count = len(wanted.ids) or int(found.client.zcount(key, since or "-inf", "+inf"))
+    return min(limit or count, count)
+
+
+def _strangers(found: Runtime, wanted: Filter) -> list[str]:
+    """The ids that were asked for and are no dead letters."""
+    dead = {status.id for status in matching(found, Filter(ids=wanted.ids))} if wanted.ids else ()
+    return [id for id in wanted.ids if id not in dead]
+
+
+def _complain(strangers: list[str]) -> None:
+    if strangers:
+        names = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
+        raise Failure(f"no dead letter: {names}")

@@ -1,0 +1,77 @@
+"""`callbacks destinations`: each destination and how it is doing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from itertools import islice
+from typing import Final
+
+import click
+
+from callbacks.batcher.inspector import Destination, Inspector
+from callbacks.cli.command import console, json_option, note, parts, print_json_array, table
+from callbacks.cli.listing import first
+from callbacks.text import age, printable
+
+#: Destinations in one table: laying out 100,000 takes minutes.
+_SHOWN: Final = 100
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+@json_option
+def destinations(limit: int | None, as_json: bool) -> None:
+    """Show each destination that waits or was used within a day.
+
+    Without --limit it shows 100, and with --json all, as one array.
+    """
+    found = Inspector(parts().batcher.scripts).destinations()
+    if as_json:
+        print_json_array(asdict(one) for one in islice(found, limit))
+        return
+    now_ms = time.time() * 1000
+    rows = table(
+        "destination", "waiting", "oldest", "in flight", "next claim", "state", "per minute",
+        "interval", "latency", "faults", "last outcome",
+        right=("waiting", "oldest", "in flight", "per minute", "interval", "latency", "faults"),
+    )  # fmt: skip
+    for one in first(found, limit or _SHOWN):
+        rows.add_row(*_destination(one, now_ms))
+    if rows.row_count:
+        console().print(rows)
+    else:
+        note("no destination was used within a day")
+
+
+def _destination(one: Destination, now_ms: float) -> list[str]:
+    oldest_ms = None if one.oldest_due_ms is None else now_ms - one.oldest_due_ms
+    claim_ms = None if one.next_claim_ms is None else one.next_claim_ms - now_ms
+    return [
+        printable(one.name),
+        f"{one.waiting:,}",
+        "-" if oldest_ms is None or oldest_ms < 0 else age(oldest_ms / 1000),
+        f"{one.in_flight:,}",
+        "-" if claim_ms is None else "now" if claim_ms <= 0 else f"in {age(claim_ms / 1000)}",
+        condition(one, now_ms),
+        f"{one.per_minute:,}",
+        "-" if one.interval_ms is None else f"{one.interval_ms:,.0f} ms ({one.interval_why})",
+        "-" if one.latency_ms is None else f"{one.latency_ms:,} ms",
+        f"{one.faults:,}",
+        one.last or "-",
+    ]
+
+
+_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open", "secret": "no secret"}
+
+
+def condition(one: Destination, now_ms: float) -> str:
+    """Whether a destination may be sent to, and what holds it back where it may not."""
+    if one.paused:
+        return "paused"
+    if one.breaker == "half-open":
+        return "breaker half-open"
+    if one.hold_until_ms is None:
+        return "ready"
+    left = age(max(0.0, one.hold_until_ms - now_ms) / 1000)
+    return f"{_HOLDS.get(one.hold_why, 'on hold')}, {left} more at most"

@@ -1,0 +1,98 @@
+"""`callbacks doctor`: read the facts, judge them, print a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+import click
+import redis
+from rich.text import Text
+
+from callbacks.cli.command import Failure, console, json_option, print_json, table
+from callbacks.model import SettingsError
+from callbacks.monitor import service_checks
+from callbacks.monitor.checks import Check, CheckStatus
+from callbacks.monitor.health import health
+from callbacks.monitor.probes import (
+    UNREACHABLE,
+    Clock,
+    read_server,
+    read_trip,
+    read_work,
+    read_workers,
+)
+from callbacks.monitor.redis_checks import judge_server
+from callbacks.runtime import Runtime, runtime
+from callbacks.text import printable
+from callbacks.worker.consumer import QUEUE
+
+_STYLES: Final = {
+    CheckStatus.OK: "green",
+    CheckStatus.WARNING: "yellow",
+    CheckStatus.FAILURE: "red",
+}
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check settings, Redis, workers and books, and say what to do.
+
+    Changes nothing, and takes up to 6 s where no worker runs. Exits with 1 where a check
+    failed; warnings are no failures.
+    """
+    checks = list(_checks())
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        _print(checks)
+    failed = [check.name for check in checks if check.verdict is CheckStatus.FAILURE]
+    if failed:
+        raise Failure(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+def _checks() -> Iterator[Check]:
+    """Make every check that can be made: what fails early leaves the later ones out."""
+    try:
+        found = runtime()
+    except SettingsError as error:
+        yield service_checks.bad_settings(str(error))
+        return
+    yield from service_checks.judge_settings(found.settings)
+    try:
+        yield from _of_redis(found)
+    except redis.RedisError as error:
+        yield service_checks.unreached(found.settings, error)
+
+
+def _of_redis(found: Runtime) -> list[Check]:
+    settings, client, clock = found.settings, found.client, Clock()
+    trip, server = read_trip(client, clock), read_server(client)
+    polling = 0
+    try:
+        workers = read_workers(
+            client, settings.namespace, check_interval_s=settings.check_interval, clock=clock
+        )
+        polling = workers.polling
+        work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
+        state = health(work.books, found.batcher.look(), settings=settings)
+        rest = service_checks.judge_work(work, workers, state, settings)
+    except UNREACHABLE:
+        raise
+    except redis.RedisError as error:
+        rest = [service_checks.unreadable(settings, error)]
+    per_process = settings.redis_max_connections
+    judged = judge_server(server, trip, processes=polling, per_process=per_process)
+    return [service_checks.reached(settings), *judged, *rest]
+
+
+def _print(checks: list[Check]) -> None:
+    rows = table("check", "verdict", "found; what to do")
+    for check in checks:
+        words = f"{check.found}; do: {check.todo}" if check.todo else check.found
+        rows.add_row(
+            check.name, Text(check.verdict, style=_STYLES[check.verdict]), printable(words)
+        )
+    console().print(rows)

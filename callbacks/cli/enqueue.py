@@ -1,0 +1,123 @@
+"""`callbacks enqueue`: hand in one callback."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import redis
+
+from callbacks import api
+from callbacks.cli.arguments import ID, TIME, When
+from callbacks.cli.command import Failure, json_option, note, parts, print_json, redis_line, say
+from callbacks.model import InvalidCallback
+
+
+def read_json(raw: bytes) -> Any:
+    """Read one JSON value; ValueError says in a few words what is wrong, and repeats nothing."""
+    try:
+        return json.loads(raw.decode(), parse_constant=_refuse)
+    except UnicodeDecodeError:
+        raise ValueError("is no UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is no JSON: {error.msg} (character {error.pos + 1})") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"is no JSON: {error}") from None
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number that JSON has")
+
+
+def _data(_context: click.Context, _parameter: click.Parameter, value: str) -> bytes:
+    """The bytes that `--data` names: itself, those of a file, or those of stdin."""
+    if value == "-":
+        return sys.stdin.buffer.read()
+    if not value.startswith("@"):
+        return value.encode(errors="surrogateescape")
+    try:
+        return Path(value[1:]).read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{value[1:]} cannot be read: {error.strerror}") from None
+
+
+def _headers(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Split `name:value`. What is wrong is not repeated: it may hold credentials."""
+    headers: dict[str, str] = {}
+    for place, text in enumerate(values, start=1):
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise click.BadParameter(f"number {place} has no colon; expected NAME:VALUE")
+        if name.strip() in headers:
+            raise click.BadParameter(f"{name.strip()!r} is given twice")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | None) -> float | None:
+    """How many seconds from now."""
+    return None if when is None else when.ahead(time.time())
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--data",
+    default="null",
+    metavar="JSON|@FILE|-",
+    show_default=True,
+    callback=_data,
+    help="What to tell the receiver: JSON, a file with it, or - for stdin.",
+)
+@click.option("--event", default="callback", show_default=True, help='The "type" of the envelope.')
+@click.option(
+    "--id", type=ID, help="An id of your own, which makes a repeat harmless.  [default: minted]"
+)
+@click.option("--environment", help="The envelope's environment.  [default: inferred]")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME:VALUE",
+    callback=_headers,
+    help="An extra request header; may be repeated.",
+)
+@click.option(
+    "--expires-in",
+    type=TIME,
+    metavar="SECONDS|AGE|TIME",
+    callback=_ahead,
+    help="Dead, reason expired, if not sent by then.",
+)
+@click.option(
+    "--delay", type=TIME, metavar="SECONDS|AGE|TIME", callback=_ahead, help="Not sent before."
+)
+@click.option("--lane", help="A destination of its own on a host that many share.")
+@json_option
+def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> None:
+    """Hand in one callback to URL and print its id."""
+    parts()
+    try:
+        value = read_json(data)
+    except ValueError as error:
+        raise InvalidCallback("data", str(error)) from None
+    try:
+        receipt = api.enqueue(url, value, event=event, **given)
+    except redis.RedisError as error:
+        id = getattr(error, "callback_id", None)
+        again = f"; repeated with --id {id} it is sent only once" if id else ""
+        raise Failure(redis_line(error).rstrip(".") + again) from error
+    if as_json:
+        print_json({"id": receipt.id, "accepted": receipt.accepted})
+    else:
+        say(receipt.id)
+    if not receipt.accepted:
+        note(f"{receipt.id} was known already; nothing was stored")

@@ -1,0 +1,163 @@
+"""`callbacks import`: hand in many callbacks from NDJSON, in pipelines and in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, Any, Final
+
+import click
+import redis
+
+from callbacks.api import CHUNK, Item, prepare, store
+from callbacks.cli.command import (
+    Failure,
+    json_option,
+    note,
+    parts,
+    print_json,
+    progress,
+    redis_line,
+    say,
+)
+from callbacks.cli.enqueue import read_json
+from callbacks.model import Stored
+from callbacks.runtime import Runtime
+from callbacks.text import many
+
+#: JSON escapes may make six bytes of one, and a line holds more than its data.
+_ESCAPED: Final = 6
+_BESIDE_DATA: Final = 65_536
+#: A pipeline ends when it is as large, however few callbacks are in it.
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+
+_Line = tuple[int, bytes | None]
+_Chunk = list[tuple[int, Item]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the lines so far; blank ones do not count."""
+
+    accepted: int = 0
+    known: int = 0
+    bad: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.accepted:,} accepted, {self.known:,} known already, {self.bad:,} bad"
+
+
+def lines(stream: IO[bytes], limit: int) -> Iterator[_Line]:
+    """Number the lines of a file from 1; None for one of more than `limit` bytes."""
+    number = 0
+    while raw := stream.readline(limit + 1):
+        number += 1
+        if len(raw) > limit and not raw.endswith(b"\n"):
+            while (rest := stream.readline(limit)) and not rest.endswith(b"\n"):
+                pass
+            yield number, None
+        else:
+            yield number, raw.removeprefix(_BOM) if number == 1 else raw
+
+
+def _checked(found: Runtime, raw: bytes | None) -> Item:
+    """Check one line; ValueError says what is wrong with it."""
+    if raw is None:
+        raise ValueError(f"is longer than {_limit(found):,} bytes")
+    item = read_json(raw)
+    if not isinstance(item, dict):
+        raise ValueError("is no JSON object")  # noqa: TRY004 - as all that is wrong with a line
+    return prepare(found, item, datetime.now(UTC))
+
+
+def _limit(found: Runtime) -> int:
+    return _ESCAPED * found.settings.max_payload_bytes + _BESIDE_DATA
+
+
+class _Import:
+    """One run: collects good lines into chunks, stores them and counts."""
+
+    def __init__(self, found: Runtime) -> None:
+        self.found = found
+        self.tally = Tally()
+
+    def run(self, numbered: Iterable[_Line]) -> None:
+        """Take all lines in."""
+        chunk: _Chunk = []
+        size = 0
+        for number, raw in numbered:
+            if raw is not None and not raw.strip():
+                continue
+            try:
+                item = _checked(self.found, raw)
+            except ValueError as error:
+                self.tally.bad += 1
+                note(f"line {number}: {error}")
+                continue
+            chunk.append((number, item))
+            size += len(item.request.body)
+            if len(chunk) == CHUNK or size >= _CHUNK_BYTES:
+                self._store(chunk)
+                chunk, size = [], 0
+        if chunk:
+            self._store(chunk)
+
+    def _store(self, chunk: _Chunk) -> None:
+        first, last = chunk[0][0], chunk[-1][0]
+        try:
+            results = store(self.found, [item for _, item in chunk])
+        except redis.RedisError as error:
+            where = f"stopped in lines {first} to {last}, which may be in or not"
+            raise Failure(f"{where} ({self.tally} before): {redis_line(error)}") from error
+        stored = [result for result in results if isinstance(result, Stored)]
+        accepted = sum(result.accepted for result in stored)
+        self.tally.accepted += accepted
+        self.tally.known += len(stored) - accepted
+        for (number, _), result in zip(chunk, results, strict=True):
+            if isinstance(result, Exception):
+                why = redis_line(result) if isinstance(result, redis.RedisError) else result
+                raise Failure(f"stopped at line {number} ({self.tally}): {why}") from result
+
+
+def _sized(numbered: Iterable[_Line], advance: Any) -> Iterator[_Line]:
+    """Tell a progress bar of each line's bytes."""
+    for number, raw in numbered:
+        advance(len(raw or b""))
+        yield number, raw
+
+
+def _size(stream: IO[bytes]) -> int | None:
+    """How many bytes of a file are left to read; None for what is no file."""
+    if not stream.seekable():
+        return None
+    here = stream.tell()
+    end = stream.seek(0, 2)
+    stream.seek(here)
+    return end - here
+
+
+@click.command("import")
+@click.argument("file", type=click.File("rb"), metavar="FILE|-")
+@json_option
+def import_(file: IO[bytes], as_json: bool) -> None:
+    """Hand in many callbacks from NDJSON, one JSON object a line.
+
+    Its keys are callback_url and data, and as you like event, id, environment, headers,
+    expires_in, delay (both in seconds) and lane. Bad lines are named by number on stderr
+    and skipped; blank ones are passed over.
+    """
+    found = parts()
+    run = _Import(found)
+    with progress() as bar:
+        task = bar.add_task("bytes", total=_size(file))
+        numbered = lines(file, _limit(found))
+        run.run(_sized(numbered, lambda size: bar.advance(task, size)))
+    if as_json:
+        tally = run.tally
+        print_json({"accepted": tally.accepted, "known": tally.known, "bad": tally.bad})
+    else:
+        say(str(run.tally))
+    if run.tally.bad:
+        raise Failure(f"{many(run.tally.bad, 'bad line')} skipped")

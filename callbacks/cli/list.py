@@ -1,0 +1,39 @@
+"""`callbacks list`: the callbacks in a state."""
+
+from __future__ import annotations
+
+import click
+
+from callbacks.batcher.inspector import Inspector
+from callbacks.cli.command import REASON, in_scope, json_option, parts
+from callbacks.cli.listing import first, print_statuses
+from callbacks.model import Reason, State
+from callbacks.request.urls import Scope
+
+
+@click.command("list")
+@click.argument("state", type=click.Choice([state.value for state in State]))
+@click.option(
+    "--destination",
+    "scope",
+    callback=in_scope,
+    help="Only those for this destination, a host with its lanes.",
+)
+@click.option("--reason", type=REASON, help="Only those with this reason.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Show at most so many.",
+)
+@json_option
+def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:
+    """List the callbacks in a state, oldest first.
+
+    With --json they are one array, also where there are none.
+    """
+    statuses = Inspector(parts().batcher.scripts).statuses(
+        State(state), scope=scope, reason=Reason(reason) if reason else None
+    )
+    print_statuses(first(statuses, limit), as_json)

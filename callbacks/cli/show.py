@@ -1,0 +1,136 @@
+"""`callbacks show`: one callback, its attempts, and what comes next."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.table import Table
+
+from callbacks.batcher.inspector import Inspector, Status, find
+from callbacks.cli.arguments import ID
+from callbacks.cli.command import Failure, console, json_option, parts, print_json, table
+from callbacks.cli.destinations import condition
+from callbacks.cli.listing import hint_for
+from callbacks.model import Request, State
+from callbacks.request.freeze import unpack
+from callbacks.request.urls import display_url
+from callbacks.runtime import Runtime
+from callbacks.text import many, moment, printable, when
+
+
+def request_of(found: Runtime, id: str) -> Request | None:
+    """The frozen request, where it is still kept."""
+    packed: Any = found.client.get(found.batcher.scripts.keys.of("cb:", id))
+    return None if packed is None else unpack(packed)
+
+
+def shown_request(request: Request | None) -> dict[str, Any]:
+    """What may be shown of a request: no user info or query, no header values, no body."""
+    if request is None:
+        return {"url": None, "environment": None, "header_names": None, "body_bytes": None}
+    return {
+        "url": display_url(request.callback_url),
+        "environment": request.environment,
+        "header_names": [name for name, _ in request.headers],
+        "body_bytes": len(request.body),
+    }
+
+
+def next_step(status: Status, now_s: float) -> str:
+    """Say what comes next, in one sentence."""
+    at = status.next_attempt_at
+    place = "" if at is None else when(at, now_s)
+    sentences = {
+        "queued": "waits for its batch",
+        "claimed": f"is claimed, to be sent {place}",
+        "retry": f"will be tried again {place}",
+        "sending": "a request is in flight",
+        "dead": f"nothing, unless replayed: callbacks dead replay --id {status.id}",
+    }
+    if status.state is State.QUEUED and at is not None and at > now_s:
+        return f"is due {place}, then waits for its batch"
+    return sentences.get(status.phase, "nothing")
+
+
+def _held(found: Runtime, status: Status) -> str | None:
+    """Say what holds a queued callback up, beside its batch."""
+    if status.state is not State.QUEUED:
+        return None
+    scripts = found.batcher.scripts
+    if found.batcher.look().paused:
+        return "everything is paused: callbacks resume"
+    destination = Inspector(scripts).destination(status.destination)
+    if destination.paused:
+        return f"its destination is paused: callbacks resume {status.destination}"
+    if destination.breaker == "open" or destination.hold_why == "secret":
+        return f"its destination: {condition(destination, time.time() * 1000)}"
+    return None
+
+
+@click.command()
+@click.argument("id", type=ID)
+@json_option
+def show(id: str, as_json: bool) -> None:
+    """Show one callback, its attempts, and what comes next.
+
+    Durations are milliseconds. Of its headers only the names are shown.
+    """
+    found = parts()
+    status = find(found.batcher.scripts, id)
+    if status is None:
+        raise Failure(f"{id} is unknown")
+    request = shown_request(request_of(found, id))
+    following = _held(found, status) or next_step(status, time.time())
+    if as_json:
+        print_json(asdict(status) | request | {"hint": hint_for(status), "next": following})
+        return
+    screen = console()
+    screen.print(_facts(status, request, following))
+    if status.history:
+        screen.print()
+        screen.print(_attempts(status))
+
+
+def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
+    now_s = time.time()
+    facts: dict[str, str | None] = {
+        "id": status.id,
+        "state": f"{status.state} ({status.phase})"
+        if status.state is State.PROCESSING
+        else status.state,
+        "next": following,
+        "destination": status.destination,
+        "url": request["url"],
+        "reason": status.reason,
+        "hint": hint_for(status),
+        "detail": status.detail,
+        "attempts": f"{status.attempts} begun, {status.retries} retries granted, "
+        f"{status.crashes} crashed",
+        "environment": request["environment"],
+        "headers": ", ".join(request["header_names"] or ()),
+        "body": None if request["body_bytes"] is None else many(request["body_bytes"], "byte"),
+        "expires": None if status.expires_at is None else when(status.expires_at, now_s),
+        "ended": None if status.ended_at is None else when(status.ended_at, now_s),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        if fact:
+            grid.add_row(name, printable(fact))
+    return grid
+
+
+def _attempts(status: Status) -> Table:
+    attempts = table("attempt", "at", "outcome", "status", "reason", "ms", right=("attempt", "ms"))
+    for one in status.history:
+        attempts.add_row(
+            str(one.attempt),
+            moment(one.at_ms / 1000),
+            one.outcome,
+            str(one.status or "-"),
+            one.reason or "-",
+            f"{one.duration_ms:,}",
+        )
+    return attempts

@@ -1,0 +1,98 @@
+"""`callbacks web`: serve metrics, health and the status page until the process is told to end."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import click
+from waitress.server import create_server
+
+from callbacks import log as logs
+from callbacks.batcher.client import connect
+from callbacks.batcher.store import Batcher
+from callbacks.cli.command import Failure, json_option, parts, print_json, say
+from callbacks.monitor.snapshot import take
+from callbacks.settings import Settings
+from callbacks.web.app import App, Latest
+
+_PORT: Final = 8000
+#: They mostly wait for the one that reads.
+_THREADS: Final = 4
+#: Whoever opens connections and asks nothing must not keep a health check out: there is room for
+#: many, fewer where the system gives fewer descriptors, and they do not stay.
+_CONNECTIONS: Final = 4_000
+_SPARE_DESCRIPTORS: Final = 50
+_SILENT_S: Final = 5
+_LOOK_S: Final = 1
+#: A Redis that takes longer counts as away here.
+_PATIENCE_S: Final = 2.0
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=_PORT,
+    envvar="PORT",
+    show_default=True,
+    show_envvar=True,
+    help="Where to listen; 0: any free one.",
+)
+@json_option
+def web(port: int, as_json: bool) -> None:
+    """Serve /metrics (Prometheus), /healthz and a status page.
+
+    It listens on this machine alone, and everywhere where PORT is set, as on Heroku. It shows
+    numbers and health, no ids, URLs or destinations.
+    """
+    settings = parts().settings
+    routed = bool(os.environ.get("PORT"))  # by a platform, from outside
+    host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
+    app = App(Latest(partial(take, _reader(settings))))
+    try:
+        server: Any = create_server(
+            app,
+            host=host,
+            port=port,
+            threads=_THREADS,
+            ident="callbacks",
+            connection_limit=_most_connections(),
+            channel_timeout=_SILENT_S,
+            cleanup_interval=_LOOK_S,
+            asyncore_use_poll=True,  # select() ends at 1,024 descriptors
+        )
+    except OSError as error:
+        raise Failure(f"cannot listen on {host}:{port}: {error.strerror}; try --port") from error
+    logs.configure(settings.log_format)
+    signal.signal(signal.SIGTERM, _end)
+    address = f"http://{host}:{server.effective_port}"
+    if as_json:
+        print_json({"address": address})
+    else:
+        say(f"listening on {address}")
+    server.run()
+
+
+def _most_connections() -> int:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return _CONNECTIONS
+    return max(_SPARE_DESCRIPTORS, min(_CONNECTIONS, allowed - _SPARE_DESCRIPTORS))
+
+
+def _reader(settings: Settings) -> Batcher:
+    """A batcher of this process's own, with one connection, that gives up soon.
+
+    Whoever looks waits ten seconds at most: a script is tried three times.
+    """
+    less = {"redis_max_connections": 1, "redis_timeout": min(_PATIENCE_S, settings.redis_timeout)}
+    return Batcher(connect(settings.model_copy(update=less)), settings)
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    """End as Ctrl-C does: the server finishes what it is at."""
+    raise SystemExit(0)

@@ -1,0 +1,9 @@
+"""Delivery: one HTTP attempt, from a name to an answer, within one deadline.
+
+`callback.AICallback` is what others use, and `shared_transport` for the process's connections.
+A remote fault is an `Answer`, never an exception. Only addresses that the guard has checked are
+connected to.
+
+It decides nothing about retries and knows nothing of Redis or Dramatiq; the batcher does not
+know it, either.
+"""

@@ -1,0 +1,205 @@
+"""One callback's payload and its sending."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache, partial
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from callbacks.delivery.daemon_pool import DaemonPool, TooManyHang
+from callbacks.delivery.deadline import Deadline
+from callbacks.delivery.guard import Guard
+from callbacks.delivery.transport import Transport
+from callbacks.model import Answer, Reason, Request
+from callbacks.request.freeze import check_id, freeze, mint_id, request_headers
+from callbacks.request.secrets import SecretResolverError, ask_resolver
+from callbacks.version import __version__
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
+
+
+class Sender(Protocol):
+    """What posts: `transport.Transport`, or a double in a test."""
+
+    def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        spent_s: float = 0,
+        proven: bool = False,
+    ) -> Answer:
+        """Send one request; a remote fault is an answer, not an exception.
+
+        `spent_s`: so much of the attempt's deadline has been used up before. `proven`: the
+        receiver has answered lately.
+        """
+        ...
+
+
+def shared_transport(settings: Settings) -> Transport:
+    """Return this process's one connection pool for such settings; opens nothing yet."""
+    timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
+    with _MAKING:  # else each of 64 threads makes one at first, with all the certificates
+        return _transport(settings.allowed_networks, *timeouts)
+
+
+_MAKING: Final = threading.Lock()
+
+
+@cache
+def _transport(
+    networks: tuple[IPv4Network | IPv6Network, ...],
+    connect_timeout: float,
+    read_timeout: float,
+    deadline: float,
+) -> Transport:
+    return Transport(
+        guard=Guard(networks),
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        deadline=deadline,
+    )
+
+
+#: What a resolver is asked with: its own path, the URL, the environment.
+_Ask = tuple[str, str, str]
+
+
+def _resolve(ask: _Ask) -> tuple[str, ...]:
+    try:
+        return ask_resolver(*ask)
+    except SecretResolverError:
+        raise
+    except BaseException as error:  # a SystemExit must not end the thread that waits
+        raise SecretResolverError(f"{ask[0]} raised {type(error).__name__}") from error
+
+
+#: Somebody else's function may hang.
+_RESOLUTIONS: Final = DaemonPool(_resolve, name="secret resolver")
+
+
+class AICallback:
+    """One callback: builds the envelope, infers environment and secrets, signs and sends.
+
+    Made from what is to be told, it validates and freezes the request (raises
+    `InvalidCallback`); `stored` makes it from a request that was frozen at enqueue.
+    """
+
+    def __init__(
+        self,
+        callback_url: str,
+        data: Any,
+        *,
+        event: str = "callback",
+        id: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        lane: str | None = None,
+        settings: Settings | None = None,
+        now: datetime | None = None,
+    ) -> None:
+        from callbacks.settings import load_settings  # noqa: PLC0415 - keeps pydantic out of the import
+
+        self.settings = settings or load_settings()
+        self.id = mint_id() if id is None else check_id(id)
+        self.request = freeze(
+            callback_url,
+            data,
+            event=event,
+            environment=self.settings.environment if environment is None else environment,
+            headers=headers,
+            lane=lane,
+            settings=self.settings,
+            now=now or datetime.now(UTC),
+        )
+
+    @classmethod
+    def stored(cls, id: str, request: Request, settings: Settings) -> AICallback:
+        """Take a request as it was frozen at enqueue."""
+        callback = cls.__new__(cls)
+        callback.id, callback.request, callback.settings = id, request, settings
+        return callback
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What signs this callback: the resolver's secrets, its environment's, or the default.
+
+        Raises `SecretResolverError` where the resolver fails. It runs in this thread, and may
+        take as long as it likes.
+        """
+        return self._secrets(lambda ask: ask_resolver(*ask))
+
+    @property
+    def signable(self) -> bool:
+        """Whether it can be signed, or need not be; a resolver that fails now may work later."""
+        if not self.settings.signing_configured:
+            return True
+        try:
+            return bool(self.secrets)
+        except SecretResolverError:
+            return True
+
+    def _secrets(self, resolve: Callable[[_Ask], tuple[str, ...]]) -> tuple[str, ...]:
+        path, environment = self.settings.secret_resolver, self.request.environment
+        if not path:
+            return self.settings.secrets_for(environment)
+        return resolve((path, self.request.callback_url, environment))
+
+    def _in_time(self, ask: _Ask, *, proven: bool) -> tuple[str, ...]:
+        """Ask an attempt's resolver, which has half of the deadline, in another thread."""
+        try:
+            return _RESOLUTIONS.result(ask, Deadline(self.settings.deadline / 2), proven=proven)
+        except (TimeoutError, TooManyHang) as error:
+            raise SecretResolverError(f"{ask[0]}: {error}") from error
+
+    def headers(self, *, attempt: int, timestamp_s: int, proven: bool = False) -> dict[str, str]:
+        """All headers of one attempt, signed where secrets are configured.
+
+        Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
+        is to be signed never goes out unsigned.
+        """
+        secrets = self._secrets(partial(self._in_time, proven=proven))
+        if self.settings.signing_configured and not secrets:
+            raise SecretResolverError("there is no secret for this callback any more")
+        return request_headers(
+            self.request,
+            id=self.id,
+            attempt=attempt,
+            timestamp_s=timestamp_s,
+            secrets=secrets,
+            version=__version__,
+        )
+
+    def send(
+        self,
+        *,
+        attempt: int = 1,
+        timestamp_s: int | None = None,
+        sender: Sender | None = None,
+        proven: bool = False,
+    ) -> Answer:
+        """Make one attempt and say what came of it; decides and stores nothing.
+
+        `proven`: the receiver has answered lately, so this attempt waits for no place that
+        attempts to others may hold while they hang (a name lookup, a call of the resolver).
+        Where a secret resolver fails, hangs or gives none, nothing is sent: `no_secret`.
+        """
+        moment = int(time.time()) if timestamp_s is None else timestamp_s
+        began = time.monotonic()
+        try:
+            headers = self.headers(attempt=attempt, timestamp_s=moment, proven=proven)
+        except SecretResolverError as error:
+            return Answer(None, Reason.NO_SECRET, str(error))
+        sender = sender or shared_transport(self.settings)
+        spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
+        request = self.request
+        return sender.post(
+            request.callback_url, headers, request.body, spent_s=spent_s, proven=proven
+        )

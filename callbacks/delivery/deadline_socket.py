@@ -1,0 +1,122 @@
+"""A socket on which nothing takes longer than what is left of the attempt.
+
+No watchdog shuts sockets down from outside, so none can shut down one that has passed on to
+another request: each single operation gets the time that is left, whoever drips bytes at us.
+A timeout of `ssl` and of `socket` bounds a call as a whole (a handshake, a record), however
+many packets it takes; only loops over calls would go on for ever, and those are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from typing import Final
+
+from urllib3.util.wait import wait_for_read
+
+from callbacks.delivery.deadline import Deadline
+from callbacks.delivery.response import Reader
+
+_SEND_BYTES: Final = 65_536
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+
+
+class HandshakeFailed(OSError):
+    """The connection ended before TLS was agreed upon."""
+
+
+class DeadlineSocket:
+    """What http.client takes for a connected socket; it owns the real one.
+
+    `step_s` bounds one wait for the receiver, `deadline` (set anew for each attempt) all of
+    them. `spoke_early` tells that something came while the request was still being sent: a
+    receiver that answers what it has not read may read it later, as another request.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: Deadline, step_s: float) -> None:
+        self.deadline = deadline
+        self.spoke_early = False
+        self._sock = sock
+        self._step_s = step_s
+        # After a TLS handshake the receiver's session tickets are waiting to be read.
+        self._expects_silence = True
+        self._is_sending = False
+
+    def handshake(self, context: ssl.SSLContext, hostname: str, timeout_s: float) -> None:
+        """Speak TLS from here on; raises HandshakeFailed, ssl.SSLError and TimeoutError."""
+        self._expects_silence = False
+        try:
+            self._sock = sock = context.wrap_socket(
+                self._sock, server_hostname=hostname, do_handshake_on_connect=False
+            )
+            sock.settimeout(min(timeout_s, self.deadline.left()))
+            sock.do_handshake()
+        except TimeoutError:
+            raise TimeoutError("the TLS handshake did not end in time") from None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            raise HandshakeFailed("the receiver broke off the TLS handshake") from None
+        except ssl.SSLError:
+            raise
+        except OSError:
+            raise HandshakeFailed("the receiver broke off the TLS handshake") from None
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of it, or raise OSError, TimeoutError included."""
+        rest = memoryview(data)
+        while rest:
+            if self._is_sending and self._expects_silence and wait_for_read(self._sock, 0):
+                self.spoke_early = True
+            self._is_sending = True
+            self._take_a_step()
+            try:
+                sent = self._sock.send(rest[:_SEND_BYTES])
+            except TimeoutError:
+                raise self._timed_out("took no more of the request") from None
+            rest = rest[sent:]
+
+    def recv(self, size: int) -> bytes:
+        """Up to `size` bytes; b"" at the end. Raises OSError, TimeoutError included."""
+        self._is_sending = False
+        self._take_a_step()
+        try:
+            received = self._sock.recv(size)
+        except TimeoutError:
+            raise self._timed_out("sent nothing") from None
+        self._expects_silence = True
+        return received
+
+    def has_input(self) -> bool:
+        """Whether reading would not wait: bytes, an end or an error are there."""
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return True
+        return wait_for_read(self._sock, 0)
+
+    def makefile(self, _mode: str) -> Reader:
+        return Reader(self.recv)
+
+    def settimeout(self, _timeout: float | None) -> None:
+        """Nothing: urllib3 sets one timeout for all, here each wait gets what is left."""
+
+    def give_up_sending(self) -> None:
+        """Let closing drop what the kernel still holds: nobody wants half a request delivered.
+
+        It would be kept for as long as a receiver that takes nothing pleases.
+        """
+        self.spoke_early = self.has_input()
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _take_a_step(self) -> None:
+        """Give the next call on the socket its time; telling the socket so is a system call."""
+        time_s = min(self._step_s, self.deadline.left())
+        if self._sock.gettimeout() != time_s:
+            self._sock.settimeout(time_s)
+
+    def _timed_out(self, what: str) -> TimeoutError:
+        self.deadline.left()  # where nothing is left, that is what to tell
+        return TimeoutError(f"the receiver {what} for {self._step_s:g} s")

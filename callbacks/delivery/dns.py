@@ -1,0 +1,83 @@
+"""Name lookups that end in time, although the system's own have no timeout."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from ipaddress import ip_address
+from typing import Any
+
+from callbacks.delivery.daemon_pool import MAX_CALLS, DaemonPool, TooManyHang
+from callbacks.delivery.deadline import Deadline
+
+# (host, port) -> addresses, best first. It may raise any OSError; its thread may hang.
+Resolver = Callable[[str, int], Sequence[str]]
+
+
+def system_addresses(host: str, port: int) -> list[str]:
+    """The addresses of a name in the system's order of preference (RFC 6724)."""
+    # As bytes it is looked up as it is: for a str Python would run its own, older IDNA.
+    found = _getaddrinfo()(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+    return [str(sockaddr[0]) for *_, sockaddr in found]
+
+
+@cache
+def _getaddrinfo() -> Callable[..., list[tuple[Any, ...]]]:
+    """`getaddrinfo`, which blocks its thread, so that under gevent it needs a real one.
+
+    There `socket.getaddrinfo` runs in a pool that the process has for all lookups, with ten
+    threads: ten names that hang would stop everybody's.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("socket"):
+        return socket.getaddrinfo
+    threadpool: Any = import_module("gevent.threadpool")  # of an extra
+    pool = threadpool.ThreadPool(MAX_CALLS)
+    original = monkey.get_original("socket", "getaddrinfo")
+    return lambda *args, **more: pool.apply(original, args, more)
+
+
+os.register_at_fork(after_in_child=_getaddrinfo.cache_clear)
+
+
+class Lookups:
+    """Asks a resolver, one call at a time for each name, `most` at a time for all."""
+
+    def __init__(self, resolve: Resolver, most: int = MAX_CALLS) -> None:
+        self._calls = DaemonPool(self._found, name="name lookup", most=most)
+        self._resolve = resolve
+
+    def _found(self, name: tuple[str, int]) -> Sequence[str]:
+        return self._resolve(*name)
+
+    def addresses(
+        self, host: str, port: int, deadline: Deadline, *, proven: bool = False
+    ) -> Sequence[str]:
+        """The addresses of a host, at least one; an address is its own.
+
+        Names of `proven` receivers, which have answered lately, do not wait for others'.
+
+        Raises TimeoutError at the deadline, socket.gaierror where there are none or where
+        too many lookups hang, and whatever else the resolver raises.
+        """
+        if _is_address(host):
+            return [host]
+        try:
+            found = self._calls.result((host, port), deadline, proven=proven)
+        except TooManyHang as error:
+            raise socket.gaierror(socket.EAI_AGAIN, str(error)) from None
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+        return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Idle connections, kept for the next request to the same origin."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from callbacks.delivery.connection import MAX_IDLE_S, Connection, Origin
+
+MAX_IDLE: Final = 256  # connections kept in a process, the longest idle one goes first
+MAX_IDLE_PER_ORIGIN: Final = 64  # as many as a worker process has threads
+
+
+@dataclass(slots=True)
+class IdlePool:
+    """Idle connections, for all threads of a process. Nobody ever waits for one."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _by_age: OrderedDict[Connection, None] = field(default_factory=OrderedDict)
+    _by_origin: dict[Origin, list[Connection]] = field(default_factory=dict)
+    _is_closed: bool = False
+
+    def take(self, origin: Origin) -> Connection | None:
+        """The connection to the origin that was used last and is fit, or None."""
+        while True:
+            with self._lock:
+                connections = self._by_origin.get(origin)
+                if not connections:
+                    return None
+                connection = connections[-1]
+                self._remove(connection)
+            if connection.is_fit(time.monotonic()):
+                return connection
+            connection.close()
+
+    def put(self, connection: Connection) -> None:
+        """Keep the connection where it may be used again, else close it."""
+        if not connection.idle_limit_s:
+            connection.close()
+            return
+        connection.idle_since = now = time.monotonic()
+        with self._lock:
+            surplus = [connection] if self._is_closed else self._add(connection, now)
+        for each in surplus:
+            each.close()
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed when it comes back."""
+        with self._lock:
+            self._is_closed = True
+            connections = list(self._by_age)
+            self._by_age.clear()
+            self._by_origin.clear()
+        for connection in connections:
+            connection.close()
+
+    def forget(self) -> None:
+        """In a forked child: close this process's copies, whoever held the lock before."""
+        for connection in list(self._by_age):
+            connection.close()
+
+    def _add(self, connection: Connection, now: float) -> list[Connection]:
+        """Keep it, and return those that have to go for it or are too old."""
+        self._by_age[connection] = None
+        siblings = self._by_origin.setdefault(connection.origin, [])
+        siblings.append(connection)
+        surplus = siblings[:1] if len(siblings) > MAX_IDLE_PER_ORIGIN else []
+        for each in surplus:
+            self._remove(each)
+        while self._by_age:
+            oldest = next(iter(self._by_age))
+            if len(self._by_age) <= MAX_IDLE and now - oldest.idle_since < MAX_IDLE_S:
+                break
+            self._remove(oldest)
+            surplus.append(oldest)
+        return surplus
+
+    def _remove(self, connection: Connection) -> None:
+        del self._by_age[connection]
+        siblings = self._by_origin[connection.origin]
+        siblings.remove(connection)
+        if not siblings:
+            del self._by_origin[connection.origin]

@@ -1,0 +1,78 @@
+"""How the whole is doing, in one word and one reason: a pure decision over one look.
+
+`status`, the page, `/healthz`, the metric and `doctor` all ask here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from callbacks.batcher.inspector import Overview
+from callbacks.model import Look
+from callbacks.settings import Settings
+from callbacks.text import age, many
+from callbacks.units import ms
+
+#: The words, the best first.
+WORDS: Final = ("ok", "paused", "behind", "no worker", "unbalanced")
+#: No worker ticked, or none claimed, for so long although there is work: none works.
+ABSENT_MS: Final = 60_000
+#: One tick may be late, and the one after it fail.
+_TICKS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One of `WORDS`, and why."""
+
+    word: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}" if self.reason else self.word
+
+
+def health(overview: Overview, look: Look, *, settings: Settings) -> Health:
+    """Judge; the worst is named."""
+    now_ms = overview.now_ms
+    if overview.balance:
+        return Health("unbalanced", f"books do not balance by {overview.balance}; see audit")
+    absent = no_worker(overview, settings)
+    if absent:
+        return Health("no worker", absent)
+    if overview.paused_since_ms is not None:
+        return Health("paused", f"for {age((now_ms - overview.paused_since_ms) / 1000)}")
+    return _of_backlog(overview, look, settings)
+
+
+def _of_backlog(overview: Overview, look: Look, settings: Settings) -> Health:
+    """Judge by how long callbacks that may be claimed now have not been."""
+    if look.oldest_due_ms is None:
+        return Health("ok")
+    on_purpose_ms = ms(settings.max_delay) + ms(settings.min_interval)
+    waited_ms = overview.now_ms - look.oldest_due_ms
+    idle_ms = min(waited_ms, overview.now_ms - (overview.last_batch_ms or 0))
+    if idle_ms > ABSENT_MS + on_purpose_ms:
+        idle = age(idle_ms / 1000)
+        return Health("no worker", f"none claims: callbacks are ready, no batch for {idle}")
+    if waited_ms > ms(settings.drain_target) + on_purpose_ms:
+        return Health("behind", f"oldest waits {age(waited_ms / 1000)}")
+    return Health("ok")
+
+
+def no_worker(overview: Overview, settings: Settings) -> str:
+    """Say since when no worker lives although something is not sent; empty where all is well.
+
+    Whatever is owed counts, also what is held by a pause, a breaker or a delay. Before the
+    first tick of all, time runs from when the first callback was due.
+    """
+    unsent = overview.queued + overview.processing
+    starts = (overview.ticked_ms, overview.oldest_due_ms, overview.last_batch_ms)
+    since_ms = next((start for start in starts if start is not None), overview.now_ms)
+    gone_ms = overview.now_ms - since_ms
+    if not unsent or gone_ms <= max(ABSENT_MS, _TICKS * ms(settings.check_interval)):
+        return ""
+    seen = "none was ever seen" if overview.ticked_ms is None else "the last was seen"
+    ago = "" if overview.ticked_ms is None else f" {age(gone_ms / 1000)} ago"
+    return f"{seen}{ago}; {many(unsent, 'callback')} not sent yet"

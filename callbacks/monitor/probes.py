@@ -1,0 +1,267 @@
+"""What `doctor` reads: the server, the way to it, the workers, the books. Changes nothing.
+
+A part that Redis does not let us read is left out (None); only a Redis that cannot be reached
+raises.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+from redis import Redis
+
+from callbacks.batcher.inspector import Overview, is_mark, is_paused, overview
+from callbacks.batcher.keys import Keys
+from callbacks.batcher.scripts import Scripts
+from callbacks.monitor.redis_checks import Server, Trip
+from callbacks.request.urls import Scope, host_of
+
+_PINGS: Final = 20
+#: A Redis so slow that fewer fit is slow enough to tell.
+_PINGS_S: Final = 3.0
+_CLOCK_LOOKS: Final = 5
+#: An idle worker asks for messages 16 times a second, and each time its heartbeat moves.
+_LOOK_S: Final = 0.6
+_LOOK_AGAIN_S: Final = 0.1
+#: So long at most for a tick; where it may take longer, having seen none means nothing.
+_PATIENCE_S: Final = 5.0
+_MOST_HEARTBEATS: Final = 500
+_MOST_DESTINATIONS: Final = 5_000
+_HOUR_MS: Final = 3_600_000
+#: What has no secret is tried again after a minute at most.
+_UNSIGNED_SHOWN_MS: Final = 90_000
+
+#: Connecting itself failed, or was refused.
+UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Who was seen at work. `polling`: processes that fetched while we looked.
+
+    `ticking`: whether a worker did its regular duties within the last interval; None: the
+    interval is too long to wait for.
+    """
+
+    polling: int
+    ticking: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How the work goes: the books, recent deaths, destinations (of those used last).
+
+    `unsigned` destinations had callbacks without a secret of late; `unsigned_why`: the last error.
+    """
+
+    books: Overview
+    dead_last_hour: int
+    broken: int
+    paused: int
+    destinations: int
+    failed_messages: int
+    unsigned: int = 0
+    unsigned_why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as the probes see it."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now_s: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+# The server
+
+
+def read_server(client: Redis) -> Server:
+    """Ask for `INFO`, and for `CONFIG` where that is allowed."""
+    info: dict[str, Any] = _allowed(client.info) or {}
+    config = _config(client)
+
+    def either(field: str, name: str) -> Any:
+        return info.get(field, config.get(name))
+
+    return Server(
+        name=_name(info),
+        version=_text(info.get("valkey_version", info.get("redis_version"))),
+        role=_text(info.get("role")),
+        primary=f"{info['master_host']}:{info['master_port']}" if "master_host" in info else "",
+        shards=_shards(client, info),
+        policy=_text(either("maxmemory_policy", "maxmemory-policy")),
+        evicted=int(info.get("evicted_keys", 0)),
+        used=_int(info.get("used_memory")),
+        limit=_int(either("maxmemory", "maxmemory")),
+        machine=_int(info.get("total_system_memory")),
+        aof=_flag(either("aof_enabled", "appendonly")),
+        fsync=config.get("appendfsync"),
+        save=config.get("save"),
+        aof_ok=info.get("aof_last_write_status", "ok") == "ok",
+        snapshot_ok=info.get("rdb_last_bgsave_status", "ok") == "ok",
+        stops=_flag(config.get("stop-writes-on-bgsave-error")),
+        clients=_int(info.get("connected_clients")),
+        most_clients=_int(either("maxclients", "maxclients")),
+        idle_s=_int(config.get("timeout")),
+    )
+
+
+_CONFIG: Final = (
+    "appendfsync",
+    "appendonly",
+    "maxclients",
+    "maxmemory",
+    "maxmemory-policy",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "timeout",
+)
+
+
+def _config(client: Redis) -> dict[str, str]:
+    """Read each by itself: Redis 6.2 takes one name a call, and a service may refuse some."""
+    with client.pipeline(transaction=False) as pipe:
+        for name in _CONFIG:
+            pipe.config_get(name)
+        answers = pipe.execute(raise_on_error=False)
+    found: dict[str, str] = {}
+    for answer in answers:
+        if isinstance(answer, dict):
+            found |= {_text(name) or "": _text(value) or "" for name, value in answer.items()}
+    return found
+
+
+def _name(info: dict[str, Any]) -> str | None:
+    if "valkey_version" in info:
+        return "Valkey"
+    name = info.get("server_name") or ("Dragonfly" if "dragonfly_version" in info else None)
+    return str(name).capitalize() if name else "Redis" if info else None
+
+
+def _shards(client: Redis, info: dict[str, Any]) -> int | None:
+    enabled = _flag(info.get("cluster_enabled"))
+    if not enabled:
+        return None if enabled is None else 0
+    told: dict[str, Any] = _allowed(lambda: client.execute_command("CLUSTER INFO")) or {}  # type: ignore[no-untyped-call]
+    return _int(told.get("cluster_size")) or 2  # untold: more than one has to be assumed
+
+
+def _allowed(read: Callable[[], Any]) -> Any:
+    """What a command says; None where this user must not run it."""
+    try:
+        return read()
+    except UNREACHABLE:
+        raise
+    except redis.RedisError:
+        return None
+
+
+# The way there
+
+
+def read_trip(client: Redis, clock: Clock) -> Trip:
+    """Time some round trips, and compare the clocks in the quickest of a few looks."""
+    client.ping()  # opens the connection
+    took: list[float] = []
+    started = clock.monotonic()
+    while len(took) < _PINGS and clock.monotonic() - started < _PINGS_S:
+        before = clock.monotonic()
+        client.ping()
+        took.append((clock.monotonic() - before) * 1000)
+    ahead_ms, trip_ms = min(
+        (_ahead(client, clock) for _ in range(_CLOCK_LOOKS)), key=lambda p: p[1]
+    )
+    return Trip(statistics.median(took), max(took), round(ahead_ms), round(trip_ms / 2))
+
+
+def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
+    """How far the clock of Redis is ahead of ours, and how long the question took (ms)."""
+    before = clock.now_s()
+    seconds, micros = client.time()
+    after = clock.now_s()
+    ahead_s = seconds + micros / 1_000_000 - (before + after) / 2
+    return ahead_s * 1000, max(0.0, after - before) * 1000
+
+
+# Who works
+
+
+def read_workers(
+    client: Redis, namespace: str, *, check_interval_s: float, clock: Clock
+) -> Workers:
+    """Watch for a moment who fetches messages and whether anyone ticks.
+
+    Producers have heartbeats too, which move only when they send a message; so the workers
+    are those that move while we look. No clock of another machine is compared.
+    """
+    tick = Keys(namespace).of("tick")
+    gap_s = 0.1 * check_interval_s + 1  # between the end of a tick's key and the next tick
+    first, started = _heartbeats(client, namespace), clock.monotonic()
+    ticking, polling = False, 0
+    while True:
+        clock.sleep(_LOOK_AGAIN_S)
+        took = clock.monotonic() - started
+        ticking = ticking or bool(client.exists(tick))
+        polling = sum(first.get(id) != at for id, at in _heartbeats(client, namespace).items())
+        if took >= (_LOOK_S if ticking and polling else min(_PATIENCE_S, gap_s)):
+            break
+    return Workers(polling, None if not ticking and gap_s > _PATIENCE_S else ticking)
+
+
+def _heartbeats(client: Redis, namespace: str) -> dict[bytes, float]:
+    key = f"{namespace}:__heartbeats__"
+    rows: Any = client.zrange(key, 0, _MOST_HEARTBEATS - 1, desc=True, withscores=True)
+    return dict(rows)
+
+
+# How the work goes
+
+
+def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
+    """Read the books, and count what is out of the ordinary."""
+    client, keys = scripts.client, scripts.keys
+    books = overview(scripts)
+    raw: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
+    names = [name for name in map(bytes.decode, raw) if not is_mark(name)]
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zcount(keys.of("dead"), books.now_ms - _HOUR_MS, "+inf")
+        pipe.zcard(f"{namespace}:{queue}.XQ")
+        pipe.hget(keys.of("state"), "unsigned")
+        for name in names:
+            pipe.hmget(keys.of("dest:", name), "broken", "paused", "unsigned_at")
+            pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
+        dead, failed, why, *rows = pipe.execute()
+    own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
+    return Work(
+        books=books,
+        dead_last_hour=dead,
+        broken=sum(bool(broken) for broken, *_ in own),
+        paused=sum(map(is_paused, names, (paused for _, paused, *_ in own), marks)),
+        unsigned=sum(int(at or 0) > late for *_, at in own),
+        unsigned_why=(_text(why) or "").rstrip("."),
+        destinations=len(names),
+        failed_messages=failed,
+    )
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _int(value: Any) -> int | None:
+    try:
+        return None if value is None else int(value)
+    except ValueError:
+        return None
+
+
+def _flag(value: Any) -> bool | None:
+    return None if value is None else _text(value) in {"1", "yes"}

@@ -1,0 +1,312 @@
+"""What is wrong with a Redis for callbacks, and what to do: pure judgement over what it says.
+
+Each check has one function. It takes facts that were read before, and gives a verdict, what
+was found, and the one thing to do. What may not be read (managed services forbid `CONFIG`) is
+a warning, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from callbacks.monitor.checks import Check, failure, ok, unknown, warning
+from callbacks.policy.room import FULL_SHARE, UNREAD_MEMORY
+
+#: The first version with `ZADD LT`, which the verbs use.
+LEAST_VERSION: Final = (6, 2)
+
+_TIGHT_MEMORY: Final = 0.75
+_TIGHT_CLIENTS: Final = 0.8
+_NO_CLIENTS_LEFT: Final = 0.95
+#: A send takes about five round trips, so from here on Redis is what slows it down.
+_SLOW_MS: Final = 20.0
+_TOO_SLOW_MS: Final = 250.0
+#: A connection that waits for its next command is not often idle for longer.
+_SHORT_IDLE_S: Final = 30
+_SKEW_MS: Final = 1_000
+#: periodiq's messages count as too old from 30 s on.
+_GREAT_SKEW_MS: Final = 30_000
+_MB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says of itself; None: it does not say, or it must not be read.
+
+    Memory is in bytes, `limit` 0 for none; `idle_s` 0: connections are never closed.
+    `machine` is the memory of its machine, `primary` what it is a replica of; `shards` is 0
+    without cluster mode.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    role: str | None = None
+    primary: str = ""
+    shards: int | None = None
+    policy: str | None = None
+    evicted: int = 0
+    used: int | None = None
+    limit: int | None = None
+    machine: int | None = None
+    aof: bool | None = None
+    fsync: str | None = None
+    save: str | None = None
+    aof_ok: bool = True
+    snapshot_ok: bool = True
+    stops: bool | None = None
+    clients: int | None = None
+    most_clients: int | None = None
+    idle_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """How the way to Redis is: round trips, and how far its clock is ahead of ours (ms)."""
+
+    median_ms: float
+    worst_ms: float
+    ahead_ms: int
+    blur_ms: int
+
+
+def judge_server(server: Server, trip: Trip, *, processes: int, per_process: int) -> list[Check]:
+    """Make every check of a server that answers; `processes` of ours were seen to use it."""
+    return [
+        version(server),
+        role(server),
+        cluster(server),
+        eviction(server.policy, server.limit, server.evicted),
+        memory(server),
+        persistence(server),
+        latency(trip),
+        connections(server, processes=processes, per_process=per_process),
+        timeout(server),
+        clock(trip),
+    ]
+
+
+# Kind of server
+
+
+def version(server: Server) -> Check:
+    """Valkey of any version, or Redis from 6.2 on."""
+    if server.version is None:
+        return unknown("version", "the version")
+    found = f"{server.name or 'Redis'} {server.version}"
+    if server.name == "Valkey":
+        return ok("version", found)
+    if server.name not in (None, "Redis"):
+        return warning("version", f"{found}: never tried with this", "use Redis or Valkey")
+    numbers = tuple(int(n) for n in re.findall(r"\d+", server.version)[:2])
+    if numbers < LEAST_VERSION:
+        return failure("version", f"{found} is too old", "use Redis 6.2 or later, or Valkey")
+    return ok("version", found)
+
+
+def role(server: Server) -> Check:
+    """A replica refuses all that changes anything."""
+    if server.role is None:
+        return unknown("role", "its role (primary or replica)")
+    if server.role == "master":
+        return ok("role", "primary")
+    of = f" of {server.primary}" if server.primary else ""
+    return failure(
+        "role",
+        f"replica{of}: it refuses every write (READONLY)",
+        "point REDIS_URL at the primary, or promote this one: redis-cli REPLICAOF NO ONE",
+    )
+
+
+def cluster(server: Server) -> Check:
+    """A node of a cluster is refused when connecting, unless its user must not ask what it is."""
+    if server.shards is None:
+        return unknown("cluster", "cluster-enabled")
+    if server.shards == 0:
+        return ok("cluster", "off")
+    found = "on, which is not supported: MOVED is not followed"
+    return failure("cluster", found, "point REDIS_URL at a server with cluster-enabled no")
+
+
+# Memory
+
+
+def eviction(policy: str | None, limit: int | None, evicted: int = 0) -> Check:
+    """Judge `maxmemory-policy`: any but `noeviction` deletes what has to stay.
+
+    With `volatile-...` only keys with a time to live go. Of ours these are what is known of
+    each destination (pace, breaker, interval), its requests in flight, the lock, the rates: no
+    callback is lost, and the limits that receivers rely on are forgotten.
+    """
+    if policy is None:
+        return unknown("eviction", "maxmemory-policy")
+    gone = f"; {evicted:,} keys went since Redis started" if evicted else ""
+    if policy == "noeviction" and gone:
+        return warning("eviction", f"noeviction now{gone}", "callbacks audit tells what is missing")
+    if policy == "noeviction":
+        return ok("eviction", "noeviction: a full Redis refuses and deletes nothing")
+    doomed = "any key, so that callbacks are lost"
+    if policy.startswith("volatile-"):
+        doomed = "the paces, open breakers and limits of destinations: receivers get too much"
+    now = " (there is no limit yet)" if limit == 0 else ""
+    after = ", then see callbacks audit" if gone else ""
+    return failure(
+        "eviction",
+        f"{policy}: at its memory limit{now} Redis deletes {doomed}{gone}",
+        "redis-cli CONFIG SET maxmemory-policy noeviction, then CONFIG REWRITE"
+        f" (Heroku: heroku redis:maxmemory --policy noeviction){after}",
+    )
+
+
+def memory(server: Server) -> Check:
+    """How near the memory limit is."""
+    used, limit = server.used, server.limit
+    if used is None or limit is None:
+        return warning(
+            "memory",
+            f"what INFO says is unknown: it must not be read here, so {UNREAD_MEMORY}",
+            "ask whoever runs this Redis what INFO says, or let this user run it: redis-cli ACL"
+            " SETUSER <user> +info",
+        )
+    if not limit:
+        size = f"{server.machine * 3 // 4 // _MB}mb" if server.machine else "<bytes>"
+        return warning(
+            "memory",
+            f"{_mb(used)} used, no limit: Redis may take all there is, and be killed for it",
+            f"redis-cli CONFIG SET maxmemory {size}, or less where it shares its machine,"
+            " then CONFIG REWRITE",
+        )
+    found = f"{_mb(used)} of {_mb(limit)} used ({used / limit:.0%})"
+    todo = (
+        "raise maxmemory, or make room: callbacks dead purge --reason client_error,"
+        " a lower CALLBACKS_SENT_MAX"
+    )
+    if used >= FULL_SHARE * limit:
+        return failure("memory", f"{found}: enqueue raises QueueFull", todo)
+    if used >= _TIGHT_MEMORY * limit:
+        at = f"{FULL_SHARE:.0%}"
+        return warning("memory", f"{found}: from {at} on enqueue raises QueueFull", todo)
+    return ok("memory", found)
+
+
+def _mb(size: int) -> str:
+    return f"{size / _MB:,.1f} MB"
+
+
+# Persistence
+
+
+def persistence(server: Server) -> Check:
+    """What is left after a restart of Redis, and whether it refuses writes for its disk."""
+    broken = _broken_disk(server)
+    if broken is not None:
+        return broken
+    if server.aof is None:
+        return unknown("persistence", "appendonly")
+    if server.aof:
+        return _append_only(server)
+    turn_on = (
+        "redis-cli CONFIG SET appendonly yes, then CONFIG REWRITE (Heroku: a premium plan;"
+        " mini keeps nothing)"
+    )
+    if server.save:
+        found = f"snapshots alone (save {server.save}): what came since the last one is lost"
+        return warning("persistence", f"{found} when Redis restarts", turn_on)
+    unread = " (save is unknown: it must not be read here)" if server.save is None else ""
+    found = f"none{unread}: what waits is lost when Redis restarts"
+    return warning("persistence", found, turn_on)
+
+
+def _append_only(server: Server) -> Check:
+    if server.fsync == "no":
+        return warning(
+            "persistence",
+            "append-only file, appendfsync no: half a minute of callbacks can be lost",
+            "redis-cli CONFIG SET appendfsync everysec, then CONFIG REWRITE",
+        )
+    how = f"appendfsync {server.fsync}" if server.fsync else "appendfsync is unknown"
+    return ok("persistence", f"append-only file, {how}")
+
+
+def _broken_disk(server: Server) -> Check | None:
+    look = "free space on its disk (df -h; redis-cli CONFIG GET dir), and see the log of Redis"
+    if server.aof and not server.aof_ok:
+        found = "the last write to the append-only file failed: Redis refuses every write"
+        return failure("persistence", found, look)
+    if server.snapshot_ok or server.save == "":
+        return None
+    found = "the last snapshot failed"
+    if server.stops and server.save:
+        return failure("persistence", f"{found}: Redis refuses every write (MISCONF)", look)
+    return warning("persistence", found, look)
+
+
+# The way there
+
+
+def latency(trip: Trip) -> Check:
+    """Each step of a callback is a round trip."""
+    found = f"{trip.median_ms:.1f} ms a round trip, {trip.worst_ms:.1f} ms at worst"
+    if trip.median_ms <= _SLOW_MS:
+        return ok("latency", found)
+    todo = (
+        "run workers and Redis in one region; look for slow commands (redis-cli SLOWLOG GET) and"
+        " a busy machine (redis-cli --latency)"
+    )
+    if trip.median_ms <= _TOO_SLOW_MS:
+        return warning("latency", f"{found}: sends fall behind their pace", todo)
+    return failure("latency", f"{found}: too slow to keep leases and paces", todo)
+
+
+def connections(server: Server, *, processes: int, per_process: int) -> Check:
+    """Whether there is room for the connections that are open, and those that may be opened."""
+    clients, most = server.clients, server.most_clients
+    if clients is None or most is None:
+        return unknown("connections", "maxclients")
+    may = processes * per_process
+    found = f"{clients:,} of {most:,} open"
+    if processes:
+        found += f"; {processes} worker processes with {per_process} each may open {may:,}"
+    todo = (
+        "lower CALLBACKS_REDIS_MAX_CONNECTIONS, run fewer processes, or raise maxclients"
+        " (Heroku: a larger plan)"
+    )
+    if clients >= _NO_CLIENTS_LEFT * most:
+        return failure("connections", f"{found}: the next ones are refused", todo)
+    if clients >= _TIGHT_CLIENTS * most or may > _TIGHT_CLIENTS * most:
+        return warning("connections", found, todo)
+    return ok("connections", found)
+
+
+def timeout(server: Server) -> Check:
+    """Closed connections are opened again; a very short limit makes that the rule."""
+    if server.idle_s is None:
+        return unknown("timeout", "timeout")
+    if server.idle_s == 0:
+        return ok("timeout", "0: idle connections stay open")
+    found = f"idle connections are closed after {server.idle_s} s"
+    if server.idle_s >= _SHORT_IDLE_S:
+        return ok("timeout", f"{found}, and opened again when needed")
+    return warning(
+        "timeout",
+        f"{found}: commands that come just then fail and are repeated",
+        "redis-cli CONFIG SET timeout 300, then CONFIG REWRITE",
+    )
+
+
+def clock(trip: Trip) -> Check:
+    """Redis decides when; what this machine's processes say of time should agree with it."""
+    off_ms = max(0, abs(trip.ahead_ms) - trip.blur_ms)
+    side = "ahead of" if trip.ahead_ms > 0 else "behind"
+    found = f"that of Redis is {abs(trip.ahead_ms) / 1000:,.1f} s {side} this machine's"
+    todo = "set the clock of whichever is wrong (timedatectl set-ntp true)"
+    if off_ms > _GREAT_SKEW_MS:
+        harm = (
+            "the scheduler's messages count as too old, live processes as dead, and with a wrong"
+            " clock of Redis receivers refuse signatures from 5 min on"
+        )
+        return failure("clock", f"{found}: {harm}", todo)
+    if off_ms > _SKEW_MS:
+        return warning("clock", f"{found}: messages come early or late", todo)
+    return ok("clock", f"the same as that of Redis, give or take {max(off_ms, trip.blur_ms, 1)} ms")

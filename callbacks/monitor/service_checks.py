@@ -1,0 +1,334 @@
+"""Checks of `doctor` beside the server's: settings, workers, scheduler, books. All pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import redis
+
+from callbacks.batcher.errors import ClusterUnsupported
+from callbacks.monitor.checks import Check, failure, ok, warning
+from callbacks.monitor.health import Health
+from callbacks.monitor.probes import Work, Workers
+from callbacks.request.secrets import SecretResolverError, load_resolver
+from callbacks.settings import Settings
+from callbacks.text import age, many
+
+#: A request that takes longer is cut by the shutdown timeout that the Procfile has.
+SHUTDOWN_S: Final = 11
+#: How long a loss of data is worth a warning.
+_LOSS_SHOWN_MS: Final = 86_400_000
+#: The scheduler sends by the minute: then two in a row are missing.
+_SCHEDULER_LATE_MS: Final = 150_000
+_RESTART: Final = "look for tick_failed in the log of the workers, and restart them"
+_START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
+
+
+# Settings
+
+
+def judge_settings(settings: Settings) -> list[Check]:
+    """Make the checks that need no Redis."""
+    return [spelling(settings), signing(settings), addresses(settings), deadline(settings)]
+
+
+def spelling(settings: Settings) -> Check:
+    """Names that are nearly settings."""
+    if settings.warnings:
+        return warning(
+            "settings", "; ".join(settings.warnings), "rename it, or unset what is not meant for us"
+        )
+    place = f"namespace {settings.namespace}, environment {settings.environment}"
+    return ok("settings", f"valid; {place}")
+
+
+def bad_settings(error: str) -> Check:
+    """Settings with which no process starts."""
+    return failure("settings", error, "correct it in every process: none starts like this")
+
+
+def signing(settings: Settings) -> Check:
+    """Whether receivers can tell that a request is ours."""
+    if not settings.signing_configured:
+        return warning(
+            "signing",
+            "no secret is set: requests are not signed, and receivers cannot know whose they are",
+            "set CALLBACKS_SECRET to whsec_ and 32 random bytes in base64, in every process",
+        )
+    if settings.secret_resolver:
+        try:
+            load_resolver(settings.secret_resolver)
+        except SecretResolverError as error:
+            todo = "correct CALLBACKS_SECRET_RESOLVER: with this no worker starts"
+            return failure("signing", f"{error} (here)", todo)
+        return ok("signing", f"secrets come from {settings.secret_resolver}")
+    if settings.secrets_for(settings.environment):
+        return ok("signing", f"there is a secret for {settings.environment}")
+    name = settings.environment.upper().replace("-", "_")
+    return warning(
+        "signing",
+        f"there are secrets, and none for {settings.environment}: enqueue refuses its callbacks",
+        f"set CALLBACKS_SECRET_{name}, or CALLBACKS_SECRET for all environments",
+    )
+
+
+def addresses(settings: Settings) -> Check:
+    """Whether requests may go where the public cannot."""
+    allowed = ", ".join(str(network) for network in settings.allowed_networks)
+    if not allowed:
+        return ok("addresses", "only public addresses are reached")
+    return warning(
+        "addresses",
+        f"callback URLs may lead into {allowed}, although that is not public",
+        "unset CALLBACKS_ALLOWED_NETWORKS where customers choose the URLs",
+    )
+
+
+def deadline(settings: Settings) -> Check:
+    """Whether a request ends before its worker does."""
+    found = f"a request ends within {settings.deadline:g} s"
+    if settings.deadline <= SHUTDOWN_S:
+        return ok("deadline", f"{found}, and --worker-shutdown-timeout has to be longer")
+    least = int(settings.deadline * 1000) + 1000
+    return warning(
+        "deadline",
+        f"{found}: longer than the usual shutdown, which cuts it, so that it is sent again",
+        f"start workers with --worker-shutdown-timeout {least}, or lower CALLBACKS_DEADLINE to 10",
+    )
+
+
+# Reaching Redis
+
+
+def reached(settings: Settings) -> Check:
+    """Redis answers."""
+    unverified = settings.redis_url.startswith("rediss:") and not settings.redis_tls_verify
+    how = ", encrypted, its certificate not verified" if unverified else ""
+    return ok("redis", f"answers at {settings.redis_address}{how}")
+
+
+def unreached(settings: Settings, error: redis.RedisError) -> Check:
+    """Redis does not answer, or not us."""
+    found = f"cannot be used at {settings.redis_address}: {str(error).rstrip('.')}"
+    return failure("redis", found, _way_out(settings, error))
+
+
+def _way_out(settings: Settings, error: redis.RedisError) -> str:
+    for kind, words, todo in _WAYS_OUT:
+        if isinstance(error, kind) and re.search(words, str(error), re.IGNORECASE):
+            return todo.format(namespace=settings.namespace)
+    return "start Redis, or correct REDIS_URL; meanwhile enqueue raises and nothing is sent"
+
+
+# The first that fits: kind of error, what it says, what to do.
+_WAYS_OUT: Final = (
+    (
+        ClusterUnsupported,
+        "",
+        "point REDIS_URL at a server with cluster-enabled no",
+    ),
+    (
+        redis.exceptions.BusyLoadingError,
+        "",
+        "wait: Redis reads its data from disk (redis-cli INFO persistence shows how far it is)",
+    ),
+    (
+        redis.exceptions.NoPermissionError,
+        "",
+        "redis-cli ACL SETUSER <user> '~{{{namespace}}}:*' '~{namespace}:*' +@all -@admin",
+    ),
+    (
+        (redis.AuthenticationError, redis.exceptions.AuthorizationError),
+        "",
+        "correct the user and the password in REDIS_URL",
+    ),
+    (
+        redis.ConnectionError,
+        "max number of clients",
+        "lower CALLBACKS_REDIS_MAX_CONNECTIONS, run fewer processes, or raise maxclients",
+    ),
+    (
+        redis.ConnectionError,
+        "certificate",
+        "on Heroku set CALLBACKS_REDIS_TLS_VERIFY=false; else renew its certificate",
+    ),
+    (
+        redis.RedisError,
+        "db index|invalid database",
+        "correct the number of the database at the end of REDIS_URL",
+    ),
+    (
+        redis.ConnectionError,
+        "not known|name resolution|no address",
+        "correct the host in REDIS_URL, which has no address here",
+    ),
+    (
+        redis.TimeoutError,
+        "",
+        "see whether Redis hangs (its log, its machine) and whether a firewall is in between",
+    ),
+)
+
+
+def unreadable(settings: Settings, error: redis.RedisError) -> Check:
+    """Redis answers, and does not let us at the books."""
+    return failure("books", f"cannot be read: {error}", _way_out(settings, error))
+
+
+# Processes
+
+
+def judge_work(work: Work, workers: Workers, health: Health, settings: Settings) -> list[Check]:
+    """Make the checks of processes and books."""
+    return [
+        judge_workers(work, workers, health, settings),
+        scheduler(work),
+        balance(work),
+        expiry(work),
+        waiting(work, settings),
+        dead_letters(work),
+        destinations(work),
+        secrets(work),
+        messages(work, settings),
+    ]
+
+
+def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
+    """Whether somebody claims and sends: never better than what `status` says of it."""
+    if health.word == "no worker":
+        return failure("workers", str(health), _RESTART if workers.polling else _START)
+    polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
+    owed = work.books.queued + work.books.processing
+    every = f"{settings.check_interval:g} s"
+    if workers.polling and workers.ticking is not False:
+        does = f", and one ticks every {every}" if workers.ticking else ""
+        return ok("workers", f"{polling} at work{does}")
+    if workers.polling:
+        found = f"{polling} on the queue, and none did its regular duties within {every}"
+        todo = _RESTART
+    elif workers.ticking:
+        found = f"a worker ticked within {every}, and none fetches messages"
+        todo = "run this again: one may have just ended; if it stays like this restart the workers"
+    else:
+        found, todo = "no worker is running", _START
+    if owed:
+        return failure("workers", f"{found}; {many(owed, 'callback')} not sent yet", todo)
+    return warning("workers", f"{found}; nothing is owed right now", todo)
+
+
+def scheduler(work: Work) -> Check:
+    """Whether periodiq lives. Nothing is late without it."""
+    seen_ms = work.books.scheduled_ms
+    late_ms = None if seen_ms is None else work.books.now_ms - seen_ms
+    if late_ms is not None and late_ms <= _SCHEDULER_LATE_MS:
+        return ok("scheduler", f"heard of {age(max(0, late_ms) / 1000)} ago")
+    heard = "never heard of" if late_ms is None else f"last heard of {age(late_ms / 1000)} ago"
+    found = f"{heard}; nothing is late for that, each worker looks by itself"
+    return warning("scheduler", found, "run periodiq callbacks")
+
+
+# Books
+
+
+def balance(work: Work) -> Check:
+    """Whether every accepted callback is somewhere."""
+    books, off = work.books, work.books.balance
+    lost_ms = None if books.data_lost_ms is None else books.now_ms - books.data_lost_ms
+    if not off and lost_ms is not None and lost_ms <= _LOSS_SHOWN_MS:
+        found = f"they balance, but Redis lost what it held, seen {age(max(0, lost_ms) / 1000)} ago"
+        return warning(
+            "books",
+            found,
+            "hand in again, with the same ids, what was accepted before; see persistence",
+        )
+    if not off:
+        return ok("books", f"they balance: {work.books.totals['accepted']:,} accepted since ever")
+    return failure(
+        "books",
+        f"they do not balance by {off}",
+        "callbacks audit names what is wrong; see whether Redis lost data (eviction, persistence)",
+    )
+
+
+def expiry(work: Work) -> Check:
+    """Whether callbacks end by their age, or a jump of Redis' clock has put that off."""
+    books = work.books
+    if not books.held:
+        return ok("expiry", "callbacks end by their age")
+    left = age(((books.held_until_ms or 0) - books.now_ms) / 1000)
+    return failure(
+        "expiry",
+        f"the clock of Redis jumped ahead by {age((books.jump_ms or 0) / 1000)}: for {left} yet"
+        " nothing ends for its age, then what is too old by that clock does",
+        "set the clock of Redis' machine right, which lifts this within a check; where it is right"
+        " now, callbacks cleanup --expired",
+    )
+
+
+def waiting(work: Work, settings: Settings) -> Check:
+    """How long the oldest has waited, and whether more is let in."""
+    books = work.books
+    waited_s = 0.0
+    if books.oldest_due_ms is not None:
+        waited_s = max(0, books.now_ms - books.oldest_due_ms) / 1000
+    oldest = f", the oldest due for {age(waited_s)}" if waited_s else ""
+    found = f"{books.queued:,} queued{oldest}, {books.processing:,} processing"
+    if 0 < settings.max_queued <= books.queued:
+        todo = "see callbacks status; then raise CALLBACKS_MAX_QUEUED"
+        return failure("waiting", f"{found}: enqueue raises QueueFull", todo)
+    if books.paused_since_ms is not None:
+        since = age(max(0, books.now_ms - books.paused_since_ms) / 1000)
+        return warning("waiting", f"{found}; everything is paused for {since}", "callbacks resume")
+    if waited_s > settings.max_delay + settings.drain_target:
+        todo = "callbacks destinations shows whether one is slow or all; for all start more workers"
+        return warning("waiting", found, todo)
+    return ok("waiting", found)
+
+
+def dead_letters(work: Work) -> Check:
+    """What died of late."""
+    found = f"{work.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
+    if not work.dead_last_hour:
+        return ok("dead letters", found)
+    todo = "callbacks dead show --since 1h tells why; then callbacks dead replay --since 1h"
+    return warning("dead letters", found, todo)
+
+
+def destinations(work: Work) -> Check:
+    """Which are held up."""
+    found = f"{work.destinations:,} used within a day"
+    held = [
+        f"{count:,} {what}"
+        for count, what in ((work.broken, "with an open breaker"), (work.paused, "paused"))
+        if count
+    ]
+    if not held:
+        return ok("destinations", found)
+    todo = "callbacks destinations shows which; callbacks resume DESTINATION lets one go on now"
+    return warning("destinations", f"{found}, {', '.join(held)}", todo)
+
+
+def secrets(work: Work) -> Check:
+    """Whether everything that waits can be signed."""
+    if not work.unsigned:
+        return ok("secrets", "none was missing of late")
+    held = many(work.unsigned, "destination")
+    return failure(
+        "secrets",
+        f"callbacks for {held} wait: {work.unsigned_why}; only what expires dies",
+        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
+    )
+
+
+def messages(work: Work, settings: Settings) -> Check:
+    """Whether Dramatiq has kept messages that failed: ours never do."""
+    if not work.failed_messages:
+        return ok("messages", "none failed for good")
+    key = f"{settings.namespace}:callbacks.XQ"
+    return warning(
+        "messages",
+        f"{many(work.failed_messages, 'message')} failed for good, which ours do not: another"
+        " program or release uses the queue",
+        f"see redis-cli HVALS {key}.msgs, then redis-cli DEL {key} {key}.msgs",
+    )

@@ -1,0 +1,7 @@
+"""Policy: every decision, as a pure function over frozen values.
+
+What an answer means (`outcome`), whether to try again (`retry`), when a batch is due (`flush`),
+how fast to send (`stagger`), what memory leaves room for (`room`).
+
+Time and chance are arguments. Nothing here imports Redis, HTTP, Dramatiq or the settings.
+"""

@@ -1,0 +1,164 @@
+"""What an answer means: one table over every status and every fault, with a hint for people.
+
+Pure. The default for what is unknown is a `protocol` fault, which is retried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Final
+
+from callbacks.model import Answer, Effect, Feedback, Outcome, Reason
+
+#: A 2xx within so many ms lets its destination's interval shrink.
+PROMPT_MS: Final = 1_000
+#: Thousandths: a hundredth less for each prompt success, half more for each sign of overload.
+#: Shrinking by 5 % instead makes a limited receiver refuse far too much.
+SHRINK: Final = 990
+GROW: Final = 1_500
+
+HINTS: Final = MappingProxyType(
+    {
+        Reason.TIMEOUT: "no complete answer in time: is the receiver slow or overloaded?",
+        Reason.CONNECT: "no connection: is the receiver up, its port open, its firewall willing?",
+        Reason.DNS: "its name does not resolve: is the host spelled right, is its DNS up?",
+        Reason.TLS: "TLS failed: is its certificate valid, for this host, with its whole chain?",
+        Reason.RESET: "the connection broke before an answer: did the receiver crash or restart?",
+        Reason.PROTOCOL: "the answer was no valid HTTP: is another service on that port?",
+        Reason.TOO_LARGE: "the headers of the answer are too large: a success needs none",
+        Reason.BLOCKED_ADDRESS: "address not public: CALLBACKS_ALLOWED_NETWORKS may allow it",
+        Reason.REDIRECT: "redirects are not followed: use the URL that it points to",
+        Reason.GONE: "410: the receiver wants no more; `callbacks resume URL` lifts the mark",
+        Reason.RATE_LIMITED: "429: the receiver wants fewer; its destination is slowed down",
+        Reason.CLIENT_ERROR: "the receiver refuses this request: right URL, right signing secret?",
+        Reason.SERVER_ERROR: "the receiver failed: its own logs say why",
+        Reason.EXPIRED: "it could not be sent within its age; its history says why, or where that"
+        " is empty, `callbacks destinations` and `callbacks status`",
+        Reason.CRASHED: "our side failed while sending: see the workers' logs",
+        Reason.CANCELLED: "cancelled by an operator or the application",
+        Reason.NO_SECRET: "nothing is sent without a secret: why does CALLBACKS_SECRET_RESOLVER"
+        " fail, or give none? It is tried again",
+    }
+)
+
+
+def hint(reason: str) -> str | None:
+    """What to do about a reason as it is stored; None for one that a newer release has given."""
+    return HINTS[Reason(reason)] if reason in set(Reason) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What one answer means: for the callback, and for its destination.
+
+    `throttled`: the receiver said "not now", which does not use up a retry.
+    """
+
+    outcome: Outcome
+    reason: Reason | None
+    feedback: Feedback
+    throttled: bool = False
+
+
+def _dead(reason: Reason, *, gone: bool = False) -> Classification:
+    return Classification(Outcome.DEAD, reason, Feedback(Effect.ALIVE, gone=gone))
+
+
+def _again(
+    reason: Reason, effect: Effect, *, transport: bool = False, grow: bool = False
+) -> Classification:
+    feedback = Feedback(effect, transport=transport, factor=GROW if grow else 1_000)
+    return Classification(Outcome.RETRY, reason, feedback)
+
+
+_NOT_NOW: Final = _again(Reason.CLIENT_ERROR, Effect.ALIVE)
+_PROTOCOL: Final = _again(Reason.PROTOCOL, Effect.FAULT)
+
+#: Statuses that differ from their class (RFC 9110 15.5.9, 15.5.11, 15.6.4; RFC 8470; RFC 6585).
+_STATUSES: Final = {
+    408: _NOT_NOW,
+    410: _dead(Reason.GONE, gone=True),
+    425: _NOT_NOW,
+    429: _again(Reason.RATE_LIMITED, Effect.ALIVE, grow=True),
+    503: _again(Reason.SERVER_ERROR, Effect.FAULT, grow=True),
+}
+_CLASSES: Final = {
+    3: _dead(Reason.REDIRECT),
+    4: _dead(Reason.CLIENT_ERROR),
+    5: _again(Reason.SERVER_ERROR, Effect.FAULT),
+}
+_FAULTS: Final = {
+    Reason.TIMEOUT: _again(Reason.TIMEOUT, Effect.FAULT, transport=True, grow=True),
+    Reason.CONNECT: _again(Reason.CONNECT, Effect.FAULT, transport=True, grow=True),
+    Reason.DNS: _again(Reason.DNS, Effect.FAULT, transport=True),
+    Reason.TLS: _again(Reason.TLS, Effect.FAULT, transport=True),
+    Reason.RESET: _again(Reason.RESET, Effect.FAULT, transport=True),
+    Reason.PROTOCOL: _PROTOCOL,
+    Reason.TOO_LARGE: _again(Reason.TOO_LARGE, Effect.FAULT),
+    Reason.BLOCKED_ADDRESS: Classification(
+        Outcome.DEAD, Reason.BLOCKED_ADDRESS, Feedback(Effect.NONE)
+    ),
+}
+
+
+def classify(
+    answer: Answer,
+    *,
+    now_s: float,
+    retry_client_errors: bool = False,
+    retry_after_max_s: float = 3_600,
+) -> Classification:
+    """Say what an answer means.
+
+    2xx is sent. 3xx, 410 and other 4xx are dead at once (other 4xx are retried where
+    `retry_client_errors`). 408, 425, 429, 5xx and faults of the network are retried.
+    `Retry-After` counts on 429 and 503, capped at `retry_after_max_s`. Without a secret
+    (`no_secret`) there is no attempt, and nothing to judge.
+    """
+    if answer.status is None:
+        return _FAULTS.get(answer.fault or Reason.PROTOCOL, _PROTOCOL)
+    if 200 <= answer.status <= 299:
+        return _success(answer.duration_ms)
+    if answer.status in {429, 503}:
+        hold_s = parse_retry_after(answer.retry_after, now_s=now_s, at_most_s=retry_after_max_s)
+        return _overload(answer.status, hold_s)
+    classification = _STATUSES.get(answer.status) or _CLASSES.get(answer.status // 100, _PROTOCOL)
+    if classification.reason is Reason.CLIENT_ERROR and retry_client_errors:
+        return _NOT_NOW
+    return classification
+
+
+def _success(duration_ms: int) -> Classification:
+    factor = SHRINK if duration_ms <= PROMPT_MS else 1_000
+    return Classification(Outcome.SENT, None, Feedback(Effect.OK, factor=factor))
+
+
+def _overload(status: int, hold_s: float | None) -> Classification:
+    """Classify 429 and 503: with `Retry-After` both say politely "not now"."""
+    plain = _STATUSES[status]
+    if status == 503 and hold_s is None:
+        return plain
+    hold_ms = round((hold_s or 0) * 1_000)
+    feedback = Feedback(Effect.ALIVE, factor=GROW, hold_ms=hold_ms)
+    return Classification(Outcome.RETRY, plain.reason, feedback, throttled=True)
+
+
+def parse_retry_after(text: str | None, *, now_s: float, at_most_s: float) -> float | None:
+    """Read `Retry-After` (RFC 9110 10.2.3: seconds, or a date) as seconds from now.
+
+    The result lies between 0 and `at_most_s`; what cannot be read is no hint: None.
+    """
+    if text is None:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:18]), at_most_s)
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            return None
+        return min(max(0.0, moment.timestamp() - now_s), at_most_s)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,64 @@
+"""Whether and when to try again, as a pure function of an answer and the budget spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from callbacks.model import Outcome, Reason
+from callbacks.policy.outcome import Classification
+
+#: A retry that waits longer than this does so in its lane, not in a worker's memory.
+PARK_AFTER_S: Final = 300.0
+#: "Not now" answers that cost no retry; from then on they do.
+MAX_THROTTLED: Final = 10
+#: What a receiver that says "not now" without saying when is left, doubling.
+THROTTLE_MIN_S: Final = 1.0
+THROTTLE_MAX_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a callback has used up before this attempt; `probe`: it tries a broken destination."""
+
+    retries: int = 0
+    throttled: int = 0
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How an attempt ends. `park`: a retry waits in its lane; `throttled`: it costs no retry."""
+
+    outcome: Outcome
+    reason: Reason | None
+    delay_s: float = 0.0
+    park: bool = False
+    throttled: bool = False
+
+
+def decide_attempt(
+    classification: Classification, spent: Spent, *, delays: tuple[float, ...]
+) -> Decision:
+    """Grant a retry while the budget lasts, else end the callback.
+
+    The n-th retry waits `delays[n - 1]` seconds. A receiver's "not now" and the failure of a
+    half-open destination's probe cost no retry, `MAX_THROTTLED` times at most.
+    """
+    if classification.outcome is not Outcome.RETRY:
+        return Decision(classification.outcome, classification.reason)
+    if (classification.throttled or spent.probe) and spent.throttled < MAX_THROTTLED:
+        delay_s = _patience(classification, spent)
+        return Decision(Outcome.RETRY, classification.reason, delay_s, park=True, throttled=True)
+    if spent.retries >= len(delays):
+        return Decision(Outcome.DEAD, classification.reason)
+    delay_s = delays[spent.retries]
+    return Decision(Outcome.RETRY, classification.reason, delay_s, park=delay_s > PARK_AFTER_S)
+
+
+def _patience(classification: Classification, spent: Spent) -> float:
+    """Give seconds: what the receiver asked for, or else a doubling wait; a probe has its own."""
+    if not classification.throttled:
+        return 0.0  # the breaker of its destination knows when
+    asked_s = classification.feedback.hold_ms / 1_000
+    return asked_s or min(THROTTLE_MAX_S, THROTTLE_MIN_S * 2**spent.throttled)

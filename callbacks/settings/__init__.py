@@ -1,0 +1,405 @@
+"""Every setting of `callbacks`: read from the environment once, validated, then frozen.
+
+A variable that is set but blank counts as not set. No file is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Final, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from callbacks.model import SettingsError
+from callbacks.settings.variables import (
+    Actor,
+    Environment,
+    Hosts,
+    LogFormat,
+    Namespace,
+    Networks,
+    RedisUrl,
+    Resolver,
+    Schedule,
+    Secrets,
+    Switch,
+    seconds,
+    share,
+    whole,
+    without_password,
+)
+
+# What an attempt may take past its deadline (settling it in Redis) before its lease ends.
+ATTEMPT_MARGIN_S: Final = 5.0
+# How much longer than an attempt's lease `CALLBACKS_STUCK_AFTER` has to be.
+STUCK_MARGIN_S: Final = 2.0
+
+_PREFIX: Final = "CALLBACKS_"
+_SECRET: Final = "CALLBACKS_SECRET"
+_RESOLVER: Final = "CALLBACKS_SECRET_RESOLVER"
+_SHOWN_CHARS: Final = 100  # of a bad value
+_ENVIRONMENT_SECRET: Final = re.compile(_SECRET + r"_([A-Z0-9](?:[A-Z0-9_]{0,62}[A-Z0-9])?)")
+_HEROKU_ENDING: Final = re.compile(r"-(staging|dev|review|pr-[0-9]+)$")
+
+_HOUR: Final = 3_600
+_DAY: Final = 86_400
+
+
+class Settings(BaseModel):
+    """All settings; each field is the variable `CALLBACKS_<FIELD>`, durations are seconds."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # an input may be a secret
+    )
+
+    redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    """Where everything lives: redis://, rediss:// or unix://."""
+    redis_tls_verify: Switch = True
+    """`false` for Heroku Key-Value Store's self-signed certificates."""
+    redis_max_connections: Annotated[int, whole(1, 1_000)] = 4
+    """Most connections of a process, broker and batcher together."""
+    redis_timeout: Annotated[float, seconds(0.05, 60)] = 5.0
+    """For connecting to Redis and for each of its commands."""
+    namespace: Namespace = "callbacks"
+    """Prefix of every key, Dramatiq's too."""
+
+    batch_size: Annotated[int, whole(1, 1_000)] = 100
+    """Most callbacks in one batch; as many waiting is a reason to flush."""
+    max_delay: Annotated[float, seconds(0, _HOUR)] = 5.0
+    """The longest a callback waits for its batch; `0` sends at once."""
+    min_interval: Annotated[float, seconds(0, _HOUR)] = 0.5
+    """The shortest time from one batch to the next."""
+    check_interval: Annotated[float, seconds(0.05, _HOUR)] = 3.0
+    """How often `check_and_flush` looks."""
+
+    send_interval: Annotated[float, seconds(0, _HOUR)] = 0.2
+    """The stagger: time between two sends; `0` switches it off, its adaptive part too."""
+    destination_interval: Annotated[float, seconds(0, _HOUR)] = 0.2
+    """The time between two sends to one destination, where it starts from; `0`: none."""
+    destination_concurrency: Annotated[int, whole(0, 10_000)] = 4
+    """Most requests in flight to one destination, over all processes; `0`: no limit."""
+    shared_hosts: Hosts = frozenset()
+    """Hosts that serve many customers: there each URL without its query is a destination."""
+
+    unproven_share: Annotated[float, share()] = 0.5
+    """Share of all places that destinations take together which have not answered lately."""
+
+    breaker_failures: Annotated[int, whole(0, 10_000)] = 5
+    """Consecutive faults of a destination that open its breaker; `0`: none."""
+    breaker_open_min: Annotated[float, seconds(0.05, _DAY)] = 30.0
+    """How long a breaker stays open at first; it doubles."""
+    breaker_open_max: Annotated[float, seconds(0.05, _DAY)] = 600.0
+    """How long a breaker stays open at most."""
+
+    adaptive: Switch = True
+    """Let backlog and failures move the stagger, and a destination's answers its interval."""
+    send_interval_min: Annotated[float, seconds(0.001, _HOUR)] = 0.005
+    """Lower bound of the stagger while it adapts."""
+    send_interval_max: Annotated[float, seconds(0.001, _HOUR)] = 5.0
+    """Upper bound of the stagger while it adapts."""
+    destination_interval_min: Annotated[float, seconds(0.001, _HOUR)] = 0.02
+    """Lower bound of one destination's interval while it adapts."""
+    destination_interval_max: Annotated[float, seconds(0.001, _HOUR)] = 30.0
+    """Upper bound of one destination's interval while it adapts."""
+    drain_target: Annotated[float, seconds(1, _DAY)] = 60.0
+    """The time in which a backlog should be gone: what the stagger aims at."""
+
+    max_retries: Annotated[int, whole(0, 100)] = 2
+    """Retries after the first attempt."""
+    retry_increment: Annotated[float, seconds(0, _DAY)] = 30.0
+    """The n-th retry waits n times this."""
+    retry_schedule: Schedule = ()
+    """The waits of all retries, e.g. `5,300,1800`: replaces the two above."""
+    retry_client_errors: Switch = False
+    """Retry other 4xx too, instead of the dead letters at once."""
+    retry_after_max: Annotated[float, seconds(0, 7 * _DAY)] = 3_600.0
+    """The longest a receiver's `Retry-After` may park its destination."""
+    max_age: Annotated[float, seconds(0.05, 366 * _DAY)] = 86_400.0
+    """A callback not sent by then is dead, reason `expired`."""
+    stuck_after: Annotated[float, seconds(1, _DAY)] = 300.0
+    """The longest a callback may stay in PROCESSING past its due time before it is taken back."""
+
+    # Past 11 s it also needs a longer --worker-shutdown-timeout, which counts twice and so
+    # does not fit Heroku's 30 s any more: on shutdown such an attempt is cut and repeated.
+    deadline: Annotated[float, seconds(0.05, 600)] = 10.0
+    """Bounds the whole attempt, name lookup included, whatever the receiver does."""
+    connect_timeout: Annotated[float, seconds(0.05, 600)] = 3.0
+    """For connecting to a receiver; cut to the deadline."""
+    read_timeout: Annotated[float, seconds(0.05, 600)] = 7.0
+    """For each wait for a receiver's bytes; cut to the deadline."""
+
+    secret: Secrets = Field(default=(), repr=False)
+    """`whsec_...`; several, space-separated, while rotating: the first signs first."""
+    environment_secrets: Mapping[str, Secrets] = Field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
+    """Instead of `CALLBACKS_SECRET`, for one environment (`-` in its name is `_`)."""
+    secret_resolver: Resolver = ""
+    """`module:function(callback_url, environment) -> list of secrets`, called at each send."""
+    on_dead: Actor = ""
+    """Name of a Dramatiq actor that gets `(callback_id, reason)` when a callback dies."""
+    environment: Environment = "production"
+    """Else inferred from `HEROKU_APP_NAME`, else `production`."""
+    allowed_networks: Networks = ()
+    """CIDRs that may be reached although they are not public, e.g. `127.0.0.0/8`."""
+    https_only: Switch = False
+    """Refuse `http://` at enqueue."""
+    max_payload_bytes: Annotated[int, whole(1, 64 * 1024 * 1024)] = 262_144
+    """A larger body is refused at enqueue."""
+    max_queued: Annotated[int, whole(0, 10**9)] = 0
+    """Above it `enqueue` raises `QueueFull`; `0`: only Redis' own memory limit counts."""
+
+    sent_ttl: Annotated[float, seconds(0.05, 366 * _DAY)] = 86_400.0
+    """How long a sent or cancelled callback's record (without its body) is kept."""
+    dead_ttl: Annotated[float, seconds(0.05, 366 * _DAY)] = 604_800.0
+    """How long a dead callback (with its body) is kept."""
+    sent_max: Annotated[int, whole(0, 10**9)] = 100_000
+    """Most sent records kept: the oldest go first."""
+    log_format: LogFormat = "logfmt"
+    """`logfmt`, `json` or `console`."""
+
+    warnings: tuple[str, ...] = ()
+    """One line for each misspelt `CALLBACKS_...` name; whoever starts a process logs them."""
+
+    @field_validator("connect_timeout", "read_timeout")
+    @classmethod
+    def _cut_to_deadline(cls, value: float, info: ValidationInfo) -> float:
+        deadline: float = info.data.get("deadline", value)  # absent where it is bad itself
+        return min(value, deadline)
+
+    @field_validator("environment_secrets")
+    @classmethod
+    def _freeze(cls, value: Mapping[str, Secrets]) -> Mapping[str, Secrets]:
+        return MappingProxyType(dict(value))
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        problems = [
+            f"{_variable(low)} is {getattr(self, low):g} and {_variable(high)} is "
+            f"{getattr(self, high):g}, expected the first to be at most the second"
+            for low, high in _ORDERED
+            if getattr(self, low) > getattr(self, high)
+        ]
+        shortest = self.attempt_lease + STUCK_MARGIN_S
+        if self.stuck_after < shortest:
+            problems.append(
+                f"CALLBACKS_STUCK_AFTER is {self.stuck_after:g}, expected at least {shortest:g}, "
+                f"{ATTEMPT_MARGIN_S + STUCK_MARGIN_S:g} more than CALLBACKS_DEADLINE"
+            )
+        waits = sum(self.retry_schedule)
+        if waits >= self.max_age:
+            problems.append(
+                f"CALLBACKS_RETRY_SCHEDULE waits for {waits:g} s in all, expected less than "
+                f"CALLBACKS_MAX_AGE, {self.max_age:g}: its last retries would come too late"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def redis_address(self) -> str:
+        """The Redis URL for people: without user info and query."""
+        return without_password(self.redis_url)
+
+    @property
+    def retry_delays(self) -> tuple[float, ...]:
+        """Seconds before each retry, as many as there are retries."""
+        retries = range(1, self.max_retries + 1)
+        return self.retry_schedule or tuple(n * self.retry_increment for n in retries)
+
+    @property
+    def longest_interval(self) -> float:
+        """Seconds, the longest that the stagger or a destination's interval can get."""
+        fixed = (self.send_interval, self.destination_interval)
+        return max(*fixed, self.send_interval_max, self.destination_interval_max)
+
+    @property
+    def attempt_lease(self) -> float:
+        """Seconds from an attempt's begin after which it counts as crashed."""
+        return self.deadline + ATTEMPT_MARGIN_S
+
+    @property
+    def signing_configured(self) -> bool:
+        """Whether there is any secret at all, or a resolver for them."""
+        return bool(self.secret or self.environment_secrets or self.secret_resolver)
+
+    def secrets_for(self, environment: str) -> tuple[str, ...]:
+        """The environment's own secrets where it has some, else those for all."""
+        key = environment.upper().replace("-", "_")
+        return self.environment_secrets.get(key) or self.secret
+
+
+_ORDERED: Final = (
+    ("breaker_open_min", "breaker_open_max"),
+    ("send_interval_min", "send_interval_max"),
+    ("destination_interval_min", "destination_interval_max"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What the documentation says of one environment variable."""
+
+    default: str
+    meaning: str
+
+
+def _variable(field: str) -> str:
+    return _PREFIX + field.upper()
+
+
+# These have no variable of their own name: one stands for many, one is made when loading.
+_FIELDS: Final = tuple(
+    name for name in Settings.model_fields if name not in ("environment_secrets", "warnings")
+)
+_NAMES: Final = frozenset(map(_variable, _FIELDS))
+
+
+def _variables() -> Mapping[str, Variable]:
+    defaults = {name: Settings.model_fields[name].default for name in _FIELDS}
+    shown = {name: _default_text(default) for name, default in defaults.items()}
+    shown["environment"] = "inferred"
+    variables = {_variable(name): Variable(shown[name], _meaning(name)) for name in _FIELDS}
+    variables["REDIS_URL"] = variables[_variable("redis_url")]
+    variables[f"{_SECRET}_<ENVIRONMENT>"] = Variable("empty", _meaning("environment_secrets"))
+    return MappingProxyType(variables)
+
+
+def _meaning(field: str) -> str:
+    return Settings.model_fields[field].description or ""
+
+
+def _default_text(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:.15g}"
+    return str(default) if default or default == 0 else "empty"
+
+
+VARIABLES: Final = _variables()
+"""Every public variable with its default as text and its meaning."""
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in `environ`, by default the environment of this process.
+
+    Raises SettingsError: one line that names each bad variable, its value unless that is a
+    secret, and what is allowed.
+    """
+    given = _given(os.environ if environ is None else environ)
+    sources = _sources(given)
+    raw: dict[str, object] = {field: given[name] for field, name in sources.items()}
+    raw["environment"] = _environment(given)
+    raw["environment_secrets"] = _environment_secrets(given)
+    raw["warnings"] = tuple(_warning(name, nearest) for name, nearest in unknown_names(given))
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        problems = [
+            _problem(item["loc"], item.get("ctx", {}).get("error", item["msg"]), sources, given)
+            for item in error.errors(include_url=False)
+        ]
+    # Raised outside the handler: no traceback shows pydantic's error, which has the inputs.
+    raise SettingsError("; ".join(problems))
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """Each name that looks like a setting of ours and is none, with the nearest real one."""
+    return [(name, _nearest(name)) for name in sorted(environ) if _is_misspelt(name)]
+
+
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: text.strip() for name, text in environ.items() if text.strip()}
+
+
+def _sources(given: Mapping[str, str]) -> dict[str, str]:
+    """The variable that each field which is set at all comes from."""
+    sources = {field: _variable(field) for field in _FIELDS if _variable(field) in given}
+    if "REDIS_URL" in given:
+        sources.setdefault("redis_url", "REDIS_URL")
+    return sources
+
+
+def _environment(given: Mapping[str, str]) -> str:
+    named = given.get(_variable("environment"))
+    if named is not None:
+        return named
+    ending = _HEROKU_ENDING.search(given.get("HEROKU_APP_NAME", ""))
+    if ending is None:
+        return "production"
+    return "review" if ending[1].startswith("pr-") else ending[1]
+
+
+def _environment_secrets(given: Mapping[str, str]) -> dict[str, str]:
+    matches = map(_ENVIRONMENT_SECRET.fullmatch, given.keys() - _NAMES)
+    return {match[1]: given[match[0]] for match in matches if match}
+
+
+def _problem(
+    loc: tuple[int | str, ...],
+    allowed: object,
+    sources: Mapping[str, str],
+    given: Mapping[str, str],
+) -> str:
+    if not loc:
+        return str(allowed)  # several settings together: it names them itself
+    field = str(loc[0])
+    if field == "environment_secrets":
+        name = f"{_SECRET}_{loc[1]}"
+        hint = difflib.get_close_matches(name, [_RESOLVER], cutoff=0.9)
+        return f"{name} is not valid, expected {allowed}" + "".join(f" (or {h}?)" for h in hint)
+    name = sources[field]
+    return f"{name} {_shown(field, given[name])}, expected {allowed}"
+
+
+def _shown(field: str, value: str) -> str:
+    # A secret can stand in the wrong variable, too: in that of the resolver, say.
+    if field == "secret" or "whsec_" in value:
+        return "is not valid"
+    shown = without_password(value) if field == "redis_url" else value
+    return f"is {shown[:_SHOWN_CHARS]!r}"
+
+
+def _is_misspelt(name: str) -> bool:
+    if name in _NAMES or _ENVIRONMENT_SECRET.fullmatch(name):
+        return False
+    upper = name.upper()
+    return upper.startswith(_PREFIX) or _with_prefix(upper) in _NAMES
+
+
+def _with_prefix(name: str) -> str:
+    """CALLBACK_BATCH_SIZE as CALLBACKS_BATCH_SIZE: the likeliest slip of all."""
+    return name.replace("CALLBACK_", _PREFIX, 1) if name.startswith("CALLBACK_") else name
+
+
+def _nearest(name: str) -> str | None:
+    upper = _with_prefix(name.upper())
+    if upper in _NAMES or _ENVIRONMENT_SECRET.fullmatch(upper):
+        return upper
+    # Without the prefix, which they share and which would make them all alike.
+    endings = [known.removeprefix(_PREFIX) for known in sorted(_NAMES)]
+    nearest = difflib.get_close_matches(upper.removeprefix(_PREFIX), endings, n=1)
+    return _PREFIX + nearest[0] if nearest else None
+
+
+def _warning(name: str, nearest: str | None) -> str:
+    hint = f"; did you mean {nearest}?" if nearest else ""
+    return f"{name} is no setting of callbacks{hint}"

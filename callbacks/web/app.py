@@ -1,0 +1,146 @@
+"""`callbacks web`: metrics for Prometheus, a health check, and a status page.
+
+It only reads, and tells numbers alone: no ids, no URLs, no destinations, no hosts. So it may be
+where others can reach it, as the `web` process of Heroku is.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from callbacks.log import log
+from callbacks.monitor.metrics import exposition
+from callbacks.monitor.snapshot import Snapshot
+from callbacks.web.page import POLICY, away, status_page
+
+#: What was read is shown for so long, however many ask.
+FRESH_S: Final = 1.0
+#: Work goes on, or is held back on purpose.
+_WELL: Final = frozenset({"ok", "paused", "behind"})
+_HTML: Final = "text/html; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+
+class Latest:
+    """The newest snapshot, read by one thread at a time and once a second at most.
+
+    So the process has one connection to Redis, and costs it no more where many look.
+    """
+
+    def __init__(
+        self, read: Callable[[], Snapshot], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read, self._monotonic = read, monotonic
+        self._lock = threading.Lock()
+        self._at = -FRESH_S
+        self._found: Snapshot | redis.RedisError | None = None
+
+    def __call__(self) -> Snapshot:
+        """Return it; raises redis' own errors where Redis could not be read."""
+        with self._lock:
+            if self._found is None or self._monotonic() - self._at >= FRESH_S:
+                before, self._found = self._found, self._look()
+                self._at = self._monotonic()
+                _tell(before, self._found)
+            found = self._found
+        if isinstance(found, redis.RedisError):
+            raise found
+        return found
+
+    def _look(self) -> Snapshot | redis.RedisError:
+        try:
+            return self._read()
+        except redis.RedisError as error:
+            return error
+
+
+def _tell(before: object, now: Snapshot | redis.RedisError) -> None:
+    """Log that Redis went away, or came back: once each."""
+    was_away = isinstance(before, redis.RedisError)
+    if isinstance(now, redis.RedisError) and not was_away:
+        log.warning("redis_away", error=str(now))
+    elif was_away and not isinstance(now, redis.RedisError):
+        log.info("redis_back")
+
+
+@dataclass(frozen=True, slots=True)
+class WebResponse:
+    """What one request gets."""
+
+    status: str
+    content_type: str
+    body: bytes
+    more: tuple[tuple[str, str], ...] = ()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """All headers: nothing is kept by anybody, and nothing is run or loaded."""
+        return [
+            ("Content-Type", self.content_type),
+            ("Content-Length", str(len(self.body))),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            *self.more,
+        ]
+
+
+class App:
+    """The WSGI application (PEP 3333) over a source of snapshots."""
+
+    def __init__(self, latest: Callable[[], Snapshot]) -> None:
+        self._latest = latest
+        self._routes: Mapping[str, Callable[[str], WebResponse]] = {
+            "/": self._page,
+            "/healthz": self._health,
+            "/metrics": self._metrics,
+        }
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer one request."""
+        method = environ["REQUEST_METHOD"]
+        reply = self._reply(method, environ.get("PATH_INFO", "/"), environ.get("HTTP_ACCEPT", ""))
+        start_response(reply.status, reply.headers())
+        return [] if method == "HEAD" else [reply.body]
+
+    def _reply(self, method: str, path: str, accept: str) -> WebResponse:
+        route = self._routes.get(path)
+        if route is None:
+            return WebResponse("404 Not Found", _TEXT, f"try {', '.join(self._routes)}\n".encode())
+        if method not in {"GET", "HEAD"}:
+            return WebResponse("405 Method Not Allowed", _TEXT, b"", (("Allow", "GET, HEAD"),))
+        return route(accept)
+
+    def _page(self, _accept: str) -> WebResponse:
+        try:
+            return WebResponse("200 OK", _HTML, status_page(self._latest()).encode())
+        except redis.RedisError:
+            return WebResponse("503 Service Unavailable", _HTML, away().encode())
+
+    def _health(self, _accept: str) -> WebResponse:
+        """Say how the whole is doing: 200 where work goes on or is paused, else 503."""
+        try:
+            word, reason = (health := self._latest().health).word, health.reason
+        except redis.RedisError:
+            word, reason = "no Redis", "it cannot be read; the log of this process tells why"
+        status = "200 OK" if word in _WELL else "503 Service Unavailable"
+        body = json.dumps({"health": word, "reason": reason}) + "\n"
+        return WebResponse(status, "application/json", body.encode())
+
+    def _metrics(self, accept: str) -> WebResponse:
+        """Tell the metrics; where Redis is away there are none, and the scrape fails."""
+        try:
+            return WebResponse("200 OK", *exposition(self._latest, accept))
+        except redis.RedisError:
+            return WebResponse("503 Service Unavailable", _TEXT, b"Redis cannot be read\n")

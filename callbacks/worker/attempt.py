@@ -1,0 +1,299 @@
+"""One attempt: ask the gate, send if it opens, settle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol, TypeVar
+
+from callbacks.batcher.errors import AWAY
+from callbacks.batcher.store import MISSED_MS, Batcher
+from callbacks.delivery.callback import AICallback, Sender
+from callbacks.log import log
+from callbacks.model import (
+    Again,
+    Answer,
+    Early,
+    Gate,
+    Go,
+    Later,
+    LaterWhy,
+    Reason,
+    Refused,
+    Request,
+    Settled,
+    Settlement,
+    needs_place,
+)
+from callbacks.policy.outcome import Classification, classify
+from callbacks.policy.retry import Decision, Spent, decide_attempt
+from callbacks.request.freeze import unpack
+from callbacks.units import ms
+from callbacks.worker.duties import LEAD_MS, Messages, expire_once, trigger
+from callbacks.worker.nonces import Nonces
+from callbacks.worker.places import Places
+
+_T = TypeVar("_T")
+
+#: What may have changed Redis is worth waiting for it: a begin whose answer is never fetched
+#: counts as a crash, and a finished request has a result that must not be thrown away.
+PATIENCE_S: Final = 120.0
+_PAUSE_S: Final = 0.5
+#: How often an attempt asks for a new instant before it goes all the same.
+_NEW_INSTANTS: Final = 3
+_NONCES: Final = Nonces()
+#: A `begin` may take so long, over a slow network or with many threads. One that takes longer was
+#: stopped in the middle, with its process or with Redis, and its instant may have passed.
+_SLOW_S: Final = 1.0
+
+
+class Timer(Protocol):
+    """How a sender waits; a test does without waiting."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+        ...
+
+
+class _Clock:
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+
+TIMER: Final[Timer] = _Clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one wake-up of a callback led to. `retry_ms`: wake it again after so long."""
+
+    gate: Gate
+    settled: Settled | None = None
+    answer: Answer | None = None
+    retry_ms: int | None = None
+
+
+def send_once(
+    batcher: Batcher,
+    messages: Messages,
+    sender: Sender,
+    id: str,
+    token: str,
+    *,
+    places: Places,
+    timer: Timer = TIMER,
+) -> Sent:
+    """Ask the gate, send if it opens, and settle; else give the callback back.
+
+    A destination that has not answered lately needs one of the `places` that such may take.
+    """
+    attempt = _Attempt(batcher, messages, places, id, token, _NONCES.next(), timer)
+    if not attempt.has_place:
+        return attempt.make(sender)
+    if not places.take():
+        return attempt.give_back(Later(0, LaterWhy.UNPROVEN))
+    try:
+        return attempt.make(sender)
+    finally:
+        places.give_back()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attempt, from the question to the gate to its end."""
+
+    batcher: Batcher
+    messages: Messages
+    places: Places
+    id: str
+    token: str
+    nonce: str
+    timer: Timer
+
+    @property
+    def has_place(self) -> bool:
+        """Whether this attempt has taken a place for a destination that has not answered lately."""
+        return needs_place(self.token)
+
+    def make(self, sender: Sender) -> Sent:
+        """Ask the gate and do what it says."""
+        since, gate = self.begin()
+        while isinstance(gate, Again):
+            self.timer.sleep(gate.wait_ms / 1_000)
+            since, gate = self.begin()
+        if isinstance(gate, Go):
+            gate = self.await_instant(gate, since)
+        if not isinstance(gate, Go):
+            return self.give_back(gate)
+        if self.has_place:
+            return self.send(sender, gate)
+        with self.places.watching(gate.overdue_ms / 1_000):
+            return self.send(sender, gate)
+
+    def give_back(self, gate: Gate) -> Sent:
+        """End this wake-up without a request."""
+        if isinstance(gate, Later):
+            released = self.batcher.release(self.id, self.token, gate.due_ms, why=gate.why)
+            trigger(self.messages, released.arm_ms)
+        elif isinstance(gate, Early):  # the clocks differ; this message was the only one
+            self.messages.batch([(self.id, self.token, gate.wait_ms - LEAD_MS)])
+        elif gate is Refused.EXPIRED:
+            expire_once(self.batcher)
+        log.debug("postponed", id=self.id, why=str(gate))
+        return Sent(gate)
+
+    def begin(self) -> tuple[float, Gate]:
+        """Ask the gate, waiting for Redis; from when on its answer counts, and that."""
+
+        def ask() -> tuple[float, Gate]:
+            asked = self.timer.monotonic()
+            gate = self.batcher.begin(
+                self.id, self.token, nonce=self.nonce, has_place=self.has_place
+            )
+            answered = self.timer.monotonic()
+            return answered if answered - asked <= _SLOW_S else asked, gate
+
+        return self._patiently(ask)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        """Repeat what is harmless to repeat, waiting for Redis as long as it may take."""
+        give_up = self.timer.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return call()
+            except AWAY:
+                if self.timer.monotonic() >= give_up:
+                    raise
+                self.timer.sleep(_PAUSE_S)
+
+    def await_instant(self, go: Go, since: float) -> Gate:
+        """Sleep until the reserved instant; reserve another where this process slept past it.
+
+        A process that is stopped and continued would else send at once what it had reserved,
+        and so would all its threads together. Where it slept past its lease, and the callback
+        was taken back, the gate says so, and nothing is to be sent.
+        """
+        self._sleep(go.wait_ms)
+        for _ in range(_NEW_INSTANTS):
+            missed_ms = (self.timer.monotonic() - since) * 1_000 - go.wait_ms
+            if missed_ms <= MISSED_MS or not self._paced:
+                break
+            since, again = self.begin()
+            if not isinstance(again, Go):
+                return again
+            go = again
+            self._sleep(go.wait_ms)
+        return go
+
+    def _sleep(self, wait_ms: int) -> None:
+        if wait_ms > 0:  # a sleep of nothing still gives the processor away
+            self.timer.sleep(wait_ms / 1_000)
+
+    @property
+    def _paced(self) -> bool:
+        settings = self.batcher.settings
+        return bool(settings.send_interval or settings.destination_interval)
+
+    def send(self, sender: Sender, go: Go) -> Sent:
+        """Send, settle, and log one line."""
+        settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
+        request = unpack(go.packed)
+        callback = AICallback.stored(self.id, request, settings)
+        answer = callback.send(
+            attempt=go.attempt,
+            timestamp_s=at_ms // 1_000,
+            sender=sender,
+            proven=go.overdue_ms > 0,
+        )
+        if answer.fault is Reason.NO_SECRET:
+            return self._withhold(go, request, answer)
+        classification = classify(
+            answer,
+            now_s=at_ms / 1_000,
+            retry_client_errors=settings.retry_client_errors,
+            retry_after_max_s=settings.retry_after_max,
+        )
+        spent = Spent(go.retries, go.throttled, go.probe)
+        decision = decide_attempt(classification, spent, delays=settings.retry_delays)
+        settlement = self._settle(go, request, answer, classification, decision)
+        trigger(self.messages, settlement.arm_ms)
+        self._log(go, request, answer, decision, settlement)
+        retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
+        return Sent(go, settlement.settled, answer, retry_ms)
+
+    def _withhold(self, go: Go, request: Request, answer: Answer) -> Sent:
+        """Give it back as if it had not begun: it is our side that has no secret."""
+        withhold = partial(
+            self.batcher.withhold, self.id, self.token, go.attempt, detail=answer.detail
+        )
+        done = self._patiently(withhold)
+        trigger(self.messages, done.arm_ms)
+        log.warning(
+            "no_secret",
+            id=self.id,
+            destination=request.destination,
+            state=done.settled.name.lower(),
+            wait_s=done.wait_ms / 1_000,
+            detail=answer.detail,
+        )
+        return Sent(go, done.settled, answer)
+
+    def _settle(
+        self,
+        go: Go,
+        request: Request,
+        answer: Answer,
+        classification: Classification,
+        decision: Decision,
+    ) -> Settlement:
+        """Settle, waiting for Redis: a known result is not thrown away."""
+        reason = decision.reason and decision.reason.value
+        outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
+        entry = [go.attempt, at_ms, outcome.value, answer.status, reason, answer.duration_ms]
+        settle = partial(
+            self.batcher.settle,
+            self.id,
+            self.token,
+            go.attempt,
+            outcome,
+            reason=decision.reason,
+            feedback=classification.feedback,
+            delay_ms=ms(decision.delay_s),
+            park=decision.park,
+            throttled=decision.throttled,
+            entry=json.dumps(entry, separators=(",", ":")),
+            detail=answer.detail,
+            duration_ms=answer.duration_ms,
+            callback_url=request.callback_url,
+        )
+        return self._patiently(settle)
+
+    def _log(
+        self, go: Go, request: Request, answer: Answer, decision: Decision, settlement: Settlement
+    ) -> None:
+        settled, interval_us = settlement.settled, settlement.interval_us
+        if settlement.breaker:
+            what = settlement.breaker.name.lower()
+            log.warning("breaker", destination=request.destination, state=what)
+        again = settled in {Settled.RETRY, Settled.QUEUED}
+        log.info(
+            "attempt",
+            id=self.id,
+            destination=request.destination,
+            attempt=go.attempt,
+            outcome=decision.outcome.value,
+            reason=decision.reason and decision.reason.value,
+            status=answer.status,
+            duration_ms=answer.duration_ms,
+            state=settled.name.lower(),
+            retry_in_s=decision.delay_s if again else None,
+            interval_ms=None if interval_us is None else round(interval_us / 1_000),
+            detail=answer.detail or None,
+        )

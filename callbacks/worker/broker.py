@@ -1,0 +1,382 @@
+"""Dramatiq's Redis broker, made to stay alive.
+
+`CallbacksBroker` shares the batcher's client and differs from `RedisBroker` in what is listed
+at its methods, each with the failure that it avoids. It leans on private parts of Dramatiq
+2.2.1, which is pinned; `tests/unit/test_broker.py` fails when they change.
+
+A message is only a wake-up: with every key of Dramatiq's deleted, everything is still
+delivered. So on our own queue a message may be dropped where it does harm, and is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+import redis
+from dramatiq import Broker, Message
+from dramatiq.brokers.redis import RedisBroker, _scripts
+from dramatiq.common import current_millis, dq_name, q_name
+from redis import Redis
+
+from callbacks.batcher.paging import pages
+from callbacks.batcher.pipeline import AutoPipeline
+from callbacks.batcher.scripts import evaluate
+from callbacks.log import log
+from callbacks.model import SettingsError
+from callbacks.worker.consumer import QUEUE, Consumer, connection_closed
+from callbacks.worker.liveness import Liveness
+
+#: A process whose heartbeat is older is dead.
+DEAD_AFTER_MS: Final = 60_000
+DEAD_MESSAGE_TTL_MS: Final = 7 * 86_400_000
+#: A clock that is further off than this is corrected. The gate lets a message wait for longer.
+CLOCK_OFF_MS: Final = 100
+#: A full Redis refuses a script whose first write may grow, as Dramatiq's is. With a removal in
+#: front its messages still come and are acknowledged, so that deliveries go on and make room.
+_REMOVAL_FIRST: Final = (
+    b"""if KEYS[1] then redis.call("zrem", KEYS[1] .. ":__heartbeats__", "") end\n"""
+)
+#: What Dramatiq's "enqueue" does, for many messages of one queue.
+_ENQUEUE_MANY: Final = (
+    _REMOVAL_FIRST
+    + b"""
+for i = 1, #ARGV, 2 do
+  redis.call("hset", KEYS[2], ARGV[i], ARGV[i + 1])
+  redis.call("rpush", KEYS[3], ARGV[i])
+end
+"""
+)
+#: Most messages that are acknowledged or given back in one command, and that are enqueued.
+_CHUNK: Final = 500
+#: Most heartbeats that are looked at in one pass, those that tell the oldest times first.
+_MOST_HEARTBEATS: Final = 1_000
+_PAGE: Final = 100
+
+
+class _Script:
+    """A script for the broker, which a `SCRIPT FLUSH` does not disturb."""
+
+    def __init__(self, pipeline: AutoPipeline, text: bytes) -> None:
+        self._pipeline, self._text = pipeline, text
+        self._sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+    def __call__(self, *, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        return evaluate(self._pipeline, self._sha, self._text, [len(keys), *keys, *args])
+
+
+class Heartbeats:
+    """What this process has seen of others' heartbeats, and since when they stand still."""
+
+    def __init__(self, patience_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._patience_s = patience_s
+        self._monotonic = monotonic
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def still(self, beats: Mapping[str, float]) -> list[str]:
+        """Take a look; give those that have not moved for longer than the patience."""
+        now = self._monotonic()
+        seen = {id: self._seen.get(id, (at, now)) for id, at in beats.items()}
+        self._seen = {
+            id: (beats[id], since if before == beats[id] else now)
+            for id, (before, since) in seen.items()
+        }
+        return [id for id, (_, since) in self._seen.items() if now - since > self._patience_s]
+
+
+class CallbacksBroker(RedisBroker):
+    """A RedisBroker on a client that is built when it is first needed.
+
+    Making one opens no connection and reads no setting: `connect` gives the client and the
+    namespace at the first use, so that importing the package stays without effects.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], tuple[Redis, str]],
+        *,
+        middleware: list[Any] | None = None,
+        liveness: Liveness | None = None,
+    ) -> None:
+        # RedisBroker.__init__ would need the client now; what it sets is set here instead.
+        Broker.__init__(self, middleware=middleware)
+        self._connect = connect
+        self._connected: tuple[Redis, str, dict[str, Any]] | None = None
+        self.broker_id = str(uuid4())
+        self.maintenance_chance = 0  # runs KEYS, 110 ms at a million keys; see forget_dead_workers
+        self.heartbeat_timeout = DEAD_AFTER_MS
+        self.dead_message_ttl = DEAD_MESSAGE_TTL_MS
+        self.queues = set()
+        self.stopping = False
+        self.liveness = liveness or Liveness()
+        self._clock_off_ms = 0
+        self._heartbeats = Heartbeats(self.heartbeat_timeout / 1_000)
+        self._arrivals: dict[str, threading.Event] = {}
+        self._held: dict[str, set[str]] = {}
+        self._ended: dict[str, deque[str]] = {}
+
+    def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
+        if self._connected is None:
+            client, namespace = self._connect()
+            pipeline = AutoPipeline(client)
+            scripts = {
+                name: _Script(pipeline, _REMOVAL_FIRST + text) for name, text in _scripts.items()
+            }
+            scripts["enqueue_many"] = _Script(pipeline, _ENQUEUE_MANY)
+            self._connected = (client, namespace, scripts)
+        return self._connected
+
+    @property
+    def client(self) -> Redis:  # type: ignore[override]  # theirs is set, ours built when needed
+        """The process's one Redis client."""
+        return self._parts()[0]
+
+    @property
+    def namespace(self) -> str:
+        """The prefix of Dramatiq's keys."""
+        return self._parts()[1]
+
+    @property
+    def scripts(self) -> dict[str, Any]:  # type: ignore[override]  # as client
+        """Dramatiq's own Lua scripts on our client."""
+        return self._parts()[2]
+
+    @property
+    def consumer_class(self) -> type[Consumer]:
+        """Our consumer instead of Dramatiq's."""
+        return Consumer
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Enqueue, and let this process's consumer know at once.
+
+        Every error of Redis becomes `ConnectionClosed`: Dramatiq's consumer threads survive
+        only that one. A scheduler's message that cannot be sent is logged and dropped, for
+        periodiq exits when a send fails, and the next one comes within a minute. A retry of
+        ours, whose callback the ticker wakes, is dropped: `Retries` would log a traceback each.
+        """
+        try:
+            message = super().enqueue(message, delay=self._by_redis_clock(message, delay))
+        except redis.RedisError as error:
+            if "scheduled_at" in message.options:
+                log.warning("tick_lost", actor=message.actor_name, error=str(error))
+            elif q_name(message.queue_name) == QUEUE and "retries" in message.options:
+                log.debug("wake_lost", actor=message.actor_name, error=str(error))
+            else:
+                raise connection_closed(error) from error
+            return message
+        except SettingsError as error:
+            if "scheduled_at" not in message.options:
+                raise
+            raise SystemExit(f"callbacks: {error}") from None  # periodiq would print a traceback
+        self.arrival(message.queue_name).set()
+        return message
+
+    def enqueue_many(
+        self,
+        actor_name: str,
+        calls: Sequence[tuple[tuple[Any, ...], int | None]],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Enqueue messages for our own actor: its arguments and a delay in ms each.
+
+        Middleware does not see them. They go a hundred at a time, so that the process's other
+        threads come to their turn in between. Raises `ConnectionClosed` where Redis is away;
+        some may have been enqueued then.
+        """
+        now = current_millis()
+        for page in pages(calls, _PAGE):
+            rows: dict[str, list[str | bytes]] = {}
+            for args, delay_ms in page:
+                message = self._message(actor_name, args, delay_ms, options, now)
+                row = (message.message_id, message.encode())
+                rows.setdefault(message.queue_name, []).extend(row)
+            self._enqueue_rows(rows)
+
+    def _message(
+        self,
+        actor_name: str,
+        args: tuple[Any, ...],
+        delay_ms: int | None,
+        options: Mapping[str, Any],
+        now: int,
+    ) -> Message[Any]:
+        id, queue_name = str(uuid4()), QUEUE
+        more = {**options, "redis_message_id": id}
+        if delay_ms is not None:
+            queue_name, more["eta"] = dq_name(QUEUE), now + delay_ms + self._clock_off_ms
+        return Message(queue_name, actor_name, args, {}, more, id, now)
+
+    def _enqueue_rows(self, rows: Mapping[str, Sequence[str | bytes]]) -> None:
+        for queue_name, words in rows.items():
+            root = f"{self.namespace}:{queue_name}"
+            keys = [self.namespace, f"{root}.msgs", root]
+            try:
+                self.scripts["enqueue_many"](keys=keys, args=words)
+            except redis.RedisError as error:
+                raise connection_closed(error) from error
+            self.arrival(queue_name).set()
+
+    def _by_redis_clock(self, message: Message[Any], delay: int | None) -> int | None:
+        if delay is None or message.queue_name != QUEUE:
+            return delay
+        return delay + self._clock_off_ms
+
+    def set_clock(self, redis_ms: int, *, took_ms: float) -> None:
+        """Learn what time it was at Redis, ms: delays on our queue are kept by that clock.
+
+        `took_ms`: how long asking took, until now; half of it is how wrong the answer may be.
+        Dramatiq reads each machine's own clock, so that one that is fast would wake its callbacks
+        too early, where the gate refuses them, and one that is slow would hold back everybody's.
+        """
+        error_ms = took_ms / 2
+        off_ms = round(redis_ms + error_ms - current_millis())
+        if abs(off_ms) >= CLOCK_OFF_MS + error_ms:
+            self._clock_off_ms = off_ms
+        elif error_ms < CLOCK_OFF_MS:
+            self._clock_off_ms = 0
+
+    def to_own_clock(self, eta_ms: float) -> float:
+        """Turn a time by Redis' clock into one by this machine's, ms."""
+        return eta_ms - self._clock_off_ms
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
+        """Start a consumer; first give back what the one before it left without an owner.
+
+        After an error Dramatiq forgets its delayed messages, and a fetch whose reply was lost
+        leaves others with nobody: both stay in the acks of a live process for ever.
+        """
+        try:
+            self._register(queue_name)
+            self.acknowledge(queue_name)
+            self._give_back(queue_name)
+        except redis.RedisError as error:
+            raise connection_closed(error) from error
+        return Consumer(self, queue_name, prefetch, timeout)
+
+    def _register(self, queue_name: str) -> None:
+        """Leave word of another queue than ours, for whoever clears up after this process."""
+        if q_name(queue_name) != QUEUE:
+            with suppress(redis.OutOfMemoryError):
+                self.client.sadd(f"{self.namespace}:__queues__", queue_name)
+
+    def _give_back(self, queue_name: str) -> None:
+        held = self.held(queue_name)
+        if queue_name == dq_name(queue_name):
+            held.clear()  # the thread has forgotten them
+        fetched = self.fetched(self.broker_id, queue_name)
+        stranded = [id for id in fetched if id not in held]
+        if stranded:
+            log.info("given_back", queue=queue_name, count=len(stranded))
+            for start in range(0, len(stranded), _CHUNK):
+                self.do_requeue(queue_name, *stranded[start : start + _CHUNK])
+
+    def _acks(self, broker_id: str, queue_name: str) -> str:
+        return f"{self.namespace}:__acks__.{broker_id}.{queue_name}"
+
+    def fetched(self, broker_id: str, queue_name: str) -> set[str]:
+        """The Redis ids of the messages that a process has fetched and not acknowledged."""
+        raw: Any = self.client.smembers(self._acks(broker_id, queue_name))
+        return {id.decode() for id in raw}
+
+    def ended(self, queue_name: str) -> deque[str]:
+        """The Redis ids of this process's messages of a queue that wait to be acknowledged."""
+        return self._ended.setdefault(queue_name, deque())
+
+    def acknowledge(self, queue_name: str) -> None:
+        """Acknowledge what has ended, some hundreds in one round trip.
+
+        A message is only a wake-up, so its acknowledgement can wait for its consumer's next
+        look, and no thread has to wait for Redis with it.
+        """
+        ended = self.ended(queue_name)
+        while ids := _popped(ended, _CHUNK):
+            try:
+                with self.client.pipeline(transaction=False) as pipe:
+                    pipe.srem(self._acks(self.broker_id, queue_name), *ids)
+                    pipe.hdel(f"{self.namespace}:{queue_name}.msgs", *ids)
+                    pipe.execute()
+            except redis.RedisError:
+                ended.extend(ids)
+                raise
+
+    def held(self, queue_name: str) -> set[str]:
+        """The Redis ids of this process's messages of a queue: fetched, not yet acknowledged."""
+        return self._held.setdefault(queue_name, set())
+
+    def arrival(self, queue_name: str) -> threading.Event:
+        """Set whenever this process puts something on a queue."""
+        return self._arrivals.setdefault(queue_name, threading.Event())
+
+    def forget_dead_workers(self, *, limit: int = 20) -> int:
+        """Clear up what dead processes had fetched and not acknowledged; how many messages.
+
+        Dead: the heartbeat has not moved for a minute by this process's own clock, whatever
+        time it tells, for that is of another machine's. Dramatiq itself would do this once in
+        1,000 commands on average. Messages of our queue are dropped, for the callbacks behind
+        them have got new ones long since. Those of an application that shares this broker go
+        back to their queues.
+        """
+        heartbeats = f"{self.namespace}:__heartbeats__"
+        rows: Any = self.client.zrange(heartbeats, 0, _MOST_HEARTBEATS - 1, withscores=True)
+        dead = self._heartbeats.still({id.decode(): at for id, at in rows})[:limit]
+        others = self._other_queues()
+        for queue_name in others:
+            self._forget_given_up(queue_name)
+        cleared = 0
+        for broker_id in dead:
+            cleared += sum(map(partial(self._drop, broker_id), (QUEUE, dq_name(QUEUE))))
+            cleared += sum(map(partial(self._restore, broker_id), others))
+            self.client.zrem(heartbeats, broker_id)
+        return cleared
+
+    def _other_queues(self) -> list[str]:
+        """The queues beside ours, delayed ones too: of this process, and of others that told."""
+        own = {name for queue in self.queues - {QUEUE} for name in (queue, dq_name(queue))}
+        for queue_name in sorted(own):
+            self._register(queue_name)
+        raw: Any = self.client.smembers(f"{self.namespace}:__queues__")
+        return sorted(own | {name.decode() for name in raw})
+
+    def _drop(self, broker_id: str, queue_name: str) -> int:
+        ids = self.fetched(broker_id, queue_name)
+        with self.client.pipeline(transaction=False) as pipe:  # a full Redis refuses MULTI
+            for id in ids:
+                pipe.hdel(f"{self.namespace}:{queue_name}.msgs", id)
+            pipe.delete(self._acks(broker_id, queue_name))
+            pipe.execute()
+        return len(ids)
+
+    def _restore(self, broker_id: str, queue_name: str) -> int:
+        """Call Dramatiq's own `requeue` in a dead process's name, which stays dead (time 0)."""
+        ids = sorted(self.fetched(broker_id, queue_name))
+        for page in pages(ids, _CHUNK):
+            args = ["requeue", 0, queue_name, broker_id, 0, 0, 0, _CHUNK, *page]
+            self.scripts["dispatch"](keys=[self.namespace], args=args)
+        return len(ids)
+
+    def _forget_given_up(self, queue_name: str) -> None:
+        """Forget messages that Dramatiq gave up a week ago, as its maintenance would."""
+        key = f"{self.namespace}:{queue_name}.XQ"
+        long_ago = current_millis() - self.dead_message_ttl
+        ids: Any = self.client.zrangebyscore(key, 0, long_ago, start=0, num=_CHUNK)
+        if ids:
+            with self.client.pipeline(transaction=False) as pipe:
+                pipe.hdel(f"{key}.msgs", *ids)
+                pipe.zrem(key, *ids)
+                pipe.execute()
+
+
+def _popped(ids: deque[str], most: int) -> list[str]:
+    """Take up to `most` away, though another thread may do the same."""
+    taken: list[str] = []
+    with suppress(IndexError):
+        while len(taken) < most:
+            taken.append(ids.popleft())
+    return taken

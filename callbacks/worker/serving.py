@@ -1,0 +1,91 @@
+"""Whether this worker process of Dramatiq's can do what it was started for; if not, it ends.
+
+A supervisor sees a process that ends; nobody sees a warning. Each refusal is one line on stderr
+that names the variable or the command, and exit code 1.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import dramatiq
+from dramatiq import Actor, Broker
+
+from callbacks.request.secrets import SecretResolverError, load_resolver
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
+
+_PACKAGE: Final = "callbacks"
+
+
+def refuse(line: str) -> NoReturn:
+    """End the process with one line."""
+    raise SystemExit(f"callbacks: {' '.join(line.split())}")
+
+
+def check_named(settings: Settings, ours: Broker) -> None:
+    """Refuse to start where a setting names what is not there; the modules are imported by now."""
+    if settings.secret_resolver:
+        try:
+            load_resolver(settings.secret_resolver)
+        except SecretResolverError as error:
+            refuse(f"CALLBACKS_SECRET_RESOLVER: {error}; expected module:function")
+    if settings.on_dead:
+        try:
+            find_actor(settings.on_dead, ours)
+        except LookupError as error:
+            refuse(str(error.args[0]))
+
+
+def find_actor(name: str, ours: Broker) -> Actor[Any, Any]:
+    """Return the actor of the application that hears of deaths; LookupError says what to do."""
+    if name in ours.actors:
+        return ours.actors[name]
+    known = dramatiq.broker.global_broker
+    if known is not None and name in known.actors:
+        raise LookupError(
+            f"CALLBACKS_ON_DEAD: actor {name!r} is on another broker than the one served here, so"
+            " it would never run; declare it with broker=callbacks.runtime.broker"
+        )
+    raise LookupError(
+        f"CALLBACKS_ON_DEAD: no actor {name!r} here; start the workers with the module that has"
+        " it: dramatiq callbacks yourapp.tasks"
+    )
+
+
+def check_served(ours: Broker) -> None:
+    """Refuse where Dramatiq was told to serve us after a module whose broker it serves instead.
+
+    It serves the first module's broker alone: ours would stand beside it, and nothing be sent.
+    Importing us there to enqueue is fine, so what counts is whether its command names us.
+    """
+    worker = _worker_frame()
+    if worker is None:
+        return
+    names = worker.f_locals
+    modules = [names["args"].broker, *names["args"].modules]
+    served = names.get("broker")  # not yet set while the first module is imported
+    if served is None and ":" not in modules[0]:
+        served = dramatiq.broker.global_broker
+    if any(map(_is_ours, modules)) and served is not None and served is not ours:
+        refuse(
+            f"dramatiq serves the broker of {modules[0]!r}, which has none of our actors: nothing"
+            " would be sent; run `dramatiq callbacks` by itself, your modules after it"
+        )
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(":")[0].partition(".")[0] == _PACKAGE
+
+
+def _worker_frame() -> FrameType | None:
+    """Find the call of Dramatiq's that runs a worker process, where that is what imports us."""
+    cli: Any = sys.modules.get("dramatiq.cli")
+    frame: FrameType | None = inspect.currentframe() if cli else None
+    while frame is not None and frame.f_code is not cli.worker_process.__code__:
+        frame = frame.f_back
+    return frame
