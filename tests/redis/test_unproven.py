@@ -128,6 +128,23 @@ def test_without_a_place_the_gate_is_shut_and_the_callback_stays_the_next_one(
     assert isinstance(batcher.begin(two.id, two.token), Go)
 
 
+@pytest.mark.parametrize("end", ["cancel", "expire"])
+def test_where_the_first_request_is_not_sent_the_next_one_need_not_wait_for_it(
+    make_batcher: Make, client: redis.Redis, end: str
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
+    for n in range(2):
+        put(batcher, f"a-{n}", PROVEN, proven=False)
+    (first,) = claim(batcher).callbacks
+    assert claim(batcher).callbacks == ()
+    if end == "cancel":
+        batcher.cancel(first.id)
+    else:
+        client.zadd(key("expiry"), {first.id: 1})
+        assert batcher.expire(1) == 1
+    assert [c.id for c in claim(batcher).callbacks] == ["a-1"]
+
+
 def test_a_destination_is_proven_by_its_first_success_and_until_it_times_out(
     make_batcher: Make, client: redis.Redis
 ) -> None:

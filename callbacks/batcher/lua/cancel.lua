@@ -13,6 +13,7 @@
 -- KEYS[11] rate:        totals of each 10 s
 -- KEYS[12] unproven     destinations with something waiting that have not answered lately
 -- KEYS[13] places       callbacks in flight or claimed, by when they take a place of such
+-- KEYS[14] dest:        destinations' own state
 -- ARGV[1] id
 -- Returns 1: cancelled, by this call or before; 2: a request is in flight, there will be none
 --   after it; 0: sent or dead already; -1: unknown.
@@ -21,10 +22,10 @@
 local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
-  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13],
+  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13], dests = KEYS[14],
 }
 local id = ARGV[1]
-local r = redis.call('HMGET', K.recs .. id, 's', 'd')
+local r = redis.call('HMGET', K.recs .. id, 's', 'd', 'p')
 if not redis.call('ZSCORE', K.expiry, id) then
   if not r[1] then return -1 end
   return r[1] == 'cancelled' and 1 or 0
@@ -34,8 +35,12 @@ if r[1] == 'sending' then
   redis.call('HSET', K.recs .. id, 'x', 1)
   return 2
 end
-local destination = destination_of(K, id, r[2]) or ''
+local destination, now = destination_of(K, id, r[2]) or '', now_ms()
 leave_lane(K, destination, id)
 redis.call('HDEL', K.recs .. id, 't')
-finish(K, id, destination, 'cancelled', 'cancelled', now_ms())
+finish(K, id, destination, 'cancelled', 'cancelled', now)
+if r[1] == 'claimed' then
+  end_own_hold(K, destination, r[3])
+  to_ring(K, destination, 0, now)
+end
 return 1

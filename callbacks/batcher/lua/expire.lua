@@ -14,6 +14,7 @@
 -- KEYS[12] unproven     destinations with something waiting that have not answered lately
 -- KEYS[13] places       callbacks in flight or claimed, by when they take a place of such
 -- KEYS[14] state        the schedule
+-- KEYS[15] dest:        destinations' own state
 -- ARGV[1] limit         most callbacks
 -- ARGV[2] grace         ms after which one in flight is looked at again
 -- ARGV[3] latest        ms, later than which it cannot be unless the clock has jumped; -1: unknown
@@ -24,7 +25,7 @@
 local K = {
   expiry = KEYS[1], recs = KEYS[2], cbs = KEYS[3], processing = KEYS[4], sent = KEYS[5],
   dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], counters = KEYS[10],
-  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13], state = KEYS[14],
+  rates = KEYS[11], unproven = KEYS[12], places = KEYS[13], state = KEYS[14], dests = KEYS[15],
 }
 local limit, grace = ARGV[1], num(ARGV[2])
 local now = now_ms()
@@ -33,7 +34,7 @@ local expired = 0
 local old = redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #old, 2 do
   local id = old[i]
-  local r = redis.call('HMGET', K.recs .. id, 's', 'd')
+  local r = redis.call('HMGET', K.recs .. id, 's', 'd', 'p')
   if r[1] == 'sending' then
     redis.call('ZREM', K.expiry, id)  -- a removal first: a full Redis lets the rest pass
     redis.call('ZADD', K.expiry, now + grace, id)
@@ -43,6 +44,10 @@ for i = 1, #old, 2 do
     leave_lane(K, destination, id)
     redis.call('HDEL', K.recs .. id, 't')
     finish(K, id, destination, 'dead', 'expired', now)
+    if r[1] == 'claimed' then
+      end_own_hold(K, destination, r[3])
+      to_ring(K, destination, 0, now)
+    end
     expired = expired + 1
   end
 end

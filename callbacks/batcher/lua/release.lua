@@ -44,11 +44,10 @@ redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.places, id)
 redis.call('HDEL', K.recs .. id, 't', 'w', 'p')
 redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
-local why = redis.call('HGET', dest, 'why')
-if full > 0 then
-  if not why then redis.call('HSET', dest, 'hold', now + full, 'why', 'full') end
-elseif why == 'full' or (r[4] and why == 'breaker') then
-  redis.call('HDEL', dest, 'hold', 'why')  -- it waited for this very callback
+if full == 0 then
+  end_own_hold(K, destination, r[4])
+elseif not redis.call('HGET', dest, 'why') then
+  redis.call('HSET', dest, 'hold', now + full, 'why', 'full')
 end
 to_lane(K, destination, id, due, window)
 local next_at = to_ring(K, destination, window, now)

@@ -181,6 +181,14 @@ local function first_unproven(K)
   return num(redis.call('ZRANGE', K.unproven, 0, 0, 'WITHSCORES')[2], math.huge)
 end
 
+-- Whoever a destination was held for is not sent: what waits there need not wait for it. `probe`: it
+-- was to try a broken destination.
+local function end_own_hold(K, destination, probe)
+  local dest = K.dests .. destination
+  local why = redis.call('HGET', dest, 'why')
+  if why == 'full' or (probe and why == 'breaker') then redis.call('HDEL', dest, 'hold', 'why') end
+end
+
 local function leave_lane(K, destination, id)
   local was = redis.call('ZREM', K.lanes .. destination, id)
   if redis.call('EXISTS', K.lanes .. destination) == 0 then
