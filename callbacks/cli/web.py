@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
-from waitress.server import create_server
 
 from callbacks import log as logs
 from callbacks.batcher.client import connect
@@ -18,16 +16,9 @@ from callbacks.cli.command import Failure, json_option, parts, print_json, say
 from callbacks.monitor.snapshot import take
 from callbacks.settings import Settings
 from callbacks.web.app import App, Latest
+from callbacks.web.server import Server
 
 _PORT: Final = 8000
-#: They mostly wait for the one that reads.
-_THREADS: Final = 4
-#: Whoever opens connections and asks nothing must not keep a health check out: there is room for
-#: many, fewer where the system gives fewer descriptors, and they do not stay.
-_CONNECTIONS: Final = 4_000
-_SPARE_DESCRIPTORS: Final = 50
-_SILENT_S: Final = 5
-_LOOK_S: Final = 1
 #: A Redis that takes longer counts as away here.
 _PATIENCE_S: Final = 2.0
 
@@ -54,17 +45,7 @@ def web(port: int, as_json: bool) -> None:
     host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
     app = App(Latest(partial(take, _reader(settings))))
     try:
-        server: Any = create_server(
-            app,
-            host=host,
-            port=port,
-            threads=_THREADS,
-            ident="callbacks",
-            connection_limit=_most_connections(),
-            channel_timeout=_SILENT_S,
-            cleanup_interval=_LOOK_S,
-            asyncore_use_poll=True,  # select() ends at 1,024 descriptors
-        )
+        server = Server(app, host=host, port=port)
     except OSError as error:
         raise Failure(f"cannot listen on {host}:{port}: {error.strerror}; try --port") from error
     logs.configure(settings.log_format)
@@ -75,13 +56,6 @@ def web(port: int, as_json: bool) -> None:
     else:
         say(f"listening on {address}")
     server.run()
-
-
-def _most_connections() -> int:
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if allowed == resource.RLIM_INFINITY:
-        return _CONNECTIONS
-    return max(_SPARE_DESCRIPTORS, min(_CONNECTIONS, allowed - _SPARE_DESCRIPTORS))
 
 
 def _reader(settings: Settings) -> Batcher:
