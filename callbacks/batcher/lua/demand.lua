@@ -10,7 +10,7 @@
 -- ARGV[1] horizon       ms within which a destination counts as ready: a full one does, a broken
 --   one does not
 -- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in
---   sends per 1000 s or -1, destinations tried in the last minute that had answered before, those of
+--   sends per 1000 s or -1, destinations tried in the last minute or ready that had answered before, those of
 --   them failing, destinations that have not answered lately and can send}.
 -- Cost: O(destinations ready), 1,000 of them are read.
 local K = {
@@ -18,9 +18,11 @@ local K = {
   failing = KEYS[6], unproven = KEYS[7],
 }
 local now = now_ms()
-local ready, soon = 0, now + num(ARGV[1])
+local ready, untold, soon = 0, 0, now + num(ARGV[1])
 for _, destination in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', soon, 'LIMIT', 0, 1000)) do
   ready = ready + redis.call('ZCARD', K.lanes .. destination)
+  -- One that answered lately and was not asked since may well answer: no word on our own network.
+  if not redis.call('ZSCORE', K.failing, destination) then untold = untold + 1 end
 end
 local unproven = redis.call('ZCOUNT', K.unproven, '-inf', soon)  -- each sends one at a time
 local most = redis.call('HGET', K.state, 'unproven_most')
@@ -32,6 +34,6 @@ local s = redis.call('HMGET', K.state, 'rate', 'slot', 'stagger')
 local rate, stagger = num(s[1], -1), num(s[3], 0)
 -- What is claimed and has its slot still ahead waits, too.
 if stagger > 0 then ready = ready + math.floor(math.max(0, num(s[2], 0) - now) * 1000 / stagger) end
-local tried = redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
+local tried = untold + redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
 local failing = redis.call('ZCOUNT', K.failing, now - 60000, '+inf')
 return {ready, math.floor(accepted), rate, tried, failing, unproven}
