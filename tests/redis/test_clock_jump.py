@@ -239,3 +239,16 @@ def test_a_jump_is_what_neither_waiting_nor_sleeping_explains(
     found = clock.jump_ms(Seen(redis_ms, asked_s, answered_s))
     assert found == pytest.approx(jump_ms, abs=1_100)
     assert bool(found) == bool(jump_ms)
+
+
+def test_a_clock_that_is_set_right_long_after_its_jump_lifts_the_hold(world: World) -> None:
+    fill(world)
+    world.jump(5 * 60_000)
+    assert world.first.tick("first", 1).jump_ms > 0
+    for _ in range(10):
+        world.pass_ms(60_000)
+        world.first.tick("first", 1)
+    assert overview(world.first.scripts).held
+    world.jump(-5 * 60_000)
+    assert world.first.tick("first", 1).jump_ms < 0
+    assert not overview(world.first.scripts).held

@@ -128,6 +128,38 @@ def test_without_a_place_the_gate_is_shut_and_the_callback_stays_the_next_one(
     assert isinstance(batcher.begin(two.id, two.token), Go)
 
 
+def test_a_destination_in_both_rings_is_claimed_from_once(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """A producer of an older release knows one ring only, and puts it there."""
+    batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
+    for n in range(2):
+        put(batcher, f"a-{n}", PROVEN, proven=False)
+    client.zadd(key("ring"), {PROVEN: 1})
+    assert [c.id for c in claim(batcher).callbacks] == ["a-0"]
+    assert client.zscore(key("ring"), PROVEN) is None
+    assert client.zrange(key(f"lane:{PROVEN}"), 0, -1) == [b"a-1"]
+
+
+def test_an_overdue_request_that_ends_asks_for_the_next_batch(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
+    put(batcher, "slow", PROVEN)
+    (slow,) = claim(batcher).callbacks
+    begin(batcher, slow)
+    allow(client, 1)
+    client.zadd(key("places"), {slow.id: 1}, xx=True)
+    newcomers(batcher, 1)
+    assert claim(batcher).callbacks == ()
+    client.hdel(key("state"), "next_batch")
+    done = batcher.settle(
+        slow.id, slow.token, 1, Outcome.SENT, reason=None, feedback=OK, entry="[]",
+        duration_ms=5_000,
+    )  # fmt: skip
+    assert done.arm_ms == 0
+
+
 @pytest.mark.parametrize("end", ["cancel", "expire"])
 def test_where_the_first_request_is_not_sent_the_next_one_need_not_wait_for_it(
     make_batcher: Make, client: redis.Redis, end: str

@@ -101,13 +101,14 @@ local slot = math.max(now, reserved(s[2], now, furthest), reserved(s[3], now, fu
 if stagger == 0 then slot = now end
 if stagger > 0 then most = math.min(most, math.floor((limit - slot) / stagger) + 1) end
 local room = unproven_room(K, now)
-local touched, proven, unproven = {}, Line.new(most), Line.new(room)
+local touched, seen, proven, unproven = {}, {}, Line.new(most), Line.new(room)
 local function line_up(ring, destinations)
   if destinations <= 0 then return end
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)) do
-    local turn = Turn.new(K, name, ring, c)
-    touched[#touched + 1] = turn
-    if turn.most > 0 then (turn.needs_place and unproven or proven):add(turn) end
+    -- In both rings stands what a process of an older release has put there: it has one turn.
+    local turn = not seen[name] and Turn.new(K, name, ring, c)
+    seen[name], touched[#touched + 1] = true, turn or nil
+    if turn and turn.most > 0 then (turn.needs_place and unproven or proven):add(turn) end
   end
 end
 line_up(K.ring, most)

@@ -108,7 +108,7 @@ else
   end
 end
 local next_at, armed = to_ring(K, destination, window, now), -1
-local frees_place = string.sub(token, -1) == 'u' or num(ARGV[16]) >= 1000
+local frees_place = string.sub(token, -1) == 'u' or num(ARGV[15]) >= 1000
 if frees_place then next_at = math.min(next_at, first_unproven(K)) end
 if next_at < math.huge then armed = arm_trigger(K, math.max(now, next_at), now, look_ahead) end
 return {results[what], armed, feedback.interval, feedback.breaker}

@@ -92,9 +92,12 @@ function Turn:done(held, window, w)
   end
   if #set > 0 then redis.call('HSET', dest, unpack(set)) end
   if renews then keep_dest(dest, self.hold, now) end
-  local off, on, is_empty = w.off[self.from], w.on[self.ring], self.exhausted and not waits and not self.later
-  if is_empty or self.from ~= self.ring then off[#off + 1] = self.name end
-  if is_empty then return end
+  local on, off, others = w.on[self.ring], w.off[self.ring], w.off[self.ring == K.ring and K.unproven or K.ring]
+  others[#others + 1] = self.name
+  if self.exhausted and not waits and not self.later then
+    off[#off + 1] = self.name
+    return
+  end
   -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
   -- must not, nor one that hangs: they would take the place of others in each claim.
   local keeps = waits and self.taken == 0 and self.most > 0 and self.slot <= now + window
