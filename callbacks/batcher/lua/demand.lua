@@ -22,7 +22,7 @@ local ready, untold, soon = 0, 0, now + num(ARGV[1])
 for _, destination in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', soon, 'LIMIT', 0, 1000)) do
   ready = ready + redis.call('ZCARD', K.lanes .. destination)
   -- One that answered lately and was not asked since may well answer: no word on our own network.
-  if not redis.call('ZSCORE', K.failing, destination) then untold = untold + 1 end
+  if num(redis.call('ZSCORE', K.tried, destination), 0) < now - 60000 then untold = untold + 1 end
 end
 local unproven = redis.call('ZCOUNT', K.unproven, '-inf', soon)  -- each sends one at a time
 local most = redis.call('HGET', K.state, 'unproven_most')

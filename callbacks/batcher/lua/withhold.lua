@@ -54,6 +54,7 @@ redis.call('ZREM', K.places, id)
 if r[6] then LastTry.leave(K, id) end
 redis.call('HDEL', rec, 't', 'w', 'p', 'at', 'bn')
 if r[5] then
+  end_own_hold(K, destination, r[8])
   finish(K, id, destination, 'cancelled', 'cancelled', now)
   to_ring(K, destination, window, now)
   return {5, -1, 0}
