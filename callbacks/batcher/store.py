@@ -217,11 +217,11 @@ class Batcher:
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
-        ready, accepted, rate, tried, failing, unproven = self.scripts.run(
+        ready, accepted, rate, tried, failing, *unproven = self.scripts.run(
             "demand", {"horizon": self._begun_lease_ms}
         )
         before = None if rate < 0 else rate / 1000
-        return Demand(ready, accepted / 10, before, tried, failing, unproven)
+        return Demand(ready, accepted / 10, before, tried, failing, *unproven)
 
     def set_stagger(self, stagger: Stagger) -> bool:
         """Set the stagger that was decided; True: it changed."""

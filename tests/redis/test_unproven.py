@@ -274,6 +274,37 @@ def test_hanging_hosts_hold_nobody_up_with_default_settings(
     assert run.requests == 70 + 3 * hosts
 
 
+def backlog_of_newcomers(client: redis.Redis, count: int, receiver: Receiver) -> Simulation:
+    """So many wait, one callback each, and their arrivals no longer count."""
+    settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
+    run.batcher.pause()
+    for n in range(count):
+        run.enqueue(f"h-{n}", f"https://h{n}.example:443")
+    run.run_until(run.now + 30_000)
+    run.batcher.resume()
+    run.staggers.clear()
+    return run
+
+
+def test_a_backlog_of_newcomers_that_answer_is_gone_within_the_drain_target(
+    client: redis.Redis,
+) -> None:
+    run = backlog_of_newcomers(client, 3_000, answers)
+    # The last ones are less than a batch, and go at the base rate and one for each place.
+    run.run_until(run.now + 60_000 + 10_000)
+    assert len(run.sent) == 3_000
+
+
+def test_a_backlog_of_newcomers_that_hang_does_not_drive_the_stagger(client: redis.Redis) -> None:
+    run = backlog_of_newcomers(client, 3_000, hangs)
+    run.run_until(run.now + 120_000)
+    # 5 a second, one for each of 64 places in 5 s, and 3,000 / 60 s before it shows that they hang.
+    assert min(run.staggers) >= 1 / 70
+    settled = run.staggers[10:]
+    assert median(settled) >= 1 / (5 + 64 / 5 + 7), "about as fast as their places come free"
+
+
 def test_all_that_had_answered_and_hang_now_mean_our_own_network(client: redis.Redis) -> None:
     settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
     down = False
