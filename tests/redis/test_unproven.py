@@ -10,6 +10,7 @@ import redis
 
 from callbacks.batcher.store import Batcher
 from callbacks.model import Answer, Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason
+from callbacks.policy.stagger import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.bench import Bench
 from tests.redis.simulation import Receiver, Simulation
@@ -303,6 +304,58 @@ def test_a_backlog_of_newcomers_that_hang_does_not_drive_the_stagger(client: red
     assert min(run.staggers) >= 1 / 70
     settled = run.staggers[10:]
     assert median(settled) >= 1 / (5 + 64 / 5 + 7), "about as fast as their places come free"
+
+
+@pytest.mark.parametrize("hosts", [12, 20])
+def test_hosts_that_reset_while_the_only_good_one_is_quiet_hold_it_up_for_no_longer_than_a_batch(
+    client: redis.Redis, hosts: int
+) -> None:
+    settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    resets = False
+
+    def receiver(id: str) -> Answer:
+        if resets and id.startswith("h"):
+            return Answer(None, Reason.RESET, duration_ms=20)
+        return answers(id)
+
+    run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
+    for n in range(hosts):
+        run.enqueue(f"h-{n}", f"https://h{n}.example:443")
+    run.enqueue("p-0", PROVEN)
+    run.run_until(run.now + 70_000)  # the good one was not asked within the minute
+    resets = True
+
+    def attack(seconds: int) -> None:
+        for _ in range(seconds // 5):
+            for n in range(hosts):
+                run.enqueue(f"h-{run.now}-{n}", f"https://h{n}.example:443")
+            run.run_until(run.now + 5_000)
+
+    attack(15)
+    assert run.staggers[-1] > 4, "nobody who waits or was asked lately answers"
+    run.enqueue("p-1", PROVEN)
+    handed_in = run.now
+    attack(20)
+    assert run.sent["p-1"] - handed_in <= 5_000
+    assert run.staggers[-1] <= 0.2
+
+
+def test_a_shorter_stagger_counts_at_once_from_the_last_instant_of_the_longer_one(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(destination_interval=0, destination_concurrency=0, min_interval=0)
+    batcher.set_stagger(Stagger(0.2, 5, StaggerWhy.NETWORK))
+    for n in range(2):
+        put(batcher, f"a-{n}", PROVEN)
+    (first,) = claim(batcher).callbacks
+    begin(batcher, first)
+    batcher.set_stagger(Stagger(5, 0.2, StaggerWhy.BASE))
+    (second,) = claim(batcher).callbacks
+    gate = batcher.begin(second.id, second.token)
+    assert isinstance(gate, Go)
+    assert 0 < second.slot_ms - first.slot_ms <= 400
+    sent = [int(client.hget(key(f"rec:{c.id}"), "at") or 0) for c in (first, second)]
+    assert 200 <= sent[1] - sent[0] <= 600
 
 
 def test_all_that_had_answered_and_hang_now_mean_our_own_network(client: redis.Redis) -> None:

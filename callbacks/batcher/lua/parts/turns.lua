@@ -67,8 +67,9 @@ function Turn:next_id()
 end
 
 -- Write what the claim has changed of the destination alone, and collect the rest in `w`: by ring
--- `on` (score, name) and `off` (name) where it waits now, if at all, and `used` (now, name) once in
--- ten minutes. `held` ms: nothing more until the one request that says how it is going; settle lifts
+-- `on` (score, name) and `off` (name) where it waits now, if at all, `used` (now, name) once in ten
+-- minutes, and `asked` (now, name) where it has answered lately: until the answer that is as good as
+-- one, for our own network may be there. `held` ms: nothing more until the one request that says how it is going; settle lifts
 -- that.
 function Turn:done(held, window, w)
   local K, now, set = self.K, self.c.now, {}
@@ -79,6 +80,9 @@ function Turn:done(held, window, w)
     redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)
     if self.interval == 0 then slot = self.send end
     if self.interval > 0 or slot < self.reserved then set = {'slot', slot} end
+  end
+  if self.taken > 0 and not self.unproven then
+    w.asked[#w.asked + 1], w.asked[#w.asked + 2] = now, self.name
   end
   if renews then
     set[#set + 1], set[#set + 2] = 'used', now
