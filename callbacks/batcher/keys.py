@@ -33,8 +33,8 @@ dest:<host>#*           hash    `paused`: all lanes of a host are, also those to
 inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
                                 (past ones), or expires by itself
 destinations            zset    destination -> last use, to ten minutes; by trim, a day after that
-tried                   zset    destination that had answered before -> its last attempt, within a
-                                minute; by settle
+tried                   zset    destination that had answered before -> its last attempt or claim,
+                                within a minute; by settle
 failing                 zset    those of them whose last attempt failed in transport; by settle
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (the newest 100,000 stay)

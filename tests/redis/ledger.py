@@ -130,6 +130,7 @@ class Ledger:
     def _finish(self, e: Entry, state: str, reason: str, now: int) -> None:
         e.phase, e.reason, e.ended, e.recorded = state, reason, now, True
         e.cancelling = e.probe = e.unused = False
+        e.unsigned = 0
         e.nonce, e.named, e.lease, e.counts_from = None, 0, 0, 0
         self.counts[state] += 1
 
@@ -307,7 +308,7 @@ class Ledger:
         e.phase, e.due, e.put_off = "queued" if d.park else "retry", now + ms(d.delay_s), 0
         e.lease, e.named = 0 if d.park else e.due + self.lease_ms, 0
         e.probe = e.unused = False
-        e.counts_from = 0
+        e.counts_from = e.unsigned = 0
 
     def release(
         self, id: str, token: str, due: int, why: LaterWhy, *, before: Seen, now: int

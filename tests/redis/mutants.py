@@ -190,7 +190,7 @@ MUTANTS: Final = {
         "replay", "redis.call('ZREM', K.dead, id) == 1", "redis.call('ZSCORE', K.dead, id)"
     ),
     "replay with the old budget": Mutant(
-        "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')", ""
+        "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'ns', 'o', 'f', 'e')", ""
     ),
     "cancel that says of its own repeat that it comes too late": Mutant(
         "cancel", "return r[1] == 'cancelled' and 1 or 0", "return 0"

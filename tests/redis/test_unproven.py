@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from callbacks.batcher.store import Batcher
-from callbacks.model import Answer, Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason
+from callbacks.model import Answer, Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason, Refused
 from callbacks.policy.stagger import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.bench import Bench
@@ -161,7 +161,7 @@ def test_an_overdue_request_that_ends_asks_for_the_next_batch(
     assert done.arm_ms == 0
 
 
-@pytest.mark.parametrize("end", ["cancel", "expire"])
+@pytest.mark.parametrize("end", ["cancel", "cancel asleep", "expire"])
 def test_where_the_first_request_is_not_sent_the_next_one_need_not_wait_for_it(
     make_batcher: Make, client: redis.Redis, end: str
 ) -> None:
@@ -172,6 +172,11 @@ def test_where_the_first_request_is_not_sent_the_next_one_need_not_wait_for_it(
     assert claim(batcher).callbacks == ()
     if end == "cancel":
         batcher.cancel(first.id)
+    elif end == "cancel asleep":
+        assert isinstance(batcher.begin(first.id, first.token, nonce="n"), Go)
+        assert batcher.cancel(first.id).name == "IN_FLIGHT"
+        client.hincrby(key(f"rec:{first.id}"), "at", -1_000)  # its sender was stopped
+        assert batcher.begin(first.id, first.token, nonce="n") is Refused.STALE
     else:
         client.zadd(key("expiry"), {first.id: 1})
         assert batcher.expire(1) == 1

@@ -102,7 +102,7 @@ if place and is_claimed then
 end
 only_in('lane')
 live_on()
-redis.call('HDEL', rec, 't', 'w', 'bn', 'at', 'p', 'u', 'end', 'o', 'f')
+redis.call('HDEL', rec, 't', 'w', 'bn', 'at', 'p', 'u', 'ns', 'end', 'o', 'f')
 if r[1] then redis.call('HSET', rec, 's', 'queued', 'd', name) end
 to_lane(K, name, id, num(lane, math.min(num(r[3], now), now)), window)
 return 'queued'

@@ -232,7 +232,7 @@ local function finish(K, id, destination, state, reason, now)
     redis.call('DEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
   end
-  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p', 'u', 'end')
+  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p', 'u', 'ns', 'end')
   redis.call('HSET', K.recs .. id, 's', state, 'd', destination, 'o', reason, 'f', now)
   count(K, state, 1, now)
 end
