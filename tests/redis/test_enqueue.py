@@ -38,8 +38,23 @@ def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: r
 
     assert again == Stored(False)
     assert counted(client, "duplicates") == 1
-    del before["{callbacks}:counters"], after["{callbacks}:counters"]
+    assert overview(batcher.scripts).per_minute["duplicates"] == 1
+    for snapshot in (before, after):
+        for name in [
+            n for n in snapshot if n.startswith(("{callbacks}:counters", "{callbacks}:rate:"))
+        ]:
+            del snapshot[name]
     assert before == after
+
+
+def test_a_known_id_is_told_by_a_full_redis_too(batcher: Batcher, client: redis.Redis) -> None:
+    put(batcher, "c-1")
+    client.config_set("maxmemory", 1)
+    try:
+        again = batcher.enqueue("c-1", HOST, packed(), delay_ms=0, life_ms=1)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert again == Stored(False)
 
 
 def test_of_fifty_threads_with_one_id_exactly_one_is_accepted(

@@ -80,12 +80,13 @@ local function pace_of(stored_us, set, adaptive)
   return set
 end
 
--- Count a refused token, where there is memory for it: refusing has to work without.
+-- Count what is refused, where there is memory for it: refusing has to work without.
+local function count_refused(K, field, n, now)
+  if type(redis.pcall('HINCRBY', K.counters, field, 0)) == 'number' then count(K, field, n, now) end
+end
+
 local function count_stale(K, now)
-  if type(redis.pcall('HINCRBY', K.counters, 'stale', 1)) ~= 'number' then return end
-  local bucket = K.rates .. math.floor(now / 10000)
-  redis.call('HINCRBY', bucket, 'stale', 1)
-  redis.call('PEXPIRE', bucket, 900000)
+  count_refused(K, 'stale', 1, now)
 end
 
 -- The mark of a destination's host, `<host>#*`, a name that no lane has; nothing for a host itself.
