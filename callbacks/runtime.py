@@ -192,7 +192,9 @@ class TickerElection:
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
         asked = time.monotonic()
-        tick = parts.batcher.tick(self._ticker, interval_ms, known=self._epoch, places=places.total)
+        tick = parts.batcher.tick(
+            self._ticker, interval_ms, known=self._epoch, places=places.unproven_most
+        )
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
             log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)

@@ -421,9 +421,10 @@ class Batcher:
         self.scripts.run("notified", {"until": until_ms})
 
     def tick(self, ticker: str, interval_ms: int, *, known: str = "", places: int = 0) -> Tick:
-        """Be the one ticker of this interval, and tell how many places this process has.
+        """Be the one ticker of this interval.
 
-        `known`: the epoch that it remembers. Each time Redis' clock is looked at: where it has
+        `known`: the epoch that it remembers. `places`: how many this process has for destinations
+        that have not answered lately. Each time Redis' clock is looked at: where it has
         jumped, what ends by age is held first.
         """
         call = {
@@ -432,7 +433,6 @@ class Batcher:
             "known": known,
             "places": places,
             "stays": max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval)),
-            "share": round(self.settings.unproven_share * 1000),
         }
         asked_s = self.clock.elapsed()
         elected, now, lost, epoch = self.scripts.run("tick", call)

@@ -421,8 +421,7 @@ class Ledger:
             self.words[ticker] = (places, now + stays)
         if elected:
             live = sum(its for its, until in self.words.values() if now < until <= now + stays)
-            most = max(1, int(live * self.settings.unproven_share))
-            self.unproven_most = most if live else None
+            self.unproven_most = live or None
 
     # Steering
 
