@@ -375,6 +375,9 @@ class Ledger:
             e.nonce, e.put_off, e.unused = None, 0, False
             self._requeue(e, due)
             done[0] += 1
+        held = (e for e in self.entries.values() if 0 < e.counts_from <= now - 60_000)
+        for e in sorted(held, key=lambda e: (e.counts_from, e.id))[:limit]:
+            e.counts_from = now  # it is looked at again after the others
         return Recovered(*done)
 
     def expire(self, limit: int, now: int) -> int:

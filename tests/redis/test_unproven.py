@@ -91,6 +91,19 @@ def test_the_place_of_a_worker_that_is_gone_comes_back_when_its_request_is_taken
     assert [c.id for c in claim(batcher).callbacks] == ["h-001"]
 
 
+def test_places_of_nobody_are_freed_behind_many_old_ones_that_are_taken(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0, batch_size=10)
+    newcomers(batcher, 5)
+    claimed = [c.id for c in claim(batcher).callbacks]
+    old = now_ms(client) - 61_000
+    client.zadd(key("places"), {**dict.fromkeys(claimed, 1), "nobody-1": old, "nobody-2": old})
+    for _ in range(2):
+        batcher.reclaim(5, chance=0)
+    assert sorted(client.zrange(key("places"), 0, -1)) == [id.encode() for id in claimed]
+
+
 def test_a_destination_that_hangs_although_it_had_answered_needs_a_place_for_more(
     make_batcher: Make, client: redis.Redis
 ) -> None:
