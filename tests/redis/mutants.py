@@ -70,6 +70,11 @@ MUTANTS: Final = {
         "  local gate, ring, other = gate_of(K, destination, window)\n  local place",
         "  local gate, other, ring = gate_of(K, destination, window)\n  local place",
     ),
+    "settle that leaves a destination in both rings": Mutant(
+        "settle",
+        "  redis.call('ZREM', other, destination)\n  redis.call('ZADD', ring, score(place)",
+        "  redis.call('ZADD', ring, score(place)",
+    ),
     "release that keeps a place": Mutant(
         "release",
         "redis.call('ZREM', K.places, id)\nredis.call('HDEL', K.recs .. id, 't', 'w', 'p')",

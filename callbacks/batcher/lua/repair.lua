@@ -96,7 +96,10 @@ if place and is_claimed then
   only_in(K.processing)
   live_on()
   local begun, at = phase == 'sending', num(place)
-  if begun and at >= 0 then redis.call('ZADD', K.processing, -now, id) end
+  if begun and at >= 0 then  -- its lease is the one that its request in flight has
+    local ends = num(redis.call('ZSCORE', K.inflights .. name, id), now)
+    redis.call('ZADD', K.processing, -ends, id)
+  end
   if not begun and at < 0 then redis.call('ZADD', K.processing, num(r[3], now), id) end
   return 'processing'
 end
