@@ -222,7 +222,7 @@ class Ledger:
             e.counts_from = now
         else:
             latency = int(before.of(f"dest:{e.destination}").get("latency", 0))
-            e.counts_from = at + max(1_000, 3 * latency)
+            e.counts_from = at + (1 if latency >= 2_000 else max(1_000, 3 * latency))
         return True
 
     def has_lapsed(self, id: str, now: int) -> bool:

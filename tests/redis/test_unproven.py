@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from statistics import median
 
 import pytest
@@ -21,8 +22,8 @@ OK = Feedback(Effect.OK)
 PROVEN = "https://proven.example:443"
 
 
-def newcomers(batcher: Batcher, count: int) -> None:
-    for n in range(count):
+def newcomers(batcher: Batcher, many: int) -> None:
+    for n in range(many):
         put(batcher, f"h-{n:03}", f"https://h{n:03}.example:443", proven=False)
 
 
@@ -292,12 +293,43 @@ def test_hanging_hosts_hold_nobody_up_with_default_settings(
     assert run.requests == 70 + 3 * hosts
 
 
-def backlog_of_newcomers(client: redis.Redis, count: int, receiver: Receiver) -> Simulation:
+@pytest.mark.parametrize("took_ms", [3_000, 6_500])
+def test_many_that_answer_slowly_leave_places_to_the_quick_ones(
+    client: redis.Redis, took_ms: int
+) -> None:
+    def receiver(id: str) -> Answer:
+        return Answer(200, None, duration_ms=took_ms if id.startswith("h") else 20)
+
+    def ask_slow(times: int) -> None:
+        for n in range(200):
+            for _ in range(times):
+                run.enqueue(f"h-{n}-{next(number)}", f"https://h{n}.example:443")
+
+    number = count()
+    settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
+    run.enqueue("w-0", PROVEN)
+    ask_slow(1)
+    run.run_until(run.now + 120_000)
+    assert len(run.sent) == 201, "all have answered"
+    ask_slow(20)
+    run.run_until(run.now + 20_000)
+    handed_in = run.now
+    for n in range(50):
+        run.enqueue(f"p-{n}", PROVEN)
+    run.run_until(run.now + 60_000)
+    late = [run.sent[f"p-{n}"] - handed_in for n in range(50)]
+    assert max(late) <= 13_000, "alone they take 11 s"
+    run.run_until(run.now + 400_000)
+    assert len(run.sent) == 201 + 4_000 + 50
+
+
+def backlog_of_newcomers(client: redis.Redis, many: int, receiver: Receiver) -> Simulation:
     """So many wait, one callback each, and their arrivals no longer count."""
     settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
     run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
     run.batcher.pause()
-    for n in range(count):
+    for n in range(many):
         run.enqueue(f"h-{n}", f"https://h{n}.example:443")
     run.run_until(run.now + 30_000)
     run.batcher.resume()

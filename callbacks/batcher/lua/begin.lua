@@ -79,7 +79,7 @@ local paces = {
 }
 local inflight = K.inflights .. destination
 local crashes, last, unproven = num(r[8], 0), num(ARGV[11]), is_unproven(d[5], d[6])
-local needs_place = unproven or is_stalled(K, destination, now)
+local needs_place = unproven or is_stalled(K, destination, now, d[7])
 
 -- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
 local function go(at, attempt)

@@ -15,7 +15,7 @@ function Turn.new(K, name, from, c)
   turn.reserved, turn.send, turn.hold = num(d[1], 0), num(d[2], 0), num(d[7], 0)
   turn.used, turn.from, turn.unproven = num(d[8], 0), from, is_unproven(d[5], d[6])
   turn.ring = turn.unproven and K.unproven or K.ring
-  turn.stalled = not turn.unproven and is_stalled(K, name, c.now)
+  turn.stalled = not turn.unproven and is_stalled(K, name, c.now, d[4])
   turn.needs_place = turn.unproven or turn.stalled
   turn.slot = math.max(turn.reserved, turn.send)
   turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.most
