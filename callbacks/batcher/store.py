@@ -76,6 +76,8 @@ CLAIM_STEP: Final = 50
 DEAD_STEP: Final = 50
 #: So many dead letters are replayed or purged by one script: a millisecond or two.
 STEER_STEP: Final = 50
+#: So many leases are renewed by one script: 2 ms.
+RENEW_STEP: Final = 250
 #: How long the answer to what people do is kept, for a repeat after a lost reply.
 ANSWER_MS: Final = 60_000
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
@@ -448,13 +450,18 @@ class Batcher:
 
         `since_ms`: Redis' time at the look before. A jump back ends what a jump ahead began.
         """
-        call = {
-            "jump": jump_ms,
-            "since": since_ms,
-            "length": HELD_MS,
-            "lease": ms(self.settings.attempt_lease),
-        }
-        return bool(self.scripts.run("hold", call))
+        call = {"jump": jump_ms, "since": since_ms, "length": HELD_MS}
+        news = bool(self.scripts.run("hold", call))
+        # Whoever knows of the jump takes back what is past its lease, so all see to it before.
+        while self.renew(RENEW_STEP) == RENEW_STEP:
+            pass
+        return news
+
+    def renew(self, limit: int) -> int:
+        """Give requests begun before a jump of Redis' clock their lease anew; how many."""
+        lease_ms = ms(self.settings.attempt_lease)
+        call = {"limit": limit, "lease": lease_ms, "wait": MAX_WAIT_MS}
+        return int(self.scripts.run("renew", call))
 
     def unhold(self) -> bool:
         """Let callbacks end by their age again; False: they do."""
