@@ -77,7 +77,7 @@ DEAD_STEP: Final = 50
 #: So many dead letters are replayed or purged by one script: a millisecond or two.
 STEER_STEP: Final = 50
 #: So many leases are renewed by one script: 2 ms.
-RENEW_STEP: Final = 250
+RENEW_STEP: Final = 100
 #: How long the answer to what people do is kept, for a repeat after a lost reply.
 ANSWER_MS: Final = 60_000
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
