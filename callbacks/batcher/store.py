@@ -463,6 +463,24 @@ class Batcher:
         call = {"limit": limit, "lease": lease_ms, "wait": MAX_WAIT_MS}
         return int(self.scripts.run("renew", call))
 
+    def shorten(self, limit: int, *, offset: int, unproven: bool) -> tuple[int, int]:
+        """Bring destinations forward whose slot is of a longer interval; (read, moved).
+
+        `unproven`: of those that have not answered lately, or else of the others.
+        """
+        s = self.settings
+        longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
+        call = {
+            "offset": offset,
+            "limit": limit,
+            "interval": ms(max(longest_s, s.destination_interval)),
+            "horizon": HORIZON_MS,
+            "window": self._window_ms,
+            "unproven": int(unproven),
+        }
+        read, moved = self.scripts.run("shorten", call)
+        return read, moved
+
     def unhold(self) -> bool:
         """Let callbacks end by their age again; False: they do."""
         return bool(self.scripts.run("unhold", {}))
