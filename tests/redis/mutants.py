@@ -60,6 +60,9 @@ MUTANTS: Final = {
     "begin that never counts as overdue": Mutant(
         "begin", "needs_place and now or overdue_from(at, d[7])", "now"
     ),
+    "begin that never counts as slow": Mutant(
+        "begin", "return num(latency, 0) >= 2000", "return false"
+    ),
     "settle that keeps a place": Mutant(
         "settle",
         "\nredis.call('ZREM', K.places, id)\nif r[9]",

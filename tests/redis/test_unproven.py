@@ -407,6 +407,18 @@ def test_a_shorter_stagger_counts_at_once_from_the_last_instant_of_the_longer_on
     assert 200 <= sent[1] - sent[0] <= 600
 
 
+def test_a_shorter_stagger_keeps_its_distance_to_an_instant_that_is_still_ahead(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    batcher.set_stagger(Stagger(0.2, 5, StaggerWhy.NETWORK))
+    ahead = now_ms(client) + 60_000
+    client.hset(key("state"), mapping={"slot": ahead + 5_000, "send": ahead + 5_000})
+    for interval_s in (0.2, 0.2, 1):  # a longer one moves nothing
+        batcher.set_stagger(Stagger(1 / interval_s, interval_s, StaggerWhy.BASE))
+        found = client.hmget(key("state"), "slot", "send")
+        assert [int(at or 0) for at in found] == [ahead + 200, ahead + 200]
+
+
 def test_all_that_had_answered_and_hang_now_mean_our_own_network(client: redis.Redis) -> None:
     settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
     down = False
