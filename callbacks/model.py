@@ -320,7 +320,9 @@ class Feedback:
 class Demand:
     """What is wanted of the stagger. `rate_per_s` is what was set before, None: nothing yet.
 
-    `unproven`: destinations that have not answered lately and can send, one request each.
+    `unproven`: destinations that have not answered lately and can send at a time, one request
+    each; `unproven_waiting`: all of these that wait; `unproven_per_s`: how many of them find a
+    place in a second, as places come free.
     """
 
     ready: int
@@ -329,6 +331,8 @@ class Demand:
     tried: int
     failing: int
     unproven: int = 0
+    unproven_waiting: int = 0
+    unproven_per_s: int = 0
 
 
 class Cancelled(IntEnum):

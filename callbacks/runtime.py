@@ -33,7 +33,7 @@ from callbacks.monitor.redis_checks import eviction
 from callbacks.units import ms
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
-from callbacks.worker.duties import notify_once, tick_once
+from callbacks.worker.duties import notify_once, shorten_once, tick_once
 from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
@@ -186,13 +186,22 @@ class TickerElection:
     def __init__(self) -> None:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
+        self._shortened = False
+
+    def shorten_first(self) -> None:
+        """With its first tick a process sees to slots of an interval that was longer before."""
+        if not self._shortened:
+            shorten_once(runtime().batcher)
+            self._shortened = True
 
     def elect(self) -> bool:
         """Be this interval's ticker; tell where Redis has lost its data since the last time."""
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
         asked = time.monotonic()
-        tick = parts.batcher.tick(self._ticker, interval_ms, known=self._epoch, places=places.total)
+        tick = parts.batcher.tick(
+            self._ticker, interval_ms, known=self._epoch, places=places.unproven_most
+        )
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
             log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
@@ -211,7 +220,7 @@ def tick() -> None:
     """Do every duty once."""
     parts = runtime()
     chance = random.random()  # noqa: S311 - spreads load, guards nothing
-    more: list[Callable[[], object]] = [broker.forget_dead_workers]
+    more: list[Callable[[], object]] = [broker.forget_dead_workers, _election.shorten_first]
     if parts.settings.on_dead:
         more.append(lambda: notify_once(parts.batcher, partial(_notify, parts.settings.on_dead)))
     tick_once(parts.batcher, parts.messages, chance=chance, more=more)

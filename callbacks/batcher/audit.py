@@ -149,12 +149,14 @@ def _forgotten(where: Where) -> bool:
 
 
 def _lane_problems(inspector: Inspector, name: str) -> Iterator[Finding]:
-    waits, place, late = inspector.place(name)
+    waits, place, late, twice = inspector.place(name)
     if waits != (place is not None):
         problem = f"{'waits and is not' if waits else 'is empty and'} in the ring"
         yield Finding(Of.DESTINATION, name, problem)
     elif late:
         yield Finding(Of.DESTINATION, name, "waits longer in the ring than it has to")
+    elif twice:
+        yield Finding(Of.DESTINATION, name, "stands in both rings")
 
 
 def _family(inspector: Inspector, name: str) -> Iterator[str]:

@@ -320,13 +320,13 @@ class Inspector:
                 if not is_mark(one.name) or _tells_more(one, paused):
                     yield one
 
-    def place(self, destination: str) -> tuple[bool, float | None, bool]:
-        """Tell whether something waits for a destination, where in the ring, and if too far back.
+    def place(self, destination: str) -> tuple[bool, float | None, bool, bool]:
+        """Tell if something waits for a destination, where in the ring, if too far back, if twice.
 
         All of one instant; by a script, for a full Redis refuses MULTI.
         """
-        waits, place, late = self.scripts.run("place", {"destination": destination})
-        return bool(waits), float(place) if place else None, bool(late)
+        waits, place, late, twice = self.scripts.run("place", {"destination": destination})
+        return bool(waits), float(place) if place else None, bool(late), bool(twice)
 
     def destination(self, name: str) -> Destination:
         """Read one destination, known or not."""

@@ -14,8 +14,8 @@ places                  zset    id in flight, or claimed for such a destination 
                                 takes one of the places for those: at once, or where its
                                 destination has answered lately, when its answer is overdue
                                 by settle, release, reclaim, whoever ends it
-workers                 hash    worker process -> its places (threads or greenlets), and until
-                                when its word counts; by tick
+workers                 hash    worker process -> its places for those, and until when its word
+                                counts; by tick
 cb:<id>                 string  the frozen request, see `freeze.pack`
                                 by whoever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
@@ -33,8 +33,8 @@ dest:<host>#*           hash    `paused`: all lanes of a host are, also those to
 inflight:<destination>  zset    id -> end of its lease; by whoever ends the request, begin
                                 (past ones), or expires by itself
 destinations            zset    destination -> last use, to ten minutes; by trim, a day after that
-tried                   zset    destination that had answered before -> its last attempt, within a
-                                minute; by settle
+tried                   zset    destination that had answered before -> its last attempt or claim,
+                                within a minute; by settle
 failing                 zset    those of them whose last attempt failed in transport; by settle
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (the newest 100,000 stay)

@@ -76,6 +76,8 @@ CLAIM_STEP: Final = 50
 DEAD_STEP: Final = 50
 #: So many dead letters are replayed or purged by one script: a millisecond or two.
 STEER_STEP: Final = 50
+#: So many leases are renewed by one script: 2 ms.
+RENEW_STEP: Final = 100
 #: How long the answer to what people do is kept, for a repeat after a lost reply.
 ANSWER_MS: Final = 60_000
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
@@ -217,11 +219,11 @@ class Batcher:
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
-        ready, accepted, rate, tried, failing, unproven = self.scripts.run(
+        ready, accepted, rate, tried, failing, *unproven = self.scripts.run(
             "demand", {"horizon": self._begun_lease_ms}
         )
         before = None if rate < 0 else rate / 1000
-        return Demand(ready, accepted / 10, before, tried, failing, unproven)
+        return Demand(ready, accepted / 10, before, tried, failing, *unproven)
 
     def set_stagger(self, stagger: Stagger) -> bool:
         """Set the stagger that was decided; True: it changed."""
@@ -421,9 +423,10 @@ class Batcher:
         self.scripts.run("notified", {"until": until_ms})
 
     def tick(self, ticker: str, interval_ms: int, *, known: str = "", places: int = 0) -> Tick:
-        """Be the one ticker of this interval, and tell how many places this process has.
+        """Be the one ticker of this interval.
 
-        `known`: the epoch that it remembers. Each time Redis' clock is looked at: where it has
+        `known`: the epoch that it remembers. `places`: how many this process has for destinations
+        that have not answered lately. Each time Redis' clock is looked at: where it has
         jumped, what ends by age is held first.
         """
         call = {
@@ -432,7 +435,6 @@ class Batcher:
             "known": known,
             "places": places,
             "stays": max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval)),
-            "share": round(self.settings.unproven_share * 1000),
         }
         asked_s = self.clock.elapsed()
         elected, now, lost, epoch = self.scripts.run("tick", call)
@@ -448,13 +450,36 @@ class Batcher:
 
         `since_ms`: Redis' time at the look before. A jump back ends what a jump ahead began.
         """
+        call = {"jump": jump_ms, "since": since_ms, "length": HELD_MS}
+        news = bool(self.scripts.run("hold", call))
+        # Whoever knows of the jump takes back what is past its lease, so all see to it before.
+        while self.renew(RENEW_STEP) == RENEW_STEP:
+            pass
+        return news
+
+    def renew(self, limit: int) -> int:
+        """Give requests begun before a jump of Redis' clock their lease anew; how many."""
+        lease_ms = ms(self.settings.attempt_lease)
+        call = {"limit": limit, "lease": lease_ms, "wait": MAX_WAIT_MS}
+        return int(self.scripts.run("renew", call))
+
+    def shorten(self, limit: int, *, offset: int, unproven: bool) -> tuple[int, int]:
+        """Bring destinations forward whose slot is of a longer interval; (read, moved).
+
+        `unproven`: of those that have not answered lately, or else of the others.
+        """
+        s = self.settings
+        longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
         call = {
-            "jump": jump_ms,
-            "since": since_ms,
-            "length": HELD_MS,
-            "lease": ms(self.settings.attempt_lease),
+            "offset": offset,
+            "limit": limit,
+            "interval": ms(max(longest_s, s.destination_interval)),
+            "horizon": HORIZON_MS,
+            "window": self._window_ms,
+            "unproven": int(unproven),
         }
-        return bool(self.scripts.run("hold", call))
+        read, moved = self.scripts.run("shorten", call)
+        return read, moved
 
     def unhold(self) -> bool:
         """Let callbacks end by their age again; False: they do."""

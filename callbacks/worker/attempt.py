@@ -97,12 +97,8 @@ def send_once(
     attempt = _Attempt(batcher, messages, places, id, token, _NONCES.next(), timer)
     if not attempt.has_place:
         return attempt.make(sender)
-    if not places.take():
-        return attempt.give_back(Later(0, LaterWhy.UNPROVEN))
-    try:
-        return attempt.make(sender)
-    finally:
-        places.give_back()
+    with places.taking() as taken:
+        return attempt.make(sender) if taken else attempt.give_back(Later(0, LaterWhy.UNPROVEN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,20 @@ def expire_once(batcher: Batcher) -> int:
     return expired
 
 
+def shorten_once(batcher: Batcher) -> int:
+    """Bring destinations forward whose next slot was made before the interval got shorter.
+
+    Once in the life of a process is enough: settings change between restarts alone.
+    """
+    all_moved = 0
+    for unproven in (False, True):
+        read, stay = PASS, 0
+        while read == PASS:
+            read, moved = batcher.shorten(PASS, offset=stay, unproven=unproven)
+            stay, all_moved = stay + read - moved, all_moved + moved
+    return all_moved
+
+
 def trim_once(batcher: Batcher) -> int:
     """Forget old records in bounded steps, and refuse enqueues while memory is short; how many."""
     memory = read_memory(batcher.scripts)

@@ -14,45 +14,50 @@ class Places:
     They may take a share of them, one at least, so that however many of them hang, the others go
     to those that have answered. Until `open` is called, as in a process that is no worker, there
     is no limit.
+
+    Dramatiq may raise in a thread at any bytecode. So a place is entered inside the `try` that
+    gives it back, and is given back by one call that needs no lock.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.total = 0
+        #: How many such destinations may take here, 0 where that is not said.
+        self.unproven_most = 0
         self._monotonic = monotonic
-        self._most: int | None = None
-        self._taken = 0
+        self._taken: set[object] = set()
         self._overdue_from: dict[object, float] = {}
         self._lock = threading.Lock()
 
     def open(self, total: int, share: float) -> None:
         """Say how many places there are, and the share that such destinations may take."""
-        self.total, self._most = total, max(1, int(total * share))
+        self.unproven_most = max(1, int(total * share))
 
-    def take(self) -> bool:
-        """Take one for such a destination; False: there is none."""
+    @contextmanager
+    def taking(self) -> Iterator[bool]:
+        """Keep a place for such a destination; False: there is none."""
+        request = object()
+        try:
+            yield self._take(request)
+        finally:
+            self._taken.discard(request)
+
+    def _take(self, request: object) -> bool:
         with self._lock:
-            if self._most is not None and self._taken + self._overdue() >= self._most:
+            most = self.unproven_most
+            if most and len(self._taken) + self._overdue() >= most:
                 return False
-            self._taken += 1
+            self._taken.add(request)
             return True
-
-    def give_back(self) -> None:
-        """Free one that was taken."""
-        with self._lock:
-            self._taken -= 1
 
     @contextmanager
     def watching(self, patience_s: float) -> Iterator[None]:
         """Count a request to a destination that has answered as one more if it takes longer."""
         request = object()
-        with self._lock:
-            self._overdue_from[request] = self._monotonic() + patience_s
         try:
+            self._overdue_from[request] = self._monotonic() + patience_s
             yield
         finally:
-            with self._lock:
-                del self._overdue_from[request]
+            self._overdue_from.pop(request, None)
 
     def _overdue(self) -> int:
         now = self._monotonic()
-        return sum(at <= now for at in self._overdue_from.values())
+        return sum(at <= now for at in self._overdue_from.copy().values())

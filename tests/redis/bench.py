@@ -121,7 +121,8 @@ class Seen:
         oldest = min(((at, each) for each, at in flying.items()), default=(0, ""))[1]
         places, most = self.of("places"), self.of("state").get("unproven_most", "inf")
         crowded = sum(at <= now for at in places.values()) > 1.25 * float(most)
-        hangs = crowded and float(places.get(oldest, "inf")) <= now
+        slow = int(self.of(f"dest:{destination}").get("latency", 0)) >= 2_000
+        hangs = crowded and (slow or float(places.get(oldest, "inf")) <= now)
         return self.is_unproven(destination) or hangs
 
     def family(self, prefix: str) -> dict[str, Any]:

@@ -130,6 +130,7 @@ class Ledger:
     def _finish(self, e: Entry, state: str, reason: str, now: int) -> None:
         e.phase, e.reason, e.ended, e.recorded = state, reason, now, True
         e.cancelling = e.probe = e.unused = False
+        e.unsigned = 0
         e.nonce, e.named, e.lease, e.counts_from = None, 0, 0, 0
         self.counts[state] += 1
 
@@ -221,7 +222,7 @@ class Ledger:
             e.counts_from = now
         else:
             latency = int(before.of(f"dest:{e.destination}").get("latency", 0))
-            e.counts_from = at + max(1_000, 3 * latency)
+            e.counts_from = at + (1 if latency >= 2_000 else max(1_000, 3 * latency))
         return True
 
     def has_lapsed(self, id: str, now: int) -> bool:
@@ -307,7 +308,7 @@ class Ledger:
         e.phase, e.due, e.put_off = "queued" if d.park else "retry", now + ms(d.delay_s), 0
         e.lease, e.named = 0 if d.park else e.due + self.lease_ms, 0
         e.probe = e.unused = False
-        e.counts_from = 0
+        e.counts_from = e.unsigned = 0
 
     def release(
         self, id: str, token: str, due: int, why: LaterWhy, *, before: Seen, now: int
@@ -374,6 +375,9 @@ class Ledger:
             e.nonce, e.put_off, e.unused = None, 0, False
             self._requeue(e, due)
             done[0] += 1
+        held = (e for e in self.entries.values() if 0 < e.counts_from <= now - 60_000)
+        for e in sorted(held, key=lambda e: (e.counts_from, e.id))[:limit]:
+            e.counts_from = now  # it is looked at again after the others
         return Recovered(*done)
 
     def expire(self, limit: int, now: int) -> int:
@@ -420,8 +424,7 @@ class Ledger:
             self.words[ticker] = (places, now + stays)
         if elected:
             live = sum(its for its, until in self.words.values() if now < until <= now + stays)
-            most = max(1, int(live * self.settings.unproven_share))
-            self.unproven_most = most if live else None
+            self.unproven_most = live or None
 
     # Steering
 

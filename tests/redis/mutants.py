@@ -60,6 +60,9 @@ MUTANTS: Final = {
     "begin that never counts as overdue": Mutant(
         "begin", "needs_place and now or overdue_from(at, d[7])", "now"
     ),
+    "begin that never counts as slow": Mutant(
+        "begin", "return num(latency, 0) >= 2000", "return false"
+    ),
     "settle that keeps a place": Mutant(
         "settle",
         "\nredis.call('ZREM', K.places, id)\nif r[9]",
@@ -69,6 +72,11 @@ MUTANTS: Final = {
         "settle",
         "  local gate, ring, other = gate_of(K, destination, window)\n  local place",
         "  local gate, other, ring = gate_of(K, destination, window)\n  local place",
+    ),
+    "settle that leaves a destination in both rings": Mutant(
+        "settle",
+        "  redis.call('ZREM', other, destination)\n  redis.call('ZADD', ring, score(place)",
+        "  redis.call('ZADD', ring, score(place)",
     ),
     "release that keeps a place": Mutant(
         "release",
@@ -190,7 +198,7 @@ MUTANTS: Final = {
         "replay", "redis.call('ZREM', K.dead, id) == 1", "redis.call('ZSCORE', K.dead, id)"
     ),
     "replay with the old budget": Mutant(
-        "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')", ""
+        "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'ns', 'o', 'f', 'e')", ""
     ),
     "cancel that says of its own repeat that it comes too late": Mutant(
         "cancel", "return r[1] == 'cancelled' and 1 or 0", "return 0"

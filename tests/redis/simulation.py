@@ -114,7 +114,7 @@ class Simulation:
 
     def _tick(self) -> None:
         for n, process in enumerate(self.processes):
-            if self.batcher.tick(f"w-{n}", 2_700, places=process.threads).elected:
+            if self.batcher.tick(f"w-{n}", 2_700, places=process.places.unproven_most).elected:
                 duties.wake_once(self.batcher, self)
                 duties.recover_once(self.batcher, chance=0.5)
                 duties.flush_once(self.batcher, self)
@@ -147,9 +147,17 @@ class Simulation:
 
     def _attempt(self, process: Process, id: str, token: str) -> Step:
         """Do what `attempt.send_once` does; each wait is yielded in ms."""
+        if not needs_place(token):
+            yield from self._make(process, id, token)
+            return
+        with process.places.taking() as taken:
+            if taken:
+                yield from self._make(process, id, token)
+            else:
+                self._release(id, token, Later(0, LaterWhy.UNPROVEN))
+
+    def _make(self, process: Process, id: str, token: str) -> Step:
         has_place = needs_place(token)
-        if has_place and not process.places.take():
-            return self._release(id, token, Later(0, LaterWhy.UNPROVEN))
         nonce = f"n-{next(self._order)}"
         gate = self.batcher.begin(id, token, nonce=nonce, has_place=has_place)
         while isinstance(gate, Again):
@@ -164,8 +172,6 @@ class Simulation:
             self._release(id, token, gate)
         elif isinstance(gate, Early):
             self.batch([(id, token, gate.wait_ms)])
-        if has_place:
-            process.places.give_back()
 
     def _release(self, id: str, token: str, gate: Later) -> None:
         arm_ms = self.batcher.release(id, token, gate.due_ms, why=gate.why).arm_ms

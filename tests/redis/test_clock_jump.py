@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from callbacks import runtime
 from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
 from callbacks.batcher.inspector import find, overview
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.store import RENEW_STEP, Batcher
 from callbacks.cli.main import main
 from callbacks.model import Claimed, Go, Outcome, Recovered, Trimmed
 from callbacks.monitor import service_checks
@@ -23,7 +23,7 @@ from callbacks.monitor.probes import read_work
 from callbacks.monitor.snapshot import facts, take
 from callbacks.settings import Settings
 from tests.redis.bench import Bench
-from tests.redis.support import HOUR_MS, begin, claim_one, key, put, settle
+from tests.redis.support import HOST, HOUR_MS, begin, claim_one, key, put, settle
 
 DAY_MS = 24 * HOUR_MS
 CHECK_MS = 3_000
@@ -97,6 +97,30 @@ def test_nothing_ends_by_a_jump_ahead(world: World, noticed: bool) -> None:
     states = [state_of(batcher, id) for id in ("waits", "sending", "dead", "sent")]
     assert states == ["queued", "processing", "dead", "sent"]
     assert settle(batcher, sending).name == "SENT"
+
+
+@pytest.mark.parametrize("jump_ms", [2 * DAY_MS, -2 * DAY_MS], ids=["ahead", "back"])
+def test_leases_are_renewed_in_bounded_steps_by_everybody_who_notices(
+    world: World, jump_ms: int
+) -> None:
+    client, many = world.bench.client, 2 * RENEW_STEP + 1
+    other = world.process()
+    for _ in range(2):
+        other.tick("other", 1)
+        world.pass_ms(CHECK_MS)
+    world.first.tick("first", 1)
+    leases = {f"s-{n}": -(world.bench.now_ms + 1_000) for n in range(many)}
+    client.zadd(key("processing"), leases)
+    for id in leases:
+        client.hset(key(f"rec:{id}"), mapping={"s": "sending", "d": HOST})
+    world.jump(jump_ms)
+    world.first.renew = lambda limit: 0  # it is stopped in between
+    assert world.first.tick("first", 1).jump_ms
+    assert other.tick("other", 1).jump_ms == 0
+    scores = {score for _, score in client.zrange(key("processing"), 0, -1, withscores=True)}
+    assert scores == {-(world.bench.now_ms + 15_000)}
+    assert client.zcard(key(f"inflight:{HOST}")) == many
+    assert other.renew(RENEW_STEP) == 0
 
 
 def test_what_waits_is_sent_in_the_meantime_and_a_request_that_vanished_is_a_crash(

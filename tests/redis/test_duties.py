@@ -16,9 +16,12 @@ from callbacks.delivery.callback import AICallback
 from callbacks.model import (
     Answer,
     ClaimResult,
+    Effect,
+    Feedback,
     Gate,
     Later,
     LaterWhy,
+    Outcome,
     QueueFull,
     Reason,
     Refused,
@@ -42,6 +45,7 @@ from tests.redis.support import (
     now_ms,
     packed,
     put,
+    settle,
     to_head,
 )
 
@@ -552,6 +556,45 @@ def test_one_callback_without_a_secret_holds_up_no_other_and_several_in_a_row_ho
     (*_, one) = claim(batcher).callbacks
     sent(batcher, Receiver(OK), one.id, one.token)
     assert client.hget(dest, "unsigned") is None
+
+
+def test_an_outcome_ends_what_was_counted_without_a_secret(
+    make_batcher: Make, client: redis.Redis, vault: list[str]
+) -> None:
+    batcher = unpaced_vault(make_batcher)
+    dest, rec = key("dest:https://a.example:443"), key("rec:c-1")
+
+    def withhold() -> None:
+        (claimed,) = claim(batcher).callbacks
+        begin(batcher, claimed)
+        batcher.withhold(claimed.id, claimed.token, 1, detail="x")
+        assert (client.hexists(dest, "unsigned"), client.hexists(rec, "ns")) == (True, True)
+
+    store(batcher, "c-1")
+    withhold()
+    end_waits(batcher)
+    (claimed,) = claim(batcher).callbacks
+    begin(batcher, claimed)
+    settle(batcher, claimed, Outcome.RETRY, feedback=Feedback(Effect.FAULT), park=True)
+    assert (client.hexists(dest, "unsigned"), client.hexists(rec, "ns")) == (False, False)
+
+
+@pytest.mark.parametrize("how", ["expires", "repaired"])
+def test_the_next_life_of_a_callback_begins_with_the_shortest_wait_for_a_secret(
+    make_batcher: Make, client: redis.Redis, vault: list[str], how: str
+) -> None:
+    batcher, rec = unpaced_vault(make_batcher), key("rec:c-1")
+    store(batcher, "c-1")
+    (claimed,) = claim(batcher).callbacks
+    begin(batcher, claimed)
+    batcher.withhold(claimed.id, claimed.token, 1, detail="x")
+    if how == "expires":
+        client.zadd(key("expiry"), {"c-1": 1})
+        assert batcher.expire(1) == 1
+        assert batcher.replay(["c-1"]) == 1
+    else:
+        batcher.repair("c-1")
+    assert not client.hexists(rec, "ns")
 
 
 def test_a_callback_cancelled_while_its_secret_is_looked_for_is_cancelled(

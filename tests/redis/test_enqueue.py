@@ -10,7 +10,19 @@ from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector, overview
 from callbacks.batcher.store import Batcher
 from callbacks.model import QueueFull, Signal, Stored
-from tests.redis.support import HOST, HOUR_MS, claim, counted, everything, key, now_ms, packed, put
+from tests.redis.support import (
+    HOST,
+    HOUR_MS,
+    begin,
+    claim,
+    counted,
+    everything,
+    key,
+    now_ms,
+    packed,
+    put,
+    settle,
+)
 
 Make = Callable[..., Batcher]
 
@@ -38,8 +50,23 @@ def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: r
 
     assert again == Stored(False)
     assert counted(client, "duplicates") == 1
-    del before["{callbacks}:counters"], after["{callbacks}:counters"]
+    assert overview(batcher.scripts).per_minute["duplicates"] == 1
+    for snapshot in (before, after):
+        for name in [
+            n for n in snapshot if n.startswith(("{callbacks}:counters", "{callbacks}:rate:"))
+        ]:
+            del snapshot[name]
     assert before == after
+
+
+def test_a_known_id_is_told_by_a_full_redis_too(batcher: Batcher, client: redis.Redis) -> None:
+    put(batcher, "c-1")
+    client.config_set("maxmemory", 1)
+    try:
+        again = batcher.enqueue("c-1", HOST, packed(), delay_ms=0, life_ms=1)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert again == Stored(False)
 
 
 def test_of_fifty_threads_with_one_id_exactly_one_is_accepted(
@@ -187,3 +214,23 @@ def test_a_script_flush_is_not_noticed(batcher: Batcher, client: redis.Redis) ->
     put(batcher, "c-2")
     client.script_flush()
     assert len(batcher.enqueue_many([("c-3", HOST, packed(), 0, HOUR_MS)])) == 1
+
+
+def test_what_fills_redis_between_two_looks_is_refused_by_it_and_what_it_took_is_delivered(
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
+) -> None:
+    batcher = make_batcher(send_interval=0, min_interval=0, destination_interval=0)
+    put(batcher, "first")
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
+    many = [(f"c-{n}", HOST, packed() + b"x" * 2_000, 0, HOUR_MS) for n in range(2_000)]
+    answers = batcher.enqueue_many(many)
+    taken = [answer for answer in answers if isinstance(answer, Stored)]
+    refused = [answer for answer in answers if isinstance(answer, QueueFull)]
+    assert len(taken) + len(refused) == len(many)
+    assert taken
+    assert refused
+    for claimed in claim(batcher).callbacks[:4]:
+        begin(batcher, claimed)
+        assert settle(batcher, claimed).name == "SENT"
+    assert list(audit(inspector)) == []
+    client.config_set("maxmemory", 0)

@@ -62,6 +62,7 @@ BREAKS: Final[dict[str, tuple[list[Break], str, str]]] = {
     "sent, dead too": ([("ZADD", DEAD, 5, "sent")], "sent", "sent"),
     "sent, record lost": ([("DEL", key("rec:sent"))], "sent", ""),
     "an end of life of nobody": ([("ZADD", EXPIRY, 9e15, "nobody")], "nobody", "dead"),
+    "in both rings": ([("ZADD", key("unproven"), 1, HOST)], "", ""),
     "ring lost": ([("DEL", RING)], "", ""),
     "ring without a lane": ([("ZADD", RING, 1, "https://x:443")], "", ""),
     "ring as if paused": ([("ZADD", RING, "+inf", HOST)], "", ""),
@@ -148,6 +149,17 @@ def test_a_callback_that_is_missing_is_told_as_lost_and_health_is_ok_again(
     assert run.invoke(main, ["audit"]).exit_code == 0
     totals = overview(batcher.scripts).totals
     assert (totals["accepted"], totals["lost"], totals["found"]) == (5, 1, 0)
+
+
+def test_a_request_under_way_with_a_lease_as_an_earlier_build_wrote_it_keeps_its_time(
+    batcher: Batcher, client: redis.Redis, inspector: Inspector
+) -> None:
+    lease = -client.zscore(P, "sending")
+    client.zadd(P, {"sending": lease})
+    assert [done for _, done in repair(batcher)] == ["processing now"]
+    assert client.zscore(P, "sending") == -lease
+    assert batcher.reclaim(100, chance=0).recovered == 0
+    assert list(audit(inspector)) == []
 
 
 def test_a_mended_id_that_has_moved_on_meanwhile_is_left_alone(

@@ -11,7 +11,8 @@ from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.store import Batcher
 from callbacks.model import ClaimResult, Outcome, Recovered
-from tests.redis.support import backdate, begin, claim, claim_one, key, put, settle
+from callbacks.worker import duties
+from tests.redis.support import backdate, begin, claim, claim_one, key, now_ms, put, settle
 
 Make = Callable[..., Batcher]
 HOUR = 3_600
@@ -55,6 +56,32 @@ def test_an_attempt_keeps_the_lease_of_its_own_deadline(
     assert batcher.reclaim(10, chance=0) == Recovered(0, 0, 0)
     client.zincrby(key("processing"), 2_000, "c-1")
     assert batcher.reclaim(10, chance=0) == Recovered(1, 0, 0)
+
+
+def test_a_destination_does_not_wait_for_the_longer_interval_of_before(
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
+) -> None:
+    given = {"adaptive": "false", "send_interval": 0, "min_interval": 0}
+    old = make_batcher(**given, destination_interval=600)
+    for name in ("a", "b"):
+        for n in range(2):
+            put(old, f"{name}-{n}", f"https://{name}.example:443")
+    put(old, "u-0", "https://u.example:443", proven=False)
+    client.hset(key("dest:https://u.example:443"), "slot", now_ms(client) + 600_000)
+    put(old, "u-1", "https://u.example:443", proven=False)
+    old.repair_ring("https://u.example:443")
+    put(old, "parked", "https://c.example:443", delay_ms=HOUR * 1_000)
+    for claimed in claim(old).callbacks:
+        begin(old, claimed)
+        settle(old, claimed)
+    batcher = make_batcher(**given, destination_interval=0.2)
+    assert claim(batcher).callbacks == ()
+    assert duties.shorten_once(batcher) == 3
+    assert duties.shorten_once(batcher) == 0
+    slots = [float(client.hget(key(f"dest:https://{n}.example:443"), "slot")) for n in "abu"]
+    assert all(slot <= now_ms(client) + 200 for slot in slots)
+    assert sorted(c.id for c in claim(batcher).callbacks) == ["a-1", "b-1", "u-0"]
+    assert list(audit(inspector)) == []
 
 
 def test_workers_that_lag_are_seen_whatever_the_lease_was(

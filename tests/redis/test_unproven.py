@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from statistics import median
 
 import pytest
 import redis
 
 from callbacks.batcher.store import Batcher
-from callbacks.model import Answer, Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason
+from callbacks.model import Answer, Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason, Refused
+from callbacks.policy.stagger import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.bench import Bench
 from tests.redis.simulation import Receiver, Simulation
@@ -20,8 +22,8 @@ OK = Feedback(Effect.OK)
 PROVEN = "https://proven.example:443"
 
 
-def newcomers(batcher: Batcher, count: int) -> None:
-    for n in range(count):
+def newcomers(batcher: Batcher, many: int) -> None:
+    for n in range(many):
         put(batcher, f"h-{n:03}", f"https://h{n:03}.example:443", proven=False)
 
 
@@ -88,6 +90,19 @@ def test_the_place_of_a_worker_that_is_gone_comes_back_when_its_request_is_taken
     client.zadd(key("processing"), {first.id: 1})
     assert batcher.reclaim(100, chance=0).recovered == 1
     assert [c.id for c in claim(batcher).callbacks] == ["h-001"]
+
+
+def test_places_of_nobody_are_freed_behind_many_old_ones_that_are_taken(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0, batch_size=10)
+    newcomers(batcher, 5)
+    claimed = [c.id for c in claim(batcher).callbacks]
+    old = now_ms(client) - 61_000
+    client.zadd(key("places"), {**dict.fromkeys(claimed, 1), "nobody-1": old, "nobody-2": old})
+    for _ in range(2):
+        batcher.reclaim(5, chance=0)
+    assert sorted(client.zrange(key("places"), 0, -1)) == [id.encode() for id in claimed]
 
 
 def test_a_destination_that_hangs_although_it_had_answered_needs_a_place_for_more(
@@ -160,7 +175,7 @@ def test_an_overdue_request_that_ends_asks_for_the_next_batch(
     assert done.arm_ms == 0
 
 
-@pytest.mark.parametrize("end", ["cancel", "expire"])
+@pytest.mark.parametrize("end", ["cancel", "cancel asleep", "expire"])
 def test_where_the_first_request_is_not_sent_the_next_one_need_not_wait_for_it(
     make_batcher: Make, client: redis.Redis, end: str
 ) -> None:
@@ -171,6 +186,11 @@ def test_where_the_first_request_is_not_sent_the_next_one_need_not_wait_for_it(
     assert claim(batcher).callbacks == ()
     if end == "cancel":
         batcher.cancel(first.id)
+    elif end == "cancel asleep":
+        assert isinstance(batcher.begin(first.id, first.token, nonce="n"), Go)
+        assert batcher.cancel(first.id).name == "IN_FLIGHT"
+        client.hincrby(key(f"rec:{first.id}"), "at", -1_000)  # its sender was stopped
+        assert batcher.begin(first.id, first.token, nonce="n") is Refused.STALE
     else:
         client.zadd(key("expiry"), {first.id: 1})
         assert batcher.expire(1) == 1
@@ -199,7 +219,7 @@ def test_a_destination_is_proven_by_its_first_success_and_until_it_times_out(
 def test_the_places_of_all_live_processes_are_added_up(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    batcher = make_batcher(unproven_share=0.25)
+    batcher = make_batcher()
 
     def most(*words: tuple[str, int]) -> int:
         for ticker, places in words:
@@ -207,11 +227,10 @@ def test_the_places_of_all_live_processes_are_added_up(
             batcher.tick(ticker, 1_000, places=places)
         return int(client.hget(key("state"), "unproven_most") or 0)
 
-    assert most(("a", 64)) == 16
-    assert most(("b", 64)) == 32
-    client.hset(key("workers"), "a", f"64 {now_ms(client) - 1}")  # not heard of lately
-    assert most(("b", 64)) == 16
-    assert most(("b", 2)) == 1, "one at least, so that they can ever prove themselves"
+    assert most(("a", 16)) == 16
+    assert most(("b", 16)) == 32
+    client.hset(key("workers"), "a", f"16 {now_ms(client) - 1}")  # not heard of lately
+    assert most(("b", 16)) == 16
     assert client.hkeys(key("workers")) == [b"b"]
 
 
@@ -272,6 +291,132 @@ def test_hanging_hosts_hold_nobody_up_with_default_settings(
     run.run_until(run.now + 15_000 * tries // places + 200 * tries + 90_000)
     assert {f"h-{n}" for n in range(hosts)} <= run.sent.keys()
     assert run.requests == 70 + 3 * hosts
+
+
+@pytest.mark.parametrize("took_ms", [3_000, 6_500])
+def test_many_that_answer_slowly_leave_places_to_the_quick_ones(
+    client: redis.Redis, took_ms: int
+) -> None:
+    def receiver(id: str) -> Answer:
+        return Answer(200, None, duration_ms=took_ms if id.startswith("h") else 20)
+
+    def ask_slow(times: int) -> None:
+        for n in range(200):
+            for _ in range(times):
+                run.enqueue(f"h-{n}-{next(number)}", f"https://h{n}.example:443")
+
+    number = count()
+    settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
+    run.enqueue("w-0", PROVEN)
+    ask_slow(1)
+    run.run_until(run.now + 120_000)
+    assert len(run.sent) == 201, "all have answered"
+    ask_slow(20)
+    run.run_until(run.now + 20_000)
+    handed_in = run.now
+    for n in range(50):
+        run.enqueue(f"p-{n}", PROVEN)
+    run.run_until(run.now + 60_000)
+    late = [run.sent[f"p-{n}"] - handed_in for n in range(50)]
+    assert max(late) <= 13_000, "alone they take 11 s"
+    run.run_until(run.now + 400_000)
+    assert len(run.sent) == 201 + 4_000 + 50
+
+
+def backlog_of_newcomers(client: redis.Redis, many: int, receiver: Receiver) -> Simulation:
+    """So many wait, one callback each, and their arrivals no longer count."""
+    settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
+    run.batcher.pause()
+    for n in range(many):
+        run.enqueue(f"h-{n}", f"https://h{n}.example:443")
+    run.run_until(run.now + 30_000)
+    run.batcher.resume()
+    run.staggers.clear()
+    return run
+
+
+def test_a_backlog_of_newcomers_that_answer_is_gone_within_the_drain_target(
+    client: redis.Redis,
+) -> None:
+    run = backlog_of_newcomers(client, 3_000, answers)
+    # The last ones are less than a batch, and go at the base rate and one for each place.
+    run.run_until(run.now + 60_000 + 10_000)
+    assert len(run.sent) == 3_000
+
+
+def test_a_backlog_of_newcomers_that_hang_does_not_drive_the_stagger(client: redis.Redis) -> None:
+    run = backlog_of_newcomers(client, 3_000, hangs)
+    run.run_until(run.now + 120_000)
+    # 5 a second, one for each of 64 places in 5 s, and 3,000 / 60 s before it shows that they hang.
+    assert min(run.staggers) >= 1 / 70
+    settled = run.staggers[10:]
+    assert median(settled) >= 1 / (5 + 64 / 5 + 7), "about as fast as their places come free"
+
+
+@pytest.mark.parametrize("hosts", [12, 20])
+def test_hosts_that_reset_while_the_only_good_one_is_quiet_hold_it_up_for_no_longer_than_a_batch(
+    client: redis.Redis, hosts: int
+) -> None:
+    settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    resets = False
+
+    def receiver(id: str) -> Answer:
+        if resets and id.startswith("h"):
+            return Answer(None, Reason.RESET, duration_ms=20)
+        return answers(id)
+
+    run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
+    for n in range(hosts):
+        run.enqueue(f"h-{n}", f"https://h{n}.example:443")
+    run.enqueue("p-0", PROVEN)
+    run.run_until(run.now + 70_000)  # the good one was not asked within the minute
+    resets = True
+
+    def attack(seconds: int) -> None:
+        for _ in range(seconds // 5):
+            for n in range(hosts):
+                run.enqueue(f"h-{run.now}-{n}", f"https://h{n}.example:443")
+            run.run_until(run.now + 5_000)
+
+    attack(15)
+    assert run.staggers[-1] > 4, "nobody who waits or was asked lately answers"
+    run.enqueue("p-1", PROVEN)
+    handed_in = run.now
+    attack(20)
+    assert run.sent["p-1"] - handed_in <= 5_000
+    assert run.staggers[-1] <= 0.2
+
+
+def test_a_shorter_stagger_counts_at_once_from_the_last_instant_of_the_longer_one(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(destination_interval=0, destination_concurrency=0, min_interval=0)
+    batcher.set_stagger(Stagger(0.2, 5, StaggerWhy.NETWORK))
+    for n in range(2):
+        put(batcher, f"a-{n}", PROVEN)
+    (first,) = claim(batcher).callbacks
+    begin(batcher, first)
+    batcher.set_stagger(Stagger(5, 0.2, StaggerWhy.BASE))
+    (second,) = claim(batcher).callbacks
+    gate = batcher.begin(second.id, second.token)
+    assert isinstance(gate, Go)
+    assert 0 < second.slot_ms - first.slot_ms <= 400
+    sent = [int(client.hget(key(f"rec:{c.id}"), "at") or 0) for c in (first, second)]
+    assert 200 <= sent[1] - sent[0] <= 600
+
+
+def test_a_shorter_stagger_keeps_its_distance_to_an_instant_that_is_still_ahead(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    batcher.set_stagger(Stagger(0.2, 5, StaggerWhy.NETWORK))
+    ahead = now_ms(client) + 60_000
+    client.hset(key("state"), mapping={"slot": ahead + 5_000, "send": ahead + 5_000})
+    for interval_s in (0.2, 0.2, 1):  # a longer one moves nothing
+        batcher.set_stagger(Stagger(1 / interval_s, interval_s, StaggerWhy.BASE))
+        found = client.hmget(key("state"), "slot", "send")
+        assert [int(at or 0) for at in found] == [ahead + 200, ahead + 200]
 
 
 def test_all_that_had_answered_and_hang_now_mean_our_own_network(client: redis.Redis) -> None:

@@ -16,9 +16,11 @@ def decide(
     failing: int = 0,
     *,
     unproven: int = 0,
+    waiting: int = 0,
+    per_s: int = 0,
 ) -> Stagger:
     return next_stagger(
-        Demand(ready, accepted, before, tried, failing, unproven),
+        Demand(ready, accepted, before, tried, failing, unproven, waiting, per_s),
         base_s=0.2,
         min_s=0.005,
         max_s=5,
@@ -97,3 +99,22 @@ def test_who_has_not_answered_lately_gets_requests_on_top_of_the_others() -> Non
     decision = decide(unproven=64)
     assert decision.interval_s == pytest.approx(1 / (5 + 64 / 5))
     assert decision.rate_per_s == 5, "they do not raise what is held while a backlog lasts"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "per_s", "before", "rate"),
+    [
+        (3_000, 128, None, 50),  # 3,000 / 60 s
+        (3_000, 6, None, 6),  # they hang, and a place comes free now and then
+        (3_000, 0, 50, 5),  # they hang, and all places are taken
+        (1_200, 60, 50, 50),  # not lowered while they drain ...
+        (1_200, 30, 50, 50),
+        (1_200, 12, 50, 24),  # ... but where their places come free more slowly
+        (99, 60, 50, 5),
+    ],
+)
+def test_who_has_not_answered_lately_counts_as_backlog_as_fast_as_places_come_free(
+    waiting: int, per_s: int, before: float | None, rate: float
+) -> None:
+    decision = decide(before=before, waiting=waiting, per_s=per_s)
+    assert decision.rate_per_s == pytest.approx(rate)

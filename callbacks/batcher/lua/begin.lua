@@ -14,6 +14,9 @@
 -- KEYS[12] places       callbacks in flight or claimed, by when they take a place of such
 -- KEYS[13] sent         sent and cancelled records
 -- KEYS[14] dead         dead letters
+-- KEYS[15] lane:        lanes
+-- KEYS[16] ring         destinations with something waiting
+-- KEYS[17] unproven     destinations with something waiting that have not answered lately
 -- ARGV[1] id
 -- ARGV[2] token         of the claim
 -- ARGV[3] nonce         random, of this call
@@ -47,6 +50,7 @@ local K = {
   recs = KEYS[1], cbs = KEYS[2], processing = KEYS[3], expiry = KEYS[4], state = KEYS[5],
   dests = KEYS[6], inflights = KEYS[7], counters = KEYS[8], rates = KEYS[9], suspects = KEYS[10],
   trial = KEYS[11], places = KEYS[12], sent = KEYS[13], dead = KEYS[14],
+  lanes = KEYS[15], ring = KEYS[16], unproven = KEYS[17],
 }
 local id, token, nonce, lease = ARGV[1], ARGV[2], ARGV[3], num(ARGV[4])
 local set_stagger, set_interval, adaptive = num(ARGV[5]), num(ARGV[6]), ARGV[7] == '1'
@@ -75,7 +79,7 @@ local paces = {
 }
 local inflight = K.inflights .. destination
 local crashes, last, unproven = num(r[8], 0), num(ARGV[11]), is_unproven(d[5], d[6])
-local needs_place = unproven or is_stalled(K, destination, now)
+local needs_place = unproven or is_stalled(K, destination, now, d[7])
 
 -- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
 local function go(at, attempt)
@@ -120,6 +124,8 @@ if phase == 'sending' then
     LastTry.leave(K, id)
     redis.call('HDEL', K.recs .. id, 't')
     finish(K, id, destination, 'cancelled', 'cancelled', now)
+    end_own_hold(K, destination, r[11])
+    to_ring(K, destination, 0, now)
     count_stale(K, now)
     return {0}
   end

@@ -19,6 +19,7 @@
 -- KEYS[17] rate:        totals of each 10 s
 -- KEYS[18] unproven     destinations with something waiting that have not answered lately
 -- KEYS[19] places       callbacks in flight or claimed, by when they take a place of such
+-- KEYS[20] tried        destinations tried lately that had answered before
 -- ARGV[1] owner         token of the dispatcher
 -- ARGV[2] fence         number that came with the lock
 -- ARGV[3] nonce         random token of this claim
@@ -53,6 +54,7 @@ local K = {
   recs = KEYS[6], processing = KEYS[7], claimed = KEYS[8], destinations = KEYS[9],
   inflights = KEYS[10], gone = KEYS[11], cbs = KEYS[12], expiry = KEYS[13], sent = KEYS[14],
   dead = KEYS[15], counters = KEYS[16], rates = KEYS[17], unproven = KEYS[18], places = KEYS[19],
+  tried = KEYS[20],
 }
 local nonce, most, horizon = ARGV[3], num(ARGV[4]), num(ARGV[5])
 local batch_size, first_step, more = num(ARGV[18]), ARGV[19] == '1', ARGV[20] == '1'
@@ -122,7 +124,7 @@ local picked
 picked, slot = deal(proven, unproven, slot, stagger, most, limit, now + window)
 
 local leases, places, answer = {}, {}, {1, now, -1}
-local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}}
+local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}, asked = {}}
 for i, pick in ipairs(picked) do
   local id, turn, at = pick[1], pick[2], pick[3]
   local token = nonce .. '.' .. i .. (turn.needs_place and 'u' or '')
@@ -136,6 +138,7 @@ for _, turn in ipairs(touched) do turn:done(begun_lease, window, w) end
 in_steps('ZADD', K.processing, leases)
 in_steps('ZADD', K.destinations, w.used)
 in_steps('ZADD', K.places, places)
+in_steps('ZADD', K.tried, w.asked)
 for _, ring in ipairs({K.ring, K.unproven}) do
   in_steps('ZREM', ring, w.off[ring])
   in_steps('ZADD', ring, w.on[ring])

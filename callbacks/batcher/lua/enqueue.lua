@@ -108,5 +108,5 @@ for destination, lane in pairs(lanes) do
 end
 for _, one in ipairs(taken) do say(one[1], 1, wake(one[2], one[3])) end
 if #taken > 0 then count(K, 'accepted', #taken, now) end
-if known > 0 then redis.pcall('HINCRBY', K.counters, 'duplicates', known) end
+if known > 0 then count_refused(K, 'duplicates', known, now) end
 return answer

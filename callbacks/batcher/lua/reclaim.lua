@@ -88,9 +88,15 @@ for i, id in ipairs(stuck) do
   done[kind] = done[kind] + 1
 end
 
--- PROCESSING is the truth: a place of whoever has left it long ago is free.
+-- PROCESSING is the truth: a place of whoever has left it long ago is free. One that is taken moves
+-- behind the others, for the next pass to look at these; it counts as before.
+redis.call('ZREM', K.places, '')  -- a removal first: a full Redis lets the rest pass
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.places, '-inf', now - 60000, 'LIMIT', 0, limit)) do
-  if not redis.call('ZSCORE', K.processing, id) then redis.call('ZREM', K.places, id) end
+  if redis.call('ZSCORE', K.processing, id) then
+    redis.call('ZADD', K.places, now, id)
+  else
+    redis.call('ZREM', K.places, id)
+  end
 end
 local all = done[1] + done[2] + done[3]
 if all > 0 then count(K, 'recovered', all, now) end

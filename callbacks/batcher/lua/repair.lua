@@ -96,13 +96,16 @@ if place and is_claimed then
   only_in(K.processing)
   live_on()
   local begun, at = phase == 'sending', num(place)
-  if begun and at >= 0 then redis.call('ZADD', K.processing, -now, id) end
+  if begun and at >= 0 then  -- its lease is the one that its request in flight has
+    local ends = num(redis.call('ZSCORE', K.inflights .. name, id), now)
+    redis.call('ZADD', K.processing, -ends, id)
+  end
   if not begun and at < 0 then redis.call('ZADD', K.processing, num(r[3], now), id) end
   return 'processing'
 end
 only_in('lane')
 live_on()
-redis.call('HDEL', rec, 't', 'w', 'bn', 'at', 'p', 'u', 'end', 'o', 'f')
+redis.call('HDEL', rec, 't', 'w', 'bn', 'at', 'p', 'u', 'ns', 'end', 'o', 'f')
 if r[1] then redis.call('HSET', rec, 's', 'queued', 'd', name) end
 to_lane(K, name, id, num(lane, math.min(num(r[3], now), now)), window)
 return 'queued'

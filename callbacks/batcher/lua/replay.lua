@@ -33,7 +33,7 @@ for i = 5, #ARGV do
   local id = ARGV[i]
   if redis.call('EXISTS', K.cbs .. id) == 1 and redis.call('ZREM', K.dead, id) == 1 then
     local rec = K.recs .. id
-    redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'o', 'f', 'e')
+    redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'ns', 'o', 'f', 'e')
     redis.call('HSET', rec, 's', 'queued', 'due', now)
     redis.call('ZADD', K.expiry, now + life, id)
     to_lane(K, redis.call('HGET', rec, 'd'), id, now, window)

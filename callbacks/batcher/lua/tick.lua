@@ -2,14 +2,13 @@
 --
 -- KEYS[1] tick          who ticks
 -- KEYS[2] state         the schedule, which keeps the epoch and when a worker ticked last
--- KEYS[3] workers       how many places each worker process has
+-- KEYS[3] workers       how many places each worker process has for destinations that have not
+--   answered lately
 -- ARGV[1] ticker        who asks
 -- ARGV[2] interval      ms
 -- ARGV[3] known         the epoch that the caller remembers, or empty
--- ARGV[4] places        threads or greenlets of the caller
+-- ARGV[4] places        of the caller for such destinations
 -- ARGV[5] stays         ms for which its word on that counts
--- ARGV[6] share         thousandths of all places that destinations may take together which have
---   not answered lately
 -- Returns {elected, now, lost, epoch}: elected 1 you are, 0 another is; now: ms; lost 1: the
 --   caller remembers another epoch, so Redis has lost its data since; epoch: names these data,
 --   and begins with the ms at which they began.
@@ -17,7 +16,7 @@
 -- Cost: O(1), and O(worker processes) for the one that is elected.
 local K = {tick = KEYS[1], state = KEYS[2], workers = KEYS[3]}
 local ticker, interval, known = ARGV[1], num(ARGV[2]), ARGV[3]
-local places, stays, share = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
+local places, stays = num(ARGV[4]), num(ARGV[5])
 local now = now_ms()
 redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
 if places > 0 then redis.call('HSET', K.workers, ticker, places .. ' ' .. now + stays) end
@@ -44,7 +43,7 @@ redis.call('DEL', K.tick)
 redis.call('SET', K.tick, ticker, 'PX', interval)
 local total = all_places()
 if total > 0 then
-  redis.call('HSET', K.state, 'unproven_most', math.max(1, math.floor(total * share / 1000)))
+  redis.call('HSET', K.state, 'unproven_most', total)
 else
   redis.call('HDEL', K.state, 'unproven_most')
 end

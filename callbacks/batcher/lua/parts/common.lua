@@ -80,12 +80,13 @@ local function pace_of(stored_us, set, adaptive)
   return set
 end
 
--- Count a refused token, where there is memory for it: refusing has to work without.
+-- Count what is refused, where there is memory for it: refusing has to work without.
+local function count_refused(K, field, n, now)
+  if type(redis.pcall('HINCRBY', K.counters, field, 0)) == 'number' then count(K, field, n, now) end
+end
+
 local function count_stale(K, now)
-  if type(redis.pcall('HINCRBY', K.counters, 'stale', 1)) ~= 'number' then return end
-  local bucket = K.rates .. math.floor(now / 10000)
-  redis.call('HINCRBY', bucket, 'stale', 1)
-  redis.call('PEXPIRE', bucket, 900000)
+  count_refused(K, 'stale', 1, now)
 end
 
 -- The mark of a destination's host, `<host>#*`, a name that no lane has; nothing for a host itself.
@@ -124,19 +125,27 @@ local function score(at)
   return at == math.huge and '+inf' or at
 end
 
--- Whether a destination that has answered lately hangs just now, and many like it: its oldest
--- request in flight is overdue, and such requests hold places beyond those for the others. A slow
--- answer now and then costs nobody anything.
-local function is_stalled(K, destination, now)
-  local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
-  if not oldest or num(redis.call('ZSCORE', K.places, oldest), math.huge) > now then return false end
+-- Whether answers take so long that each request counts as overdue: many such destinations would
+-- else hold all places, each in its own good time.
+local function is_slow(latency)
+  return num(latency, 0) >= 2000
+end
+
+-- Whether a destination that has answered lately hangs just now or is slow, and many like it: its
+-- oldest request in flight is overdue, and such requests hold places beyond those for the others. A
+-- slow answer now and then costs nobody anything.
+local function is_stalled(K, destination, now, latency)
+  if not is_slow(latency) then
+    local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
+    if not oldest or num(redis.call('ZSCORE', K.places, oldest), math.huge) > now then return false end
+  end
   local most = redis.call('HGET', K.state, 'unproven_most')
   return most and redis.call('ZCOUNT', K.places, '-inf', now) > 1.25 * most
 end
 
 -- From when on a request to a destination that has answered lately is overdue.
 local function overdue_from(at, latency)
-  return at + math.max(1000, 3 * num(latency, 0))
+  return is_slow(latency) and at + 1 or at + math.max(1000, 3 * num(latency, 0))
 end
 
 -- How many more callbacks may be claimed for destinations that have not answered lately or hang:
@@ -232,7 +241,7 @@ local function finish(K, id, destination, state, reason, now)
     redis.call('DEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
   end
-  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p', 'u', 'end')
+  redis.call('HDEL', K.recs .. id, 'due', 'at', 'bn', 'w', 'x', 'p', 'u', 'ns', 'end')
   redis.call('HSET', K.recs .. id, 's', state, 'd', destination, 'o', reason, 'f', now)
   count(K, state, 1, now)
 end

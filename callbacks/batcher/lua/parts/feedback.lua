@@ -49,6 +49,8 @@ function Feedback:watch()
   elseif num(self.d.seen, 0) > now - 3600000 then
     redis.call('ZADD', K.tried, now, self.destination)
     redis.call('ZADD', K.failing, now, self.destination)
+  else
+    redis.call('ZREM', K.tried, self.destination)  -- where its claim has put it
   end
 end
 
@@ -113,7 +115,8 @@ function Feedback:make()
   self:count()
   if a.effect ~= 'none' then self:watch() end
   local fine = a.effect == 'ok' or a.effect == 'alive'
-  if fine then redis.call('HDEL', self.dest, 'fails', 'unsigned') end
+  redis.call('HDEL', self.dest, 'unsigned')  -- it has been signed
+  if fine then redis.call('HDEL', self.dest, 'fails') end
   if a.effect == 'ok' then self:put('ok', 1) end
   if fine and d.broken then self:close() else self:pace() end
   if a.effect == 'fault' then self:fault() end

@@ -15,7 +15,7 @@ function Turn.new(K, name, from, c)
   turn.reserved, turn.send, turn.hold = num(d[1], 0), num(d[2], 0), num(d[7], 0)
   turn.used, turn.from, turn.unproven = num(d[8], 0), from, is_unproven(d[5], d[6])
   turn.ring = turn.unproven and K.unproven or K.ring
-  turn.stalled = not turn.unproven and is_stalled(K, name, c.now)
+  turn.stalled = not turn.unproven and is_stalled(K, name, c.now, d[4])
   turn.needs_place = turn.unproven or turn.stalled
   turn.slot = math.max(turn.reserved, turn.send)
   turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.most
@@ -67,8 +67,9 @@ function Turn:next_id()
 end
 
 -- Write what the claim has changed of the destination alone, and collect the rest in `w`: by ring
--- `on` (score, name) and `off` (name) where it waits now, if at all, and `used` (now, name) once in
--- ten minutes. `held` ms: nothing more until the one request that says how it is going; settle lifts
+-- `on` (score, name) and `off` (name) where it waits now, if at all, `used` (now, name) once in ten
+-- minutes, and `asked` (now, name) where it has answered lately: until the answer that is as good as
+-- one, for our own network may be there. `held` ms: nothing more until the one request that says how it is going; settle lifts
 -- that.
 function Turn:done(held, window, w)
   local K, now, set = self.K, self.c.now, {}
@@ -79,6 +80,9 @@ function Turn:done(held, window, w)
     redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)
     if self.interval == 0 then slot = self.send end
     if self.interval > 0 or slot < self.reserved then set = {'slot', slot} end
+  end
+  if self.taken > 0 and not self.unproven then
+    w.asked[#w.asked + 1], w.asked[#w.asked + 2] = now, self.name
   end
   if renews then
     set[#set + 1], set[#set + 2] = 'used', now
