@@ -6,9 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from callbacks.delivery.response import (
     BadReply,
     Body,
@@ -20,6 +17,8 @@ from callbacks.delivery.response import (
     idle_limit_s,
     read_head,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def reader_of(data: bytes, size: int = 16_384) -> Reader:
