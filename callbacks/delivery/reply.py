@@ -29,8 +29,10 @@ MAX_FIELDS: Final = 100
 MAX_INTERIM: Final = 8  # 1xx replies before the final one
 
 _BODILESS: Final = {204, 304}  # whatever they declare
+_BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
+_FIELD: Final = re.compile(rb"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)", re.MULTILINE)
 _MAX_REASON_BYTES: Final = 8_192
-_TIMEOUT: Final = re.compile(r"(?:^|[\s,])timeout\s*=\s*([0-9]{1,9})\s*(?:,|$)")
+_TIMEOUT: Final = re.compile(r"(?:^|[\s,])timeout\s*=\s*([0-9]{1,9})\s*(?=,|$)")
 _NO_STATUS_LINE: Final = "the reply does not begin with an HTTP/1 status line"
 
 
@@ -64,6 +66,7 @@ class Reply:
         self._interim = 0
         self._reason = b""
         self._pairs: list[tuple[bytes, bytes]] = []
+        self._head = bytearray()  # as it came
         self._parser = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             # LF line ends, which RFC 9112, section 2.2, allows to take.
@@ -81,6 +84,11 @@ class Reply:
         if not self._has_begun and data[:1] != b"H":  # llhttp takes empty lines, RTSP and ICE
             raise BadReply(_NO_STATUS_LINE)
         self._has_begun = True
+        if not self.has_head:
+            self._head += data
+            if self.fault:
+                self._end_malformed_head(searched=len(self._head) - len(data))
+                return
         try:
             self._parser.feed_data(data)
         except HttpParserCallbackError as error:
@@ -173,25 +181,41 @@ class Reply:
             raise BadReply(f"more than {MAX_INTERIM} interim replies and no final one")
 
     def _take_head(self, status: int) -> None:
-        if not 200 <= status < 600 or self._parser.get_http_version()[:2] != "1.":
-            raise BadReply(_NO_STATUS_LINE)
+        self._check(status)
         self.status, self.has_head = status, True
+        self._head.clear()
         self.reason = self._reason.decode("latin-1")
         for name, value in self._pairs:
             text = value.strip(b" \t").decode("latin-1")
             self.fields.setdefault(name.decode("ascii").lower(), []).append(text)
 
+    def _check(self, status: int) -> None:
+        if not 200 <= status < 600 or self._parser.get_http_version()[:2] != "1.":
+            raise BadReply(_NO_STATUS_LINE)
+
     def _give_up(self, error: Exception) -> None:
-        """Where the status line was read its verdict stands, but nothing after it is trusted."""
-        if self.is_over:
-            self.may_keep = False  # something followed
+        """Where the status line was read its verdict stands; how the rest is framed is unknown."""
+        self.may_keep = False
+        if self.is_over:  # something followed
             return
-        if not self.has_head:
-            if isinstance(error, HttpParserInvalidStatusError):
-                raise BadReply(_NO_STATUS_LINE)
-            self._take_head(self._parser.get_status_code())
         self.fault = f"the reply is malformed: {error}"
-        self.may_keep, self.is_over = False, True
+        if self.has_head:
+            self.is_over = True
+            return
+        if isinstance(error, HttpParserInvalidStatusError):
+            raise BadReply(_NO_STATUS_LINE)
+        self._check(self._parser.get_status_code())
+        for _ in range(self._interim):  # heads of interim replies come before
+            self._head = bytearray(_BLANK_LINE.split(self._head, 1)[-1].lstrip())
+        self._end_malformed_head(searched=0)
+
+    def _end_malformed_head(self, searched: int) -> None:
+        """Take from a head what is well-formed, such as `Retry-After`, when all of it is there."""
+        blank = _BLANK_LINE.search(self._head, max(0, searched - 3))
+        if blank:
+            self._pairs = _FIELD.findall(self._head[: blank.start()])
+            self._take_head(self._parser.get_status_code())
+            self.is_over = True
 
     def _declares_a_body(self) -> bool:
         return bool(self._codings or self.declared_bytes)
