@@ -42,6 +42,8 @@ from callbacks.request.urls import read_url
 
 MAX_RESPONSE_BYTES: Final = 1_048_576
 
+_TRUST_ENV: Final = "set trust_env = False on the session where it comes from the environment"
+
 
 class BlockedURL(errors.InvalidURL):
     """The URL leads to an address that is not public and not allowed; nothing was sent."""
@@ -120,10 +122,7 @@ class GuardedAdapter(BaseAdapter):
         """
         _refuse_what_is_not_done(request, stream=stream, verify=verify, cert=cert)
         if select_proxy(request.url or "", proxies):
-            raise ValueError(
-                "proxies: a proxy would connect to what nobody has checked; for those of the "
-                "environment set trust_env = False on the session"
-            )
+            raise ValueError(f"proxies: a proxy connects to what nobody has checked; {_TRUST_ENV}")
         limits = self.limits(*_both(timeout))
         started = time.monotonic()
         try:
@@ -233,7 +232,7 @@ def _refuse_what_is_not_done(
     if stream:
         raise ValueError("stream=True: the body is read before the deadline, and bounded")
     if verify is not True:
-        raise ValueError(f"verify={verify!r}: give the adapter a tls_context of yours instead")
+        raise ValueError(f"verify={verify!r}: give the adapter a tls_context instead; {_TRUST_ENV}")
     if cert is not None:
         raise ValueError("cert: give the adapter a tls_context that has it instead")
     if not isinstance(request.body, bytes | str | None):
