@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from callbacks.delivery.deadline import Deadline, Limits
 from callbacks.delivery.deadline_socket import DeadlineSocket
-from callbacks.delivery.reply import MAX_HEAD_BYTES, HeadTooLarge, Reply
+from callbacks.delivery.reply import Reply
 
 MAX_IDLE_S: Final = 30.0
 
@@ -47,7 +47,9 @@ class Connection:
         self._sock.begin(limits)
         self._send(request)
         reply = Reply(body_limit)
-        self._read_head(reply)
+        while not reply.has_head:
+            self._read(reply, _RECV_BYTES)
+        reply.came_at = time.monotonic()
         return reply
 
     def read_body(self, reply: Reply, limit: int) -> bool:
@@ -58,9 +60,7 @@ class Connection:
         if not reply.is_over and (reply.declared_bytes or 0) > limit:
             return False
         while not reply.is_over and limit > 0:
-            data = self._sock.recv(min(_RECV_BYTES, limit))
-            limit -= len(data)
-            self._hand_on(data, reply)
+            limit -= self._read(reply, min(_RECV_BYTES, limit))
         return reply.is_over
 
     def finish(self, reply: Reply, limit: int = 0) -> None:
@@ -98,19 +98,10 @@ class Connection:
                 raise
             self._sock.deadline = Deadline(GRACE_S)
 
-    def _read_head(self, reply: Reply) -> None:
-        room = MAX_HEAD_BYTES
-        while not reply.has_head:
-            if not room:
-                raise HeadTooLarge(f"the head of the reply is over {MAX_HEAD_BYTES:,} bytes")
-            data = self._sock.recv(min(_RECV_BYTES, room))
-            room -= len(data)
-            self._hand_on(data, reply)
-        reply.came_at = time.monotonic()
-
-    @staticmethod
-    def _hand_on(data: bytes, reply: Reply) -> None:
+    def _read(self, reply: Reply, size: int) -> int:
+        data = self._sock.recv(size)
         if data:
             reply.feed(data)
         else:
             reply.end()
+        return len(data)

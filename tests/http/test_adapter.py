@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ import trustme
 
 from callbacks import BlockedURL, GuardedAdapter, ResponseTooLarge
 from callbacks.cli.receiver import Receiver, Response
+from callbacks.delivery import adapter
 from tests.http import hostile
 from tests.http.conftest import DEADLINE_S, LOOPBACK, SLACK_S
 from tests.http.hostile import OK, Conversation, Hostile
@@ -37,9 +40,9 @@ def make_session() -> Iterator[MakeSession]:
     def make(**given: Any) -> requests.Session:
         session = requests.Session()
         session.trust_env = False
-        adapter = GuardedAdapter(**{"allowed_networks": LOOPBACK} | given)
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
+        guarded = GuardedAdapter(**{"allowed_networks": LOOPBACK} | given)
+        session.mount("https://", guarded)
+        session.mount("http://", guarded)
         made.append(session)
         return session
 
@@ -360,12 +363,12 @@ def test_a_url_that_enqueue_would_refuse_is_an_invalid_url(
 
 
 def test_a_header_with_a_line_break_is_refused(session: requests.Session) -> None:
-    adapter = session.get_adapter("http://127.0.0.1/")
+    guarded = session.get_adapter("http://127.0.0.1/")
     for headers in ({"x": "a\r\ny: b"}, {"x\n": "a"}, {" x": "a"}, {"": "a"}):
         request = requests.Request("GET", "http://127.0.0.1:1/").prepare()
         request.headers.update(headers)
         with pytest.raises(requests.exceptions.InvalidHeader):
-            adapter.send(request)
+            guarded.send(request)
 
 
 def test_threads_share_one_session(session: requests.Session) -> None:
@@ -385,3 +388,27 @@ def test_what_is_gzip_is_never_unpacked(session: requests.Session) -> None:
         pytest.raises(requests.exceptions.ContentDecodingError, match="nobody asked for"),
     ):
         session.get(receiver.url())
+
+
+def test_the_documented_example_does_what_it_says() -> None:
+    text = (Path(__file__).parents[2] / "docs/requests.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs/requests.md", "exec"), names)
+    with Receiver(behaviour=lambda hit: Response(404 if hit.path == "/no" else 200)) as receiver:
+        assert names["problem_with"](receiver.url()) == "it leads into a private network"
+        names["session"].mount("http://", GuardedAdapter(allowed_networks=LOOPBACK))
+        assert names["problem_with"](receiver.url()) is None
+        assert names["problem_with"](receiver.url("/no")) == "it answers 404"
+        assert names["problem_with"]("http://a..example/").startswith("the URL cannot be sent to")
+        assert [hit.body for hit in receiver.hits] == [b'{"type": "ping"}'] * 2
+    names["session"].close()
+
+
+def test_every_error_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs/requests.md").read_text("utf-8")
+    told = set(re.findall(r"^\| `(?:callbacks\.)?(\w+)`", text, re.MULTILINE))
+    raised = {kind.__name__ for kind in adapter._ERRORS.values()}
+    raised |= {"ResponseTooLarge", "InvalidHeader", "ValueError"}
+    raised |= {"ChunkedEncodingError", "ContentDecodingError"}
+    assert told == raised

@@ -154,8 +154,9 @@ def test_http_1_0_keeps_no_connection_and_204_has_no_body(
         b"HTTP/1.1 2000 OK\r\nno field\r\n\r\n",
         b"HTTP/1.1 600 OK\r\nno field\r\n\r\n",
         b"HTTP/2.0 200 OK\r\nno field\r\n\r\n",
-        b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 2x",
-        b"HTTP/1.1 103 X\r\nno field\r\n\r\n" + EMPTY,
+        b"HTTP/1.1 103 X\r\n\r\nHTTP/1.1 2x\r\n\r\n",
+        b"HTTP/1.1 103 X\r\n\r\n\r\n" + EMPTY,
+        b"HTTP/1.1 103 X\r\n\r\nRTSP/1.0 200 OK\r\n\r\n",
         b"HTTP/1.1 101 X\r\n\r\n" + EMPTY,
         b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n" + EMPTY,
     ],
@@ -166,7 +167,8 @@ def test_what_is_no_final_reply_has_no_verdict(data: bytes) -> None:
             fed(data, size)
 
 
-def test_a_final_reply_after_an_interim_one_that_closes_counts() -> None:
+def test_nothing_in_an_interim_reply_counts() -> None:
+    assert fed(b"HTTP/1.1 103 X\r\nno field\r\n\r\n" + EMPTY).may_keep
     assert fed(b"HTTP/1.1 100 C\r\nconnection: close\r\n\r\n" + EMPTY).status == 200
     assert fed(b"HTTP/1.0 100 C\r\n\r\n" + EMPTY).status == 200
 
@@ -208,9 +210,13 @@ def test_fields_interim_replies_and_the_status_line_are_bounded() -> None:
     assert fed(interim * 8 + EMPTY).status == 200
     with pytest.raises(BadReply, match="more than 8 interim"):
         fed(interim * 9)
-    assert fed(b"HTTP/1.1 200 " + b"z" * 8_192 + b"\r\n\r\n").status == 200
-    with pytest.raises(BadReply):
-        fed(b"HTTP/1.1 200 " + b"z" * 8_193)
+    padding = b"z" * (65_536 - len(head + b"x:\r\n\r\n"))
+    assert fed(head + b"x:" + padding + b"\r\n\r\n").status == 200
+    for size in (1_000, 16_384, 99_999):
+        with pytest.raises(HeadTooLarge):
+            fed(head + b"x:z" + padding + b"\r\n\r\n", size)
+        with pytest.raises(BadReply):
+            fed(b"HTTP/1.1 200 " + b"z" * 65_536, size)
 
 
 def test_what_is_kept_of_a_body_is_bounded() -> None:
@@ -242,7 +248,7 @@ def test_an_exception_of_another_thread_comes_out_of_the_parser() -> None:
 class Stopped(Reply):
     """As when a thread is told to end while llhttp is calling back."""
 
-    def on_status(self, text: bytes) -> None:
+    def on_message_complete(self) -> None:
         raise SystemExit
 
 
