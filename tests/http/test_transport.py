@@ -10,6 +10,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -399,3 +400,10 @@ def wait_until(holds: Any, timeout_s: float = 5.0) -> None:
     while not holds():
         assert time.monotonic() < ends_at
         time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_descriptor_open() -> Iterator[None]:
+    before = open_descriptors()
+    yield
+    wait_until(lambda: open_descriptors() <= before)
