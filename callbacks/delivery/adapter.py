@@ -13,6 +13,7 @@ checked before each use, and not used after the time that the receiver says it k
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 import weakref
@@ -42,6 +43,7 @@ from callbacks.request.urls import read_url
 
 MAX_RESPONSE_BYTES: Final = 1_048_576
 
+_METHOD: Final = re.compile("[A-Z]+(-[A-Z]+)*")
 _TRUST_ENV: Final = "set trust_env = False on the session where it comes from the environment"
 
 
@@ -229,6 +231,8 @@ def _checked(context: ssl.SSLContext) -> ssl.SSLContext:
 def _refuse_what_is_not_done(
     request: PreparedRequest, *, stream: bool, verify: bool | str, cert: object
 ) -> None:
+    if not _METHOD.fullmatch(request.method or "") or request.method == "CONNECT":
+        raise ValueError(f"method: {request.method!r} is none that can be sent")
     if stream:
         raise ValueError("stream=True: the body is read before the deadline, and bounded")
     if verify is not True:

@@ -328,6 +328,12 @@ def test_what_it_cannot_do_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", ["CONNECT", "GET /x HTTP/1.1\r\nx: y\r\n\r\nGET", ""])
+def test_a_method_is_one_word(session: requests.Session, method: str) -> None:
+    with pytest.raises(ValueError, match="method: "):
+        session.request(method, "http://127.0.0.1:1/")
+
+
 def test_a_ca_bundle_of_the_environment_is_refused(
     session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
