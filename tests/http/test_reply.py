@@ -293,3 +293,23 @@ def test_chunks_are_read_to_their_end_and_not_beyond(chunks: list[bytes], size: 
     assert (whole.is_over, whole.may_keep, bytes(whole.body)) == (True, True, b"".join(chunks))
     assert not fed(head + data + b"x", size).may_keep
     assert not fed(head + data[:-1], size).is_over
+
+
+@pytest.mark.parametrize("start", [b"S", b"SSH-2.0-x\r\n", b"\0", b"HTTP/1.1 2x\r\n", b"HTTP/2"])
+def test_what_cannot_become_a_reply_is_not_waited_for(start: bytes) -> None:
+    for size in (1, 16_384):
+        with pytest.raises(BadReply):
+            fed(start, size)
+
+
+def test_lf_line_ends_are_taken() -> None:
+    assert fed(EMPTY.replace(b"\r\n", b"\n")).may_keep
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"x", EMPTY])
+@pytest.mark.parametrize("size", [len(EMPTY), 16_384])
+def test_what_follows_a_reply_is_no_fault_of_it_and_ends_the_connection(
+    more: bytes, size: int
+) -> None:
+    reply = fed(EMPTY + more, size)
+    assert (reply.status, reply.fault, reply.may_keep) == (200, "", False)
