@@ -6,6 +6,8 @@ Dramatiq's global broker only where none is set; the actors are bound to the pac
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from callbacks import runtime as _runtime
 
 _runtime.set_broker_where_none_is_set()
@@ -28,13 +30,19 @@ from callbacks.model import (  # noqa: E402
 )
 from callbacks.version import __version__  # noqa: E402
 
+if TYPE_CHECKING:
+    from callbacks.delivery.adapter import BlockedURL, GuardedAdapter, ResponseTooLarge
+
 __all__ = [
     "AICallback",
+    "BlockedURL",
     "CallbacksError",
+    "GuardedAdapter",
     "InvalidCallback",
     "QueueFull",
     "Receipt",
     "RedisRefused",
+    "ResponseTooLarge",
     "SettingsError",
     "__version__",
     "cancel",
@@ -46,3 +54,14 @@ __all__ = [
     "send_single_callback",
     "trigger_batch_send",
 ]
+
+_OF_THE_ADAPTER = {"BlockedURL", "GuardedAdapter", "ResponseTooLarge"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs `requests`, which takes longer to import than all the rest."""
+    if name not in _OF_THE_ADAPTER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from callbacks.delivery import adapter  # noqa: PLC0415
+
+    return getattr(adapter, name)

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from callbacks.delivery.daemon_pool import DaemonPool, TooManyHang
 from callbacks.delivery.deadline import Deadline
-from callbacks.delivery.guard import Guard
-from callbacks.delivery.transport import Transport
 from callbacks.model import Answer, Reason, Request
 from callbacks.request.freeze import check_id, freeze, mint_id, request_headers
 from callbacks.request.secrets import SecretResolverError, ask_resolver
 from callbacks.version import __version__
 
 if TYPE_CHECKING:
+    from callbacks.delivery.transport import Transport
     from callbacks.settings import Settings
+
+_MAX_RESPONSE_BYTES: Final = 65_536  # that are read away so that a connection can be used again
 
 
 class Sender(Protocol):
@@ -60,11 +61,17 @@ def _transport(
     read_timeout: float,
     deadline: float,
 ) -> Transport:
+    from callbacks.delivery.adapter import GuardedAdapter  # noqa: PLC0415 - keeps requests out of
+    from callbacks.delivery.transport import Transport  # noqa: PLC0415 - the import of callbacks
+
     return Transport(
-        guard=Guard(networks),
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        deadline=deadline,
+        GuardedAdapter(
+            allowed_networks=networks,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            deadline=deadline,
+            max_response_bytes=_MAX_RESPONSE_BYTES,
+        )
     )
 
 

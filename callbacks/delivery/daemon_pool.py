@@ -9,16 +9,19 @@ import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from callbacks.delivery.deadline import Deadline
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
-MAX_CALLS: Final = 128  # at the same time, a thread each
-ABANDON_S: Final = 60.0  # from then on nobody new waits for a call that hangs
+MAX_CALLS: Final = 128  # that somebody waits for at the same time, a thread each
+MAX_HANGING: Final = 256  # of either half: calls that have not ended by their deadline
+MAX_THREADS: Final = MAX_CALLS + 2 * MAX_HANGING
+ABANDON_S: Final = 60.0  # from then on a call that hangs is made anew
 IDLE_S: Final = 60.0  # so long a thread waits for its next call
 
 
@@ -26,20 +29,43 @@ class TooManyHang(Exception):
     """As many calls as there may be have not ended, or the system gives no thread for one."""
 
 
-class _Job(NamedTuple):
-    """One call: its key, who waits for it, and the context of whoever asked first."""
+@dataclass(eq=False, slots=True)
+class _Share:
+    """The places of those that have proven themselves, or of those that have not."""
+
+    places: int
+    taken: int = 0
+    hanging: int = 0
+
+    def has_room(self, *, again: bool) -> bool:
+        """Whether a call may begin; `again`: of a key whose last call hangs.
+
+        Those get half of the room for hanging calls, so that they never take all of it.
+        """
+        room = MAX_HANGING // 2 if again else MAX_HANGING
+        return self.taken < self.places and self.hanging < room
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """One call, in the context of whoever asked first."""
 
     key: Any
-    future: Future[Any]
-    context: Context
+    share: _Share
+    future: Future[Any] = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
+    began_at: float = field(default_factory=time.monotonic)
+    hangs: bool = False  # nobody waits for it any more
+    ended: bool = False
 
 
 class DaemonPool(Generic[_K, _V]):
     """Runs a function in daemon threads, for any number of callers.
 
-    A call that hangs keeps its thread until it ends. There are never more than `most` of them,
-    and one a minute for each key: a broken server of one customer takes few threads, however
-    many callbacks wait for it. The threads stay for a while, so what a function keeps in them
+    Nothing can end a call that hangs, so it keeps its thread. But when a caller's deadline passes
+    it gives its place up to others, and is made anew for its key after a minute at the earliest.
+    So others wait for no longer than the calls before them have until their deadlines, as long as
+    fewer than `MAX_HANGING` hang. The threads stay for a while, so what a function keeps in them
     (a connection to a database) is used again.
     """
 
@@ -52,82 +78,103 @@ class DaemonPool(Generic[_K, _V]):
 
     def reset_after_fork(self) -> None:
         """Forget what runs; in a forked child those threads are not there."""
-        self._running: dict[_K, tuple[Future[_V], float]] = {}  # and when it began
-        self._abandoned = 0
-        self._idle: list[SimpleQueue[_Job]] = []
+        self._calls: dict[_K, _Call] = {}  # the last one of each key that has not ended
+        self._shares = {proven: _Share(self._most // 2) for proven in (True, False)}
+        self._idle: list[SimpleQueue[_Call]] = []
         self._changed = threading.Condition()
 
     def result(self, key: _K, deadline: Deadline, *, proven: bool = False) -> _V:
         """Give what the function returns for `key`, of a call that may be under way already.
 
-        Half of all calls are kept for `proven` keys, whose calls have ended in time before: so
-        however many others hang, those go on. Raises TimeoutError at the deadline, `TooManyHang`,
-        and whatever the function raises.
+        Half of the places are kept for `proven` keys, whose calls have ended in time before, and
+        half for the others: neither waits for what the other does. Raises TimeoutError at the
+        deadline, `TooManyHang`, and whatever the function raises.
         """
-        future = self._join(key, deadline, self._most if proven else self._most // 2)
-        if not wait([future], deadline.left()).done:
-            raise TimeoutError(f"the {self._name} did not end in time")
-        return future.result()
+        call = self._join(key, deadline, self._shares[proven])
+        try:
+            if not wait([call.future], deadline.left()).done:
+                raise TimeoutError(f"the {self._name} did not end in time")
+        finally:
+            self._give_up(call)
+        result: _V = call.future.result()
+        return result
 
-    def _join(self, key: _K, deadline: Deadline, most: int) -> Future[_V]:
+    def under_way(self) -> int:
+        """How many calls have not ended, those that hang included."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_room_for(key, most), deadline.left()):
+            return sum(share.taken + share.hanging for share in self._shares.values())
+
+    def _join(self, key: _K, deadline: Deadline, share: _Share) -> _Call:
+        def may_go_on() -> bool:
+            return self._recent(key) is not None or share.has_room(again=key in self._calls)
+
+        with self._changed:
+            if not self._changed.wait_for(may_go_on, deadline.left()):
                 raise TooManyHang(f"too many calls hang: {self._name}")
-            return self._under_way(key) or self._start(key)
+            return self._recent(key) or self._start(_Call(key, share))
 
-    def _has_room_for(self, key: _K, most: int) -> bool:
-        under_way = self._under_way(key)
-        return under_way is not None or len(self._running) + self._abandoned < most
+    def _recent(self, key: _K) -> _Call | None:
+        call = self._calls.get(key)
+        return call if call and time.monotonic() - call.began_at < ABANDON_S else None
 
-    def _under_way(self, key: _K) -> Future[_V] | None:
-        future, began = self._running.get(key, (None, 0.0))
-        return future if time.monotonic() - began < ABANDON_S else None
-
-    def _start(self, key: _K) -> Future[_V]:
-        job = _Job(key, Future(), copy_context())
+    def _start(self, call: _Call) -> _Call:
         jobs = self._idle.pop() if self._idle else self._new_thread()
-        self._abandoned += key in self._running
-        self._running[key] = job.future, time.monotonic()
-        jobs.put(job)
-        return job.future
+        call.share.taken += 1
+        self._calls[call.key] = call
+        jobs.put(call)
+        return call
 
-    def _new_thread(self) -> SimpleQueue[_Job]:
-        jobs: SimpleQueue[_Job] = SimpleQueue()
+    def _new_thread(self) -> SimpleQueue[_Call]:
+        jobs: SimpleQueue[_Call] = SimpleQueue()
         try:
             threading.Thread(target=self._work, args=(jobs,), name=self._name, daemon=True).start()
         except RuntimeError as error:  # the system has no more
             raise TooManyHang(f"no thread for the {self._name}: {error}") from error
         return jobs
 
-    def _work(self, jobs: SimpleQueue[_Job]) -> None:
+    def _give_up(self, call: _Call) -> None:
+        """Take a call's place away where it has not ended: its caller waits no longer."""
+        if call.future.done():
+            return
+        with self._changed:
+            if not (call.hangs or call.ended):
+                call.hangs = True
+                call.share.taken -= 1
+                call.share.hanging += 1
+                self._changed.notify_all()
+
+    def _work(self, jobs: SimpleQueue[_Call]) -> None:
         while True:
             try:
-                job = jobs.get(timeout=IDLE_S)
+                call = jobs.get(timeout=IDLE_S)
             except Empty:
                 with self._changed:
                     if jobs in self._idle:
                         self._idle.remove(jobs)
                         return
-                job = jobs.get()  # it came at the last moment
-            self._run(job, jobs)
+                call = jobs.get()  # it came at the last moment
+            self._run(call, jobs)
 
-    def _run(self, job: _Job, jobs: SimpleQueue[_Job]) -> None:
+    def _run(self, call: _Call, jobs: SimpleQueue[_Call]) -> None:
         try:
-            found = job.context.run(self._function, job.key)
+            found = call.context.run(self._function, call.key)
         except BaseException as error:  # noqa: BLE001 -- it goes to those who wait
-            self._end(job, jobs)
-            job.future.set_exception(error)
+            self._end(call, jobs)
+            call.future.set_exception(error)
         else:
-            self._end(job, jobs)
-            job.future.set_result(found)
+            self._end(call, jobs)
+            call.future.set_result(found)
 
-    def _end(self, job: _Job, jobs: SimpleQueue[_Job]) -> None:
+    def _end(self, call: _Call, jobs: SimpleQueue[_Call]) -> None:
         """Before anyone has the answer, so that whoever asks next gets one of their own."""
         with self._changed:
-            if job.key in self._running and self._running[job.key][0] is job.future:
-                del self._running[job.key]
+            if self._calls.get(call.key) is call:
+                del self._calls[call.key]
+            if call.hangs:
+                call.share.hanging -= 1
             else:
-                self._abandoned -= 1
+                call.share.taken -= 1
+            call.ended = True
             self._idle.append(jobs)
             self._changed.notify_all()
 

@@ -1,8 +1,9 @@
-"""When an attempt has to be over."""
+"""When an attempt has to be over, and how long each of its steps may take."""
 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 
 class Deadline:
@@ -24,3 +25,15 @@ class Deadline:
     def at_most(self, seconds: float) -> Deadline:
         """So many seconds from now, or this deadline where it is earlier."""
         return Deadline(min(seconds, self._ends_at - time.monotonic()))
+
+
+class Limits(NamedTuple):
+    """What bounds one attempt.
+
+    `connect_s` bounds connecting to one address, and the TLS handshake after it; `read_s` one
+    wait for the receiver; `deadline` all of it, name lookup included.
+    """
+
+    connect_s: float
+    read_s: float
+    deadline: Deadline

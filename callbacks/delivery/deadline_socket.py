@@ -16,8 +16,7 @@ from typing import Final
 
 from urllib3.util.wait import wait_for_read
 
-from callbacks.delivery.deadline import Deadline
-from callbacks.delivery.response import Reader
+from callbacks.delivery.deadline import Deadline, Limits
 
 _SEND_BYTES: Final = 65_536
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
@@ -28,20 +27,23 @@ class HandshakeFailed(OSError):
 
 
 class DeadlineSocket:
-    """What http.client takes for a connected socket; it owns the real one.
+    """Sends and receives within the limits of one attempt at a time; it owns the real socket.
 
-    `step_s` bounds one wait for the receiver, `deadline` (set anew for each attempt) all of
-    them. `spoke_early` tells that something came while the request was still being sent: a
-    receiver that answers what it has not read may read it later, as another request.
+    `spoke_early` tells that something came while the request was still being sent: a receiver
+    that answers what it has not read may read it later, as another request.
     """
 
-    def __init__(self, sock: socket.socket, deadline: Deadline, step_s: float) -> None:
-        self.deadline = deadline
+    def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self.spoke_early = False
         self._sock = sock
-        self._step_s = step_s
         # After a TLS handshake the receiver's session tickets are waiting to be read.
         self._expects_silence = True
+        self.begin(limits)
+
+    def begin(self, limits: Limits) -> None:
+        """Let another attempt use the socket."""
+        self.deadline: Deadline = limits.deadline
+        self._read_s = limits.read_s
         self._is_sending = False
 
     def handshake(self, context: ssl.SSLContext, hostname: str, timeout_s: float) -> None:
@@ -78,7 +80,6 @@ class DeadlineSocket:
 
     def recv(self, size: int) -> bytes:
         """Up to `size` bytes; b"" at the end. Raises OSError, TimeoutError included."""
-        self._is_sending = False
         self._take_a_step()
         try:
             received = self._sock.recv(size)
@@ -92,12 +93,6 @@ class DeadlineSocket:
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return True
         return wait_for_read(self._sock, 0)
-
-    def makefile(self, _mode: str) -> Reader:
-        return Reader(self.recv)
-
-    def settimeout(self, _timeout: float | None) -> None:
-        """Nothing: urllib3 sets one timeout for all, here each wait gets what is left."""
 
     def give_up_sending(self) -> None:
         """Let closing drop what the kernel still holds: nobody wants half a request delivered.
@@ -113,10 +108,10 @@ class DeadlineSocket:
 
     def _take_a_step(self) -> None:
         """Give the next call on the socket its time; telling the socket so is a system call."""
-        time_s = min(self._step_s, self.deadline.left())
+        time_s = min(self._read_s, self.deadline.left())
         if self._sock.gettimeout() != time_s:
             self._sock.settimeout(time_s)
 
     def _timed_out(self, what: str) -> TimeoutError:
         self.deadline.left()  # where nothing is left, that is what to tell
-        return TimeoutError(f"the receiver {what} for {self._step_s:g} s")
+        return TimeoutError(f"the receiver {what} for {self._read_s:g} s")

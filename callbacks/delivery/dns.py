@@ -11,7 +11,7 @@ from importlib import import_module
 from ipaddress import ip_address
 from typing import Any
 
-from callbacks.delivery.daemon_pool import MAX_CALLS, DaemonPool, TooManyHang
+from callbacks.delivery.daemon_pool import MAX_CALLS, MAX_THREADS, DaemonPool, TooManyHang
 from callbacks.delivery.deadline import Deadline
 
 # (host, port) -> addresses, best first. It may raise any OSError; its thread may hang.
@@ -36,7 +36,7 @@ def _getaddrinfo() -> Callable[..., list[tuple[Any, ...]]]:
     if monkey is None or not monkey.is_module_patched("socket"):
         return socket.getaddrinfo
     threadpool: Any = import_module("gevent.threadpool")  # of an extra
-    pool = threadpool.ThreadPool(MAX_CALLS)
+    pool = threadpool.ThreadPool(MAX_THREADS)
     original = monkey.get_original("socket", "getaddrinfo")
     return lambda *args, **more: pool.apply(original, args, more)
 
@@ -45,11 +45,15 @@ os.register_at_fork(after_in_child=_getaddrinfo.cache_clear)
 
 
 class Lookups:
-    """Asks a resolver, one call at a time for each name, `most` at a time for all."""
+    """Asks a resolver, one call at a time for each name, see `DaemonPool`."""
 
     def __init__(self, resolve: Resolver, most: int = MAX_CALLS) -> None:
         self._calls = DaemonPool(self._found, name="name lookup", most=most)
         self._resolve = resolve
+
+    def under_way(self) -> int:
+        """How many lookups have not ended."""
+        return self._calls.under_way()
 
     def _found(self, name: tuple[str, int]) -> Sequence[str]:
         return self._resolve(*name)

@@ -47,6 +47,12 @@ class IdlePool:
         for each in surplus:
             each.close()
 
+    def count(self) -> int:
+        """How many connections another request could use now."""
+        with self._lock:
+            connections = list(self._by_age)
+        return sum(each.is_fit(time.monotonic()) for each in connections)
+
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it comes back."""
         with self._lock:

@@ -61,9 +61,14 @@ class Url:
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
     @property
+    def authority(self) -> str:
+        """What stands in the Host field: the host, and its port where that is not the default."""
+        is_default = self.port == _DEFAULT_PORTS[self.scheme]
+        return self.host if is_default else f"{self.host}:{self.port}"
+
+    @property
     def text(self) -> str:
-        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{self.host}{port}{self.request_target}"
+        return f"{self.scheme}://{self.authority}{self.request_target}"
 
 
 def read_url(callback_url: object) -> Url:

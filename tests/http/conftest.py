@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import trustme
 
-from callbacks.delivery.guard import Guard
+from callbacks.delivery.adapter import GuardedAdapter
 from callbacks.delivery.transport import Transport
 
-LOOPBACK = Guard((ip_network("127.0.0.0/8"), ip_network("::1/128")))
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 DEADLINE_S = 1.0  # where it is to be met; not so short that a busy machine meets it too
 SLACK_S = 3.0  # what a busy machine may add
 
@@ -25,8 +25,9 @@ def make_transport() -> Iterator[MakeTransport]:
     made: list[Transport] = []
 
     def make(**given: Any) -> Transport:
-        patient = {"guard": LOOPBACK, "connect_timeout": 5, "read_timeout": 5, "deadline": 10}
-        made.append(Transport(**patient | given))
+        patient = {"connect_timeout": 5, "read_timeout": 5, "deadline": 10}
+        bounds = {"allowed_networks": LOOPBACK, "max_response_bytes": 65_536}
+        made.append(Transport(GuardedAdapter(**patient | bounds | given)))
         return made[-1]
 
     yield make

@@ -111,6 +111,10 @@ class Hostile:
     def url(self, path: str = "/", *, host: str = "127.0.0.1", scheme: str = "http") -> str:
         return f"{scheme}://{host}:{self.port}{path}"
 
+    def threads(self) -> set[threading.Thread]:
+        """Those that this server has started."""
+        return {self._acceptor, *self._threads}
+
     def all_ended(self, timeout_s: float = 2.0) -> bool:
         """Whether the sender has closed every connection, as seen from here."""
         return all(each.saw_end.wait(timeout_s) for each in self.conversations)

@@ -13,15 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callbacks.delivery.callback import AICallback
-from callbacks.delivery.guard import Guard
 from callbacks.model import Request
 from callbacks.settings import Settings
 from tests.http.conftest import MakeTransport
 from tests.http.hostile import OK, Conversation, Hostile
 
-EVERYWHERE = Guard(
-    (ip_network("0.0.0.0/0"), ip_network("::/0"))
-)  # it ends on loopback all the same
+# It ends on loopback all the same.
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 hosts = st.one_of(
     st.from_regex(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,9}[a-zA-Z0-9])?\.[a-zA-Z]{2,5}\.?", fullmatch=True),
@@ -94,7 +92,9 @@ def test_what_is_stored_is_on_the_wire_and_the_destination_is_where_it_goes(
 ) -> None:
     raw.asked.clear()
     raw.connected.clear()
-    transport = make_transport(guard=EVERYWHERE, resolve=raw.resolve, connect=raw.connect)
+    transport = make_transport(
+        allowed_networks=EVERYWHERE, resolve=raw.resolve, connect=raw.connect
+    )
     callback = AICallback(url, 1, settings=Settings())
     stored = callback.request.callback_url
 
@@ -129,7 +129,7 @@ def test_a_url_that_is_stored_already_is_sent(
 ) -> None:
     destination = "http://a.example:8080"
     request = Request(f"{destination}{rest}", destination, "production", (), b"{}")
-    transport = make_transport(guard=Guard(), resolve=raw.resolve, connect=raw.connect)
+    transport = make_transport(allowed_networks=(), resolve=raw.resolve, connect=raw.connect)
     callback = AICallback.stored("c-1", request, Settings())
 
     assert callback.send(sender=transport).status == 200

@@ -14,12 +14,13 @@ import pytest
 import trustme
 
 from callbacks.cli.receiver import Receiver
-from callbacks.delivery.deadline import Deadline
+from callbacks.delivery.adapter import GuardedAdapter, default_tls_context
+from callbacks.delivery.deadline import Deadline, Limits
 from callbacks.delivery.deadline_socket import DeadlineSocket
-from callbacks.delivery.transport import Transport, _default_tls_context
+from callbacks.delivery.transport import Transport
 from callbacks.model import Reason
 from tests.http import hostile
-from tests.http.conftest import DEADLINE_S, LOOPBACK, SLACK_S, MakeTransport
+from tests.http.conftest import DEADLINE_S, SLACK_S, MakeTransport
 from tests.http.hostile import OK, Conversation, Hostile, Script
 
 
@@ -255,13 +256,13 @@ def test_bytes_that_openssl_holds_back_are_input(ca: trustme.CA, trusting: ssl.S
     context = server_context(ca.issue_cert("127.0.0.1"))
     with Hostile(over_tls(context, lambda talk: talk.send(b"ab"))) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
-        channel = DeadlineSocket(sock, Deadline(10), step_s=5)
-        with contextlib.closing(channel):
-            channel.handshake(trusting, "127.0.0.1", timeout_s=5)
-            assert channel.recv(1) == b"a"
-            assert channel.has_input()
-            assert channel.recv(1) == b"b"
-            assert not channel.has_input()
+        secure = DeadlineSocket(sock, Limits(5, 5, Deadline(10)))
+        with contextlib.closing(secure):
+            secure.handshake(trusting, "127.0.0.1", timeout_s=5)
+            assert secure.recv(1) == b"a"
+            assert secure.has_input()
+            assert secure.recv(1) == b"b"
+            assert not secure.has_input()
 
 
 def test_http_and_https_share_no_connection(make_transport: MakeTransport) -> None:
@@ -296,13 +297,7 @@ def with_old_versions(context: ssl.SSLContext) -> None:
 @pytest.mark.parametrize("change", [without_verification, without_names, with_old_versions])
 def test_a_lax_context_is_refused(change: Callable[[ssl.SSLContext], None]) -> None:
     with pytest.raises(ValueError, match="tls_context"):
-        Transport(
-            guard=LOOPBACK,
-            connect_timeout=1,
-            read_timeout=1,
-            deadline=1,
-            tls_context=lax(change),
-        )
+        GuardedAdapter(tls_context=lax(change))
 
 
 def test_the_default_context_takes_nothing_from_the_environment(
@@ -313,7 +308,7 @@ def test_the_default_context_takes_nothing_from_the_environment(
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, f"{tmp_path}/ca.pem")
     monkeypatch.setenv("SSLKEYLOGFILE", log)
-    context = _default_tls_context()
+    context = default_tls_context()
     assert context.keylog_filename is None
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -11,7 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from callbacks.delivery.callback import AICallback
+from callbacks.delivery.callback import AICallback, _resolve
+from callbacks.delivery.daemon_pool import DaemonPool
 from callbacks.model import Answer, Reason
 from callbacks.settings import Settings
 
@@ -130,7 +131,8 @@ def test_where_the_system_gives_no_thread_nothing_is_sent(
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("callbacks.delivery.callback._RESOLUTIONS._idle", [])
+    fresh = DaemonPool(_resolve, name="secret resolver")  # without threads that wait
+    monkeypatch.setattr("callbacks.delivery.callback._RESOLUTIONS", fresh)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     answer = callback(request, 10).send(sender=Sender())
     assert (answer.fault, "no thread" in answer.detail) == (Reason.NO_SECRET, True)

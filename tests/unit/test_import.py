@@ -6,7 +6,16 @@ import subprocess
 import sys
 
 #: Loaded where they are used: settings, the command, the status page, metrics.
-LATER = ("pydantic", "click", "waitress", "prometheus_client", "callbacks.cli", "callbacks.web")
+LATER = (
+    "pydantic",
+    "click",
+    "waitress",
+    "prometheus_client",
+    "requests",
+    "httptools",
+    "callbacks.cli",
+    "callbacks.web",
+)
 
 
 def test_importing_the_package_loads_nothing_that_enqueueing_does_not_need() -> None:

@@ -1,0 +1,275 @@
+"""An adapter for `requests` that connects to checked addresses only and ends in time.
+
+How a request is sent decides which addresses may be reached, how long anything may take and
+when a connection is used again. The URL is read by `urls`, as at enqueue: what it says of host
+and port is what is connected to, and its path and query go out as they are.
+
+A connection that turns out dead when it is used again makes a reset, and nothing is sent a
+second time in silence: nobody can tell whether the receiver acted on the first (RFC 9110,
+section 9.2.2), and an attempt that counts once would hit it twice. Instead a connection is
+checked before each use, and not used after the time that the receiver says it keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from ipaddress import ip_network
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+from requests import PreparedRequest, Response
+from requests import exceptions as errors
+from requests.adapters import BaseAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+
+from callbacks.delivery.connection import Connection, Origin
+from callbacks.delivery.deadline import Deadline, Limits
+from callbacks.delivery.deadline_socket import HandshakeFailed
+from callbacks.delivery.dialer import Connect, ConnectTimedOut, Dialer, open_socket
+from callbacks.delivery.dns import Lookups, Resolver, system_addresses
+from callbacks.delivery.faults import detail_of, nearest
+from callbacks.delivery.guard import BlockedAddress, Guard, Network
+from callbacks.delivery.pool import IdlePool
+from callbacks.delivery.reply import Reply
+from callbacks.delivery.wire import own_headers, request_bytes, response_of
+from callbacks.model import CallbacksError, InvalidCallback
+from callbacks.request.urls import read_url
+
+MAX_RESPONSE_BYTES: Final = 1_048_576
+
+_METHOD: Final = re.compile("[A-Z]+(-[A-Z]+)*")
+_TRUST_ENV: Final = "set trust_env = False on the session where it comes from the environment"
+
+
+class BlockedURL(errors.InvalidURL):
+    """The URL leads to an address that is not public and not allowed; nothing was sent."""
+
+
+class ResponseTooLarge(errors.RequestException):
+    """The response's body is over the adapter's `max_response_bytes`."""
+
+
+# What `send` raises for an exception, by the nearest class.
+_ERRORS: Final[Mapping[type[BaseException], type[errors.RequestException]]] = MappingProxyType(
+    {
+        InvalidCallback: errors.InvalidURL,
+        UnicodeError: errors.InvalidURL,
+        BlockedAddress: BlockedURL,
+        ConnectTimedOut: errors.ConnectTimeout,
+        TimeoutError: errors.ReadTimeout,
+        HandshakeFailed: errors.SSLError,
+        ssl.SSLError: errors.SSLError,
+        ssl.SSLEOFError: errors.ConnectionError,
+        ssl.SSLZeroReturnError: errors.ConnectionError,
+    }
+)
+
+
+class GuardedAdapter(BaseAdapter):
+    """Sends the requests of a `requests.Session`, for any number of threads; times are seconds.
+
+    `allowed_networks` may be reached although they are not public. `connect_timeout` bounds
+    connecting to one address, and the TLS handshake after it; `read_timeout` one wait for the
+    receiver; `deadline` the whole request, from the name lookup to the end of the body.
+    `tls_context` stands in for the default, which trusts the CAs that `requests` brings along;
+    it has to verify certificates and host names, and refuse TLS before 1.2. `resolve` and
+    `connect` stand in for the system's.
+    """
+
+    def __init__(
+        self,
+        *,
+        allowed_networks: Iterable[str | Network] = (),
+        connect_timeout: float = 3,
+        read_timeout: float = 7,
+        deadline: float = 10,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        tls_context: ssl.SSLContext | None = None,
+        resolve: Resolver = system_addresses,
+        connect: Connect = open_socket,
+    ) -> None:
+        super().__init__()
+        self._times = connect_timeout, read_timeout, deadline
+        self._max_response_bytes = max_response_bytes
+        self._idle = IdlePool()
+        self._dialer = Dialer(
+            guard=Guard([ip_network(network) for network in allowed_networks]),
+            lookups=Lookups(resolve),
+            connect=connect,
+            tls_context=_checked(tls_context) if tls_context else default_tls_context(),
+        )
+        _all_adapters.add(self)
+
+    def send(  # noqa: PLR0917 - as a BaseAdapter is called
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: float | tuple[float | None, float | None] | None = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send a request and return its response, of which all the body has been read.
+
+        `timeout` comes instead of the adapter's connect and read timeouts, within its deadline.
+        Raises ValueError for what it cannot do, `BlockedURL` (an InvalidURL), `ResponseTooLarge`,
+        and requests' ConnectTimeout, ReadTimeout, SSLError, ConnectionError, InvalidURL,
+        InvalidHeader, ChunkedEncodingError and ContentDecodingError.
+        """
+        _refuse_what_is_not_done(request, stream=stream, verify=verify, cert=cert)
+        if select_proxy(request.url or "", proxies):
+            raise ValueError(f"proxies: a proxy connects to what nobody has checked; {_TRUST_ENV}")
+        limits = self.limits(*_both(timeout))
+        started = time.monotonic()
+        try:
+            reply = self.exchange(_plain(request), limits, with_body=True)
+        except errors.RequestException as error:
+            error.request = request
+            raise
+        except (OSError, CallbacksError, UnicodeError) as error:
+            kind = nearest(_ERRORS, error, errors.ConnectionError)
+            raise kind(detail_of(error), request=request) from error
+        response = response_of(request, reply)
+        response.elapsed = timedelta(seconds=reply.came_at - started)
+        response.connection = self  # type: ignore[assignment]  # an HTTPAdapter sets itself
+        return response
+
+    def limits(
+        self, connect_s: float | None = None, read_s: float | None = None, *, spent_s: float = 0
+    ) -> Limits:
+        """What bounds a request that starts now; `spent_s` of its deadline are over already."""
+        connect_timeout, read_timeout, deadline = self._times
+        return Limits(
+            connect_timeout if connect_s is None else connect_s,
+            read_timeout if read_s is None else read_s,
+            Deadline(deadline - spent_s),
+        )
+
+    def exchange(
+        self,
+        request: PreparedRequest,
+        limits: Limits,
+        *,
+        proven: bool = False,
+        with_body: bool = False,
+    ) -> Reply:
+        """Send a request and give its reply as it is; `with_body`: with all of its body.
+
+        Else the head is the verdict, and the body is read away for the sake of the connection,
+        soon or not at all. `proven`: the receiver has answered lately, so its name is not looked
+        up behind those of receivers that hang. Raises what `faults` tells the meaning of, and
+        requests' InvalidHeader.
+        """
+        url = read_url(request.url)
+        message = request_bytes(request, url)
+        origin = Origin(url.scheme, url.host.strip("[]"), url.port)
+        connection = self._idle.take(origin) or self._dialer.dial(origin, limits, proven=proven)
+        most = self._max_response_bytes
+        try:
+            reply = connection.exchange(message, limits, body_limit=most if with_body else 0)
+            if with_body:
+                _read_body(connection, reply, request, most)
+            connection.finish(reply, most)
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.put(connection)
+        return reply
+
+    def idle_connections(self) -> int:
+        """How many connections are kept that another request can use."""
+        return self._idle.count()
+
+    def close(self) -> None:
+        """Close idle connections; those in use are closed as soon as they are not."""
+        self._idle.close()
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: two processes must not talk on one connection.
+
+        Locks are made anew too, for a thread that is not in the child may have held them.
+        """
+        idle, self._idle = self._idle, IdlePool()
+        idle.forget()
+
+
+_all_adapters: Final[weakref.WeakSet[GuardedAdapter]] = weakref.WeakSet()
+
+
+def _reset_all_after_fork() -> None:
+    for adapter in list(_all_adapters):
+        adapter.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_reset_all_after_fork)
+
+
+def default_tls_context() -> ssl.SSLContext:
+    """Not `ssl.create_default_context`: it reads SSL_CERT_FILE and SSLKEYLOGFILE."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and host names
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _checked(context: ssl.SSLContext) -> ssl.SSLContext:
+    if context.verify_mode is not ssl.CERT_REQUIRED or not context.check_hostname:
+        raise ValueError("tls_context does not verify certificates and host names")
+    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+        raise ValueError("tls_context allows TLS before 1.2")
+    return context
+
+
+def _refuse_what_is_not_done(
+    request: PreparedRequest, *, stream: bool, verify: bool | str, cert: object
+) -> None:
+    if not _METHOD.fullmatch(request.method or "") or request.method == "CONNECT":
+        raise ValueError(f"method: {request.method!r} is none that can be sent")
+    if stream:
+        raise ValueError("stream=True: the body is read before the deadline, and bounded")
+    if verify is not True:
+        raise ValueError(f"verify={verify!r}: give the adapter a tls_context instead; {_TRUST_ENV}")
+    if cert is not None:
+        raise ValueError("cert: give the adapter a tls_context that has it instead")
+    if not isinstance(request.body, bytes | str | None):
+        raise ValueError(  # noqa: TRY004 - one error for all that it cannot do
+            "data: a body that is read while it is sent; give it as bytes"
+        )
+    if "host" in request.headers:
+        raise ValueError("headers: Host is made from the URL, which is what is checked")
+
+
+def _both(timeout: Any) -> tuple[float | None, float | None]:
+    """Connect and read timeout, of what `requests` takes for `timeout`."""
+    connect_s, read_s = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    for seconds in (connect_s, read_s):
+        if not (seconds is None or (isinstance(seconds, int | float) and seconds > 0)):
+            raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or a pair of them")
+    return connect_s, read_s
+
+
+def _plain(request: PreparedRequest) -> PreparedRequest:
+    """The same request without the headers that are made when it is sent."""
+    plain = request.copy()
+    plain.headers = cast(Any, own_headers(request))
+    return plain
+
+
+def _read_body(connection: Connection, reply: Reply, request: PreparedRequest, most: int) -> None:
+    if request.method == "HEAD":
+        reply.skip_body()
+        return
+    if not connection.read_body(reply, most) or len(reply.body) > most:
+        raise ResponseTooLarge(f"the response is over {most:,} bytes")
+    if reply.fault:
+        raise errors.ChunkedEncodingError(reply.fault)
+    if reply.first("content-encoding") not in {None, "identity"}:
+        raise errors.ContentDecodingError("the response is encoded, which nobody asked for")

@@ -1,0 +1,102 @@
+"""Opens connections, to addresses that the guard has checked and to no others."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Final
+
+from callbacks.delivery.connection import Connection, Origin
+from callbacks.delivery.deadline import Limits
+from callbacks.delivery.deadline_socket import DeadlineSocket
+from callbacks.delivery.dns import Lookups
+from callbacks.delivery.guard import Address, Guard
+
+MAX_ADDRESSES: Final = 4  # of one name that are tried, both families in turn
+
+# (address, port, timeout in seconds) -> a connected socket. It raises OSError.
+Connect = Callable[[Address, int, float], socket.socket]
+
+
+class Unreachable(OSError):
+    """No connection to any address of the receiver; errno and strerror tell why."""
+
+
+class ConnectTimedOut(TimeoutError):
+    """The name lookup, the connection or the TLS handshake did not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialer:
+    """All that opening a connection depends on."""
+
+    guard: Guard
+    lookups: Lookups
+    connect: Connect
+    tls_context: ssl.SSLContext
+
+    def dial(self, origin: Origin, limits: Limits, *, proven: bool = False) -> Connection:
+        """Connect to the first address that answers, after all of them have been checked.
+
+        `proven`: the receiver has answered lately, so its name is not looked up behind those of
+        receivers that hang.
+
+        The socket is connected to the address that was checked, so a second lookup that
+        tells something else (DNS rebinding) never takes place. Raises socket.gaierror,
+        BlockedAddress, ConnectTimedOut, Unreachable, HandshakeFailed and ssl.SSLError.
+        """
+        try:
+            return self._dial(origin, limits, proven=proven)
+        except TimeoutError as error:
+            raise ConnectTimedOut(str(error)) from None
+
+    def _dial(self, origin: Origin, limits: Limits, *, proven: bool) -> Connection:
+        found = self.lookups.addresses(origin.host, origin.port, limits.deadline, proven=proven)
+        addresses = in_turn(self.guard.check_all(found))
+        sock = DeadlineSocket(self._first(addresses, origin.port, limits), limits)
+        if origin.scheme == "https":
+            try:
+                sock.handshake(self.tls_context, origin.host.rstrip("."), limits.connect_s)
+            except BaseException:
+                sock.close()
+                raise
+        return Connection(origin, sock)
+
+    def _first(self, addresses: Sequence[Address], port: int, limits: Limits) -> socket.socket:
+        errors: list[OSError] = []
+        for address in addresses:
+            try:
+                return self.connect(address, port, min(limits.connect_s, limits.deadline.left()))
+            except TimeoutError:
+                errors.append(TimeoutError(f"no connection within {limits.connect_s:g} s"))
+            except OSError as error:
+                errors.append(Unreachable(error.errno, error.strerror or type(error).__name__))
+        raise errors[0]  # of the address that the system prefers
+
+
+def open_socket(address: Address, port: int, timeout_s: float) -> socket.socket:
+    """A socket connected to exactly this address; raises OSError, TimeoutError included."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.connect((str(address), port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def in_turn(addresses: Sequence[Address]) -> list[Address]:
+    """The first few, families in turn: with one of them broken the other is reached in time.
+
+    See RFC 8305, section 4.
+    """
+    preferred = [each for each in addresses if each.version == addresses[0].version]
+    others = [each for each in addresses if each.version != addresses[0].version]
+    turns = chain.from_iterable(zip_longest(preferred, others))
+    return [each for each in turns if each is not None][:MAX_ADDRESSES]
