@@ -136,7 +136,7 @@ def recovered(
         assert system.audit() == []
         totals = system.overview().totals
         assert totals["accepted"] == totals["sent"] + totals["dead"] + totals["cancelled"]
-        after = [hit.at - since for hit in target.hits if hit.at >= since]
+        after = [hit.at_s - since for hit in target.hits if hit.at_s >= since]
         record_property("first_s", round(min(after, default=0), 1))
         record_property("last_s", round(max(after, default=0), 1))
         record_property("requests", len(after))

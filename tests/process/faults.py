@@ -173,7 +173,7 @@ def first_hits(target: Target) -> dict[str, float]:
     """When each callback arrived first."""
     arrived: dict[str, float] = {}
     for hit in target.hits:
-        arrived.setdefault(hit.id, hit.at)
+        arrived.setdefault(hit.id, hit.at_s)
     return arrived
 
 
@@ -220,9 +220,9 @@ class Slots:
         """Seconds after the last slot that was seen before each request; those unseen left out."""
         late = []
         for hit in hits:
-            slots = [due for at, due in self._seen.get(hit.id, ()) if at <= hit.at]
+            slots = [due for at, due in self._seen.get(hit.id, ()) if at <= hit.at_s]
             if slots:
-                late.append(hit.at - slots[-1])
+                late.append(hit.at_s - slots[-1])
         return late
 
 

@@ -151,6 +151,6 @@ def test_what_is_replayed_goes_out_at_its_pace_with_its_id(
         hits = target.hits[first:]
     assert {hit.id for hit in hits} == {f"c-{n}" for n in range(30)}
     assert {hit.attempt for hit in hits} == {2}
-    times = sorted(hit.at for hit in hits)
+    times = sorted(hit.at_s for hit in hits)
     assert times[-1] - times[0] >= 29 * 0.05 - 0.1
     assert system.audit() == []

@@ -177,7 +177,7 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     assert claimed * 3 // 4 <= len(claims) <= claimed  # a busy machine may not see each of them
     assert min(apart) >= MIN_S * 1000
     assert system.overview().totals["attempts"] == 240
-    times = sorted(hit.at for hit in target.hits)
+    times = sorted(hit.at_s for hit in target.hits)
     # A busy machine moves single requests; twenty at once would be a batch without its spacing.
     twenties = [y - x for x, y in zip(times, times[19:], strict=False)]
     record_property("least s for twenty, ideally 0.95", round(min(twenties), 2))
@@ -204,7 +204,7 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
             system.batcher.scripts.client.delete("callbacks:callbacks.DQ")
             handed_in = time.monotonic()
             until(lambda n=n: len(target.hits) > n, within=15)
-            waits.append(target.hits[-1].at - handed_in)
+            waits.append(target.hits[-1].at_s - handed_in)
         balanced(system, target, 4)
     record_property("s waited", [round(wait, 1) for wait in waits])
     assert max(waits) <= 2 + 1 + 1 + busy_s()

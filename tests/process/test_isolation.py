@@ -114,7 +114,7 @@ def last_of_fifty(
     hand_in(url, "late", 50)
 
     def arrived() -> list[float]:
-        return [hit.at - started for hit in target.hits if hit.id.startswith("late")]
+        return [hit.at_s - started for hit in target.hits if hit.id.startswith("late")]
 
     until(lambda: len(arrived()) >= 50, within=60)
     return max(arrived())
@@ -166,7 +166,7 @@ def test_retry_after_parks_the_whole_destination(
 
     def answer(hit: Hit, nth: int) -> int:
         if not asked:
-            asked.append(hit.at)
+            asked.append(hit.at_s)
             return 429
         return 200
 
@@ -175,11 +175,11 @@ def test_retry_after_parks_the_whole_destination(
         system.groups.worker()
         hand_in(target.url, "p", 20)
         until(system.settled, within=30)
-    times = sorted(hit.at for hit in target.hits)
+    times = sorted(hit.at_s for hit in target.hits)
     quiet = [at for at in times if asked[0] + 0.3 < at < asked[0] + 2.9]
     assert quiet == []
     assert len(target.counts()) == 20
-    status = find(system.batcher.scripts, next(h.id for h in target.hits if h.at == asked[0]))
+    status = find(system.batcher.scripts, next(h.id for h in target.hits if h.at_s == asked[0]))
     assert status is not None
     assert (status.state, status.retries) == ("sent", 0)
 

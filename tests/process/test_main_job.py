@@ -12,7 +12,7 @@ from callbacks.batcher.inspector import find
 from tests.process.conftest import System
 from tests.process.faults import TERM_S, Enqueue, sooner
 from tests.support.processes import until
-from tests.support.target import Hit, Target
+from tests.support.target import Hit, Response, Target
 
 #: What a busy machine may add to a time.
 BUSY_S = 1.5
@@ -67,7 +67,7 @@ def test_a_503_is_retried_twice_with_growing_waits_and_then_sent(
         enqueue(target.url, 1)
         until(lambda: len(target.hits) == 3, within=20)
         until(system.settled, within=5)
-    first, second, third = (hit.at for hit in target.hits)
+    first, second, third = (hit.at_s for hit in target.hits)
     assert 1.5 <= second - first < 1.5 + BUSY_S
     assert 3.0 <= third - second < 3.0 + BUSY_S
     assert [hit.attempt for hit in target.hits] == [1, 2, 3]
@@ -109,7 +109,7 @@ def test_nobody_waits_longer_than_max_delay_and_a_second_for_a_batch_without_a_s
             enqueue(target.url, 1, start=n)
             handed_in = time.monotonic()
             until(lambda n=n: len(target.hits) > n, within=10)
-            waited = target.hits[-1].at - handed_in
+            waited = target.hits[-1].at_s - handed_in
             assert 1.5 <= waited <= 2 + 1 + BUSY_S, f"callback {n} waited {waited} s"
 
 
@@ -138,9 +138,8 @@ def test_killed_in_mid_batch_everything_arrives_and_only_what_was_in_flight_come
         stuck_after=30,
     )
 
-    def slowly(hit: Hit, nth: int) -> int:
-        time.sleep(0.3)
-        return 200
+    def slowly(hit: Hit, nth: int) -> Response:
+        return Response(delay_s=0.3)
 
     with Target(slowly) as target:
         workers = system.groups.worker(threads=16)
@@ -170,9 +169,8 @@ def test_two_sigterms_to_the_whole_group_end_cleanly_and_strand_nothing(
 ) -> None:
     system.configure(check_interval=1, destination_interval=0, send_interval=0.05)
 
-    def slowly(hit: Hit, nth: int) -> int:
-        time.sleep(0.5)
-        return 200
+    def slowly(hit: Hit, nth: int) -> Response:
+        return Response(delay_s=0.5)
 
     with Target(slowly) as target:
         workers = system.groups.worker()
