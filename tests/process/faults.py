@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -175,6 +176,26 @@ def first_hits(target: Target) -> dict[str, float]:
     for hit in target.hits:
         arrived.setdefault(hit.id, hit.at_s)
     return arrived
+
+
+def instants(system: System, count: int) -> list[int]:
+    """When each attempt at c-0 to c-`count` was allowed to go, by Redis' clock, in order (ms).
+
+    Pace is given out there: the requests themselves come later where the machine is busy.
+    """
+    known = system.inspector.find_many([f"c-{n}" for n in range(count)])
+    return sorted(attempt.at_ms for status in known for attempt in status.history)
+
+
+def closest_ms(instants_ms: list[int]) -> int:
+    return min(later - earlier for earlier, later in pairwise(instants_ms))
+
+
+def early_s(system: System, hits: list[Hit]) -> float:
+    """By how much the earliest request came before its instant, negative where none did."""
+    at_s = {hit.id: hit.at_s for hit in hits}
+    known = system.inspector.find_many(sorted(at_s))
+    return max(to_monotonic(s.history[-1].at_ms / 1_000) - at_s[s.id] for s in known)
 
 
 def lateness(

@@ -6,6 +6,7 @@ import signal
 import time
 from concurrent.futures import Future
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from tests.process.faults import (
     Note,
     balanced,
     busy_s,
+    closest_ms,
     first_hits,
+    instants,
     lateness,
     module,
     phases,
@@ -46,7 +49,6 @@ class Gated:
         return Response(until=self._gate if nth == 1 else None)
 
 
-@pytest.mark.timed
 def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new_ones(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
@@ -71,7 +73,6 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
     assert system.overview().totals["recovered"] == 0
 
 
-@pytest.mark.timed
 @pytest.mark.timeout(120)
 def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_not_begun(
     system: System, enqueue: Enqueue, record_property: Note
@@ -258,7 +259,6 @@ def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
     assert after["recovered"] == 5
 
 
-@pytest.mark.timed
 def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -269,20 +269,16 @@ def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
         until(lambda: len(target.hits) >= 20, within=20)
         workers.signal(signal.SIGSTOP)
         time.sleep(8)
-        stopped_with = len(target.hits)
         workers.signal(signal.SIGCONT)
         last = until(lambda: len(target.counts()) == 80, within=30)
         record_property("s until the last", round(last, 1))
         balanced(system, target, 80)
-    times = sorted(hit.at_s for hit in target.hits)[stopped_with:]
-    # Whatever a busy machine does to one request, ten of them cannot come closer than nine gaps.
-    tens = [y - x for x, y in zip(times, times[9:], strict=False)]
-    record_property("least s for ten", round(min(tens), 2))
-    record_property("least gap ms", round(target.gaps_ms()[0]))
-    assert min(tens) >= 0.6, tens
+    given = instants(system, 80)
+    record_property("least ms from one to the next", closest_ms(given))
+    assert closest_ms(given) >= 100
+    assert max(y - x for x, y in pairwise(given)) >= 7_000, "nothing was stopped"
 
 
-@pytest.mark.timed
 def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
