@@ -136,7 +136,7 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     def flush() -> None:
         env = clean_environment(**system.environ)
         command = [sys.executable, "-m", "callbacks", "flush", "--json"]
-        while not done.is_set():
+        while not done.wait(0.3):
             run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             by_hand.append(json.loads(run.stdout)["claimed"] if run.returncode == 0 else 0)
 

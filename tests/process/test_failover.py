@@ -20,8 +20,6 @@ from tests.support.proxy import Proxy
 from tests.support.server import Server
 from tests.support.target import Hit, Response, Target
 
-pytestmark = pytest.mark.timeout(150)
-
 #: What docs/guarantees.md promises after the address leads to the new primary.
 FOUND_S = 5.0
 

@@ -30,8 +30,6 @@ from tests.support.processes import until
 from tests.support.server import Server
 from tests.support.target import Hit, Response, Target
 
-pytestmark = pytest.mark.timeout(150)
-
 Recovered = Callable[..., None]
 FAST = {
     "max_delay": 0.2,
@@ -328,6 +326,7 @@ def test_a_long_stall_costs_no_thread_no_retry_and_no_budget(
     assert len(target.hits) == 60 + AFTER + 20
 
 
+@pytest.mark.timeout(250)
 def test_a_stall_of_a_minute_costs_no_thread_and_only_what_was_in_flight_may_come_twice(
     system: System, enqueue: Enqueue, recovered: Recovered, tmp_path: Path, record_property: Note
 ) -> None:

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 from callbacks.batcher.inspector import find
 from tests.process.conftest import System
 from tests.process.faults import (
@@ -73,7 +71,6 @@ def test_what_killed_workers_had_claimed_and_not_begun_goes_out_at_once_with_new
     assert system.overview().totals["recovered"] == 0
 
 
-@pytest.mark.timeout(120)
 def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_not_begun(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
