@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 _WORKER = "import sys; from dramatiq.cli import main; sys.exit(main())"
-# What worker processes import takes half a second of each: here once, before they are forked.
-_FORKED_WORKER = f"import callbacks; {_WORKER}"
+# What we import of others takes most of a worker's start: here once, before its processes are
+# forked. Our own package, with the broker and its id, is each one's own as ever.
+_FORKED_WORKER = f"import pydantic, redis, requests, structlog; {_WORKER}"
 _GEVENT_WORKER = f"from gevent import monkey; monkey.patch_all(); {_WORKER}"
 _SCHEDULER = "from periodiq import entrypoint; entrypoint()"
 _COMMAND = "from callbacks.cli.main import main; main(prog_name='callbacks')"
