@@ -16,7 +16,7 @@ from types import TracebackType
 from callbacks.batcher.inspector import Status
 from callbacks.model import State
 from tests.process.conftest import System
-from tests.support.processes import REPO, Group, until
+from tests.support.processes import REPO, Group, load, until
 from tests.support.target import Hit, Target
 
 #: What a platform leaves for ending between SIGTERM and SIGKILL, with a margin.
@@ -51,7 +51,7 @@ pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 
 def busy_s() -> float:
     """Give seconds that this machine may add to a time: half a one, and more the more it does."""
-    return 0.5 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 2)
+    return 0.5 + min(4.0, load() / 2)
 
 
 def module(folder: Path, name: str, code: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 from callbacks.cli.dead import STEP
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command
-from tests.support.processes import until
+from tests.support.processes import load, until
 from tests.support.server import cpu_s
 from tests.support.target import Target
 
@@ -44,7 +44,7 @@ class Scripts(NamedTuple):
         has worked.
         """
         assert self.calls >= STEPS
-        share = 0.01 + min(0.3, os.getloadavg()[0] / (os.cpu_count() or 1) / 25)
+        share = 0.01 + min(0.3, load() / 25)
         assert len(self.slow) <= share * self.calls, (
             f"{len(self.slow)} of {self.calls} took over 5 ms"
         )
