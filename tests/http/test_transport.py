@@ -462,5 +462,6 @@ def wait_until(holds: Any, timeout_s: float = 5.0) -> None:
 
 @pytest.fixture(autouse=True)
 def leaves_no_descriptor_open() -> Iterator[None]:
+    before = open_descriptors()
     yield
-    assert open_descriptors() < 200
+    wait_until(lambda: open_descriptors() <= before)

@@ -1,4 +1,8 @@
-"""Defects, one in each: the machine has to notice every one of them."""
+"""Defects, one in each: the machine has to notice every one of them.
+
+A seed makes that quick. It no longer does where rules or scripts have changed: then others are
+tried, which takes seconds, and a new one is worth looking for.
+"""
 
 from __future__ import annotations
 
