@@ -12,7 +12,7 @@ from tests.redis.machine import Machine
 from tests.redis.mutants import MUTANTS
 from tests.support.server import Server, binaries
 
-DEEP = pytest.mark.deep
+SLOW = pytest.mark.slow
 
 #: What is found is not made small: that takes minutes. To shrink it, add `Phase.shrink`.
 SETTINGS = settings(
@@ -41,7 +41,7 @@ def one_client() -> Iterator[redis.Redis]:
     server.stop()
 
 
-@pytest.mark.parametrize("number", [0, pytest.param(1, marks=DEEP), pytest.param(2, marks=DEEP)])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW)])
 def test_any_sequence_of_calls_keeps_the_books_and_ends_every_callback(
     client: redis.Redis, number: int, request: pytest.FixtureRequest
 ) -> None:

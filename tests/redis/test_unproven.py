@@ -259,8 +259,8 @@ def lateness(run: Simulation) -> list[int]:
     [
         (20, 64),
         (200, 64),
-        pytest.param(1_000, 64, marks=pytest.mark.deep),
-        pytest.param(1_000, 500, marks=pytest.mark.deep),
+        pytest.param(1_000, 64, marks=pytest.mark.slow),
+        pytest.param(1_000, 500, marks=pytest.mark.slow),
     ],
 )
 def test_hanging_hosts_hold_nobody_up_with_default_settings(
