@@ -20,6 +20,11 @@ hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is
 hypothesis.settings.load_profile("ours")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "random sequences of calls in each test of the state machine"
+    parser.addoption("--examples", type=int, default=20, help=text)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the Redis tier against every server there is, the others against Valkey.
 

@@ -1,22 +1,23 @@
 """A local receiver: it takes callbacks, checks their signatures, and answers as it is told.
 
 One thread serves all connections, idle and slow ones cost next to nothing. It is for
-demonstrations and tests, on this machine; it is no server for the open internet.
+demonstrations, tests and benchmarks, on this machine; it is no server for the open internet.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_BODY_BYTES: Final = 16_777_216
@@ -45,10 +46,23 @@ class Hit:
     body: bytes = field(repr=False)
     signature_ok: bool | None = None
 
+    @property
+    def id(self) -> str:
+        """Its `webhook-id`; empty where it has none."""
+        return self.headers.get("webhook-id", "")
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def attempt(self) -> int:
+        """Its `webhook-attempt`; 0 where it has none."""
+        return int(self.headers.get("webhook-attempt", 0))
+
+
+@dataclass(frozen=True)
 class Response:
-    """What to answer, after `delay_s`; `drop` closes the connection instead of answering."""
+    """What to answer, after `delay_s`, or as soon as somebody lets it go (`until`).
+
+    `drop` closes the connection instead of answering.
+    """
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
@@ -56,6 +70,17 @@ class Response:
     delay_s: float = 0.0
     close: bool = False
     drop: bool = False
+    until: Future[object] | None = None
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The bytes of it."""
+        lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in self.headers]
+        if self.close:
+            lines.append("connection: close")
+        lines.append(f"content-length: {len(self.body)}")
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
 
 
 Behaviour = Callable[[Hit], Response]
@@ -66,7 +91,8 @@ class Receiver:
 
     `behaviour` answers each hit, in the receiver's one thread, so it must not block: delays
     belong into the Response. `verify` (with `secrets`) decides what `signature_ok` becomes.
-    `keep` bounds how many hits are remembered; the oldest go first.
+    `keep` bounds how many hits are remembered; the oldest go first. `new_loop` makes another
+    event loop than asyncio's own.
     """
 
     def __init__(
@@ -79,6 +105,7 @@ class Receiver:
         verify: Verify | None = None,
         tls: ssl.SSLContext | None = None,
         keep: int | None = None,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -88,8 +115,9 @@ class Receiver:
         self._verify = verify
         self._tls = tls
         self._keep = keep
+        self._new_loop = new_loop
         self._came = threading.Condition()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: set[_Connection] = set()
         self._listening: Future[tuple[int, Callable[[], object]]] = Future()
         self._thread = threading.Thread(target=self._serve, name="receiver", daemon=True)
 
@@ -120,68 +148,32 @@ class Receiver:
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._listen())
+            with asyncio.Runner(loop_factory=self._new_loop) as runner:
+                runner.run(self._listen())
         except (OSError, OverflowError) as error:  # a port in use, no port at all
             if self._listening.done():
                 raise
             self._listening.set_exception(error)
 
     async def _listen(self) -> None:
-        server = await asyncio.start_server(
-            self._connected,
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        server = await loop.create_server(
+            lambda: _Connection(self._taken, self._connections, loop),
             self.host,
             self.port,
             ssl=self._tls,
             backlog=_BACKLOG,
-            limit=MAX_HEAD_BYTES,
         )
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
         port = server.sockets[0].getsockname()[1]
         self._listening.set_result((port, partial(loop.call_soon_threadsafe, ended.set)))
         await ended.wait()
         server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for connection in self._connections:
+            connection.abort()  # nobody waits for a TLS goodbye
+        while self._connections:  # noqa: ASYNC110 - the loop needs a turn or two to tell them
+            await asyncio.sleep(0)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
-        try:
-            while await self._answer_one(reader, writer):
-                pass
-        except (OSError, EOFError, asyncio.LimitOverrunError):
-            pass  # whoever sent it went away, or sent too much
-        except asyncio.CancelledError:
-            writer.transport.abort()  # the receiver stops: nobody waits for a TLS goodbye
-        finally:
-            writer.close()
-
-    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; False where the connection ends with it."""
-        head = await reader.readuntil(_HEAD_END)
-        request = _parsed(head)
-        if request is None:
-            writer.write(_encoded(Response(400, close=True)))
-            return False
-        method, path, headers = request
-        length = _body_length(headers)
-        if length is None:
-            writer.write(_encoded(Response(413, close=True)))
-            return False
-        hit = self._noted(method, path, headers, await reader.readexactly(length))
-        reply = self._behaviour(hit)
-        if reply.delay_s:
-            await asyncio.sleep(reply.delay_s)
-        if reply.drop:
-            return False
-        writer.write(_encoded(reply))
-        await writer.drain()
-        return not reply.close and headers.get("connection", "").lower() != "close"
-
-    def _noted(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Hit:
+    def _taken(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
         now_s = time.time()
         is_signed = self._is_signed(headers, body, now_s)
         hit = Hit(time.monotonic(), now_s, method, path, headers, body, is_signed)
@@ -190,7 +182,7 @@ class Receiver:
             if self._keep is not None:
                 del self.hits[: max(0, len(self.hits) - self._keep)]
             self._came.notify_all()
-        return hit
+        return self._behaviour(hit)
 
     def _is_signed(self, headers: Mapping[str, str], body: bytes, now_s: float) -> bool | None:
         if self._verify is None:
@@ -200,6 +192,90 @@ class Receiver:
         except Exception:  # noqa: BLE001 -- whatever it raises, the signature does not hold
             return False
         return True
+
+
+# (method, target, headers in lower case, body): what is answered.
+_Take = Callable[[str, str, Mapping[str, str], bytes], Response]
+
+
+class _Connection(asyncio.Protocol):
+    """Takes the requests of one connection in turn; they may come in parts, or several at once."""
+
+    def __init__(self, take: _Take, all: set[_Connection], loop: asyncio.AbstractEventLoop) -> None:
+        self._take, self._all, self._loop = take, all, loop
+        self._buffer = b""
+        self._head: tuple[str, str, dict[str, str]] | None = None
+        self._length = 0
+        self._answering = False
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._all.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
+        self._all.discard(self)
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while not self._answering and self._has_whole_request():
+            method, path, headers = self._head or ("", "", {})
+            body, self._buffer = self._buffer[: self._length], self._buffer[self._length :]
+            self._head = None
+            self._is_last = headers.get("connection", "").lower() == "close"
+            self._answer(self._take(method, path, headers, body))
+
+    def _has_whole_request(self) -> bool:
+        if self._head is None and not self._read_head():
+            return False
+        return len(self._buffer) >= self._length
+
+    def _read_head(self) -> bool:
+        end = self._buffer.find(_HEAD_END)
+        if end < 0:
+            if len(self._buffer) > MAX_HEAD_BYTES:
+                self.abort()
+            return False
+        self._head, self._buffer = _parsed(self._buffer[:end]), self._buffer[end + 4 :]
+        length = self._head and _body_length(self._head[2])
+        if length is None:
+            self._buffer, self._is_last = b"", True
+            self._send(Response(413 if self._head else 400, close=True))
+            return False
+        self._length = length
+        return True
+
+    def _answer(self, reply: Response) -> None:
+        self._answering = bool(reply.until or reply.delay_s)
+        if reply.until:
+            reply.until.add_done_callback(partial(self._let_go, reply))
+        elif reply.delay_s:
+            self._loop.call_later(reply.delay_s, self._send_late, reply)
+        else:
+            self._send(reply)
+
+    def _let_go(self, reply: Response, _until: Future[object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the receiver has ended meanwhile
+            self._loop.call_soon_threadsafe(self._send_late, reply)
+
+    def _send_late(self, reply: Response) -> None:
+        self._answering = False
+        self._send(reply)
+        self._go_on()
+
+    def _send(self, reply: Response) -> None:
+        if self._transport.is_closing():  # whoever sent it went away
+            return
+        if not reply.drop:
+            self._transport.write(reply.encoded)
+        if reply.drop or reply.close or self._is_last:
+            self._transport.close()
 
 
 def status(code: int, *, retry_after: str | None = None) -> Behaviour:
@@ -226,9 +302,8 @@ def fail_first(times: int, code: int) -> Behaviour:
     seen: dict[str, int] = {}
 
     def behave(hit: Hit) -> Response:
-        id = hit.headers.get("webhook-id", "")
-        seen[id] = seen.get(id, 0) + 1
-        return Response(code if seen[id] <= times else 200)
+        seen[hit.id] = seen.get(hit.id, 0) + 1
+        return Response(code if seen[hit.id] <= times else 200)
 
     return behave
 
@@ -263,7 +338,7 @@ def by_path(behaviours: Mapping[str, Behaviour], default: Behaviour | None = Non
 
 def _parsed(head: bytes) -> tuple[str, str, dict[str, str]] | None:
     """Method, target and headers; None where it is no HTTP/1 request."""
-    request_line, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    request_line, *lines = head.decode("latin-1").split("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
         return None
@@ -279,12 +354,3 @@ def _body_length(headers: Mapping[str, str]) -> int | None:
     if "transfer-encoding" in headers or not (text.isascii() and text.isdigit()):
         return None
     return int(text) if len(text) < 10 and int(text) <= MAX_BODY_BYTES else None
-
-
-def _encoded(reply: Response) -> bytes:
-    lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, '')}"]
-    lines += [f"{name}: {value}" for name, value in reply.headers]
-    if reply.close:
-        lines.append("connection: close")
-    lines.append(f"content-length: {len(reply.body)}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + reply.body

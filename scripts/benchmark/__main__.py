@@ -17,7 +17,7 @@ from scripts.benchmark.growth import Growth
 from scripts.benchmark.machine import machine
 from scripts.benchmark.options import Options, parse
 from scripts.benchmark.plots import draw
-from scripts.benchmark.receiver import Receiver
+from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.server import choose, told
 from scripts.benchmark.table import Row, lines
 from scripts.benchmark.timing import Timing
@@ -37,7 +37,7 @@ def main(options: Options) -> None:
     caption = f"{machine()}; {told(choose(options.server))}"
     with_bullmq = prepare_bullmq(say)
     rows: list[Row] = []
-    with Receiver() as receiver:
+    with ReceiverProcess() as receiver:
         drains = Drains(options, receiver, with_bullmq, say)
         growth, timing = Growth(options, say), Timing(options, receiver, say)
         subjects: dict[str, Callable[[], list[Row]]] = {

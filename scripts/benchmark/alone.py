@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from scripts.benchmark.processes import python
-from scripts.benchmark.receiver import Receiver
+from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.table import Row, compared, figure
 
 #: Requests a second that the receiver has to do alone, so that it does not count in a drain.
 ENOUGH_PER_S: Final = 20_000
 
 
-def rates(receiver: Receiver, count: int, rounds: int) -> list[float]:
+def rates(receiver: ReceiverProcess, count: int, rounds: int) -> list[float]:
     """Requests a second in each round, raw ones on many connections: see `load.py`."""
     return [_rate(receiver, count) for _ in range(rounds)]
 
 
-def _rate(receiver: Receiver, count: int) -> float:
+def _rate(receiver: ReceiverProcess, count: int) -> float:
     receiver.reset()
     command = python("-m", "scripts.benchmark.load", str(receiver.port), str(count))
     subprocess.run(command, check=True)

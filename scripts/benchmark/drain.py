@@ -16,7 +16,7 @@ import redis
 
 from scripts.benchmark.contenders import Contender, Place
 from scripts.benchmark.processes import Workers
-from scripts.benchmark.receiver import Receiver
+from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.request import check
 from tests.support.server import Server
 
@@ -70,7 +70,12 @@ def usage(client: redis.Redis, workers: Workers) -> Usage:
 
 
 def drain(
-    contender: Contender, receiver: Receiver, server: Server, count: int, *, delay_s: float = 0
+    contender: Contender,
+    receiver: ReceiverProcess,
+    server: Server,
+    count: int,
+    *,
+    delay_s: float = 0,
 ) -> Drained:
     """Measure one drain of `count` callbacks; the receiver answers after `delay_s`.
 
@@ -88,7 +93,7 @@ def drain(
         server.stop()
 
 
-def _warm(contender: Contender, place: Place, receiver: Receiver, workers: Workers) -> None:
+def _warm(contender: Contender, place: Place, receiver: ReceiverProcess, workers: Workers) -> None:
     receiver.reset()
     for command in contender.workers:
         workers.start(command)
@@ -99,7 +104,7 @@ def _warm(contender: Contender, place: Place, receiver: Receiver, workers: Worke
     workers.freeze()
 
 
-def _await(receiver: Receiver, workers: Workers, count: int, within_s: float) -> None:
+def _await(receiver: ReceiverProcess, workers: Workers, count: int, within_s: float) -> None:
     try:
         receiver.await_count(count, within_s=within_s)
     except TimeoutError as error:
@@ -109,7 +114,7 @@ def _await(receiver: Receiver, workers: Workers, count: int, within_s: float) ->
 def _drain(
     contender: Contender,
     place: Place,
-    receiver: Receiver,
+    receiver: ReceiverProcess,
     workers: Workers,
     *,
     client: redis.Redis,
@@ -121,7 +126,7 @@ def _drain(
     workers.thaw()
     _await(receiver, workers, place.count, 60 + place.count / 50)
     after, came = usage(client, workers), receiver.stats()
-    check(receiver.first())
+    check(*receiver.first())
 
     def each(name: str, scale: float = 1) -> float:
         return scale * (getattr(after, name) - getattr(before, name)) / place.count

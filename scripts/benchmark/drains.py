@@ -9,7 +9,7 @@ from typing import Final
 from scripts.benchmark.contenders import Contender, bullmq, ceiling, celery, ours
 from scripts.benchmark.drain import Drained, drain
 from scripts.benchmark.options import Options, Say
-from scripts.benchmark.receiver import Receiver
+from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.table import Row, absolute, compared, figure
 
 Measured = dict[str, list[Drained]]
@@ -38,7 +38,9 @@ _COSTS: Final = (
 class Drains:
     """Both drains, and the curve; keeps what the charts need."""
 
-    def __init__(self, options: Options, receiver: Receiver, with_bullmq: bool, say: Say) -> None:
+    def __init__(
+        self, options: Options, receiver: ReceiverProcess, with_bullmq: bool, say: Say
+    ) -> None:
         self._options, self._receiver, self._say = options, receiver, say
         self._with_bullmq = with_bullmq
         self.measured: dict[str, tuple[list[Contender], Measured]] = {}

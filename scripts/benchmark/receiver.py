@@ -1,117 +1,62 @@
-"""An HTTP receiver that costs so little that it does not count: one process, no framework.
+"""The receiver in a process of its own, where it costs so little that it does not count.
 
 It answers every request with 200, at once or after a delay, and notes when each came. It is
 steered by lines on its standard input (`reset <delay in s>`, `stats`, `times`), each answered
-by one line of JSON. `Receiver` starts one and speaks to it.
+by one line of JSON. `ReceiverProcess` starts one and speaks to it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import re
 import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
-_LENGTH: Final = re.compile(rb"[cC]ontent-[lL]ength: *(\d+)")
-_OK: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+from callbacks.cli.receiver import Hit, Receiver, Response
 
 
 class _Noted:
     """What came since the last reset."""
 
     def __init__(self) -> None:
-        self.delay_s = 0.0
+        self._reset(0)
+
+    def _reset(self, delay_s: float) -> None:
+        self.reply = Response(delay_s=delay_s)
         self.times = array("d")
-        self.first = b""
+        self.first: Hit | None = None
+
+    def answer(self, hit: Hit) -> Response:
+        """Note when it came: the behaviour of the receiver."""
+        self.times.append(hit.at_s)
+        self.first = self.first or hit
+        return self.reply
 
     def order(self, line: str) -> Any:
+        """Do what a line of standard input says; what is answered."""
         word, _, value = line.partition(" ")
         if word == "reset":
-            self.delay_s, self.times, self.first = float(value), array("d"), b""
+            self._reset(float(value))
             return True
         if word == "times":
             return self.times.tolist()
         return {
             "count": len(self.times),
             "seconds": self.times[-1] - self.times[0] if self.times else 0.0,
-            "first": base64.b64encode(self.first).decode(),
+            "headers": dict(self.first.headers) if self.first else {},
+            "body": base64.b64encode(self.first.body).decode() if self.first else "",
             "cpu": time.process_time(),
         }
 
 
-class _Http(asyncio.Protocol):
-    """One connection; requests may come in parts, or several at once."""
-
-    def __init__(self, noted: _Noted, loop: asyncio.AbstractEventLoop) -> None:
-        self._noted, self._loop = noted, loop
-        self._buffer = b""
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data if self._buffer else data
-        while buffer and (size := self._size(buffer)) is not None and len(buffer) >= size:
-            self._take(buffer[:size])
-            buffer = buffer[size:]
-        self._buffer = buffer
-
-    @staticmethod
-    def _size(buffer: bytes) -> int | None:
-        head = buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return None
-        length = _LENGTH.search(buffer, 0, head)
-        return head + 4 + (int(length[1]) if length else 0)
-
-    def _take(self, request: bytes) -> None:
-        noted = self._noted
-        noted.times.append(time.monotonic())
-        if not noted.first:
-            noted.first = request
-        if noted.delay_s:
-            self._loop.call_later(noted.delay_s, self._answer)
-        else:
-            self._transport.write(_OK)
-
-    def _answer(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(_OK)
-
-
-class _Orders(asyncio.Protocol):
-    """Standard input; its end is the end."""
-
-    def __init__(self, noted: _Noted, ended: Callable[[], object]) -> None:
-        self._noted, self._ended = noted, ended
-
-    def data_received(self, data: bytes) -> None:
-        for line in data.decode().splitlines():
-            print(json.dumps(self._noted.order(line)), flush=True)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
-        self._ended()
-
-
-async def _serve() -> None:
-    loop, noted, ended = asyncio.get_running_loop(), _Noted(), asyncio.Event()
-    server = await loop.create_server(lambda: _Http(noted, loop), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.connect_read_pipe(lambda: _Orders(noted, ended.set), sys.stdin)
-    await ended.wait()
-
-
-class Receiver:
+class ReceiverProcess:
     """A receiver process. Times are of the clock that all processes here share (monotonic)."""
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> ReceiverProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -141,9 +86,10 @@ class Receiver:
         """`count`, `seconds` from the first to the last, `cpu` seconds since its start."""
         return dict(self._order("stats"))
 
-    def first(self) -> bytes:
-        """The first request as it came."""
-        return base64.b64decode(self.stats()["first"])
+    def first(self) -> tuple[dict[str, str], bytes]:
+        """Headers and body of the first request."""
+        stats = self.stats()
+        return stats["headers"], base64.b64decode(stats["body"])
 
     def times(self) -> list[float]:
         """When each request came."""
@@ -170,7 +116,15 @@ class Receiver:
         self._process.wait(10)
 
 
-if __name__ == "__main__":
+def _serve() -> None:
     import uvloop
 
-    uvloop.run(_serve())
+    noted = _Noted()
+    with Receiver(behaviour=noted.answer, keep=0, new_loop=uvloop.new_event_loop) as receiver:
+        print(receiver.port, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(noted.order(line)), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -16,7 +16,7 @@ from scripts.benchmark.contenders import Contender, Place, ours, periodiq
 from scripts.benchmark.drain import usage
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.processes import Workers
-from scripts.benchmark.receiver import Receiver
+from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.table import Row, absolute, compared, percentile
 
 _WARM: Final = 5
@@ -31,7 +31,7 @@ LATENCY: Final = "from enqueue to receipt, CALLBACKS_MAX_DELAY=0, nothing else t
 class Timing:
     """All of it on our own worker; keeps what the charts need."""
 
-    def __init__(self, options: Options, receiver: Receiver, say: Say) -> None:
+    def __init__(self, options: Options, receiver: ReceiverProcess, say: Say) -> None:
         self._options, self._receiver, self._say = options, receiver, say
         self.gaps_ms: dict[int, list[float]] = {}
 

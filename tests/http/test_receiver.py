@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 
 import pytest
 import requests
@@ -130,6 +131,50 @@ def test_what_is_no_request_is_refused(request_bytes: bytes, status: bytes) -> N
         assert sock.recv(999).split(b" ")[1] == status
         assert sock.recv(1) == b""
         assert receiver.hits == []
+
+
+WHOLE = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(WHOLE) - 4, len(WHOLE) - 1])
+def test_a_request_in_two_parts_is_taken_and_answered_once(cut: int) -> None:
+    with Receiver() as receiver, socket.create_connection((receiver.host, receiver.port)) as sock:
+        sock.sendall(WHOLE[:cut])
+        assert not receiver.wait_for_hits(1, timeout_s=0.05)
+        sock.sendall(WHOLE[cut:])
+        assert sock.recv(999).count(b"200 OK") == 1
+        assert [hit.body for hit in receiver.hits] == [b"body"]
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.01])
+def test_three_requests_in_one_part_are_answered_one_after_the_other(delay_s: float) -> None:
+    codes = iter((201, 202, 203))
+    behave = lambda _: Response(next(codes), delay_s=delay_s)  # noqa: E731
+    with (
+        Receiver(behaviour=behave) as receiver,
+        socket.create_connection((receiver.host, receiver.port)) as sock,
+        sock.makefile("rb") as answers,
+    ):
+        sock.sendall(WHOLE * 3)
+        heads = [answers.readline() + answers.readline() + answers.readline() for _ in range(3)]
+        assert [head.split(b" ")[1] for head in heads] == [b"201", b"202", b"203"]
+        assert len(receiver.hits) == 3
+
+
+def test_a_reply_waits_until_it_is_let_go() -> None:
+    gate: Future[object] = Future()
+    with (
+        Receiver(behaviour=lambda _: Response(204, until=gate)) as receiver,
+        socket.create_connection((receiver.host, receiver.port)) as sock,
+    ):
+        sock.sendall(WHOLE)
+        assert receiver.wait_for_hits(1, timeout_s=5)
+        sock.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            sock.recv(999)
+        gate.set_result(None)
+        sock.settimeout(5)
+        assert sock.recv(999).startswith(b"HTTP/1.1 204 ")
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST / HT", b"x" * 200_000, b"POST / HTTP/1.1\r\n"])

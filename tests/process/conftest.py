@@ -24,10 +24,12 @@ SETTINGS = {
 }
 
 
-#: A test that may take so long takes a minute or more.
-LONG_S = 300
-#: pytest-xdist hands out about so many in one piece.
-PIECE = 5
+#: Many times what they take, for a busy machine.
+TIMEOUT_S = 150
+#: A test that may take so long takes half a minute or more.
+LONG_S = 200
+#: pytest-xdist gives each process so many to begin with (and then, as told, one by one).
+FIRST = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,9 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/process/" in item.nodeid:
             item.add_marker(pytest.mark.slow)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(TIMEOUT_S))
     for nth, item in enumerate([item for item in items if takes_long(item)]):
         items.remove(item)
-        items.insert(nth * PIECE, item)
+        items.insert(nth * FIRST, item)
 
 
 def takes_long(item: pytest.Item) -> bool:
@@ -136,7 +140,7 @@ def recovered(
         assert system.audit() == []
         totals = system.overview().totals
         assert totals["accepted"] == totals["sent"] + totals["dead"] + totals["cancelled"]
-        after = [hit.at - since for hit in target.hits if hit.at >= since]
+        after = [hit.at_s - since for hit in target.hits if hit.at_s >= since]
         record_property("first_s", round(min(after, default=0), 1))
         record_property("last_s", round(max(after, default=0), 1))
         record_property("requests", len(after))

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
 from callbacks.batcher.inspector import Status
 from callbacks.model import State
 from tests.process.conftest import System
-from tests.support.processes import REPO, Group, until
+from tests.support.processes import REPO, Group, load, until
 from tests.support.target import Hit, Target
 
 #: What a platform leaves for ending between SIGTERM and SIGKILL, with a margin.
@@ -50,7 +51,7 @@ pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 
 def busy_s() -> float:
     """Give seconds that this machine may add to a time: half a one, and more the more it does."""
-    return 0.5 + min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 2)
+    return 0.5 + min(4.0, load() / 2)
 
 
 def module(folder: Path, name: str, code: str) -> str:
@@ -173,8 +174,28 @@ def first_hits(target: Target) -> dict[str, float]:
     """When each callback arrived first."""
     arrived: dict[str, float] = {}
     for hit in target.hits:
-        arrived.setdefault(hit.id, hit.at)
+        arrived.setdefault(hit.id, hit.at_s)
     return arrived
+
+
+def instants(system: System, count: int) -> list[int]:
+    """When each attempt at c-0 to c-`count` was allowed to go, by Redis' clock, in order (ms).
+
+    Pace is given out there: the requests themselves come later where the machine is busy.
+    """
+    known = system.inspector.find_many([f"c-{n}" for n in range(count)])
+    return sorted(attempt.at_ms for status in known for attempt in status.history)
+
+
+def closest_ms(instants_ms: list[int]) -> int:
+    return min(later - earlier for earlier, later in pairwise(instants_ms))
+
+
+def early_s(system: System, hits: list[Hit]) -> float:
+    """By how much the earliest request came before its instant, negative where none did."""
+    at_s = {hit.id: hit.at_s for hit in hits}
+    known = system.inspector.find_many(sorted(at_s))
+    return max(to_monotonic(s.history[-1].at_ms / 1_000) - at_s[s.id] for s in known)
 
 
 def lateness(
@@ -220,9 +241,9 @@ class Slots:
         """Seconds after the last slot that was seen before each request; those unseen left out."""
         late = []
         for hit in hits:
-            slots = [due for at, due in self._seen.get(hit.id, ()) if at <= hit.at]
+            slots = [due for at, due in self._seen.get(hit.id, ()) if at <= hit.at_s]
             if slots:
-                late.append(hit.at - slots[-1])
+                late.append(hit.at_s - slots[-1])
         return late
 
 

@@ -55,7 +55,7 @@ def test_a_worker_whose_clock_is_wrong_sends_nothing_early_and_nothing_twice(
     counts = target.counts()
     assert counts == {f"c-{n}": 1 + (n % 5 == 0) for n in range(100)}
     firsts = first_hits(target)
-    waits = [hit.at - firsts[hit.id] for hit in hits if hit.attempt == 2]
+    waits = [hit.at_s - firsts[hit.id] for hit in hits if hit.attempt == 2]
     record_property("retry waits", f"{min(waits):.2f} to {max(waits):.2f}")
     assert min(waits) >= RETRY_S - 0.02
     totals = system.overview().totals

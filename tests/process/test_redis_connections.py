@@ -18,8 +18,6 @@ from tests.support.processes import Group, until
 from tests.support.proxy import Proxy
 from tests.support.target import Hit, Target
 
-pytestmark = pytest.mark.timeout(150)
-
 Recovered = Callable[..., None]
 FAST = {
     "max_delay": 0.2,

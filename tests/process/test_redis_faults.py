@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +28,7 @@ from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command, consumers, lines, sooner
 from tests.support.processes import until
 from tests.support.server import Server
-from tests.support.target import Hit, Target
-
-pytestmark = pytest.mark.timeout(150)
+from tests.support.target import Hit, Response, Target
 
 Recovered = Callable[..., None]
 FAST = {
@@ -271,18 +269,17 @@ class Together:
     """An `answer` that keeps requests until one for each thread is in flight at once."""
 
     def __init__(self) -> None:
-        self.reached = threading.Event()
-        self._in_flight, self._lock = 0, threading.Lock()
+        self._all: Future[None] = Future()
+        self._in_flight = 0
 
-    def __call__(self) -> int:
-        with self._lock:
-            self._in_flight += 1
-            if self._in_flight == THREADS:
-                self.reached.set()
-        self.reached.wait(PATIENCE_S)
-        with self._lock:
-            self._in_flight -= 1
-        return 200
+    def reached(self) -> bool:
+        return self._all.done()
+
+    def __call__(self) -> Response:
+        self._in_flight += 1
+        if self._in_flight == THREADS:
+            self._all.set_result(None)
+        return Response(until=self._all)
 
 
 def through(
@@ -293,12 +290,12 @@ def through(
     system.configure(**FAST, **limits, redis_timeout=fault.timeout, retry_increment=1)
     together = Together()
 
-    def answer(hit: Hit, nth: int) -> int:
+    def answer(hit: Hit, nth: int) -> Response:
         number = int(hit.id[2:])
         if number >= 60:
             return together()
-        time.sleep(0.5)  # so that some are answered, and granted a retry, during the stall
-        return 503 if nth == 1 and number % 3 == 0 else 200
+        # After a while, so that some are answered, and granted a retry, during the stall.
+        return Response(503 if nth == 1 and number % 3 == 0 else 200, delay_s=0.5)
 
     with Target(answer) as target:
         workers = system.groups.worker(threads=THREADS // 2, modules=modules)
@@ -311,7 +308,7 @@ def through(
         enqueue(target.url, AFTER, start=60)  # more than one process alone would take
         recovered(target, names(60 + AFTER), since=since)
         assert workers.process.poll() is None
-        assert together.reached.is_set(), "a worker thread has died"
+        assert together.reached(), "a worker thread has died"
         assert len(consumers(system)) == 4
     assert (totals(system)["sent"], totals(system)["dead"]) == (60 + AFTER, 0)
     return target
@@ -329,6 +326,7 @@ def test_a_long_stall_costs_no_thread_no_retry_and_no_budget(
     assert len(target.hits) == 60 + AFTER + 20
 
 
+@pytest.mark.timeout(250)
 def test_a_stall_of_a_minute_costs_no_thread_and_only_what_was_in_flight_may_come_twice(
     system: System, enqueue: Enqueue, recovered: Recovered, tmp_path: Path, record_property: Note
 ) -> None:
@@ -391,10 +389,10 @@ def test_everything_but_an_enqueue_works_on_a_full_redis(
         recovered(target, names(10, start=90), since=time.monotonic())
 
 
-def in_three_ways(hit: Hit, nth: int) -> int:
+def in_three_ways(hit: Hit, nth: int) -> Response:
     kind = hit.id[-1]
-    time.sleep(0.5 if kind == "3" else 0.02)
-    return {"1": 503 if nth == 1 else 200, "2": 404}.get(kind, 200)
+    status = {"1": 503 if nth == 1 else 200, "2": 404}.get(kind, 200)
+    return Response(status, delay_s=0.5 if kind == "3" else 0.02)
 
 
 def in_flight(system: System) -> list[str]:

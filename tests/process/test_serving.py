@@ -113,7 +113,6 @@ def test_with_what_its_settings_name_a_worker_starts(system: System) -> None:
     assert worker.process.poll() is None
 
 
-@pytest.mark.timeout(120)
 def test_while_the_resolver_fails_all_waits_at_no_cost_and_goes_out_when_it_answers(
     system: System, enqueue: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -77,11 +77,15 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One defect: `old` stands once in the text of `verb`, and `new` takes its place."""
+    """One defect: `old` stands once in the text of `verb`, and `new` takes its place.
+
+    `seed` is one whose random calls meet it soon; others do so later.
+    """
 
     verb: str
     old: str
     new: str
+    seed: int = 0
 
 
 def replaced(text: str, old: str, new: str) -> str:

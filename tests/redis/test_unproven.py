@@ -273,7 +273,15 @@ def lateness(run: Simulation) -> list[int]:
     return sorted(at - start - 30_000 for id, at in run.sent.items() if id.startswith("p"))
 
 
-@pytest.mark.parametrize(("hosts", "threads"), [(20, 64), (200, 64), (1_000, 64), (1_000, 500)])
+@pytest.mark.parametrize(
+    ("hosts", "threads"),
+    [
+        (20, 64),
+        (200, 64),
+        pytest.param(1_000, 64, marks=pytest.mark.slow),
+        pytest.param(1_000, 500, marks=pytest.mark.slow),
+    ],
+)
 def test_hanging_hosts_hold_nobody_up_with_default_settings(
     client: redis.Redis, hosts: int, threads: int
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from tests.soak.plan import Mood, lane, mood
 from tests.soak.verdict import Request
-from tests.support.target import RESET, Hit, Target
+from tests.support.target import Hit, Response, Target
 
 #: Longer than the senders' deadline, by what a stopped one may take to notice.
 _SILENCE_S: Final = 4.0
@@ -25,9 +24,10 @@ class Receiver(Target):
         """Where callback `number` goes."""
         return f"{self.url}/{lane(number)}"
 
-    def _say(self, hit: Hit, nth: int) -> int:
+    def _say(self, hit: Hit, nth: int) -> Response:
         said, after_s = mood(self.seed, hit.id, nth)
-        time.sleep(_SILENCE_S if said is Mood.SILENT else after_s)
         # Before it goes out: what a sender has got from us is written down.
         self.requests.append(Request(hit.id, hit.attempt, said))
-        return {Mood.OK: 200, Mood.BUSY: 503}.get(said, RESET)
+        if said in {Mood.OK, Mood.BUSY}:
+            return Response(200 if said is Mood.OK else 503, delay_s=after_s)
+        return Response(delay_s=_SILENCE_S if said is Mood.SILENT else after_s, drop=True)

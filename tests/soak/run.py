@@ -29,7 +29,6 @@ SETTLE_S: Final = 300.0
 #: A full queue holds the producer up. It gives up after the last burst's time and so much.
 HAND_IN_S: Final = 600.0
 _POLL_S: Final = 0.2
-_LAST_ANSWER_S: Final = 10.0
 
 
 def run(plan: Plan, folder: Path, diary: Diary) -> Seen:
@@ -105,11 +104,6 @@ class _Soak:
         return now.queued + now.processing
 
     def _see(self, waiting: int) -> Seen:
-        give_up = time.monotonic() + _LAST_ANSWER_S
-        while len(self.receiver.hits) > len(self.receiver.requests):
-            if time.monotonic() > give_up:
-                break
-            time.sleep(_POLL_S)
         return Seen(
             accepted=dict(self.producer.accepted),
             requests=list(self.receiver.requests),

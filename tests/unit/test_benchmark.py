@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -12,63 +11,20 @@ from scripts.benchmark.contenders import Contender
 from scripts.benchmark.drain import Drained
 from scripts.benchmark.drains import Drains
 from scripts.benchmark.options import parse
-from scripts.benchmark.receiver import _Http, _Noted
 from scripts.benchmark.request import BODY, check, headers
 from scripts.benchmark.server import caption
 from scripts.benchmark.table import Row, absolute, compared, lines, percentile
 
 
-class Wire:
-    """A connection's transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written = b""
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-
-def request(**changed: str) -> bytes:
-    fields = {"Content-Length": str(len(BODY))} | headers("c-1") | changed
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return b"POST / HTTP/1.1\r\n" + head.encode() + b"\r\n" + BODY
-
-
-@pytest.mark.parametrize("cut", [1, 20, len(request()) - len(BODY), len(request()) - 1])
-def test_a_request_in_two_parts_is_counted_and_answered_once(cut: int) -> None:
-    noted, wire, loop = _Noted(), Wire(), asyncio.new_event_loop()
-    connection: Any = _Http(noted, loop)
-    connection.connection_made(wire)
-
-    connection.data_received(request()[:cut])
-    assert (len(noted.times), wire.written) == (0, b"")
-    connection.data_received(request()[cut:])
-
-    loop.close()
-    assert len(noted.times) == 1
-    assert wire.written.count(b"200 OK") == 1
-    assert noted.first == request()
-
-
-def test_three_requests_in_one_part_are_three() -> None:
-    noted, loop = _Noted(), asyncio.new_event_loop()
-    connection: Any = _Http(noted, loop)
-    connection.connection_made(Wire())
-
-    connection.data_received(request() * 3)
-
-    loop.close()
-    assert len(noted.times) == 3
-
-
 def test_a_contender_that_sends_something_else_is_found_out() -> None:
-    check(request())
+    fields = headers("c-1")
+    check(fields, BODY)
     with pytest.raises(AssertionError, match="webhook-signature"):
-        check(request().replace(b"webhook-signature", b"x-signature"))
+        check({name: v for name, v in fields.items() if name != "webhook-signature"}, BODY)
     with pytest.raises(AssertionError, match="body"):
-        check(request()[:-1])
+        check(fields, BODY[:-1])
     with pytest.raises(Exception, match="matches none"):
-        check(request(**{"webhook-id": "another"}))
+        check(fields | {"webhook-id": "another"}, BODY)
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:

@@ -203,9 +203,8 @@ class _Demo:
     def _recorded(self, behaviour: Behaviour) -> Behaviour:
         def behave(hit: Hit) -> Response:
             reply = behaviour(hit)
-            id = hit.headers.get("webhook-id", "")
             ok, signed = 200 <= reply.status < 300, bool(hit.signature_ok)
-            self.deliveries.append(Delivery(id, hit.at_s, ok, signed))
+            self.deliveries.append(Delivery(hit.id, hit.at_s, ok, signed))
             return reply
 
         return behave
