@@ -20,10 +20,12 @@ from callbacks.model import (
     QueueFull,
     Receipt,
     Request,
+    SettingsError,
     Signal,
     Stored,
 )
 from callbacks.request.freeze import check_id, pack
+from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.runtime import Runtime, runtime
 from callbacks.units import ms
 
@@ -222,6 +224,7 @@ def _freeze(
     **given: Any,
 ) -> Item:
     settings = parts.settings
+    _check_resolver(settings.secret_resolver)
     life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1)
     delay_ms = _milliseconds("delay", delay, 0.0, low=0)
     life_ms = min(life_ms, ms(settings.max_age))
@@ -237,6 +240,20 @@ def _freeze(
         problem = f"no secret is configured for environment {callback.request.environment!r}"
         raise InvalidCallback("environment", problem)
     return Item(callback.id, callback.request, delay_ms, life_ms)
+
+
+def _check_resolver(path: str) -> None:
+    """Raise `SettingsError` where the secret resolver cannot be loaded.
+
+    One that is loaded and fails may work later; one that cannot be loaded is a wrong setting.
+    """
+    if not path:
+        return
+    try:
+        load_resolver(path)
+    except SecretResolverError as error:
+        problem = f"CALLBACKS_SECRET_RESOLVER: {error}; expected module:function"
+        raise SettingsError(problem) from error
 
 
 def _milliseconds(field: str, value: float | None, default: float, *, low: int) -> int:

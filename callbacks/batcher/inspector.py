@@ -320,6 +320,12 @@ class Inspector:
                 if not is_mark(one.name) or _tells_more(one, paused):
                     yield one
 
+    def worker_places(self, now_ms: int) -> list[int]:
+        """How many threads or greenlets each worker process that reported lately has."""
+        rows: Any = self.client.hvals(self.keys.of("workers"))
+        words = [(int(word) for word in row.split()) for row in rows]
+        return [places for places, until_ms in words if until_ms > now_ms]
+
     def place(self, destination: str) -> tuple[bool, float | None, bool]:
         """Tell whether something waits for a destination, where in the ring, and if too far back.
 

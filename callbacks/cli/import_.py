@@ -22,7 +22,7 @@ from callbacks.cli.command import (
     say,
 )
 from callbacks.cli.enqueue import read_json
-from callbacks.model import Stored
+from callbacks.model import SettingsError, Stored
 from callbacks.runtime import Runtime
 from callbacks.text import many
 
@@ -92,6 +92,8 @@ class _Import:
                 continue
             try:
                 item = _checked(self.found, raw)
+            except SettingsError:
+                raise  # a ValueError too, but no fault of this line
             except ValueError as error:
                 self.tally.bad += 1
                 note(f"line {number}: {error}")
