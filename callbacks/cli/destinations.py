@@ -22,7 +22,7 @@ _SHOWN: Final = 100
 @click.option("--limit", type=click.IntRange(min=1), help="Show at most N.", metavar="N")
 @json_option
 def destinations(limit: int | None, as_json: bool) -> None:
-    """Show each destination used in the last day, and how it is doing.
+    """Show each destination used in the last day.
 
     Shows 100 unless --limit is given; with --json all, as one array. "request limit reached"
     means that as many callbacks are claimed or in flight as the destination may have at a time
