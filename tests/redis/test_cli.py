@@ -798,7 +798,7 @@ def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
     result = run("dead", "purge", "--id", "c-1", "--id", "c-2", "--id", "c-0", "--id", "c-1")
     assert result.exit_code == 1
     assert result.stdout == "1 dead letter purged\n"
-    assert result.stderr == "callbacks: no dead letter: c-2, c-0\n"
+    assert result.stderr == "callbacks: not dead letters: c-2, c-0\n"
     assert client.zcard(key("dead")) == 0
     assert client.zcard(key("expiry")) == 1
 
@@ -817,7 +817,7 @@ def test_a_replay_wakes_the_workers_also_where_an_id_was_no_dead_letter(
     kill(unpaced, "good")
     result = run("dead", "replay", "--id", "good", "--id", "unknown")
     assert (result.exit_code, result.stdout) == (1, "1 dead letter replayed\n")
-    assert result.stderr == "callbacks: no dead letter: unknown\n"
+    assert result.stderr == "callbacks: not dead letters: unknown\n"
     assert woken == [0]
 
 

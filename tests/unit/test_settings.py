@@ -442,8 +442,8 @@ def test_settings_carry_one_line_for_each_misspelt_name() -> None:
 
     assert settings.batch_size == 100
     assert settings.warnings == (
-        "CALLBACKS_BATCHSIZE is no setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
-        "CALLBACKS_XYZZY is no setting of callbacks",
+        "CALLBACKS_BATCHSIZE is not a setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
+        "CALLBACKS_XYZZY is not a setting of callbacks",
     )
 
 
