@@ -20,10 +20,12 @@ from callbacks.model import (
     QueueFull,
     Receipt,
     Request,
+    SettingsError,
     Signal,
     Stored,
 )
 from callbacks.request.freeze import check_id, pack
+from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.runtime import Runtime, runtime
 from callbacks.units import ms
 
@@ -72,16 +74,17 @@ def enqueue(
     delay: float | None = None,
     lane: str | None = None,
 ) -> Receipt:
-    """Take over one callback: an HTTP POST of `data` owed to `callback_url`.
+    """Enqueue one callback: an HTTP POST of `data` owed to `callback_url`.
 
-    Returns once Redis has it. The same `id` again is not accepted again. `expires_in` and
-    `delay` are seconds; `lane` (a customer's id, say) makes a destination of its own on a
-    host that many share.
+    Returns once Redis has stored it. A known `id` is not accepted again. `expires_in` and
+    `delay` are seconds; `lane` (for example a customer's id) is a destination of its own on a
+    host that many customers share.
 
-    Raises `InvalidCallback` (a ValueError) for bad input and `QueueFull` for want of room;
-    nothing is stored then. Raises redis' `ConnectionError` or `TimeoutError` where Redis
-    cannot be reached, and `RedisRefused`, a `ConnectionError`, where it answers and does not
-    take it. Each carries `callback_id`, and the call may be repeated with that id.
+    Raises `InvalidCallback` (a ValueError) for bad input, `SettingsError` for a bad setting and
+    `QueueFull` if there is no room; nothing is stored then. Raises redis' `ConnectionError` or
+    `TimeoutError` if Redis cannot be reached, and `RedisRefused`, a `ConnectionError`, if it
+    answers but does not store it. `QueueFull` and the Redis errors carry `callback_id`; it is
+    safe to repeat the call with that id.
     """
     parts = runtime()
     item = _freeze(
@@ -107,7 +110,7 @@ def enqueue(
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
-    """Take over many callbacks, each a mapping with the parameters of `enqueue`.
+    """Enqueue many callbacks, each a mapping with the parameters of `enqueue`.
 
     They go to Redis in pipelines; all are stored when this returns. Every item is checked
     before the first is stored, so bad input (`InvalidCallback`, whose field names the item's
@@ -149,7 +152,7 @@ def _documented_errors(id: str, receipts: Iterable[Receipt] = ()) -> Iterator[No
 
 
 def cancel(id: str) -> bool:
-    """Make sure that a callback is not sent, or not again; False: sent or dead, or unknown.
+    """Keep a callback from being sent, or sent again; False if it is sent, dead or unknown.
 
     Raises `InvalidCallback` for what cannot be an id, and what `enqueue` does where Redis is away
     or refuses.
@@ -159,7 +162,7 @@ def cancel(id: str) -> bool:
 
 
 def get_status(id: str) -> Status | None:
-    """Say where a callback is; None where its id is unknown. Raises as `cancel`."""
+    """Return the status of a callback; None if its id is unknown. Raises as `cancel`."""
     with _documented_errors(check_id(id)):
         return find(runtime().batcher.scripts, id)
 
@@ -173,7 +176,7 @@ def prepare(parts: Runtime, item: object, now: datetime) -> Item:
 
 
 def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
-    """Store prepared callbacks, and wake whom that asks for.
+    """Store prepared callbacks and send the wake-up they need.
 
     An item that was not stored has its error in its place.
     """
@@ -209,7 +212,7 @@ def _parameters(item: object) -> dict[str, Any]:
     for name in item:
         if name not in _PARAMETERS:
             expected = ", ".join(sorted(_PARAMETERS))
-            raise InvalidCallback(str(name), f"is no parameter; expected some of {expected}")
+            raise InvalidCallback(str(name), f"is not a parameter; expected some of {expected}")
     return dict(item)
 
 
@@ -222,11 +225,12 @@ def _freeze(
     **given: Any,
 ) -> Item:
     settings = parts.settings
+    _check_resolver(settings.secret_resolver)
     life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1)
     delay_ms = _milliseconds("delay", delay, 0.0, low=0)
     life_ms = min(life_ms, ms(settings.max_age))
     if delay_ms >= life_ms:
-        problem = f"is {delay} s, and it would expire after {life_ms / 1000:g} s"
+        problem = f"is {delay} s, but the callback would expire after {life_ms / 1000:g} s"
         raise InvalidCallback("delay", problem)
     callback = AICallback(
         **given,
@@ -237,6 +241,20 @@ def _freeze(
         problem = f"no secret is configured for environment {callback.request.environment!r}"
         raise InvalidCallback("environment", problem)
     return Item(callback.id, callback.request, delay_ms, life_ms)
+
+
+def _check_resolver(path: str) -> None:
+    """Raise `SettingsError` where the secret resolver cannot be loaded.
+
+    One that is loaded and fails may work later; one that cannot be loaded is a wrong setting.
+    """
+    if not path:
+        return
+    try:
+        load_resolver(path)
+    except SecretResolverError as error:
+        problem = f"CALLBACKS_SECRET_RESOLVER: {error}; expected module:function"
+        raise SettingsError(problem) from error
 
 
 def _milliseconds(field: str, value: float | None, default: float, *, low: int) -> int:

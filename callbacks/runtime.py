@@ -200,7 +200,11 @@ class TickerElection:
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
         asked = time.monotonic()
         tick = parts.batcher.tick(
-            self._ticker, interval_ms, known=self._epoch, places=places.unproven_most
+            self._ticker,
+            interval_ms,
+            known=self._epoch,
+            threads=places.total,
+            places=places.unproven_most,
         )
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:

@@ -37,6 +37,11 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def counted(count: int, one: str, more: str) -> str:
+    """A count with a noun of irregular plural: `1 retry`, `2 retries`."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def printable(text: str) -> str:
     """Text of others without what could steer a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

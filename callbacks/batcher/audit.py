@@ -19,8 +19,8 @@ _PHASES: Final = {
     State.DEAD: frozenset({"dead"}),
     State.CANCELLED: frozenset({"cancelled"}),
 }
-#: What a dead letter says whose request is gone: it is told, and cannot be replayed.
-_LOST: Final = "its request is gone from Redis"
+#: The detail of a dead letter whose request is gone from Redis: it cannot be replayed.
+REQUEST_GONE: Final = "its request is gone from Redis"
 _PASSES: Final = 5
 
 
@@ -111,12 +111,19 @@ def problems(where: Where) -> Iterator[str]:
     if len(names) != 1:
         yield f"is in {' and '.join(names) or 'no structure'}"
         return
-    live = names[0] in {"lane", "processing"}
+    if not where.record and names[0] != "lane":  # one that was never claimed has none
+        yield "has lost its record"
+        return
+    yield from _disagreements(where, names[0])
+
+
+def _disagreements(where: Where, home: str) -> Iterator[str]:
+    live = home in {"lane", "processing"}
     if live != (where.expiry is not None):
         yield "has no end of life" if live else "has an end of life and is final"
-    if not where.kept and names[0] != "sent" and where.record.get("e") != _LOST:
+    if not where.kept and home != "sent" and where.record.get("e") != REQUEST_GONE:
         yield "has lost its request"
-    if where.kept and names[0] == "sent":
+    if where.kept and home == "sent":
         yield "keeps its request although it is final"
     phase = where.record.get("s", "queued")
     if where.state is None or phase not in _PHASES[where.state]:

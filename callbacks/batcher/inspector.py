@@ -320,6 +320,12 @@ class Inspector:
                 if not is_mark(one.name) or _tells_more(one, paused):
                     yield one
 
+    def worker_places(self, now_ms: int) -> list[int]:
+        """How many threads or greenlets each worker process that reported lately has."""
+        rows: Any = self.client.hvals(self.keys.of("workers"))
+        reports = [tuple(map(int, row.split())) for row in rows]
+        return [places for places, _, until_ms in reports if until_ms > now_ms]
+
     def place(self, destination: str) -> tuple[bool, float | None, bool, bool]:
         """Tell if something waits for a destination, where in the ring, if too far back, if twice.
 

@@ -14,8 +14,8 @@ places                  zset    id in flight, or claimed for such a destination 
                                 takes one of the places for those: at once, or where its
                                 destination has answered lately, when its answer is overdue
                                 by settle, release, reclaim, whoever ends it
-workers                 hash    worker process -> its places for those, and until when its word
-                                counts; by tick
+workers                 hash    worker process -> its threads or greenlets, its places for those,
+                                and until when its word counts; by tick
 cb:<id>                 string  the frozen request, see `freeze.pack`
                                 by whoever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge

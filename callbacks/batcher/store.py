@@ -422,17 +422,20 @@ class Batcher:
         """Remember that deaths up to then have been told of."""
         self.scripts.run("notified", {"until": until_ms})
 
-    def tick(self, ticker: str, interval_ms: int, *, known: str = "", places: int = 0) -> Tick:
+    def tick(
+        self, ticker: str, interval_ms: int, *, known: str = "", threads: int = 0, places: int = 0
+    ) -> Tick:
         """Be the one ticker of this interval.
 
-        `known`: the epoch that it remembers. `places`: how many this process has for destinations
-        that have not answered lately. Each time Redis' clock is looked at: where it has
+        `known`: the epoch that it remembers. `threads`: the threads or greenlets of this process, of which destinations
+        that have not answered lately may take `places`. Each time Redis' clock is looked at: where it has
         jumped, what ends by age is held first.
         """
         call = {
             "ticker": ticker,
             "interval": max(1, interval_ms),
             "known": known,
+            "threads": threads,
             "places": places,
             "stays": max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval)),
         }

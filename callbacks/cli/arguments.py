@@ -1,4 +1,4 @@
-"""What the words of a call may be: an id, a time. What is wrong with one ends with exit code 2."""
+"""Argument types of the commands: an id, a time. A bad value ends with exit code 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from callbacks.request.freeze import check_id
 
 _LENGTH: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|min|m|h|d)?")
 _UNIT_S: Final = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-_EXPECTED: Final = "seconds (90), an age (10m, 2h, 3d) or a time (2026-01-31T09:00:00Z)"
+_EXPECTED: Final = "seconds (90), an age (10m, 2h, 3d) or an RFC 3339 time (2026-01-31T09:00:00Z)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class _Time(click.ParamType[When]):
             at = datetime.fromisoformat(value)
             return When(at_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is none; expected {_EXPECTED}", param, ctx)
+            self.fail(f"{value!r} is not a time; expected {_EXPECTED}", param, ctx)
 
 
 class _Id(click.ParamType[str]):

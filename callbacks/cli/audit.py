@@ -1,4 +1,4 @@
-"""`callbacks audit`: hold every structure in Redis against every other."""
+"""`callbacks audit`: compare every structure in Redis with every other."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from callbacks.text import many
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Put right what can be, and say what was done.")
+@click.option("--repair", is_flag=True, help="Fix what can be fixed, and print what was done.")
 @json_option
 def audit(repair: bool, as_json: bool) -> None:
-    """Hold every structure against every other and the totals.
+    """Compare every structure with every other and with the totals.
 
-    Prints what is wrong, a line each, and exits with 1 where the books do not balance. With
-    `--repair` nothing that could still be sent is dropped, and workers may go on meanwhile.
+    Prints one line per problem, and exits with 1 if there are any. `--repair` drops nothing
+    that could still be sent, and may run beside workers.
     """
     batcher = parts().batcher
     lines = (f"{finding}; {done}" for finding, done in put_right(batcher)) if repair else ()

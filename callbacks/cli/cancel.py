@@ -1,4 +1,4 @@
-"""`callbacks cancel`: a callback is not sent, or not again."""
+"""`callbacks cancel`: keep a callback from being sent, or from being sent again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from callbacks.batcher.inspector import find
 from callbacks.cli.arguments import ID
-from callbacks.cli.command import Failure, json_option, parts, print_json, say
+from callbacks.cli.command import Failure, json_option, parts, print_json, say, unknown
 from callbacks.model import Cancelled
 
 
@@ -14,14 +14,16 @@ from callbacks.model import Cancelled
 @click.argument("id", type=ID)
 @json_option
 def cancel(id: str, as_json: bool) -> None:
-    """See to it that a callback is not sent, or not again."""
+    """Keep a callback from being sent, or from being sent again."""
     found = parts()
     outcome = found.batcher.cancel(id)
     if outcome is Cancelled.UNKNOWN:
-        raise Failure(f"{id} is unknown")
+        raise Failure(unknown(id))
     if outcome is Cancelled.FINAL:
         status = find(found.batcher.scripts, id)
-        raise Failure(f"{id} is {status.state if status else 'forgotten'} already")
+        raise Failure(
+            f"{id} cannot be cancelled: it is already {status.state if status else 'gone'}"
+        )
     in_flight = outcome is Cancelled.IN_FLIGHT
     if as_json:
         print_json({"id": id, "cancelled": not in_flight, "in_flight": in_flight})

@@ -1,4 +1,4 @@
-"""`callbacks cleanup`: take back callbacks that are past their lease."""
+"""`callbacks cleanup`: reclaim callbacks past their lease."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from callbacks.worker.duties import expire_once, recover_once
 @click.option(
     "--expired",
     is_flag=True,
-    help="Also end what is too old, though a jump of Redis' clock has put that off.",
+    help="Also expire what is too old, although a jump of Redis' clock has put that off.",
 )
 @json_option
 def cleanup(expired: bool, as_json: bool) -> None:
-    """Take back callbacks that are past their lease, now."""
+    """Reclaim callbacks past their lease, now."""
     batcher = parts().batcher
     ended = _expire(batcher) if expired else 0
     recovered = dead = cancelled = 0

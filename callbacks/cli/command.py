@@ -110,6 +110,11 @@ def in_scope(
 REASON: Final = click.Choice([reason.value for reason in Reason])
 
 
+def unknown(id: str) -> str:
+    """What to say of an id that Redis has no callback for."""
+    return f"{id} is unknown: it was never accepted, or its record is no longer kept"
+
+
 # Output
 
 

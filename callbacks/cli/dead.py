@@ -71,25 +71,29 @@ def _filters(function: _F) -> _F:
     """Give a command the filters."""
     for option in reversed(
         (
-            click.option("--id", "ids", type=ID, multiple=True, help="This one; may be repeated."),
+            click.option(
+                "--id", "ids", type=ID, multiple=True, help="Only this id; may be repeated."
+            ),
             click.option(
                 "--destination",
                 "scope",
                 callback=in_scope,
-                help="Those for this destination, a host with its lanes.",
+                help="Only this destination; a host includes its lanes.",
             ),
-            click.option("--reason", type=REASON, help="Those with this reason."),
+            click.option("--reason", type=REASON, help="Only this reason."),
             click.option(
                 "--since",
                 "since_ms",
                 type=TIME,
                 metavar="SECONDS|AGE|TIME",
                 callback=_since,
-                help="Those that died within 90 seconds, an age (2h), or since an RFC 3339 time.",
+                help="Only those that died since then: seconds (90), an age (2h), or a time.",
             ),
-            click.option("--limit", type=click.IntRange(min=1), help="At most so many."),
-            click.option("--all", "every", is_flag=True, help="All there are."),
-            click.option("--dry-run", is_flag=True, help="Change nothing; say what would be."),
+            click.option("--limit", type=click.IntRange(min=1), help="At most N.", metavar="N"),
+            click.option("--all", "every", is_flag=True, help="All dead letters."),
+            click.option(
+                "--dry-run", is_flag=True, help="Change nothing; print how many would be."
+            ),
         )
     ):
         function = option(function)
@@ -137,7 +141,7 @@ def matching(found: Runtime, wanted: Filter) -> Iterator[Status]:
 
 @click.group()
 def dead() -> None:
-    """Look through, replay or purge the dead letters."""
+    """List, replay or purge dead letters."""
 
 
 @dead.command("show")
@@ -161,7 +165,7 @@ def dead_show(limit: int | None, every: bool, dry_run: bool, as_json: bool, **gi
 def dead_replay(every: bool, **given: Any) -> None:
     """Put dead letters back into the queue, with their ids.
 
-    They get new retries and a new life, and are sent at the usual pace.
+    They get new retries and a new end of life, and are sent at the usual pace.
     """
     found = parts()
     wake = partial(found.messages.check, 0)
@@ -171,7 +175,7 @@ def dead_replay(every: bool, **given: Any) -> None:
 @dead.command("purge")
 @_filters
 def dead_purge(every: bool, **given: Any) -> None:
-    """Forget dead letters for good, with their requests."""
+    """Delete dead letters for good, with their requests."""
     found = parts()
     _work(found, "purged", found.batcher.purge, every=every, **given)
 
@@ -180,9 +184,13 @@ def _wanted(given: dict[str, Any], *, every: bool, needed: bool) -> Filter:
     """The filter that was given. What is changed has to be named, if only by --all."""
     wanted = Filter(**given)
     if every and not wanted.empty:
-        raise click.UsageError("--all goes with none of --id, --destination, --reason, --since")
+        raise click.UsageError(
+            "--all cannot be combined with --id, --destination, --reason or --since"
+        )
     if needed and wanted.empty and not every:
-        raise click.UsageError("which ones? Give --id, --destination, --reason, --since or --all")
+        raise click.UsageError(
+            "select dead letters with --id, --destination, --reason, --since or --all"
+        )
     return wanted
 
 
@@ -251,4 +259,4 @@ def _strangers(found: Runtime, wanted: Filter) -> list[str]:
 def _complain(strangers: list[str]) -> None:
     if strangers:
         names = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
-        raise Failure(f"no dead letter: {names}")
+        raise Failure(f"not dead letters: {names}")

@@ -19,12 +19,14 @@ _SHOWN: Final = 100
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--limit", type=click.IntRange(min=1), help="Show at most N.", metavar="N")
 @json_option
 def destinations(limit: int | None, as_json: bool) -> None:
-    """Show each destination that waits or was used within a day.
+    """Show each destination used in the last day.
 
-    Without --limit it shows 100, and with --json all, as one array.
+    Shows 100 unless --limit is given; with --json all, as one array. "request limit reached"
+    means that as many callbacks are claimed or in flight as the destination may have at a time
+    (CALLBACKS_DESTINATION_CONCURRENCY, or one until it has answered).
     """
     found = Inspector(parts().batcher.scripts).destinations()
     if as_json:
@@ -41,7 +43,7 @@ def destinations(limit: int | None, as_json: bool) -> None:
     if rows.row_count:
         console().print(rows)
     else:
-        note("no destination was used within a day")
+        note("no destination was used in the last day")
 
 
 def _destination(one: Destination, now_ms: float) -> list[str]:
@@ -62,11 +64,16 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
     ]
 
 
-_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open", "secret": "no secret"}
+_HOLDS = {
+    "full": "request limit reached",
+    "park": "asked to wait",
+    "breaker": "breaker open",
+    "secret": "no secret",
+}
 
 
 def condition(one: Destination, now_ms: float) -> str:
-    """Whether a destination may be sent to, and what holds it back where it may not."""
+    """Whether a destination can be sent to, and if not, why and for how long."""
     if one.paused:
         return "paused"
     if one.breaker == "half-open":
@@ -74,4 +81,4 @@ def condition(one: Destination, now_ms: float) -> str:
     if one.hold_until_ms is None:
         return "ready"
     left = age(max(0.0, one.hold_until_ms - now_ms) / 1000)
-    return f"{_HOLDS.get(one.hold_why, 'on hold')}, {left} more at most"
+    return f"{_HOLDS.get(one.hold_why, 'on hold')}, for up to {left}"

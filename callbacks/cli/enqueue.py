@@ -1,4 +1,4 @@
-"""`callbacks enqueue`: hand in one callback."""
+"""`callbacks enqueue`: enqueue one callback."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def read_json(raw: bytes) -> Any:
     try:
         return json.loads(raw.decode(), parse_constant=_refuse)
     except UnicodeDecodeError:
-        raise ValueError("is no UTF-8") from None
+        raise ValueError("is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"is no JSON: {error.msg} (character {error.pos + 1})") from None
+        raise ValueError(f"is not JSON: {error.msg} (character {error.pos + 1})") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"is no JSON: {error}") from None
+        raise ValueError(f"is not JSON: {error}") from None
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number that JSON has")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _data(_context: click.Context, _parameter: click.Parameter, value: str) -> bytes:
@@ -75,11 +75,11 @@ def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | No
     metavar="JSON|@FILE|-",
     show_default=True,
     callback=_data,
-    help="What to tell the receiver: JSON, a file with it, or - for stdin.",
+    help="The payload: JSON, a file with it, or - for stdin.",
 )
 @click.option("--event", default="callback", show_default=True, help='The "type" of the envelope.')
 @click.option(
-    "--id", type=ID, help="An id of your own, which makes a repeat harmless.  [default: minted]"
+    "--id", type=ID, help="Your own id, which makes a repeat harmless.  [default: generated]"
 )
 @click.option("--environment", help="The envelope's environment.  [default: inferred]")
 @click.option(
@@ -95,15 +95,19 @@ def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | No
     type=TIME,
     metavar="SECONDS|AGE|TIME",
     callback=_ahead,
-    help="Dead, reason expired, if not sent by then.",
+    help="The callback is dead, reason expired, if not sent by then.",
 )
 @click.option(
-    "--delay", type=TIME, metavar="SECONDS|AGE|TIME", callback=_ahead, help="Not sent before."
+    "--delay",
+    type=TIME,
+    metavar="SECONDS|AGE|TIME",
+    callback=_ahead,
+    help="Do not send it earlier.",
 )
-@click.option("--lane", help="A destination of its own on a host that many share.")
+@click.option("--lane", help="A destination of its own on a host that many customers share.")
 @json_option
 def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> None:
-    """Hand in one callback to URL and print its id."""
+    """Enqueue one callback to URL and print its id."""
     parts()
     try:
         value = read_json(data)
@@ -113,7 +117,7 @@ def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> N
         receipt = api.enqueue(url, value, event=event, **given)
     except redis.RedisError as error:
         id = getattr(error, "callback_id", None)
-        again = f"; repeated with --id {id} it is sent only once" if id else ""
+        again = f"; it is safe to repeat with --id {id}" if id else ""
         raise Failure(redis_line(error).rstrip(".") + again) from error
     if as_json:
         print_json({"id": receipt.id, "accepted": receipt.accepted})

@@ -14,16 +14,16 @@ from callbacks.worker.duties import dispatch_once
 
 _WHY_NONE: Final = {
     ClaimResult.PAUSED: "everything is paused (callbacks resume)",
-    ClaimResult.TOO_EARLY: "the last batch was too short a time ago (CALLBACKS_MIN_INTERVAL)",
-    ClaimResult.SATURATED: "a whole batch is claimed and late: the workers do not keep up",
-    ClaimResult.LOCK_LOST: "the dispatch lock was lost",
+    ClaimResult.TOO_EARLY: "the last batch was claimed less than CALLBACKS_MIN_INTERVAL ago",
+    ClaimResult.SATURATED: "the workers do not keep up; a whole batch is claimed and overdue",
+    ClaimResult.LOCK_LOST: "another dispatcher took over the lock",
 }
 
 
 @click.command()
 @json_option
 def flush(as_json: bool) -> None:
-    """Claim a batch now; workers send it at its pace."""
+    """Claim a batch now. Workers send its callbacks at the usual pace."""
     found = parts()
     batch = dispatch_once(found.batcher, found.messages)
     if batch is None:
@@ -35,17 +35,17 @@ def flush(as_json: bool) -> None:
     if as_json:
         print_json({"claimed": claimed, "ids": [callback.id for callback in batch.callbacks]})
     elif claimed:
-        say(f"{many(claimed, 'callback')} claimed")
+        say(f"{many(claimed, 'callback')} claimed; workers send each in its slot")
     else:
         say(f"nothing was claimed: {_why_empty(found)}")
 
 
 def _leave_it(as_json: bool) -> None:
-    """Say that a dispatcher is at it, which claims what this call would have."""
+    """Say that another dispatcher is claiming the batch that this call would have claimed."""
     if as_json:
         print_json({"claimed": 0, "ids": []})
     else:
-        say("nothing was claimed here: another dispatcher is claiming a batch right now")
+        say("nothing was claimed: another dispatcher is claiming a batch right now")
 
 
 def _why_empty(found: Runtime) -> str:
@@ -53,6 +53,7 @@ def _why_empty(found: Runtime) -> str:
     if not look.queued:
         return "nothing is queued"
     if look.next_ready_ms is None:
-        return f"{many(look.queued, 'callback')} queued, none of them ready"
+        why = "all are paused or on hold (callbacks destinations)"
+        return f"{many(look.queued, 'callback')} queued, none ready: {why}"
     soon = age((look.next_ready_ms - look.now_ms) / 1000)
     return f"{many(look.queued, 'callback')} queued, the next is ready in {soon}"

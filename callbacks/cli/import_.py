@@ -1,4 +1,4 @@
-"""`callbacks import`: hand in many callbacks from NDJSON, in pipelines and in bounded memory."""
+"""`callbacks import`: enqueue many callbacks from NDJSON, in pipelines and in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from callbacks.cli.command import (
     say,
 )
 from callbacks.cli.enqueue import read_json
-from callbacks.model import Stored
+from callbacks.model import SettingsError, Stored
 from callbacks.runtime import Runtime
 from callbacks.text import many
 
@@ -68,7 +68,7 @@ def _checked(found: Runtime, raw: bytes | None) -> Item:
         raise ValueError(f"is longer than {_limit(found):,} bytes")
     item = read_json(raw)
     if not isinstance(item, dict):
-        raise ValueError("is no JSON object")  # noqa: TRY004 - as all that is wrong with a line
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - as all that is wrong with a line
     return prepare(found, item, datetime.now(UTC))
 
 
@@ -92,6 +92,8 @@ class _Import:
                 continue
             try:
                 item = _checked(self.found, raw)
+            except SettingsError:
+                raise  # a ValueError too, but no fault of this line
             except ValueError as error:
                 self.tally.bad += 1
                 note(f"line {number}: {error}")
@@ -109,7 +111,7 @@ class _Import:
         try:
             results = store(self.found, [item for _, item in chunk])
         except redis.RedisError as error:
-            where = f"stopped in lines {first} to {last}, which may be in or not"
+            where = f"stopped in lines {first} to {last}, which may or may not be stored"
             raise Failure(f"{where} ({self.tally} before): {redis_line(error)}") from error
         stored = [result for result in results if isinstance(result, Stored)]
         accepted = sum(result.accepted for result in stored)
@@ -142,11 +144,11 @@ def _size(stream: IO[bytes]) -> int | None:
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @json_option
 def import_(file: IO[bytes], as_json: bool) -> None:
-    """Hand in many callbacks from NDJSON, one JSON object a line.
+    """Enqueue many callbacks from NDJSON, one JSON object a line.
 
-    Its keys are callback_url and data, and as you like event, id, environment, headers,
-    expires_in, delay (both in seconds) and lane. Bad lines are named by number on stderr
-    and skipped; blank ones are passed over.
+    Required keys are callback_url and data; optional are event, id, environment, headers,
+    expires_in, delay (both in seconds) and lane. Bad lines are reported by number on
+    stderr and skipped; blank lines are ignored.
     """
     found = parts()
     run = _Import(found)

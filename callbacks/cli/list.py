@@ -17,15 +17,16 @@ from callbacks.request.urls import Scope
     "--destination",
     "scope",
     callback=in_scope,
-    help="Only those for this destination, a host with its lanes.",
+    help="Only this destination; a host includes its lanes.",
 )
-@click.option("--reason", type=REASON, help="Only those with this reason.")
+@click.option("--reason", type=REASON, help="Only this reason.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="Show at most so many.",
+    help="Show at most N.",
+    metavar="N",
 )
 @json_option
 def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from callbacks.batcher.audit import REQUEST_GONE
 from callbacks.batcher.inspector import Status
 from callbacks.cli.command import console, note, print_json_array, say, table
 from callbacks.model import State
@@ -16,17 +17,28 @@ from callbacks.text import distance, printable
 
 _T = TypeVar("_T")
 
+_PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
+
 
 def hint_for(status: Status) -> str | None:
-    """What the reason of a callback suggests to look at; None where it has none."""
+    """What to do about a callback that failed; None where it has no reason."""
+    if status.detail == REQUEST_GONE:
+        return "its request was deleted from Redis; find out by whom, and enqueue it again"
     return hint(status.reason) if status.reason else None
+
+
+def state_of(status: Status) -> str:
+    """The state for people; within `processing`, what the callback waits for."""
+    if status.state is not State.PROCESSING:
+        return status.state
+    return f"{status.state} ({_PHASES.get(status.phase, status.phase)})"
 
 
 def first(found: Iterator[_T], limit: int | None) -> Iterator[_T]:
     """Pass on so many, and say where there are more."""
     yield from islice(found, limit)
     if limit is not None and next(found, None) is not None:
-        note(f"the first {limit:,} are shown; see --limit")
+        note(f"only the first {limit:,} are shown; use --limit for more")
 
 
 def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
@@ -35,15 +47,17 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
         print_json_array(asdict(status) | {"hint": hint_for(status)} for status in statuses)
         return
     now_s = time.time()
-    rows = table("id", "state", "attempts", "status", "reason", "when", "destination", "detail")
-    hints: dict[str, str] = {}
+    rows = table(
+        "id", "state", "attempts", "status", "reason", "due or ended", "destination", "detail"
+    )
+    hints: set[tuple[str, str]] = set()
     for one in statuses:
-        if one.reason and (todo := hint(one.reason)):
-            hints[one.reason] = todo
+        if one.reason and (todo := hint_for(one)):
+            hints.add((one.reason, todo))
         at = one.ended_at if one.ended_at is not None else one.next_attempt_at
         rows.add_row(
             one.id,
-            one.phase if one.state is State.PROCESSING else one.state,
+            state_of(one),
             str(one.attempts),
             str(one.status or "-"),
             one.reason or "-",
@@ -54,6 +68,6 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     if rows.row_count:
         console().print(rows)
     else:
-        note("there are none")
-    for reason, words in sorted(hints.items()):
+        note("no callbacks found")
+    for reason, words in sorted(hints):
         say(f"{reason}: {words}")

@@ -1,4 +1,4 @@
-"""The `callbacks` command: each subcommand is glue around a duty, a page of the books or a verb."""
+"""The `callbacks` command: each subcommand parses, calls one method, and prints."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ __all__ = ["main"]
 )
 @click.version_option(__version__, prog_name="callbacks")
 def main() -> None:
-    """Queue, watch and steer HTTP callbacks kept in Redis.
+    """Queue, watch and manage HTTP callbacks kept in Redis.
 
-    Every command exits with 0 on success, 1 on a failure that it explains in one line on
-    stderr, and 2 on wrong usage. Settings are CALLBACKS_... environment variables.
+    Every command exits with 0 on success, 1 on a failure, explained in one line on stderr,
+    and 2 on wrong usage. Settings are CALLBACKS_... environment variables.
     """
 
 

@@ -1,4 +1,4 @@
-"""`callbacks pause`: stop sending, to all or to one destination."""
+"""`callbacks pause`: stop sending, to every destination or to one."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import click
 from callbacks.batcher import scopes
 from callbacks.batcher.scopes import ScopeResult
 from callbacks.cli.command import in_scope, json_option, note, parts, print_json, say
-from callbacks.request.urls import Scope
+from callbacks.request.urls import display_url
 from callbacks.text import many
 
 
 @click.command()
-@click.argument("scope", callback=in_scope, required=False, metavar="[DESTINATION]")
+@click.argument("target", required=False, metavar="[DESTINATION]")
 @json_option
-def pause(scope: Scope | None, as_json: bool) -> None:
-    """Stop sending, to all or to one destination.
+@click.pass_context
+def pause(context: click.Context, target: str | None, as_json: bool) -> None:
+    """Stop sending, to every destination or to one.
 
-    https://host is the host with all its lanes, also those to come; https://host#lane is one
-    lane, https://host# the host without its lanes. Requests in flight are ended as usual; how
-    many there are is said.
+    https://host is the host with all its lanes, including lanes first used later;
+    https://host#lane is one lane, https://host# the host without its lanes. A URL with a path
+    stands for its destination. Requests in flight are completed, and counted in the output.
     """
+    scope = in_scope(context, None, target)
     done = scopes.pause(parts().batcher, scope)
     if as_json:
         print_json(
@@ -33,12 +35,19 @@ def pause(scope: Scope | None, as_json: bool) -> None:
         return
     what = named(scope.name, done) if scope else "everything is"
     say(f"{what} paused; {many(done.in_flight, 'request')} still in flight")
+    if scope and target and path_of(target) and not path_of(scope.name):
+        note(f"this covers every URL of the destination, not only {display_url(target)}")
     if not done.seen:
-        note("nothing waits for it, and nothing was sent to it within a day: is it spelled right?")
+        note("nothing is queued for it or was sent to it in the last day; check the spelling")
+
+
+def path_of(target: str) -> str:
+    """The path of a URL or destination without its first slash; empty where there is none."""
+    return target.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
 
 
 def named(name: str, done: ScopeResult) -> str:
-    """Name what was steered, with how many lanes (or paths, on a shared host), and its verb."""
+    """Name what was paused or resumed, with its number of lanes (or paths) and the verb."""
     lanes = sum("#" in lane for lane in done.lanes)
     counts = ((lanes, "lane"), (len(done.lanes) - lanes, "path"))
     more = [many(count, noun) for count, noun in counts if count]

@@ -8,7 +8,7 @@ from callbacks.batcher import scopes
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.scopes import ScopeResult
 from callbacks.cli.command import in_scope, json_option, note, parts, print_json, say
-from callbacks.cli.pause import named
+from callbacks.cli.pause import named, path_of
 from callbacks.request.urls import Scope, display_url, normal_url
 
 
@@ -17,19 +17,19 @@ from callbacks.request.urls import Scope, display_url, normal_url
 @json_option
 @click.pass_context
 def resume(context: click.Context, target: str | None, as_json: bool) -> None:
-    """Start sending again, to all or to one destination.
+    """Start sending again, to every destination or to one.
 
-    Resuming a destination also ends its wait, closes its breaker and resets its interval; a
-    host is resumed with all its lanes. Resuming a URL (with a path) lifts the mark that it is
-    gone, and nothing else.
+    Resuming a destination also ends its hold, closes its breaker and resets its interval; a
+    host is resumed with all its lanes. Resuming a URL (with a path) clears its 410 mark and
+    does nothing else.
     """
     found = parts()
     scope = in_scope(context, None, target)
-    path = (target or "").partition("://")[2].partition("#")[0].partition("/")[2]
+    path = path_of(target or "")
     done, forgiven = ScopeResult(changed=False), False
     if target and path:
         forgiven = found.batcher.forgive(normal_url(target))
-    if not path or (scope and "/" in scope.name.partition("://")[2]):  # shared: it is both
+    if not path or (scope and path_of(scope.name)):  # shared: it is both
         done = scopes.resume(found.batcher, scope)
     found.messages.check(0)
     what = display_url(normal_url(target)) if target and path else scope and scope.name
@@ -38,18 +38,23 @@ def resume(context: click.Context, target: str | None, as_json: bool) -> None:
         print_json({"resumed": what or "all", "lanes": len(done.lanes), "changed": changed})
         return
     if path and changed:
-        say(f"{what} is not marked as gone any more")
+        say(f"{what} is no longer marked as gone")
     elif changed or done.lanes:
         say(f"{named(scope.name, done) if scope else 'everything is'} resumed")
     else:
         say(_nothing_to_resume(scope, path))
     if path and scope and Inspector(found.batcher.scripts).destination(scope.name).paused:
-        note(f"its destination is paused: callbacks resume {scope.name}")
+        note(f"its destination is still paused: callbacks resume {scope.name}")
 
 
 def _nothing_to_resume(scope: Scope | None, path: str) -> str:
     if scope is None:
-        return "it was not paused as a whole; destinations may be (callbacks destinations)"
+        return (
+            "nothing to resume: sending is not paused (single destinations: callbacks destinations)"
+        )
     if path:
-        return f"that URL has no mark that it is gone; its destination is {scope.name}"
-    return f"{scope.name} was neither paused nor on hold"
+        return (
+            "nothing to resume: this URL is not marked as gone; to resume its destination: "
+            f"callbacks resume {scope.name}"
+        )
+    return f"nothing to resume: {scope.name} is neither paused nor on hold"

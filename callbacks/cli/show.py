@@ -9,16 +9,26 @@ from typing import Any
 import click
 from rich.table import Table
 
+from callbacks.batcher.audit import REQUEST_GONE
 from callbacks.batcher.inspector import Inspector, Status, find
 from callbacks.cli.arguments import ID
-from callbacks.cli.command import Failure, console, json_option, parts, print_json, table
+from callbacks.cli.command import (
+    Failure,
+    console,
+    json_option,
+    parts,
+    print_json,
+    table,
+    unknown,
+)
 from callbacks.cli.destinations import condition
-from callbacks.cli.listing import hint_for
+from callbacks.cli.listing import hint_for, state_of
 from callbacks.model import Request, State
 from callbacks.request.freeze import unpack
 from callbacks.request.urls import display_url
 from callbacks.runtime import Runtime
-from callbacks.text import many, moment, printable, when
+from callbacks.text import counted, many, printable, when
+from callbacks.text import moment as instant
 
 
 def request_of(found: Runtime, id: str) -> Request | None:
@@ -42,21 +52,26 @@ def shown_request(request: Request | None) -> dict[str, Any]:
 def next_step(status: Status, now_s: float) -> str:
     """Say what comes next, in one sentence."""
     at = status.next_attempt_at
-    place = "" if at is None else when(at, now_s)
+    moment = "" if at is None else when(at, now_s)
+    late = at is not None and at <= now_s
     sentences = {
         "queued": "waits for its batch",
-        "claimed": f"is claimed, to be sent {place}",
-        "retry": f"will be tried again {place}",
+        "claimed": f"claimed; waits for a worker since {moment}" if late else f"sent at {moment}",
+        "retry": f"retry due {moment}",
         "sending": "a request is in flight",
+        "sent": "nothing: it was delivered",
+        "cancelled": "nothing: it was cancelled",
         "dead": f"nothing, unless replayed: callbacks dead replay --id {status.id}",
     }
-    if status.state is State.QUEUED and at is not None and at > now_s:
-        return f"is due {place}, then waits for its batch"
+    if status.state is State.QUEUED and not late and at is not None:
+        return f"due {moment}, then waits for its batch"
+    if status.state is State.DEAD and status.detail == REQUEST_GONE:
+        return "nothing: it cannot be replayed; enqueue it again with a new id"
     return sentences.get(status.phase, "nothing")
 
 
 def _held(found: Runtime, status: Status) -> str | None:
-    """Say what holds a queued callback up, beside its batch."""
+    """Say what keeps a queued callback from being claimed, apart from its batch."""
     if status.state is not State.QUEUED:
         return None
     scripts = found.batcher.scripts
@@ -81,7 +96,7 @@ def show(id: str, as_json: bool) -> None:
     found = parts()
     status = find(found.batcher.scripts, id)
     if status is None:
-        raise Failure(f"{id} is unknown")
+        raise Failure(unknown(id))
     request = shown_request(request_of(found, id))
     following = _held(found, status) or next_step(status, time.time())
     if as_json:
@@ -98,17 +113,15 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
     now_s = time.time()
     facts: dict[str, str | None] = {
         "id": status.id,
-        "state": f"{status.state} ({status.phase})"
-        if status.state is State.PROCESSING
-        else status.state,
+        "state": state_of(status),
         "next": following,
         "destination": status.destination,
         "url": request["url"],
         "reason": status.reason,
         "hint": hint_for(status),
         "detail": status.detail,
-        "attempts": f"{status.attempts} begun, {status.retries} retries granted, "
-        f"{status.crashes} crashed",
+        "attempts": f"{status.attempts} ({counted(status.retries, 'retry', 'retries')} used, "
+        f"{counted(status.crashes, 'crash', 'crashes')})",
         "environment": request["environment"],
         "headers": ", ".join(request["header_names"] or ()),
         "body": None if request["body_bytes"] is None else many(request["body_bytes"], "byte"),
@@ -127,7 +140,7 @@ def _attempts(status: Status) -> Table:
     for one in status.history:
         attempts.add_row(
             str(one.attempt),
-            moment(one.at_ms / 1000),
+            instant(one.at_ms / 1000),
             one.outcome,
             str(one.status or "-"),
             one.reason or "-",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import sleep
 from typing import Final
 
@@ -13,22 +13,24 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.batcher.inspector import TOTALS
+from callbacks.batcher.inspector import TOTALS, Inspector
 from callbacks.cli.command import console, json_option, parts, print_json, table
 from callbacks.monitor.snapshot import Snapshot, facts, take
 from callbacks.runtime import Runtime
+from callbacks.text import counted
 
 _WATCH_S: Final = 1.0
 _STYLES: Final = {"ok": "green", "paused": "yellow", "behind": "yellow"}
 
 
-def render(shown: Snapshot) -> Group:
-    """The snapshot for people."""
+def render(shown: Snapshot, places: Sequence[int]) -> Group:
+    """The snapshot for people; `places` are the threads or greenlets of each worker process."""
     rows = Table.grid(padding=(0, 2))
     style = _STYLES.get(shown.health.word, "red")
     rows.add_row("health", Text(str(shown.health), style=style))
     for name, fact in facts(shown):
         rows.add_row(name, fact)
+    rows.add_row("workers", _workers(places))
     counts = table("", "total", "last minute", right=("total", "last minute"))
     for name in TOTALS:
         o = shown.overview
@@ -36,13 +38,24 @@ def render(shown: Snapshot) -> Group:
     return Group(rows, Text(), counts)
 
 
+def _workers(places: Sequence[int]) -> str:
+    if not places:
+        return "none running (dramatiq callbacks)"
+    return f"{counted(len(places), 'process', 'processes')}, {sum(places):,} threads or greenlets"
+
+
+def _look(found: Runtime) -> Group:
+    shown = take(found.batcher)
+    return render(shown, Inspector(found.batcher.scripts).worker_places(shown.overview.now_ms))
+
+
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it anew each second, until interrupted.")
+@click.option("--watch", is_flag=True, help="Refresh every second until interrupted.")
 @json_option
 def status(watch: bool, as_json: bool) -> None:
-    """Show sizes, totals, rates and how the whole is doing.
+    """Show sizes, totals, rates and overall health.
 
-    Ages and intervals are seconds; rates are those of the last whole minute.
+    Ages and intervals are seconds; rates cover the last minute.
     """
     found = parts()
     if watch:
@@ -50,7 +63,7 @@ def status(watch: bool, as_json: bool) -> None:
     elif as_json:
         print_json(take(found.batcher).document())
     else:
-        console().print(render(take(found.batcher)))
+        console().print(_look(found))
 
 
 def _watch(found: Runtime, as_json: bool) -> None:
@@ -62,8 +75,8 @@ def _watch(found: Runtime, as_json: bool) -> None:
         elif not screen.is_terminal:
             _each_second(lambda: click.echo(take(found.batcher).line()))
         else:
-            with Live(render(take(found.batcher)), console=screen, auto_refresh=False) as live:
-                _each_second(lambda: live.update(render(take(found.batcher)), refresh=True))
+            with Live(_look(found), console=screen, auto_refresh=False) as live:
+                _each_second(lambda: live.update(_look(found), refresh=True))
     except KeyboardInterrupt:
         return
 

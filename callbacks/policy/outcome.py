@@ -22,24 +22,24 @@ GROW: Final = 1_500
 HINTS: Final = MappingProxyType(
     {
         Reason.TIMEOUT: "no complete answer in time: is the receiver slow or overloaded?",
-        Reason.CONNECT: "no connection: is the receiver up, its port open, its firewall willing?",
-        Reason.DNS: "its name does not resolve: is the host spelled right, is its DNS up?",
-        Reason.TLS: "TLS failed: is its certificate valid, for this host, with its whole chain?",
+        Reason.CONNECT: "no connection: is the receiver up, and is its port open to us?",
+        Reason.DNS: "the name does not resolve: is the host spelled correctly, and is its DNS up?",
+        Reason.TLS: "TLS failed: is the certificate valid for this host, with its full chain?",
         Reason.RESET: "the connection broke before an answer: did the receiver crash or restart?",
-        Reason.PROTOCOL: "the answer was no valid HTTP: is another service on that port?",
-        Reason.TOO_LARGE: "the headers of the answer are too large: a success needs none",
+        Reason.PROTOCOL: "the answer was not valid HTTP: is another service on that port?",
+        Reason.TOO_LARGE: "the headers of the answer are too large: the receiver has to send fewer",
         Reason.BLOCKED_ADDRESS: "address not public: CALLBACKS_ALLOWED_NETWORKS may allow it",
         Reason.REDIRECT: "redirects are not followed: use the URL that it points to",
-        Reason.GONE: "410: the receiver wants no more; `callbacks resume URL` lifts the mark",
-        Reason.RATE_LIMITED: "429: the receiver wants fewer; its destination is slowed down",
+        Reason.GONE: "410: the URL wants no more callbacks; `callbacks resume URL` clears it",
+        Reason.RATE_LIMITED: "429: too many requests for the receiver; its destination slows down",
         Reason.CLIENT_ERROR: "the receiver refuses this request: right URL, right signing secret?",
         Reason.SERVER_ERROR: "the receiver failed: its own logs say why",
-        Reason.EXPIRED: "it could not be sent within its age; its history says why, or where that"
-        " is empty, `callbacks destinations` and `callbacks status`",
+        Reason.EXPIRED: "it was not sent before it expired; its attempts say why, or if there are"
+        " none, `callbacks destinations` and `callbacks status`",
         Reason.CRASHED: "our side failed while sending: see the workers' logs",
         Reason.CANCELLED: "cancelled by an operator or the application",
-        Reason.NO_SECRET: "nothing is sent without a secret: why does CALLBACKS_SECRET_RESOLVER"
-        " fail, or give none? It is tried again",
+        Reason.NO_SECRET: "nothing is sent without a secret: CALLBACKS_SECRET_RESOLVER failed or"
+        " returned none. It will be tried again",
     }
 )
 

@@ -70,18 +70,18 @@ class Settings(BaseModel):
     )
 
     redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """Where everything lives: redis://, rediss:// or unix://."""
+    """The Redis that stores everything: redis://, rediss:// or unix://."""
     redis_tls_verify: Switch = True
     """`false` for Heroku Key-Value Store's self-signed certificates."""
     redis_max_connections: Annotated[int, whole(1, 1_000)] = 4
-    """Most connections of a process, broker and batcher together."""
+    """Maximum connections per process, broker and batcher together."""
     redis_timeout: Annotated[float, seconds(0.05, 60)] = 5.0
     """For connecting to Redis and for each of its commands."""
     namespace: Namespace = "callbacks"
     """Prefix of every key, Dramatiq's too."""
 
     batch_size: Annotated[int, whole(1, 1_000)] = 100
-    """Most callbacks in one batch; as many waiting is a reason to flush."""
+    """Maximum batch size; a batch is due when this many are ready."""
     max_delay: Annotated[float, seconds(0, _HOUR)] = 5.0
     """The longest a callback waits for its batch; `0` sends at once."""
     min_interval: Annotated[float, seconds(0, _HOUR)] = 0.5
@@ -90,26 +90,26 @@ class Settings(BaseModel):
     """How often `check_and_flush` looks."""
 
     send_interval: Annotated[float, seconds(0, _HOUR)] = 0.2
-    """The stagger: time between two sends; `0` switches it off, its adaptive part too."""
+    """The stagger: initial time between two sends; `0` turns it off."""
     destination_interval: Annotated[float, seconds(0, _HOUR)] = 0.2
-    """The time between two sends to one destination, where it starts from; `0`: none."""
+    """Initial time between two sends to one destination; `0` turns it off."""
     destination_concurrency: Annotated[int, whole(0, 10_000)] = 4
-    """Most requests in flight to one destination, over all processes; `0`: no limit."""
+    """Maximum requests in flight to one destination, over all processes; `0`: no limit."""
     shared_hosts: Hosts = frozenset()
-    """Hosts that serve many customers: there each URL without its query is a destination."""
+    """Hosts that serve many customers: each URL there, without its query, is a destination."""
 
     unproven_share: Annotated[float, share()] = 0.5
-    """Share of all places that destinations take together which have not answered lately."""
+    """Maximum share of all places for destinations that have not answered lately, together."""
 
     breaker_failures: Annotated[int, whole(0, 10_000)] = 5
-    """Consecutive faults of a destination that open its breaker; `0`: none."""
+    """Consecutive faults that open a destination's breaker; `0`: no breaker."""
     breaker_open_min: Annotated[float, seconds(0.05, _DAY)] = 30.0
-    """How long a breaker stays open at first; it doubles."""
+    """How long a breaker stays open the first time; doubles each time."""
     breaker_open_max: Annotated[float, seconds(0.05, _DAY)] = 600.0
     """How long a breaker stays open at most."""
 
     adaptive: Switch = True
-    """Let backlog and failures move the stagger, and a destination's answers its interval."""
+    """Adapt the stagger to backlog and failures, a destination's interval to its answers."""
     send_interval_min: Annotated[float, seconds(0.001, _HOUR)] = 0.005
     """Lower bound of the stagger while it adapts."""
     send_interval_max: Annotated[float, seconds(0.001, _HOUR)] = 5.0
@@ -119,46 +119,46 @@ class Settings(BaseModel):
     destination_interval_max: Annotated[float, seconds(0.001, _HOUR)] = 30.0
     """Upper bound of one destination's interval while it adapts."""
     drain_target: Annotated[float, seconds(1, _DAY)] = 60.0
-    """The time in which a backlog should be gone: what the stagger aims at."""
+    """How fast the stagger tries to drain a backlog."""
 
     max_retries: Annotated[int, whole(0, 100)] = 2
     """Retries after the first attempt."""
     retry_increment: Annotated[float, seconds(0, _DAY)] = 30.0
     """The n-th retry waits n times this."""
     retry_schedule: Schedule = ()
-    """The waits of all retries, e.g. `5,300,1800`: replaces the two above."""
+    """The delay before each retry, e.g. `5,300,1800`: replaces the two above."""
     retry_client_errors: Switch = False
-    """Retry other 4xx too, instead of the dead letters at once."""
+    """Also retry other 4xx, instead of failing at once."""
     retry_after_max: Annotated[float, seconds(0, 7 * _DAY)] = 3_600.0
     """The longest a receiver's `Retry-After` may park its destination."""
     max_age: Annotated[float, seconds(0.05, 366 * _DAY)] = 86_400.0
     """A callback not sent by then is dead, reason `expired`."""
     stuck_after: Annotated[float, seconds(1, _DAY)] = 300.0
-    """The longest a callback may stay in PROCESSING past its due time before it is taken back."""
+    """How long past its due time a callback may stay in PROCESSING before it is reclaimed."""
 
     # Past 11 s it also needs a longer --worker-shutdown-timeout, which counts twice and so
     # does not fit Heroku's 30 s any more: on shutdown such an attempt is cut and repeated.
     deadline: Annotated[float, seconds(0.05, 600)] = 10.0
-    """Bounds the whole attempt, name lookup included, whatever the receiver does."""
+    """Maximum duration of an attempt, including the name lookup."""
     connect_timeout: Annotated[float, seconds(0.05, 600)] = 3.0
-    """For connecting to a receiver; cut to the deadline."""
+    """For connecting to a receiver; at most the deadline."""
     read_timeout: Annotated[float, seconds(0.05, 600)] = 7.0
-    """For each wait for a receiver's bytes; cut to the deadline."""
+    """For each read from a receiver; at most the deadline."""
 
     secret: Secrets = Field(default=(), repr=False)
-    """`whsec_...`; several, space-separated, while rotating: the first signs first."""
+    """`whsec_...`; during a rotation several, separated by spaces, new one first."""
     environment_secrets: Mapping[str, Secrets] = Field(
         default_factory=lambda: MappingProxyType({}), repr=False
     )
-    """Instead of `CALLBACKS_SECRET`, for one environment (`-` in its name is `_`)."""
+    """The secret of one environment (`-` in its name becomes `_`)."""
     secret_resolver: Resolver = ""
     """`module:function(callback_url, environment) -> list of secrets`, called at each send."""
     on_dead: Actor = ""
     """Name of a Dramatiq actor that gets `(callback_id, reason)` when a callback dies."""
     environment: Environment = "production"
-    """Else inferred from `HEROKU_APP_NAME`, else `production`."""
+    """Inferred from `HEROKU_APP_NAME`, else `production`."""
     allowed_networks: Networks = ()
-    """CIDRs that may be reached although they are not public, e.g. `127.0.0.0/8`."""
+    """Non-public networks that may be reached, e.g. `127.0.0.0/8`."""
     https_only: Switch = False
     """Refuse `http://` at enqueue."""
     max_payload_bytes: Annotated[int, whole(1, 64 * 1024 * 1024)] = 262_144
@@ -171,7 +171,7 @@ class Settings(BaseModel):
     dead_ttl: Annotated[float, seconds(0.05, 366 * _DAY)] = 604_800.0
     """How long a dead callback (with its body) is kept."""
     sent_max: Annotated[int, whole(0, 10**9)] = 100_000
-    """Most sent records kept: the oldest go first."""
+    """Maximum number of sent records; the oldest are deleted first."""
     log_format: LogFormat = "logfmt"
     """`logfmt`, `json` or `console`."""
 
@@ -402,4 +402,4 @@ def _nearest(name: str) -> str | None:
 
 def _warning(name: str, nearest: str | None) -> str:
     hint = f"; did you mean {nearest}?" if nearest else ""
-    return f"{name} is no setting of callbacks{hint}"
+    return f"{name} is not a setting of callbacks{hint}"

@@ -58,7 +58,8 @@ def without_password(url: str) -> str:
 
 def seconds(low: float, high: float) -> BeforeValidator:
     """A duration; 0 is allowed where `low` is 0, but nothing between it and a millisecond."""
-    allowed = f"{'0, or ' * (low == 0)}{max(low, _SHORTEST_S):g} to {high:.15g} seconds"
+    bounds = f"{'0, or ' * (low == 0)}{max(low, _SHORTEST_S):g} to {high:.15g}"
+    allowed = f"{bounds} seconds, without a unit (such as 2.5)"
 
     def parse(value: object) -> float:
         return _seconds(value, low, high, allowed)

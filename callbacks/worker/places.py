@@ -20,7 +20,9 @@ class Places:
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        #: How many such destinations may take here, 0 where that is not said.
+        #: Threads or greenlets of this process, and how many of them such destinations may take;
+        #: 0 until that is said.
+        self.total = 0
         self.unproven_most = 0
         self._monotonic = monotonic
         self._taken: set[object] = set()
@@ -29,7 +31,7 @@ class Places:
 
     def open(self, total: int, share: float) -> None:
         """Say how many places there are, and the share that such destinations may take."""
-        self.unproven_most = max(1, int(total * share))
+        self.total, self.unproven_most = total, max(1, int(total * share))
 
     @contextmanager
     def taking(self) -> Iterator[bool]:

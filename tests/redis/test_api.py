@@ -149,6 +149,16 @@ def test_where_secrets_are_configured_an_environment_without_one_is_refused(
         callbacks.enqueue(URL, 1, environment="production")
 
 
+@pytest.mark.parametrize("path", ["no_such_module:find", "tests.redis.test_duties:no_such_name"])
+def test_a_resolver_that_cannot_be_loaded_is_a_wrong_setting(
+    environment: Environment, client: redis.Redis, path: str
+) -> None:
+    environment(CALLBACKS_SECRET_RESOLVER=path)
+    with pytest.raises(callbacks.SettingsError, match=r"CALLBACKS_SECRET_RESOLVER: .+ cannot be"):
+        callbacks.enqueue(URL, 1)
+    assert client.zcard(key("expiry")) == 0
+
+
 @pytest.mark.parametrize(
     ("resolver", "accepted"), [("broken_resolver", True), ("empty_resolver", False)]
 )

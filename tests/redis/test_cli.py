@@ -486,7 +486,10 @@ def test_show_lists_every_attempt(run: Run, unpaced: Batcher) -> None:
 
 def test_show_of_an_unknown_id_exits_with_1(run: Run) -> None:
     result = run("show", "c-0")
-    assert (result.exit_code, result.stderr) == (1, "callbacks: c-0 is unknown\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "callbacks: c-0 is unknown: it was never accepted, or its record is no longer kept\n",
+    )
 
 
 def test_list_filters_and_limits(run: Run, unpaced: Batcher) -> None:
@@ -561,12 +564,56 @@ def test_pause_and_resume_all_or_one(run: Run, unpaced: Batcher) -> None:
     assert run("pause").stdout == "everything is paused; 1 request still in flight\n"
     assert json.loads(run("status", "--json").stdout)["paused"] is True
     assert run("resume").stdout == "everything is resumed\n"
-    assert "was not paused" in run("resume").stdout
+    assert "sending is not paused" in run("resume").stdout
 
     paused = json.loads(run("pause", "https://a.example/hooks", "--json").stdout)
     assert paused == {"paused": HOST, "lanes": 0, "in_flight": 1}
     assert run("resume", f"{HOST}/").stdout == f"{HOST} is resumed\n"
-    assert run("resume", HOST).stdout == f"{HOST} was neither paused nor on hold\n"
+    assert run("resume", HOST).stdout == (
+        f"nothing to resume: {HOST} is neither paused nor on hold\n"
+    )
+
+
+def test_pausing_a_url_says_that_its_whole_destination_is_paused(run: Run) -> None:
+    paused = run("pause", "https://a.example/hooks?token=s3cret")
+    assert paused.stdout.startswith(f"{HOST} is paused")
+    assert "every URL of the destination, not only https://a.example/hooks\n" in paused.stderr
+    for whole in (HOST, "https://a.example/", "https://a.example/#lane"):
+        assert "every URL" not in run("pause", whole).stderr
+
+
+def test_a_bad_time_is_named_with_its_option_and_examples(run: Run) -> None:
+    line = run("enqueue", URL, "--delay", "5x").stderr
+    for words in ("'--delay'", "'5x' is not a time", "10m", "2026-01-31T09:00:00Z"):
+        assert words in line
+
+
+def test_status_counts_worker_processes_and_their_places(run: Run, batcher: Batcher) -> None:
+    assert "none running" in run("status").stdout
+    batcher.tick("a", 1_000, known="", places=64)
+    batcher.tick("b", 1_000, known="", places=36)
+    assert "2 processes, 100 threads or greenlets" in run("status").stdout
+
+
+def test_a_dead_letter_without_its_request_is_not_offered_for_replay(
+    run: Run, batcher: Batcher, client: redis.Redis
+) -> None:
+    put(batcher, "c-1")
+    client.delete(key("cb:c-1"))
+    run("audit", "--repair")
+    shown, listed = run("show", "c-1").stdout, run("dead", "show").stdout
+    assert "dead replay" not in shown
+    assert all("its request was deleted from Redis" in out for out in (shown, listed))
+
+
+def test_a_list_tells_what_a_callback_in_processing_waits_for(run: Run, unpaced: Batcher) -> None:
+    put(unpaced, "c-1")
+    (claimed,) = claim(unpaced).callbacks
+    assert "processing (claimed)" in run("list", "processing").stdout
+    begin(unpaced, claimed)
+    assert "processing (in flight)" in run("list", "processing").stdout
+    settle(unpaced, claimed, Outcome.RETRY)
+    assert "processing (waiting to retry)" in run("list", "processing").stdout
 
 
 def test_a_host_includes_its_lanes_wherever_it_is_named(run: Run, unpaced: Batcher) -> None:
@@ -638,9 +685,10 @@ def test_resuming_a_url_lifts_its_mark_and_leaves_its_destination_paused(
     run("pause", HOST)
     url = "https://a.example/hooks?token=s3cret"
     unpaced.scripts.client.zadd("{callbacks}:gone", {digest(url): 1})
-    assert "hooks is not marked as gone any more" in run("resume", url).stdout
+    assert "hooks is no longer marked as gone" in run("resume", url).stdout
     assert run("resume", url).stdout == (
-        f"that URL has no mark that it is gone; its destination is {HOST}\n"
+        "nothing to resume: this URL is not marked as gone; to resume its destination: "
+        f"callbacks resume {HOST}\n"
     )
     assert client.hexists(f"{{callbacks}}:dest:{HOST}", "paused")
 
@@ -650,7 +698,10 @@ def test_cancel_by_state(run: Run, unpaced: Batcher) -> None:
     assert run("cancel", "c-1").stdout == "c-1 is cancelled\n"
     assert run("cancel", "c-1").stdout == "c-1 is cancelled\n"  # it holds, whoever did it
     unknown = run("cancel", "c-0")
-    assert (unknown.exit_code, unknown.stderr) == (1, "callbacks: c-0 is unknown\n")
+    assert (unknown.exit_code, unknown.stderr) == (
+        1,
+        "callbacks: c-0 is unknown: it was never accepted, or its record is no longer kept\n",
+    )
 
     put(unpaced, "c-2")
     (claimed,) = claim(unpaced).callbacks
@@ -659,7 +710,10 @@ def test_cancel_by_state(run: Run, unpaced: Batcher) -> None:
     assert json.loads(run("cancel", "c-2", "--json").stdout)["in_flight"] is True
     settle(unpaced, claimed)
     final = run("cancel", "c-2")
-    assert (final.exit_code, final.stderr) == (1, "callbacks: c-2 is sent already\n")
+    assert (final.exit_code, final.stderr) == (
+        1,
+        "callbacks: c-2 cannot be cancelled: it is already sent\n",
+    )
 
 
 def test_cleanup_goes_on_until_nothing_is_left(
@@ -744,7 +798,7 @@ def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
     result = run("dead", "purge", "--id", "c-1", "--id", "c-2", "--id", "c-0", "--id", "c-1")
     assert result.exit_code == 1
     assert result.stdout == "1 dead letter purged\n"
-    assert result.stderr == "callbacks: no dead letter: c-2, c-0\n"
+    assert result.stderr == "callbacks: not dead letters: c-2, c-0\n"
     assert client.zcard(key("dead")) == 0
     assert client.zcard(key("expiry")) == 1
 
@@ -763,7 +817,7 @@ def test_a_replay_wakes_the_workers_also_where_an_id_was_no_dead_letter(
     kill(unpaced, "good")
     result = run("dead", "replay", "--id", "good", "--id", "unknown")
     assert (result.exit_code, result.stdout) == (1, "1 dead letter replayed\n")
-    assert result.stderr == "callbacks: no dead letter: unknown\n"
+    assert result.stderr == "callbacks: not dead letters: unknown\n"
     assert woken == [0]
 
 

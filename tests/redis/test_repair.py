@@ -93,6 +93,13 @@ def batcher(make_batcher: Make) -> Batcher:
     return made
 
 
+def test_a_claimed_callback_without_its_record_is_one_finding(
+    batcher: Batcher, client: redis.Redis
+) -> None:
+    client.delete(key("rec:claimed"))
+    assert list(audit(Inspector(batcher.scripts))) == ["claimed: has lost its record"]
+
+
 def deliver_all(batcher: Batcher, client: redis.Redis) -> None:
     """Take back what is under way, and send everything."""
     for id in client.zrange(P, 0, -1):

@@ -229,7 +229,7 @@ def test_the_places_of_all_live_processes_are_added_up(
 
     assert most(("a", 16)) == 16
     assert most(("b", 16)) == 32
-    client.hset(key("workers"), "a", f"16 {now_ms(client) - 1}")  # not heard of lately
+    client.hset(key("workers"), "a", f"32 16 {now_ms(client) - 1}")  # not heard of lately
     assert most(("b", 16)) == 16
     assert client.hkeys(key("workers")) == [b"b"]
 

@@ -411,7 +411,7 @@ def test_good_settings_have_nothing_to_do() -> None:
 def test_a_misspelt_name_is_a_warning_with_the_nearest_one() -> None:
     assert told(service_checks.spelling(settings(batchsize=5))) == (
         WARNING,
-        "CALLBACKS_BATCHSIZE is no setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
+        "CALLBACKS_BATCHSIZE is not a setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
         "rename it, or unset what is not meant for us",
     )
 

@@ -153,11 +153,15 @@ def test_a_variable_becomes_a_value(variable: str, text: str, value: object) -> 
         ("CALLBACKS_BATCH_SIZE", "0", "a whole number from 1 to 1000"),
         ("CALLBACKS_BATCH_SIZE", "10.5", "a whole number from 1 to 1000"),
         ("CALLBACKS_BATCH_SIZE", "ten", "a whole number from 1 to 1000"),
-        ("CALLBACKS_MAX_DELAY", "-1", "0, or 0.001 to 3600 seconds"),
-        ("CALLBACKS_MAX_DELAY", "0.0004", "0, or 0.001 to 3600 seconds"),
-        ("CALLBACKS_MAX_DELAY", "nan", "0, or 0.001 to 3600 seconds"),
-        ("CALLBACKS_MAX_DELAY", "inf", "0, or 0.001 to 3600 seconds"),
-        ("CALLBACKS_MAX_DELAY", "5s", "0, or 0.001 to 3600 seconds"),
+        ("CALLBACKS_MAX_DELAY", "-1", "0, or 0.001 to 3600 seconds, without a unit (such as 2.5)"),
+        (
+            "CALLBACKS_MAX_DELAY",
+            "0.0004",
+            "0, or 0.001 to 3600 seconds, without a unit (such as 2.5)",
+        ),
+        ("CALLBACKS_MAX_DELAY", "nan", "0, or 0.001 to 3600 seconds, without a unit (such as 2.5)"),
+        ("CALLBACKS_MAX_DELAY", "inf", "0, or 0.001 to 3600 seconds, without a unit (such as 2.5)"),
+        ("CALLBACKS_MAX_DELAY", "5s", "0, or 0.001 to 3600 seconds, without a unit (such as 2.5)"),
         ("CALLBACKS_DEADLINE", "0", "0.05 to 600 seconds"),
         ("CALLBACKS_RETRY_SCHEDULE", "5,x", "at most 100 waits such as 5,300,1800"),
         ("CALLBACKS_RETRY_SCHEDULE", "1 " * 101, "at most 100 waits"),
@@ -438,8 +442,8 @@ def test_settings_carry_one_line_for_each_misspelt_name() -> None:
 
     assert settings.batch_size == 100
     assert settings.warnings == (
-        "CALLBACKS_BATCHSIZE is no setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
-        "CALLBACKS_XYZZY is no setting of callbacks",
+        "CALLBACKS_BATCHSIZE is not a setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
+        "CALLBACKS_XYZZY is not a setting of callbacks",
     )
 
 

@@ -2,13 +2,13 @@
 --
 -- KEYS[1] tick          who ticks
 -- KEYS[2] state         the schedule, which keeps the epoch and when a worker ticked last
--- KEYS[3] workers       how many places each worker process has for destinations that have not
---   answered lately
+-- KEYS[3] workers       each worker process with its places
 -- ARGV[1] ticker        who asks
 -- ARGV[2] interval      ms
 -- ARGV[3] known         the epoch that the caller remembers, or empty
--- ARGV[4] places        of the caller for such destinations
--- ARGV[5] stays         ms for which its word on that counts
+-- ARGV[4] threads       threads or greenlets of the caller
+-- ARGV[5] places        how many of them destinations may take that have not answered lately
+-- ARGV[6] stays         ms for which its word on that counts
 -- Returns {elected, now, lost, epoch}: elected 1 you are, 0 another is; now: ms; lost 1: the
 --   caller remembers another epoch, so Redis has lost its data since; epoch: names these data,
 --   and begins with the ms at which they began.
@@ -16,17 +16,17 @@
 -- Cost: O(1), and O(worker processes) for the one that is elected.
 local K = {tick = KEYS[1], state = KEYS[2], workers = KEYS[3]}
 local ticker, interval, known = ARGV[1], num(ARGV[2]), ARGV[3]
-local places, stays = num(ARGV[4]), num(ARGV[5])
+local threads, places, stays = num(ARGV[4]), num(ARGV[5]), num(ARGV[6])
 local now = now_ms()
 redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
-if places > 0 then redis.call('HSET', K.workers, ticker, places .. ' ' .. now + stays) end
+if places > 0 then redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + stays) end
 
 -- All places of those whose word still counts. One that counts for longer than any word does was
 -- given before Redis' clock was set back.
 local function all_places()
   local sum, words = 0, redis.call('HGETALL', K.workers)
   for i = 1, #words, 2 do
-    local its, until_ms = string.match(words[i + 1], '^(%d+) (%d+)$')
+    local its, until_ms = string.match(words[i + 1], '^%d+ (%d+) (%d+)$')
     if num(until_ms, 0) > now and num(until_ms, 0) <= now + stays then
       sum = sum + its
     else
