@@ -6,7 +6,11 @@ Dramatiq's global broker only where none is set; the actors are bound to the pac
 
 from __future__ import annotations
 
-from callbacks import runtime as _runtime
+from callbacks.worker.serving import check_dramatiq as _check_dramatiq
+
+_check_dramatiq()
+
+from callbacks import runtime as _runtime  # noqa: E402 - it subclasses what is checked
 
 _runtime.set_broker_where_none_is_set()
 
