@@ -62,7 +62,12 @@ def _destination(one: Destination, now_ms: float) -> list[str]:
     ]
 
 
-_HOLDS = {"full": "full", "park": "asked to wait", "breaker": "breaker open", "secret": "no secret"}
+_HOLDS = {
+    "full": "as many in flight as allowed",
+    "park": "asked to wait",
+    "breaker": "breaker open",
+    "secret": "no secret",
+}
 
 
 def condition(one: Destination, now_ms: float) -> str:
@@ -74,4 +79,4 @@ def condition(one: Destination, now_ms: float) -> str:
     if one.hold_until_ms is None:
         return "ready"
     left = age(max(0.0, one.hold_until_ms - now_ms) / 1000)
-    return f"{_HOLDS.get(one.hold_why, 'on hold')}, {left} more at most"
+    return f"{_HOLDS.get(one.hold_why, 'on hold')}, tried again in {left} or sooner"
