@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from callbacks import runtime as _runtime
+from callbacks.worker.serving import check_dramatiq as _check_dramatiq
+
+_check_dramatiq()
+
+from callbacks import runtime as _runtime  # noqa: E402 - it subclasses what is checked
 
 _runtime.set_broker_where_none_is_set()
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dramatiq
-from periodiq import cron
 
 from callbacks.batcher.errors import AWAY
 from callbacks.delivery.callback import shared_transport
@@ -16,6 +15,7 @@ from callbacks.runtime import ACTOR_RETRIES, broker, places, runtime
 from callbacks.worker.attempt import send_once
 from callbacks.worker.consumer import QUEUE
 from callbacks.worker.duties import dispatch_once, flush_once, recover_once
+from callbacks.worker.scheduler import Cron
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def send_single_callback(callback_id: str, token: str) -> None:
 
 
 @dramatiq.actor(
-    broker=broker, queue_name=QUEUE, priority=0, max_retries=0, periodic=cron("* * * * *")
+    broker=broker, queue_name=QUEUE, priority=0, max_retries=0, periodic=Cron("* * * * *")
 )
 def check_and_flush() -> None:
     """Trigger a batch if one is due."""
@@ -63,7 +63,7 @@ def check_and_flush() -> None:
 
 
 @dramatiq.actor(
-    broker=broker, queue_name=QUEUE, priority=0, max_retries=0, periodic=cron("* * * * *")
+    broker=broker, queue_name=QUEUE, priority=0, max_retries=0, periodic=Cron("* * * * *")
 )
 def cleanup_stuck() -> None:
     """Take back callbacks that are past their lease."""

@@ -3,6 +3,8 @@
 The package logs to the standard logger `callbacks` and configures nothing on import; the
 processes that are ours (workers, the scheduler, the command) call `configure`. There a line is
 written at once: for one a callback, `logging`'s records and handlers cost more than the line.
+
+structlog, which imports rich, is loaded with the first line: who only enqueues writes none.
 """
 
 from __future__ import annotations
@@ -15,28 +17,46 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import structlog
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+    from structlog.typing import EventDict
 
 LOGGER: Final = logging.getLogger("callbacks")
 
 _KEY_ORDER: Final = ("timestamp", "level", "event", "id", "destination")
-_logfmt = structlog.processors.LogfmtRenderer(key_order=_KEY_ORDER, drop_missing=True)
-_RENDERERS: Final[dict[str, Any]] = {
-    "logfmt": _logfmt,
-    "json": structlog.processors.JSONRenderer(),
-    "console": structlog.dev.ConsoleRenderer(colors=False),
-}
 _format = {"name": "logfmt", "own": False}
 
 
-def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> Any:
+@cache
+def _structlog() -> Any:
+    import structlog  # noqa: PLC0415 - see above
+
+    return structlog
+
+
+@cache
+def _renderer(name: str) -> Any:
+    if name == "json":
+        return _structlog().processors.JSONRenderer()
+    if name == "console":
+        return _structlog().dev.ConsoleRenderer(colors=False)
+    return _structlog().processors.LogfmtRenderer(key_order=_KEY_ORDER, drop_missing=True)
+
+
+@cache
+def _stamp() -> Any:
+    return _structlog().processors.TimeStamper(fmt="iso", utc=True)
+
+
+def _render(logger: Any, method: str, event: EventDict) -> Any:
     event = {name: value for name, value in event.items() if value is not None}
     if _format["own"]:
-        event = structlog.processors.add_log_level(logger, method, event)
-        event = structlog.processors.TimeStamper(fmt="iso", utc=True)(logger, method, event)
-    return _RENDERERS[str(_format["name"])](logger, method, event)
+        event = _structlog().processors.add_log_level(logger, method, event)
+        event = _stamp()(logger, method, event)
+    return _renderer(str(_format["name"]))(logger, method, event)
 
 
 class _Outlet:
@@ -103,15 +123,30 @@ _STREAM: Final = _Stream()
 os.register_at_fork(after_in_child=_STREAM.reset_after_fork)
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
-log: Final[structlog.stdlib.BoundLogger] = structlog.wrap_logger(
-    _Outlet(),
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.processors.format_exc_info,
-        _render,
-    ],
-    wrapper_class=structlog.stdlib.BoundLogger,
-)
+
+class _Log:
+    """The package's logger, made with its first line."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_logger(), name)
+
+
+@cache
+def _logger() -> BoundLogger:
+    structlog = _structlog()
+    made: BoundLogger = structlog.wrap_logger(
+        _Outlet(),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            _render,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    return made
+
+
+log: Final = cast("BoundLogger", _Log())
 
 
 class RateLimit(logging.Filter):

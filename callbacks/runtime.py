@@ -17,7 +17,6 @@ import redis
 from dramatiq import Message
 from dramatiq.errors import BrokerError
 from dramatiq.middleware import default_middleware
-from periodiq import PeriodiqMiddleware
 from redis import Redis
 
 from callbacks import log as logs
@@ -37,7 +36,7 @@ from callbacks.worker.duties import notify_once, shorten_once, tick_once
 from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
-from callbacks.worker.scheduler import SchedulerHeartbeat
+from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
 from callbacks.worker.serving import check_named, check_served, find_actor
 from callbacks.worker.watchdog import Watchdog
 
@@ -294,13 +293,13 @@ _liveness: Final = Liveness()
 
 # Dramatiq's defaults stay, because an application without a broker of its own gets this one
 # and may use their options: AgeLimit and TimeLimit (ours are far below its ten minutes),
-# ShutdownNotifications, Callbacks, Pipelines. Retries carries our retries; Periodiq the cron.
+# ShutdownNotifications, Callbacks, Pipelines. Retries carries our retries; Periodic the cron.
 broker: Final = CallbacksBroker(
     _connect,
     middleware=[
         Boot(prepare_process, refuse_to_start, check_at_start, _open_places),
         *(kind() for kind in default_middleware),
-        PeriodiqMiddleware(skip_delay=30),
+        Periodic(),
         SchedulerHeartbeat(_note_scheduler),
         Ticker(lambda: runtime().settings.check_interval, _election.elect, tick, _liveness),
         Watchdog(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final
@@ -10,6 +12,7 @@ import click
 import redis
 from rich.text import Text
 
+from callbacks.batcher.memory import read_memory
 from callbacks.cli.command import Failure, console, json_option, print_json, table
 from callbacks.model import SettingsError
 from callbacks.monitor import service_checks
@@ -24,9 +27,11 @@ from callbacks.monitor.probes import (
     read_workers,
 )
 from callbacks.monitor.redis_checks import judge_server
-from callbacks.runtime import Runtime, runtime
+from callbacks.runtime import Runtime, broker, runtime
+from callbacks.settings import Settings
 from callbacks.text import printable
 from callbacks.worker.consumer import QUEUE
+from callbacks.worker.serving import find_actor
 
 _STYLES: Final = {
     CheckStatus.OK: "green",
@@ -36,14 +41,15 @@ _STYLES: Final = {
 
 
 @click.command()
+@click.argument("modules", metavar="[MODULE]...", nargs=-1)
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(modules: tuple[str, ...], as_json: bool) -> None:
     """Check settings, Redis, workers and books, and say what to do.
 
-    Changes nothing, and takes up to 6 s where no worker runs. Exits with 1 where a check
-    failed; warnings are no failures.
+    MODULEs are those that your workers load beside callbacks. Changes nothing, and takes up to
+    6 s where no worker runs. Exits with 1 where a check failed; warnings are no failures.
     """
-    checks = list(_checks())
+    checks = list(_checks(modules))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
@@ -53,7 +59,7 @@ def doctor(as_json: bool) -> None:
         raise Failure(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
 
 
-def _checks() -> Iterator[Check]:
+def _checks(modules: tuple[str, ...]) -> Iterator[Check]:
     """Make every check that can be made: what fails early leaves the later ones out."""
     try:
         found = runtime()
@@ -61,10 +67,29 @@ def _checks() -> Iterator[Check]:
         yield service_checks.bad_settings(str(error))
         return
     yield from service_checks.judge_settings(found.settings)
+    yield service_checks.on_dead(found.settings, _missing_actor(found.settings, modules))
     try:
         yield from _of_redis(found)
     except redis.RedisError as error:
         yield service_checks.unreached(found.settings, error)
+
+
+def _missing_actor(settings: Settings, modules: tuple[str, ...]) -> str:
+    """Say why a worker that loads these modules would not start for CALLBACKS_ON_DEAD."""
+    if not settings.on_dead:
+        return ""
+    sys.path.insert(0, "")  # as Dramatiq's command does
+    try:
+        for module in modules:
+            importlib.import_module(module)
+        find_actor(settings.on_dead, broker)
+    except LookupError as error:
+        return str(error.args[0])
+    except Exception as error:  # noqa: BLE001 - the application's code may raise anything
+        return f"CALLBACKS_ON_DEAD: {type(error).__name__}: {error}"
+    finally:
+        sys.path.remove("")
+    return ""
 
 
 def _of_redis(found: Runtime) -> list[Check]:
@@ -77,7 +102,8 @@ def _of_redis(found: Runtime) -> list[Check]:
         )
         polling = workers.polling
         work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
-        state = health(work.books, found.batcher.look(), settings=settings)
+        memory = read_memory(found.batcher.scripts)
+        state = health(work.books, found.batcher.look(), memory, settings=settings)
         rest = service_checks.judge_work(work, workers, state, settings)
     except UNREACHABLE:
         raise

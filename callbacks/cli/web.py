@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from importlib.util import find_spec
 from typing import Final, NoReturn
 
 import click
@@ -15,12 +16,12 @@ from callbacks.batcher.store import Batcher
 from callbacks.cli.command import Failure, json_option, parts, print_json, say
 from callbacks.monitor.snapshot import take
 from callbacks.settings import Settings
-from callbacks.web.app import App, Latest
-from callbacks.web.server import Server
 
 _PORT: Final = 8000
 #: A Redis that takes longer counts as away here.
 _PATIENCE_S: Final = 2.0
+#: What the extra `web` installs.
+_EXTRA: Final = ("prometheus_client", "waitress")
 
 
 @click.command()
@@ -40,6 +41,10 @@ def web(port: int, as_json: bool) -> None:
     It listens on this machine alone, and everywhere where PORT is set, as on Heroku. It shows
     numbers and health, no ids, URLs or destinations.
     """
+    _check_installed()
+    from callbacks.web.app import App, Latest  # noqa: PLC0415 - they need the extra
+    from callbacks.web.server import Server  # noqa: PLC0415
+
     settings = parts().settings
     routed = bool(os.environ.get("PORT"))  # by a platform, from outside
     host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
@@ -56,6 +61,12 @@ def web(port: int, as_json: bool) -> None:
     else:
         say(f"listening on {address}")
     server.run()
+
+
+def _check_installed() -> None:
+    for name in _EXTRA:
+        if find_spec(name) is None:
+            raise Failure(f"{name} is not installed; pip install 'callbacks[web]'")
 
 
 def _reader(settings: Settings) -> Batcher:

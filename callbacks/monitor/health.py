@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from callbacks.batcher.inspector import Overview
-from callbacks.model import Look
+from callbacks.model import Look, Memory
+from callbacks.policy.room import FULL_SHARE
 from callbacks.settings import Settings
 from callbacks.text import age, many
 from callbacks.units import ms
 
 #: The words, the best first.
-WORDS: Final = ("ok", "paused", "behind", "no worker", "unbalanced")
+WORDS: Final = ("ok", "paused", "behind", "full", "no worker", "unbalanced")
 #: No worker ticked, or none claimed, for so long although there is work: none works.
 ABSENT_MS: Final = 60_000
 #: One tick may be late, and the one after it fail.
@@ -33,17 +34,29 @@ class Health:
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
-def health(overview: Overview, look: Look, *, settings: Settings) -> Health:
-    """Judge; the worst is named."""
+def health(overview: Overview, look: Look, memory: Memory | None, *, settings: Settings) -> Health:
+    """Judge; the worst is named. `memory`: None where Redis does not allow reading it."""
     now_ms = overview.now_ms
     if overview.balance:
         return Health("unbalanced", f"books do not balance by {overview.balance}; see audit")
     absent = no_worker(overview, settings)
     if absent:
         return Health("no worker", absent)
+    refused = _no_room(overview, memory, settings)
+    if refused:
+        return Health("full", f"{refused}: enqueue raises QueueFull")
     if overview.paused_since_ms is not None:
         return Health("paused", f"for {age((now_ms - overview.paused_since_ms) / 1000)}")
     return _of_backlog(overview, look, settings)
+
+
+def _no_room(overview: Overview, memory: Memory | None, settings: Settings) -> str:
+    """Say what there is no room in for another callback; empty where there is."""
+    if memory and memory.limit and memory.used >= FULL_SHARE * memory.limit:
+        return f"Redis uses {memory.used / memory.limit:.0%} of maxmemory"
+    if 0 < settings.max_queued <= overview.queued:
+        return f"{overview.queued:,} queued, CALLBACKS_MAX_QUEUED is {settings.max_queued:,}"
+    return ""
 
 
 def _of_backlog(overview: Overview, look: Look, settings: Settings) -> Health:

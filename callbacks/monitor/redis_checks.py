@@ -170,17 +170,21 @@ def memory(server: Server) -> Check:
             " SETUSER <user> +info",
         )
     if not limit:
-        size = f"{server.machine * 3 // 4 // _MB}mb" if server.machine else "<bytes>"
+        size = (
+            f"{server.machine * 3 // 4 // _MB}mb, three quarters of its machine"
+            if server.machine
+            else "<bytes>"
+        )
         return warning(
             "memory",
-            f"{_mb(used)} used, no limit: Redis may take all there is, and be killed for it",
-            f"redis-cli CONFIG SET maxmemory {size}, or less where it shares its machine,"
-            " then CONFIG REWRITE",
+            f"{_mb(used)} used, no limit: Redis is killed when its machine runs out of memory",
+            f"redis-cli CONFIG SET maxmemory {size} (less if Redis shares the machine or"
+            " runs in a container), then CONFIG REWRITE",
         )
     found = f"{_mb(used)} of {_mb(limit)} used ({used / limit:.0%})"
     todo = (
-        "raise maxmemory, or make room: callbacks dead purge --reason client_error,"
-        " a lower CALLBACKS_SENT_MAX"
+        "raise maxmemory (Heroku: a larger plan). To free memory now, start more workers so that"
+        " the queue drains, drop dead letters (callbacks dead purge), or lower CALLBACKS_SENT_MAX"
     )
     if used >= FULL_SHARE * limit:
         return failure("memory", f"{found}: enqueue raises QueueFull", todo)

@@ -7,7 +7,7 @@ from typing import Final
 
 import redis
 
-from callbacks.batcher.errors import ClusterUnsupported
+from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
 from callbacks.monitor.checks import Check, failure, ok, warning
 from callbacks.monitor.health import Health
 from callbacks.monitor.probes import Work, Workers
@@ -73,6 +73,19 @@ def signing(settings: Settings) -> Check:
     )
 
 
+def on_dead(settings: Settings, missing: str) -> Check:
+    """Whether the actor that hears of deaths is where a worker looks for it."""
+    if not settings.on_dead:
+        return ok("on_dead", "no actor is told of dead letters")
+    if not missing:
+        return ok("on_dead", f"{settings.on_dead} is told of dead letters")
+    todo = (
+        "name the modules that your workers load, such as callbacks doctor yourapp.tasks; if this"
+        " still fails, correct CALLBACKS_ON_DEAD: no worker starts"
+    )
+    return failure("on_dead", missing.partition(";")[0], todo)
+
+
 def addresses(settings: Settings) -> Check:
     """Whether requests may go where the public cannot."""
     allowed = ", ".join(str(network) for network in settings.allowed_networks)
@@ -109,8 +122,11 @@ def reached(settings: Settings) -> Check:
 
 
 def unreached(settings: Settings, error: redis.RedisError) -> Check:
-    """Redis does not answer, or not us."""
-    found = f"cannot be used at {settings.redis_address}: {str(error).rstrip('.')}"
+    """Redis does not answer, or refuses us; the advice is not in its words already."""
+    words = str(error).partition(";")[0].rstrip(".")
+    is_there = isinstance(error, _ANSWERS) or not isinstance(error, _AWAY) or _FULL in words
+    what = "Redis at {} answers: {}" if is_there else "no Redis at {}: {}"
+    found = what.format(settings.redis_address, words)
     return failure("redis", found, _way_out(settings, error))
 
 
@@ -121,6 +137,15 @@ def _way_out(settings: Settings, error: redis.RedisError) -> str:
     return "start Redis, or correct REDIS_URL; meanwhile enqueue raises and nothing is sent"
 
 
+#: Of redis-py's ConnectionError, what is a reply all the same, by kind or by its words.
+_FULL: Final = "max number of clients"
+_AWAY: Final = (redis.ConnectionError, redis.TimeoutError)
+_ANSWERS: Final = (
+    RedisRefused,
+    redis.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+    redis.exceptions.BusyLoadingError,
+)
 # The first that fits: kind of error, what it says, what to do.
 _WAYS_OUT: Final = (
     (
@@ -145,7 +170,7 @@ _WAYS_OUT: Final = (
     ),
     (
         redis.ConnectionError,
-        "max number of clients",
+        _FULL,
         "lower CALLBACKS_REDIS_MAX_CONNECTIONS, run fewer processes, or raise maxclients",
     ),
     (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from callbacks.batcher.inspector import TOTALS, Overview, overview
+from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
 from callbacks.monitor.health import Health, health
 from callbacks.settings import Settings
@@ -93,11 +94,12 @@ def take(batcher: Batcher) -> Snapshot:
     settings, client = batcher.settings, batcher.scripts.client
     books = overview(batcher.scripts)
     look = batcher.look()
+    memory = read_memory(batcher.scripts)
     heartbeats = f"{settings.namespace}:__heartbeats__"
     processes: Any = client.zcount(heartbeats, books.now_ms - SEEN_MS, "+inf")
     return Snapshot(
         overview=books,
-        health=health(books, look, settings=settings),
+        health=health(books, look, memory, settings=settings),
         processes=int(processes),
         settings=settings,
     )

@@ -1,8 +1,8 @@
 """Dramatiq's Redis broker, made to stay alive.
 
 `CallbacksBroker` shares the batcher's client and differs from `RedisBroker` in what is listed
-at its methods, each with the failure that it avoids. It leans on private parts of Dramatiq
-2.2.1, which is pinned; `tests/unit/test_broker.py` fails when they change.
+at its methods, each with the failure that it avoids. It leans on private parts of Dramatiq, which
+`compatibility` names; a worker does not start where they have changed.
 
 A message is only a wake-up: with every key of Dramatiq's deleted, everything is still
 delivered. So on our own queue a message may be dropped where it does harm, and is.

@@ -15,6 +15,7 @@ import dramatiq
 from dramatiq import Actor, Broker
 
 from callbacks.request.secrets import SecretResolverError, load_resolver
+from callbacks.worker.compatibility import misfit
 
 if TYPE_CHECKING:
     from callbacks.settings import Settings
@@ -25,6 +26,12 @@ _PACKAGE: Final = "callbacks"
 def refuse(line: str) -> NoReturn:
     """End the process with one line."""
     raise SystemExit(f"callbacks: {' '.join(line.split())}")
+
+
+def check_dramatiq() -> None:
+    """Refuse to serve where this Dramatiq is not one that our broker is built on."""
+    if _worker_frame() is not None and (line := misfit()):
+        refuse(line)
 
 
 def check_named(settings: Settings, ours: Broker) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from callbacks.cli.demo.processes import DemoError, Processes, without_settings
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.import_ import lines
 from callbacks.cli.main import main
-from callbacks.model import Look, Outcome, Reason
+from callbacks.model import Look, Memory, Outcome, Reason
 from callbacks.monitor.health import health
 from callbacks.request.urls import digest
 from callbacks.runtime import BrokerMessages
@@ -434,7 +435,37 @@ def look(oldest_due_ms: int | None = None) -> Look:
 def test_health_names_the_worst(overview: Overview, seen: Look, expected: str) -> None:
     if overview.queued or overview.processing:
         overview.totals["accepted"] = overview.queued + overview.processing
-    assert str(health(overview, seen, settings=load_settings({}))) == expected
+    assert str(health(overview, seen, None, settings=load_settings({}))) == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "word"),
+    [(None, "ok"), (Memory(89, 100), "ok"), (Memory(90, 100), "full"), (Memory(90, 0), "ok")],
+)
+def test_a_redis_that_has_no_room_for_another_callback_is_full(
+    memory: Memory | None, word: str
+) -> None:
+    found = health(books(), look(), memory, settings=load_settings({}))
+    assert found.word == word
+    why = "Redis uses 90% of maxmemory: enqueue raises QueueFull"
+    assert found.reason == (why if word == "full" else "")
+
+
+def test_as_many_as_may_be_queued_are_full_and_no_worker_is_worse() -> None:
+    settings = load_settings({"CALLBACKS_MAX_QUEUED": "2"})
+    queued = books(queued=2)
+    queued.totals["accepted"] = 2
+    found = health(queued, look(), None, settings=settings)
+    assert str(found) == "full: 2 queued, CALLBACKS_MAX_QUEUED is 2: enqueue raises QueueFull"
+    gone = replace(queued, ticked_ms=NOW - 600_000)
+    assert health(gone, look(), Memory(100, 100), settings=settings).word == "no worker"
+
+
+def test_status_says_full_where_redis_is(
+    run: Run, client: redis.Redis, environment: Callable[..., None]
+) -> None:
+    client.config_set("maxmemory", client.info("memory")["used_memory"])
+    assert json.loads(run("status", "--json").stdout)["health"] == "full"
 
 
 def test_what_waits_on_purpose_is_no_worker_and_no_backlog() -> None:
@@ -443,7 +474,7 @@ def test_what_waits_on_purpose_is_no_worker_and_no_backlog() -> None:
     settings = load_settings(batches | {"CALLBACKS_CHECK_INTERVAL": "60"})
     waiting = books(queued=1, ticked_ms=NOW - 170_000, last_batch_ms=NOW - 600_000)
     waiting.totals["accepted"] = 1
-    assert health(waiting, look(NOW - 600_000), settings=settings).word == "ok"
+    assert health(waiting, look(NOW - 600_000), None, settings=settings).word == "ok"
 
 
 # show, list, destinations

@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +32,9 @@ CONFIG = {
     "save": "",
 }
 NAMES = [
-    "settings", "signing", "addresses", "deadline", "redis", "version", "role", "cluster",
-    "eviction", "memory", "persistence", "latency", "connections", "timeout", "clock", "workers",
-    "scheduler", "books", "expiry", "waiting", "dead letters", "destinations", "secrets",
+    "settings", "signing", "addresses", "deadline", "on_dead", "redis", "version", "role",
+    "cluster", "eviction", "memory", "persistence", "latency", "connections", "timeout", "clock",
+    "workers", "scheduler", "books", "expiry", "waiting", "dead letters", "destinations", "secrets",
     "messages",
 ]  # fmt: skip
 
@@ -72,9 +73,9 @@ class Doctor:
             raise result.exception
         return result
 
-    def checks(self, *, failed: str = "") -> dict[str, dict[str, Any]]:
+    def checks(self, *modules: str, failed: str = "") -> dict[str, dict[str, Any]]:
         """Run it with --json; `failed`: the checks that have to be named on stderr."""
-        result = self("--json")
+        result = self("--json", *modules)
         checks = {check["name"]: check for check in json.loads(result.stdout)}
         if failed:
             count = failed.count(",") + 1
@@ -138,6 +139,27 @@ def test_a_bad_setting_is_the_only_check(doctor: Doctor, environment: Callable[.
     assert "CALLBACKS_BATCH_SIZE is 'many', expected" in checks["settings"]["found"]
 
 
+def test_an_actor_for_the_dead_is_looked_for_in_the_modules_that_workers_load(
+    doctor: Doctor,
+    environment: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment(CALLBACKS_ON_DEAD="mourn_in_doctor")
+    assert "no actor 'mourn_in_doctor'" in doctor.checks(failed="on_dead")["on_dead"]["found"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "doctors_tasks.py").write_text(
+        "import dramatiq\nfrom callbacks.runtime import broker\n"
+        "@dramatiq.actor(broker=broker)\ndef mourn_in_doctor(callback_id, reason): pass\n"
+    )
+    try:
+        assert doctor.checks("doctors_tasks")["on_dead"]["verdict"] == "ok"
+    finally:
+        runtime.broker.actors.pop("mourn_in_doctor", None)
+    failed = doctor.checks("no_such_module", failed="on_dead")["on_dead"]
+    assert "No module named 'no_such_module'" in failed["found"]
+
+
 def test_a_misspelt_setting_is_told_once(doctor: Doctor, environment: Callable[..., None]) -> None:
     environment(CALLBACKS_BATCHSIZE="5")
     assert "CALLBACKS_BATCH_SIZE" in doctor.checks()["settings"]["found"]
@@ -153,9 +175,9 @@ def test_an_unreachable_redis_is_one_clear_line(
     environment(REDIS_URL=f"redis://ops:hunter2@127.0.0.1:{port}/0")
     result = doctor()
     assert result.exit_code == 1
-    assert result.stderr == "callbacks: 1 of 5 checks failed: redis\n"
+    assert result.stderr == "callbacks: 1 of 6 checks failed: redis\n"
     (line,) = (line for line in result.stdout.splitlines() if " failure " in line)
-    assert f"cannot be used at redis://127.0.0.1:{port}/0: " in line
+    assert f"no Redis at redis://127.0.0.1:{port}/0: " in line
     assert "do: start Redis, or correct REDIS_URL; meanwhile enqueue raises" in line
     assert "hunter2" not in result.output
 

@@ -177,8 +177,8 @@ def test_keys_that_went_already_are_told_with_the_command_that_names_the_damage(
 
 
 ROOM = (
-    "raise maxmemory, or make room: callbacks dead purge --reason client_error,"
-    " a lower CALLBACKS_SENT_MAX"
+    "raise maxmemory (Heroku: a larger plan). To free memory now, start more workers so that the"
+    " queue drains, drop dead letters (callbacks dead purge), or lower CALLBACKS_SENT_MAX"
 )
 
 
@@ -199,16 +199,16 @@ def test_memory_warns_before_enqueues_are_refused_and_fails_when_they_are(
 
 
 def test_memory_without_a_limit_is_warned_of_with_a_limit_that_fits_the_machine() -> None:
-    found = "10.0 MB used, no limit: Redis may take all there is, and be killed for it"
+    found = "10.0 MB used, no limit: Redis is killed when its machine runs out of memory"
     assert told(memory(server(limit=0))) == (
         WARNING,
         found,
         (
-            "redis-cli CONFIG SET maxmemory 750mb, or less where it shares its machine,"
-            " then CONFIG REWRITE"
+            "redis-cli CONFIG SET maxmemory 750mb, three quarters of its machine (less if Redis"
+            " shares the machine or runs in a container), then CONFIG REWRITE"
         ),  # three quarters of 1000 MB
     )
-    assert "maxmemory <bytes>," in memory(server(limit=0, machine=None)).todo
+    assert "maxmemory <bytes> (less" in memory(server(limit=0, machine=None)).todo
 
 
 APPEND = (
@@ -446,6 +446,29 @@ def test_a_resolver_that_does_not_load_fails() -> None:
     assert "no_such_module:find cannot be loaded" in check.found
 
 
+def test_an_actor_for_the_dead_that_workers_would_not_find_fails_with_the_call_that_looks() -> None:
+    given = settings(on_dead="mourn")
+    missing = "CALLBACKS_ON_DEAD: no actor 'mourn' here; start the workers with the module"
+    assert told(service_checks.on_dead(given, missing)) == (
+        FAILURE,
+        "CALLBACKS_ON_DEAD: no actor 'mourn' here",
+        (
+            "name the modules that your workers load, such as callbacks doctor yourapp.tasks; if"
+            " this still fails, correct CALLBACKS_ON_DEAD: no worker starts"
+        ),
+    )
+    assert told(service_checks.on_dead(given, "")) == (OK, "mourn is told of dead letters", "")
+    assert service_checks.on_dead(settings(), "").verdict is OK
+
+
+def test_a_cluster_is_told_once_and_its_advice_once() -> None:
+    error = ClusterUnsupported("REDIS_URL leads to a node of a Redis Cluster; point it at another")
+    found = (
+        "Redis at redis://127.0.0.1:6379/0 answers: REDIS_URL leads to a node of a Redis Cluster"
+    )
+    assert service_checks.unreached(settings(), error).found == found
+
+
 def test_private_networks_that_may_be_reached_are_a_warning() -> None:
     check = service_checks.addresses(settings(allowed_networks="10.0.0.0/8 127.0.0.0/8"))
     assert told(check) == (
@@ -526,7 +549,9 @@ def test_bad_settings_are_one_failure() -> None:
 def test_a_redis_that_cannot_be_used_is_a_failure_with_its_own_way_out(
     error: redis.RedisError, todo: str
 ) -> None:
-    found = f"cannot be used at redis://127.0.0.1:6379/0: {str(error).rstrip('.')}"
+    away = ("Connection refused", "not known", "CERTIFICATE", "Timeout reading")
+    how = "no Redis at {}:" if any(word in str(error) for word in away) else "Redis at {} answers:"
+    found = f"{how.format('redis://127.0.0.1:6379/0')} {str(error).rstrip('.')}"
     assert told(service_checks.unreached(settings(), error)) == (FAILURE, found, todo)
 
 

@@ -5,21 +5,53 @@ from __future__ import annotations
 import subprocess
 import sys
 
-#: Loaded where they are used: settings, the command, the status page, metrics.
+import pytest
+from click.testing import CliRunner
+
+from callbacks.cli import web
+from callbacks.cli.main import main
+
+#: Loaded where they are used: in workers and the scheduler, for a line of the log, by a command,
+#: and by the status page.
 LATER = (
-    "pydantic",
-    "click",
-    "waitress",
-    "prometheus_client",
-    "requests",
-    "httptools",
-    "callbacks.cli",
-    "callbacks.web",
+    "callbacks.cli", "callbacks.monitor.probes", "callbacks.web", "click", "httptools", "pendulum",
+    "periodiq", "prometheus_client", "requests", "rich", "structlog", "waitress",
+)  # fmt: skip
+SETTINGS = ("pydantic",)
+#: Redis is away here, which is known only once everything for an enqueue is loaded.
+ENQUEUE = """
+try:
+    callbacks.enqueue("https://customer.example/hooks", {"n": 1})
+except redis.ConnectionError:
+    pass
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "later"), [("", LATER + SETTINGS), (ENQUEUE, LATER)], ids=["import", "enqueue"]
 )
-
-
-def test_importing_the_package_loads_nothing_that_enqueueing_does_not_need() -> None:
-    code = f"import sys, callbacks; print([n for n in {LATER!r} if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_nothing_is_loaded_that_enqueueing_does_not_need(then: str, later: tuple[str, ...]) -> None:
+    code = (
+        f"import sys, redis, callbacks\n{then}\nprint([n for n in {later!r} if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"REDIS_URL": "redis://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
     assert done.stdout == "[]\n"
+
+
+def test_without_its_extra_the_web_process_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = web.find_spec
+    monkeypatch.setattr(web, "find_spec", lambda name: None if name == "waitress" else real(name))
+    result = CliRunner().invoke(main, ["web"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "callbacks: waitress is not installed; pip install 'callbacks[web]'\n"
