@@ -428,8 +428,8 @@ class Batcher:
         """Be the one ticker of this interval.
 
         `known`: the epoch that it remembers. `threads`: the threads or greenlets of this process, of which destinations
-        that have not answered lately may take `places`. Each time Redis' clock is looked at: where it has
-        jumped, what ends by age is held first.
+        that have not answered lately may take `places`. Each time Redis' clock is looked at: where
+        it has jumped, what ends by age is held first.
         """
         call = {
             "ticker": ticker,

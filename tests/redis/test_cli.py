@@ -621,8 +621,8 @@ def test_a_bad_time_is_named_with_its_option_and_examples(run: Run) -> None:
 
 def test_status_counts_worker_processes_and_their_places(run: Run, batcher: Batcher) -> None:
     assert "none running" in run("status").stdout
-    batcher.tick("a", 1_000, known="", places=64)
-    batcher.tick("b", 1_000, known="", places=36)
+    batcher.tick("a", 1_000, threads=64, places=32)
+    batcher.tick("b", 1_000, threads=36, places=18)
     assert "2 processes, 100 threads or greenlets" in run("status").stdout
 
 
