@@ -52,7 +52,7 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 the data it knew are gone)
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
-answers:<nonce>         string  the answer to a replay, purge, resume or forgive, should its
+answer:<nonce>          string  the answer to a replay, purge, resume or forgive, should its
                                 reply have been lost; expires after a minute
 tick                    string  who ticks; expires after the check interval
 suspects                zset    id in flight that has crashed before -> end of its lease
@@ -62,7 +62,8 @@ trial                   string  the id whose last try is made, while no other su
 counters                hash    `accepted`, `sent`, ...: transitions, never falling; by nobody
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
-Fields of `rec:<id>`, short because there is one for each callback that was ever claimed:
+Fields of `rec:<id>`, short because there is one for each callback that was ever claimed (scripts
+call them by the names in `lua/parts/record.lua`):
 `s` phase (`queued`, `claimed`, `sending`, `retry`, or a final state), `d` destination,
 `t` token of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th`
 throttled answers, `at` when the attempt began, `bn` its nonce, `w` last repeated wake-up,
@@ -114,7 +115,7 @@ NAMES: Final = frozenset(
         "state",
         "lock",
         "claimed",
-        "answers:",
+        "answer:",
         "tick",
         "suspects",
         "trial",
@@ -122,6 +123,11 @@ NAMES: Final = frozenset(
         "rate:",
     }
 )
+
+
+def field_of(name: str) -> str:
+    """How scripts call a key in their table `K`: `K.ring`, and `K.lanes` for a family."""
+    return f"{name[:-1]}s" if name.endswith(":") else name
 
 
 class Keys:

@@ -1,11 +1,17 @@
 """The Lua verbs, called by the names in their headers.
 
-Each file in `lua/` is one verb; `lua/parts` has what several share, and the nouns that a verb
-says it uses. Its header names its KEYS and ARGV in order; a caller passes
-the arguments by name, and the keys follow from the namespace. So the header is the one
-description of a verb's interface, and a wrong name fails at once.
+Each file in `lua/` is one verb. Its header is the one description of its interface:
 
-All are read when this module is: what a process runs is of one release though another is
+    -- @keys ring lane:            which keys it uses, by their names in `keys`
+    -- @arg window ms: ...         an argument: its name, its kind and what it means
+    -- @uses ring schedule         which of the `lua/parts` it calls
+
+From this the loader makes what stands before the body: `K` with the full names of those keys
+(`K.ring`, `K.lanes`), `now`, Redis' clock in ms, the parts, and a local for each argument. A
+caller passes arguments by name, so that a wrong one fails at once; those that follow from the
+settings are known to `Scripts` once.
+
+All verbs are read when this module is: what a process runs is of one release though another is
 installed over it, and needs no file when an outcome has to be stored.
 """
 
@@ -25,11 +31,25 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from callbacks.batcher.errors import AWAY
-from callbacks.batcher.keys import Keys
+from callbacks.batcher.keys import NAMES, Keys, field_of
 from callbacks.batcher.pipeline import AutoPipeline
 
-_HEADER: Final = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\] +([a-z_]+:?)", re.MULTILINE)
-_USES: Final = re.compile(r"^-- @uses ([a-z_]+)$", re.MULTILINE)
+_KEYS: Final = re.compile(r"^-- @keys (.+)$", re.MULTILINE)
+_ARGUMENT: Final = re.compile(r"^-- @arg (\w+) (\w+)", re.MULTILINE)
+_USES: Final = re.compile(r"^-- @uses (.+)$", re.MULTILINE)
+#: How an argument of each kind is read; all but the first three are numbers.
+_KINDS: Final = {
+    "text": "ARGV[{n}]",
+    "flag": "ARGV[{n}] == '1'",
+    "list": "{{unpack(ARGV, {n})}}",
+    "number": "tonumber(ARGV[{n}])",
+    "ms": "tonumber(ARGV[{n}])",
+    "us": "tonumber(ARGV[{n}])",
+}
+_CLOCK: Final = """\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
 
 #: How often an idempotent verb is called before its caller is told that Redis is away.
 TRIES: Final = 3
@@ -38,25 +58,62 @@ _PAUSE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One Lua file: its text with what it shares, and the names in its header."""
+    """One Lua file: its whole text, and what its header names."""
 
     name: str
     text: str
     sha: str
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
+    takes_list: bool
 
 
-def _read(name: str, body: str, shared: Mapping[str, str]) -> Verb:
-    """Read one verb; raises `ValueError` where its header skips a number."""
-    found: dict[str, list[str]] = {"KEYS": [], "ARGV": []}
-    for kind, index, word in _HEADER.findall(body):
-        found[kind].append(word)
-        if int(index) != len(found[kind]):
-            raise ValueError(f"{name}.lua: {kind}[{index}] is out of order in its header")
-    text = "".join(shared[part] for part in ["common", *_USES.findall(body)]) + body
+def read(name: str, body: str, parts: Mapping[str, str]) -> Verb:
+    """Read one verb; raises `ValueError` for what its header says wrongly."""
+    keys = tuple(word for line in _KEYS.findall(body) for word in line.split())
+    if unknown := set(keys) - NAMES:
+        raise ValueError(f"{name}.lua: there is no key {', '.join(sorted(unknown))}")
+    arguments = _ARGUMENT.findall(body)
+    for word, kind in arguments:
+        if kind not in _KINDS or (kind == "list" and (word, kind) != arguments[-1]):
+            raise ValueError(f"{name}.lua: argument {word} is of no known kind: {kind}")
+    text = "".join(
+        (_key_table(keys), _CLOCK, parts["common"], *_parts(name, body, parts), _locals(arguments))
+    )
+    text += body
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return Verb(name, text, sha, tuple(found["KEYS"]), tuple(found["ARGV"]))
+    takes_list = any(kind == "list" for _, kind in arguments)
+    return Verb(name, text, sha, keys, tuple(word for word, _ in arguments), takes_list)
+
+
+def _key_table(keys: Sequence[str]) -> str:
+    entries = ", ".join(f"{field_of(name)} = KEYS[1] .. '{name}'" for name in keys)
+    return f"local K = {{{entries}}}\n"
+
+
+def _locals(arguments: Sequence[tuple[str, str]]) -> str:
+    if not arguments:
+        return ""
+    names = ", ".join(word for word, _ in arguments)
+    values = ", ".join(_KINDS[kind].format(n=n) for n, (_, kind) in enumerate(arguments, 1))
+    return f"local {names} = {values}\n"
+
+
+def _parts(name: str, text: str, parts: Mapping[str, str]) -> Iterable[str]:
+    """Give the parts that a text uses, each once and behind those that it uses itself."""
+    found: dict[str, str] = {}
+
+    def add(user: str, text: str) -> None:
+        for line in _USES.findall(text):
+            for part in line.split():
+                if part not in parts:
+                    raise ValueError(f"{user}.lua: there is no part {part}")
+                if part not in found:
+                    add(part, parts[part])
+                    found[part] = parts[part]
+
+    add(name, text)
+    return found.values()
 
 
 def _texts(folder: Traversable) -> dict[str, str]:
@@ -67,8 +124,8 @@ def _texts(folder: Traversable) -> dict[str, str]:
 
 def _read_all() -> Mapping[str, Verb]:
     folder = resources.files("callbacks.batcher") / "lua"
-    shared = _texts(folder / "parts")
-    verbs = {name: _read(name, body, shared) for name, body in _texts(folder).items()}
+    parts = _texts(folder / "parts")
+    verbs = {name: read(name, body, parts) for name, body in _texts(folder).items()}
     return MappingProxyType(verbs)
 
 
@@ -87,22 +144,46 @@ def evaluate(pipeline: AutoPipeline, sha: str, text: str | bytes, values: Sequen
         return pipeline.call("EVAL", text, *values)
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A call of one verb: its values as EVAL takes them, with a gap for each that varies."""
+
+    verb: Verb
+    values: tuple[Any, ...]
+    gaps: Mapping[str, int]
+
+    def fill(self, arguments: Mapping[str, Any]) -> list[Any]:
+        """Give the values of one call; raises `TypeError` where a name is missing or unknown."""
+        if arguments.keys() != self.gaps.keys():
+            wrong = sorted(arguments.keys() ^ self.gaps.keys())
+            raise TypeError(f"{self.verb.name}.lua: arguments do not fit its header: {wrong}")
+        values = list(self.values)
+        for word, value in arguments.items():
+            values[self.gaps[word]] = value
+        if self.verb.takes_list:
+            values.extend(values.pop())
+        return values
+
+
 class Scripts:
-    """All verbs on one client and one namespace."""
+    """All verbs on one client and one namespace.
+
+    `constants`: the values of arguments that are the same in each call, by name.
+    """
 
     def __init__(
         self,
         client: Redis,
         keys: Keys,
         *,
+        constants: Mapping[str, int] = MappingProxyType({}),
         sleep: Callable[[float], None] = time.sleep,
         verbs: Mapping[str, Verb] = VERBS,
     ) -> None:
         self.client = client
         self.keys = keys
         self._sleep = sleep
-        self._verbs = verbs
-        self._starts: dict[str, tuple[Any, ...]] = {}
+        self._forms = {name: _form(verb, keys, constants) for name, verb in verbs.items()}
         self._pipeline = AutoPipeline(client)
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
@@ -110,10 +191,11 @@ class Scripts:
 
         Raises redis' own errors when the last try failed.
         """
-        verb, values = self._call(name, arguments)
+        form = self._forms[name]
+        values = form.fill(arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return evaluate(self._pipeline, verb.sha, verb.text, values)
+                return evaluate(self._pipeline, form.verb.sha, form.verb.text, values)
             except AWAY:
                 if not left:
                     raise
@@ -126,12 +208,13 @@ class Scripts:
         An error reply stands in the list in the place of its call's answer. `calls` is read
         while the first of them are under way.
         """
-        sha, text = self._verbs[name].sha, self._verbs[name].text
+        form = self._forms[name]
+        sha, text = form.verb.sha, form.verb.text
         values: list[list[Any]] = []
 
         def commands() -> Iterator[Sequence[Any]]:
             for arguments in calls:
-                values.append(self._call(name, arguments)[1])
+                values.append(form.fill(arguments))
                 yield "EVALSHA", sha, *values[-1]
 
         answers = self._pipeline.stream(commands())
@@ -144,25 +227,9 @@ class Scripts:
                 answers[n] = reply
         return answers
 
-    def _call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Verb, list[Any]]:
-        """Give a verb with its keys and arguments as EVAL takes them."""
-        verb = self._verbs[name]
-        if arguments.keys() != set(verb.arguments):
-            wrong = sorted(arguments.keys() ^ set(verb.arguments))
-            raise TypeError(f"{name}.lua: arguments do not fit its header: {wrong}")
-        values = list(self._start(verb))
-        for word in verb.arguments:
-            value = arguments[word]
-            if isinstance(value, list):  # the last one may be a list of ids
-                values.extend(value)
-            else:
-                values.append(value)
-        return verb, values
 
-    def _start(self, verb: Verb) -> tuple[Any, ...]:
-        """Give the number of a verb's keys, and these."""
-        start = self._starts.get(verb.name)
-        if start is None:
-            start = (len(verb.keys), *(self.keys.of(word) for word in verb.keys))
-            self._starts[verb.name] = start
-        return start
+def _form(verb: Verb, keys: Keys, constants: Mapping[str, int]) -> _Form:
+    values = [1, keys.root, *(constants.get(word) for word in verb.arguments)]
+    words = enumerate(verb.arguments, 2)  # behind the number of keys and the root
+    gaps = {word: n for n, word in words if word not in constants}
+    return _Form(verb, tuple(values), MappingProxyType(gaps))

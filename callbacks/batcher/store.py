@@ -18,7 +18,7 @@ from callbacks.batcher import replies
 from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
-from callbacks.batcher.scripts import Scripts
+from callbacks.batcher.scripts import VERBS, Scripts, Verb
 from callbacks.model import (
     Batch,
     Cancelled,
@@ -89,8 +89,63 @@ _KEPT_PLACE: Final = {LaterWhy.SUSPECT: 0, LaterWhy.UNPROVEN: 2}
 WORD_INTERVALS: Final = 4
 WORD_MIN_MS: Final = 10_000
 
+
 #: id, destination, packed request, ms before it is due, ms after which it expires.
 Enqueued = tuple[str, str, bytes, int, int]
+
+
+def _constants(s: Settings) -> dict[str, int]:
+    """What the verbs take from the settings, in their units, by the names in their headers."""
+    longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
+    secret_hold_min, secret_hold_max = SECRET_HOLD_MS
+    spread_min, spread_max = CRASH_SPREAD_MS
+    return {
+        # Batches
+        "batch_size": s.batch_size,
+        "max_queued": s.max_queued,
+        "max_delay": ms(s.max_delay),
+        "min_interval": ms(s.min_interval),
+        "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
+        "look_ahead": max(ms(s.check_interval), ms(s.min_interval)),
+        "window": min(HORIZON_MS, ms(s.min_interval) + WINDOW_MS),
+        "horizon": HORIZON_MS,
+        "lock_ttl": LOCK_TTL_MS,
+        # Paces
+        "stagger": ms(s.send_interval),
+        "interval": ms(s.destination_interval),
+        "interval_us": us(s.destination_interval),
+        "interval_min_us": us(s.destination_interval_min),
+        "interval_max_us": us(s.destination_interval_max),
+        "adaptive": int(s.adaptive),
+        "longest": ms(s.longest_interval),
+        "longest_interval": ms(max(longest_s, s.destination_interval)),
+        "concurrency": s.destination_concurrency,
+        "max_wait": MAX_WAIT_MS,
+        "missed": MISSED_MS,
+        # Leases and lateness
+        "claim_lease": ms(s.stuck_after),
+        "attempt_lease": ms(s.attempt_lease),
+        "begun_lease": ms(s.attempt_lease) + _BEGUN_BLUR_MS,
+        "late": LATE_MS,
+        "again": max(ms(s.check_interval), 1_000),
+        "max_crashes": MAX_CRASHES,
+        "last": MAX_CRASHES - 1,
+        "spread_min": spread_min,
+        "spread_max": spread_max,
+        # Breaker and secrets
+        "failures": s.breaker_failures,
+        "open_min": ms(s.breaker_open_min),
+        "open_max": ms(s.breaker_open_max),
+        "secret_hold_min": secret_hold_min,
+        "secret_hold_max": secret_hold_max,
+        # How long things are kept
+        "max_age": ms(s.max_age),
+        "sent_ttl": ms(s.sent_ttl),
+        "dead_ttl": ms(s.dead_ttl),
+        "answer_ttl": ANSWER_MS,
+        "word_ttl": max(WORD_MIN_MS, WORD_INTERVALS * ms(s.check_interval)),
+        "held_for": HELD_MS,
+    }
 
 
 class Batcher:
@@ -100,15 +155,13 @@ class Batcher:
     with the same arguments: the second call changes nothing.
     """
 
-    def __init__(self, client: Redis, settings: Settings) -> None:
+    def __init__(
+        self, client: Redis, settings: Settings, *, verbs: Mapping[str, Verb] = VERBS
+    ) -> None:
         self.settings = settings
-        self.scripts = Scripts(client, Keys(settings.namespace))
+        keys = Keys(settings.namespace)
+        self.scripts = Scripts(client, keys, constants=_constants(settings), verbs=verbs)
         self.clock = RedisClock()
-        self._lease_ms = ms(settings.stuck_after)
-        self._begun_lease_ms = ms(settings.attempt_lease) + _BEGUN_BLUR_MS
-        self._longest_ms = ms(settings.longest_interval)
-        self._window_ms = min(HORIZON_MS, ms(settings.min_interval) + WINDOW_MS)
-        self._look_ahead_ms = max(ms(settings.check_interval), ms(settings.min_interval))
 
     # Taking in
 
@@ -143,22 +196,13 @@ class Batcher:
         return list(chain.from_iterable(results))
 
     def _enqueue_call(self, items: Sequence[Enqueued]) -> dict[str, Any]:
-        return {
-            "items": list(chain.from_iterable(items)),
-            "max_queued": self.settings.max_queued,
-            "batch_size": self.settings.batch_size,
-            "max_delay": ms(self.settings.max_delay),
-            "window": self._window_ms,
-            "look_ahead": self._look_ahead_ms,
-        }
+        return {"items": list(chain.from_iterable(items))}
 
     # Dispatching
 
     def look(self) -> Look:
         """See what is ready, counted up to one batch."""
-        now, paused, ready, oldest, soon, queued, processing, lost = self.scripts.run(
-            "look", {"batch_size": self.settings.batch_size}
-        )
+        now, paused, ready, oldest, soon, queued, processing, lost = self.scripts.run("look", {})
         return Look(
             now_ms=now,
             paused=bool(paused),
@@ -176,7 +220,7 @@ class Batcher:
 
     def lock(self, owner: str) -> int:
         """Take the dispatch lock; the fence number that proves it, or 0."""
-        return int(self.scripts.run("lock", {"owner": owner, "ttl": LOCK_TTL_MS}))
+        return int(self.scripts.run("lock", {"owner": owner}))
 
     def unlock(self, owner: str, fence: int) -> Unlocked:
         """Give the dispatch lock back, if it is still the owner's."""
@@ -188,8 +232,7 @@ class Batcher:
         `taken`: how many the earlier steps have claimed. While a step comes back with
         `CLAIM_STEP` callbacks and the batch is not full, another one follows.
         """
-        s = self.settings
-        left = s.batch_size - taken
+        left = self.settings.batch_size - taken
         answer = self.scripts.run(
             "claim",
             {
@@ -197,31 +240,15 @@ class Batcher:
                 "fence": fence,
                 "nonce": nonce or secrets.token_hex(16),
                 "most": min(CLAIM_STEP, left),
-                "batch_size": s.batch_size,
-                "step": 2 if taken else 1,
-                "more": int(left > CLAIM_STEP),
-                "horizon": HORIZON_MS,
-                "window": self._window_ms,
-                "late": LATE_MS,
-                "longest": self._longest_ms,
-                "min_interval": ms(s.min_interval),
-                "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
-                "stagger": ms(s.send_interval),
-                "interval": ms(s.destination_interval),
-                "adaptive": int(s.adaptive),
-                "concurrency": s.destination_concurrency,
-                "lease": self._lease_ms,
-                "begun_lease": self._begun_lease_ms,
-                "look_ahead": self._look_ahead_ms,
+                "is_first": int(not taken),
+                "has_more": int(left > CLAIM_STEP),
             },
         )
         return replies.batch(answer)
 
     def demand(self) -> Demand:
         """See how much is wanted of the stagger."""
-        ready, accepted, rate, tried, failing, *unproven = self.scripts.run(
-            "demand", {"horizon": self._begun_lease_ms}
-        )
+        ready, accepted, rate, tried, failing, *unproven = self.scripts.run("demand", {})
         before = None if rate < 0 else rate / 1000
         return Demand(ready, accepted / 10, before, tried, failing, *unproven)
 
@@ -229,7 +256,7 @@ class Batcher:
         """Set the stagger that was decided; True: it changed."""
         call = {
             "rate": round(stagger.rate_per_s * 1000),
-            "stagger": us(stagger.interval_s),
+            "stagger_us": us(stagger.interval_s),
             "why": stagger.why.value,
         }
         return bool(self.scripts.run("set_stagger", call))
@@ -243,23 +270,13 @@ class Batcher:
 
         `has_place`: the caller keeps a place for a destination that has not answered lately.
         """
-        s = self.settings
         answer = self.scripts.run(
             "begin",
             {
                 "id": id,
                 "token": token,
                 "nonce": nonce or secrets.token_hex(8),
-                "lease": ms(s.attempt_lease),
-                "stagger": ms(s.send_interval),
-                "interval": ms(s.destination_interval),
-                "adaptive": int(s.adaptive),
-                "concurrency": s.destination_concurrency,
-                "max_wait": MAX_WAIT_MS,
-                "late": MISSED_MS,
-                "last": MAX_CRASHES - 1,
-                "longest": self._longest_ms,
-                "place": int(has_place),
+                "has_place": int(has_place),
             },
         )
         return replies.gate(answer)
@@ -297,19 +314,11 @@ class Batcher:
                 "throttled": int(throttled),
                 "entry": entry,
                 "detail": detail,
-                "window": self._window_ms,
-                "look_ahead": self._look_ahead_ms,
                 "effect": feedback.effect.value,
                 "transport": int(feedback.transport),
                 "duration": duration_ms,
                 "hold": feedback.hold_ms,
                 "factor": feedback.factor if adapts else 1000,
-                "interval": us(s.destination_interval),
-                "interval_min": us(s.destination_interval_min),
-                "interval_max": us(s.destination_interval_max),
-                "failures": s.breaker_failures,
-                "open_min": ms(s.breaker_open_min),
-                "open_max": ms(s.breaker_open_max),
                 "gone_url": digest(callback_url) if feedback.gone else "",
             },
         )
@@ -317,16 +326,11 @@ class Batcher:
 
     def withhold(self, id: str, token: str, attempt: int, *, detail: str) -> Withheld:
         """Give a begun attempt back for want of a secret; it has not taken place."""
-        low, high = SECRET_HOLD_MS
         call = {
             "id": id,
             "token": token,
             "attempt": attempt,
             "detail": detail,
-            "hold_min": low,
-            "hold_max": high,
-            "window": self._window_ms,
-            "look_ahead": self._look_ahead_ms,
         }
         code, arm, wait = self.scripts.run("withhold", call)
         return Withheld(Settled(code), replies.time_ms(arm), wait)
@@ -343,8 +347,6 @@ class Batcher:
                 "due": due_ms,
                 "place": _KEPT_PLACE.get(why, 1),
                 "full": FULL_HOLD_MS if why is LaterWhy.FULL else 0,
-                "window": self._window_ms,
-                "look_ahead": self._look_ahead_ms,
             },
         )
         return Released(bool(done), replies.time_ms(arm))
@@ -363,24 +365,15 @@ class Batcher:
                 "offset": offset,
                 "limit": limit,
                 "repeats": repeats,
-                "late": LATE_MS,
-                "lease": self._lease_ms,
-                "again": max(ms(self.settings.check_interval), 1_000),
             },
         )
         return Late(read, repeated, tuple(replies.pairs(words)))
 
     def reclaim(self, limit: int, *, chance: float) -> Recovered:
         """Take back what is past its lease; `chance` in [0, 1) spreads what had crashed."""
-        low, high = CRASH_SPREAD_MS
         call = {
             "limit": limit,
-            "max_crashes": MAX_CRASHES,
-            "spread_min": low,
-            "spread_max": high,
             "chance": chance,
-            "window": self._window_ms,
-            "lease": self._lease_ms,
             "latest": self.clock.latest_ms(),
         }
         return Recovered(*self.scripts.run("reclaim", call))
@@ -389,7 +382,6 @@ class Batcher:
         """End what is past its age; how many."""
         call = {
             "limit": limit,
-            "grace": ms(self.settings.attempt_lease),
             "latest": self.clock.latest_ms(),
         }
         return int(self.scripts.run("expire", call))
@@ -405,9 +397,7 @@ class Batcher:
         call = {
             "limit": limit,
             "dead_limit": min(limit, DEAD_STEP),
-            "sent_ttl": ms(s.sent_ttl),
             "sent_max": s.sent_max if sent_max is None else sent_max,
-            "dead_ttl": ms(s.dead_ttl),
             "dead_max": -1 if dead_max is None else dead_max,
             "latest": self.clock.latest_ms(),
         }
@@ -420,24 +410,23 @@ class Batcher:
 
     def notified(self, until_ms: int) -> None:
         """Remember that deaths up to then have been told of."""
-        self.scripts.run("notified", {"until": until_ms})
+        self.scripts.run("notified", {"told_until": until_ms})
 
     def tick(
         self, ticker: str, interval_ms: int, *, known: str = "", threads: int = 0, places: int = 0
     ) -> Tick:
         """Be the one ticker of this interval.
 
-        `known`: the epoch that it remembers. `threads`: the threads or greenlets of this process, of which destinations
-        that have not answered lately may take `places`. Each time Redis' clock is looked at: where
-        it has jumped, what ends by age is held first.
+        `known`: the epoch that it remembers. `threads`: the threads or greenlets of this
+        process, of which destinations that have not answered lately may take `places`. Each time
+        Redis' clock is looked at: where it has jumped, what ends by age is held first.
         """
         call = {
             "ticker": ticker,
-            "interval": max(1, interval_ms),
+            "tick_interval": max(1, interval_ms),
             "known": known,
             "threads": threads,
             "places": places,
-            "stays": max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval)),
         }
         asked_s = self.clock.elapsed()
         elected, now, lost, epoch = self.scripts.run("tick", call)
@@ -453,7 +442,7 @@ class Batcher:
 
         `since_ms`: Redis' time at the look before. A jump back ends what a jump ahead began.
         """
-        call = {"jump": jump_ms, "since": since_ms, "length": HELD_MS}
+        call = {"jump": jump_ms, "since": since_ms}
         news = bool(self.scripts.run("hold", call))
         # Whoever knows of the jump takes back what is past its lease, so all see to it before.
         while self.renew(RENEW_STEP) == RENEW_STEP:
@@ -462,23 +451,16 @@ class Batcher:
 
     def renew(self, limit: int) -> int:
         """Give requests begun before a jump of Redis' clock their lease anew; how many."""
-        lease_ms = ms(self.settings.attempt_lease)
-        call = {"limit": limit, "lease": lease_ms, "wait": MAX_WAIT_MS}
-        return int(self.scripts.run("renew", call))
+        return int(self.scripts.run("renew", {"limit": limit}))
 
     def shorten(self, limit: int, *, offset: int, unproven: bool) -> tuple[int, int]:
         """Bring destinations forward whose slot is of a longer interval; (read, moved).
 
         `unproven`: of those that have not answered lately, or else of the others.
         """
-        s = self.settings
-        longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
         call = {
             "offset": offset,
             "limit": limit,
-            "interval": ms(max(longest_s, s.destination_interval)),
-            "horizon": HORIZON_MS,
-            "window": self._window_ms,
             "unproven": int(unproven),
         }
         read, moved = self.scripts.run("shorten", call)
@@ -500,15 +482,13 @@ class Batcher:
         """Put a callback into the one structure where it belongs; what it is now."""
         call = {
             "id": id,
-            "lane": lane,
-            "life": ms(self.settings.max_age),
-            "window": self._window_ms,
+            "hint": lane,
         }
         return replies.text(self.scripts.run("repair", call))
 
     def repair_ring(self, destination: str) -> None:
         """Give a destination its place in the ring anew."""
-        self.scripts.run("repair_ring", {"destination": destination, "window": self._window_ms})
+        self.scripts.run("repair_ring", {"destination": destination})
 
     def rebalance(self) -> int:
         """Count what is missing as `lost` (or as `found`, below 0), so that the totals balance."""
@@ -544,7 +524,7 @@ class Batcher:
         return any(answers)
 
     def _resume_call(self, destination: str, *, itself: bool) -> dict[str, Any]:
-        return {"destination": destination, "itself": int(itself), "window": self._window_ms}
+        return {"destination": destination, "itself": int(itself)}
 
     def forgive(self, callback_url: str, *, nonce: str | None = None) -> bool:
         """Lift the mark that a URL is gone; False: there was none."""
@@ -552,26 +532,23 @@ class Batcher:
 
     def replay(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
         """Put dead letters back into the queue; how many of `ids` were dead letters."""
-        call = {"life": ms(self.settings.max_age), "window": self._window_ms}
-        return self._run_in_steps("replay", call, ids, nonce)
+        return self._run_in_steps("replay", ids, nonce)
 
     def purge(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
         """Forget dead letters; how many of `ids` were dead letters."""
-        return self._run_in_steps("purge", {}, ids, nonce)
+        return self._run_in_steps("purge", ids, nonce)
 
     def _run_once(self, verb: str, call: Mapping[str, Any], nonce: str | None) -> int:
         """Call what people wait for; a repeat with the same nonce gets the first answer."""
         return int(self.scripts.run(verb, {**self._once(nonce), **call}))
 
     def _once(self, nonce: str | None) -> dict[str, Any]:
-        return {"nonce": nonce or secrets.token_hex(16), "lasts": ANSWER_MS}
+        return {"nonce": nonce or secrets.token_hex(16)}
 
-    def _run_in_steps(
-        self, verb: str, call: Mapping[str, Any], ids: Sequence[str], nonce: str | None
-    ) -> int:
+    def _run_in_steps(self, verb: str, ids: Sequence[str], nonce: str | None) -> int:
         """Do the same with many ids, a few in each script, and give the sum."""
         nonce = nonce or secrets.token_hex(16)
         return sum(
-            self._run_once(verb, {**call, "ids": step}, f"{nonce}.{n}")
+            self._run_once(verb, {"ids": step}, f"{nonce}.{n}")
             for n, step in enumerate(pages(ids, STEER_STEP))
         )

@@ -1,8 +1,8 @@
 """A batcher on a real server whose scripts read a clock that the test moves.
 
-The clock is the only thing that is faked: `now_ms` in the scripts' common part reads a key
-instead of `TIME`. Whatever expires by itself in Redis expires by this clock, too. A script's
-text may be broken on purpose (`Mutant`), to show that a test notices.
+The clock is the only thing that is faked: `now`, which the loader puts before each script, is
+read from a key instead of `TIME`. Whatever expires by itself in Redis expires by this clock, too.
+A script's text may be broken on purpose (`Mutant`), to show that a test notices.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ START_MS: Final = 1_800_000_000_000
 _CLOCK: Final = "{callbacks}:test-clock"
 _ENDS: Final = "{callbacks}:test-ends"
 _REAL: Final = """\
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 _REAL_END: Final = "local left = redis.call('PTTL', key)\n"
 _FAKED_END: Final = f"""
   local left, at = redis.call('PTTL', key), redis.call('HGET', '{_ENDS}', key)
   if left >= 0 and at then left = at - redis.call('GET', '{_CLOCK}') end
 """
-_FAKED: Final = f"  return tonumber(redis.call('GET', '{_CLOCK}'))\n"
+_FAKED: Final = f"local now = tonumber(redis.call('GET', '{_CLOCK}'))\n"
 
 #: What was given a time to live since the last look gets its end on the test's clock instead.
 #: Ends are whole seconds away, so the moments between a call and the look do not matter.
@@ -158,7 +158,7 @@ class Bench:
 
     def __init__(self, client: redis.Redis, mutant: Mutant | None = None) -> None:
         self.client = client
-        self._verbs = {name: self._altered(name, mutant) for name in verbs()}
+        self.verbs = {name: self._altered(name, mutant) for name in verbs()}
         self._snapshot = client.register_script(_SNAPSHOT)
         self._advance = client.register_script(_ADVANCE)
         self.now_ms = START_MS
@@ -174,8 +174,7 @@ class Bench:
         self.client.flushall()
         self.now_ms = START_MS
         self.client.set(_CLOCK, self.now_ms)
-        batcher = Batcher(self.client, settings)
-        batcher.scripts._verbs = self._verbs
+        batcher = Batcher(self.client, settings, verbs=self.verbs)
         self.inspector = Inspector(batcher.scripts)
         return batcher
 

@@ -12,282 +12,299 @@ from tests.redis.bench import Mutant
 
 MUTANTS: Final = {
     "enqueue without the check for known ids": Mutant(
-        "enqueue",
-        "if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then",
-        "if false then",
-        seed=1,
+        "enqueue", "redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0", "false", seed=1
     ),
     "enqueue that does not say when its callback expires": Mutant(
         "enqueue", "in_steps('ZADD', K.expiry, ends)", ""
     ),
     "claim without the lock": Mutant(
-        "claim",
-        "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then",
-        "if false then",
-        seed=3,
+        "claim", "redis.call('GET', K.lock) ~= owner .. ':' .. fence", "false", seed=3
     ),
     "claim that leaves its callbacks in the lane": Mutant(
         "claim",
-        "    redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)\n",
+        ("redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)\n    "),
         "",
     ),
     "claim that takes one too many out of the lane": Mutant(
-        "claim", "self.name, 0, self.taken - 1)", "self.name, 0, self.taken)"
+        "claim",
+        "redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1",
+        "redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken",
     ),
     "claim that forgets whoever has nothing due yet": Mutant(
         "claim", "self.exhausted and not waits and not self.later", "not waits"
     ),
     "claim that forgets its last answer": Mutant(
-        "claim", "if before and string.sub(before, 1, #nonce) == nonce then", "if false then"
+        "claim", "before and string.sub(before, 1, #nonce) == nonce", "false"
     ),
     "claim before its time": Mutant(
-        "claim",
-        "if first_step and now < last + min_interval and now >= last then",
-        "if false then",
-        seed=3,
+        "claim", "is_first and now < last + min_interval and now >= last", "false", seed=3
     ),
-    "claim while paused": Mutant("claim", "if s[1] then return {0, now, -1} end", "", seed=3),
+    "claim while paused": Mutant("claim", "if s.paused then return {0, now, -1} end", "", seed=3),
     "claim that gives all the same slot": Mutant(
-        "claim", "        slot = slot + stagger\n", "        slot = slot + 0\n"
+        "claim", "slot = slot + stagger", "slot = slot + 0"
     ),
-    "claim from what is not due": Mutant(
-        "claim", "      if due > c.now then\n", "      if false then\n", seed=3
-    ),
+    "claim from what is not due": Mutant("claim", "due > now", "false", seed=3),
     "claim that holds a destination for days": Mutant(
-        "claim", "self.hold = now + held", "self.hold = now + 10000 * held", seed=9
+        "claim", "self.hold = now + ", "self.hold = now + 10000 * ", seed=9
     ),
     "claim that puts who has not answered lately among the others": Mutant(
-        "claim", "turn.ring = turn.unproven and K.unproven or K.ring", "turn.ring = K.ring"
+        "claim", "turn.unproven and K.unproven or ", ""
     ),
     "claim from those that have not answered lately beyond their places": Mutant(
         "claim",
-        "return math.max(0, most - redis.call('ZCOUNT'",
-        "return math.max(9, most - redis.call('ZCOUNT'",
+        "return math.max(0, most - redis.call('ZCOUNT', K.places, '-inf', now))",
+        "return math.max(9, most - redis.call('ZCOUNT', K.places, '-inf', now))",
         seed=2,
     ),
-    "claim that takes no place": Mutant("claim", "in_steps('ZADD', K.places, places)\n", ""),
+    "claim that takes no place": Mutant("claim", ("places, places)\nin_steps('ZADD', K."), ""),
     "begin without a place": Mutant(
         "begin", "if needs_place and not has_place then return {2, now, 6} end", "", seed=17
     ),
     "begin that never counts as overdue": Mutant(
-        "begin", "needs_place and now or overdue_from(at, d[7])", "now"
+        "begin", "needs_place and now or overdue_from(at, d.latency)", "now"
     ),
-    "begin that never counts as slow": Mutant(
-        "begin", "return num(latency, 0) >= 2000", "return false"
-    ),
+    "begin that never counts as slow": Mutant("begin", "num(latency, 0) >= 2000", "false"),
     "settle that keeps a place": Mutant(
         "settle",
-        "\nredis.call('ZREM', K.places, id)\nif r[9]",
-        "\nif r[9]",
+        ("redis.call('ZREM', K.places, id)\nif r.crashes then LastTry.leave(id) end"),
+        "if r.crashes then LastTry.leave(id) end",
         seed=1,
     ),
     "settle that leaves a destination in the wrong ring": Mutant(
         "settle",
-        "  local gate, ring, other = gate_of(K, destination, window)\n  local place",
-        "  local gate, other, ring = gate_of(K, destination, window)\n  local place",
+        (
+            "  local gate, ring, other = gate_of(destination, window)\n"
+            "  local place = math.max(gate, num(first[2], 0), now)"
+        ),
+        (
+            "  local gate, other, ring = gate_of(destination, window)\n"
+            "  local place = math.max(gate, num(first[2], 0), now)"
+        ),
     ),
     "settle that leaves a destination in both rings": Mutant(
         "settle",
-        "  redis.call('ZREM', other, destination)\n  redis.call('ZADD', ring, score(place)",
-        "  redis.call('ZADD', ring, score(place)",
+        (
+            "redis.call('ZREM', other, destination)\n"
+            "  redis.call('ZADD', ring, score(place), destination)"
+        ),
+        "redis.call('ZADD', ring, score(place), destination)",
     ),
     "release that keeps a place": Mutant(
         "release",
-        "redis.call('ZREM', K.places, id)\nredis.call('HDEL', K.recs .. id, 't', 'w', 'p')",
-        "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')",
+        ("redis.call('ZREM', K.places, id)\nclear_record(id, 'token', 'woken_at', 'is_probe')"),
+        "clear_record(id, 'token', 'woken_at', 'is_probe')",
     ),
     "reclaim that keeps a place": Mutant(
-        "reclaim", "  redis.call('ZREM', K.places, id)\n  local r", "  local r"
+        "reclaim",
+        ("redis.call('ZREM', K.places, id)\n  local r = read_record("),
+        "local r = read_record(",
     ),
     "tick that believes a word for ever": Mutant("tick", "num(until_ms, 0) > now and", "", seed=5),
     "tick that counts its own places alone": Mutant(
-        "tick",
-        "local sum, words = 0, redis.call('HGETALL', K.workers)",
-        "local sum, words = places, {}",
-        seed=17,
+        "tick", "0, redis.call('HGETALL', K.workers)", "places, {}", seed=17
     ),
-    "lock that two can hold": Mutant("lock", "if lasts(K.lock, ttl) then", "if false then"),
+    "lock that two can hold": Mutant("lock", "lasts(K.lock, lock_ttl)", "false"),
     "unlock of another's lock": Mutant(
-        "unlock", "if redis.call('GET', K.lock) ~= ARGV[1] .. ':' .. ARGV[2] then", "if false then"
+        "unlock", "redis.call('GET', K.lock) ~= owner .. ':' .. fence", "false"
     ),
-    "begin without the token": Mutant(
-        "begin", "if r[1] ~= token or not (phase == 'claimed'", "if not (phase == 'claimed'", seed=6
-    ),
+    "begin without the token": Mutant("begin", "r.token ~= token or ", "", seed=6),
     "begin without the nonce": Mutant(
-        "begin", "if phase == 'sending' and r[9] ~= nonce then return {5} end", ""
+        "begin", "if phase == 'sending' and r.nonce ~= nonce then return {5} end", ""
     ),
     "begin past its life": Mutant(
         "begin",
-        "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held(K, now)"
-        " then return {4} end",
+        (
+            "if num(redis.call('ZSCORE', K.expiry, id), 0) <= now and not is_held() then "
+            "return {4} end"
+        ),
         "",
         seed=1,
     ),
     "begin while paused": Mutant(
-        "begin", "if s[1] or d[1] then return {2, now, 1} end", "", seed=2
+        "begin", "if s.paused or d.paused then return {2, now, 1} end", "", seed=2
     ),
     "begin without the limit of requests in flight": Mutant(
         "begin", "if full() then return {2, now, 3} end", ""
     ),
     "begin without the pace of all": Mutant(
-        "begin",
-        "math.max(p.now, p.due, free_from(p, p.send, p.stagger, unused))",
-        "math.max(p.now, p.due)",
-        seed=1,
+        "begin", ", free_from(p, p.send, p.stagger, unused)", "", seed=1
     ),
     "begin without the pace of its destination": Mutant(
         "begin", "math.max(free, free_from(p, p.own_send, p.interval, unused))", "free", seed=3
     ),
     "begin again that passes over others' instants": Mutant(
-        "begin", "at == unused + pace and unused or at", "unused > 0 and unused or at"
+        "begin", "at == unused + pace", "unused > 0"
     ),
     "expire that forgets the end of a request in flight": Mutant(
-        "settle", "if r[10] then end_of_life(K, id, r[10]) end", "", seed=4
+        "settle", "if r.ends_at then end_of_life(id, r.ends_at) end", "", seed=4
     ),
     "begin that does not tell of its instant": Mutant(
-        "begin", "  redis.call('HSET', K.dests .. destination, 'send', at + interval)\n", "", seed=3
+        "begin",
+        ("redis.call('HSET', K.dests .. destination, 'send', at + interval)\n  "),
+        "",
+        seed=3,
     ),
     "begin to a broken destination": Mutant(
-        "begin", "if d[6] and not r[11] then", "if false then", seed=3
+        "begin", "d.broken and not r.is_probe", "false", seed=3
     ),
-    "settle without the token": Mutant(
-        "settle", "if r[1] ~= token or r[2] ~= attempt or", "if r[2] ~= attempt or", seed=6
-    ),
-    "settle without the attempt": Mutant(
-        "settle", "if r[1] ~= token or r[2] ~= attempt or", "if r[1] ~= token or"
-    ),
+    "settle without the token": Mutant("settle", "token ~= token or r.", "", seed=6),
+    "settle without the attempt": Mutant("settle", "r.attempts ~= attempt or ", ""),
     "settle that counts its repeat": Mutant(
-        "settle",
-        "if r[3] ~= 'sending' then return",
-        "if r[3] == 'sent' then count(K, 'sent', 1, now) end\nif r[3] ~= 'sending' then return",
+        "settle", "if r.phase ", ("if r.phase == 'sent' then count('sent', 1) end\nif r.phase ")
     ),
     "settle that does everything again": Mutant(
-        "settle", "if r[3] ~= 'sending' then return {results[r[3]], -1, -1, 0} end", ""
+        "settle", "if r.phase ~= 'sending' then return {results[r.phase], -1, -1, 0} end", ""
     ),
     "settle that leaves its callback in PROCESSING": Mutant(
-        "settle", "\n\nredis.call('ZREM', K.processing, id)\n", "\n\n", seed=1
+        "settle", ("processing, id)\nredis.call('ZREM', K."), "", seed=1
     ),
     "settle that leaves its request in flight": Mutant(
-        "settle",
-        "redis.call('ZREM', K.inflights .. destination, id)\nredis.call('ZREM', K.places, id)\nif",
-        "redis.call('ZREM', K.places, id)\nif",
-        seed=1,
+        "settle", ("inflights .. destination, id)\nredis.call('ZREM', K."), "", seed=1
     ),
     "settle that counts no retry": Mutant(
-        "settle", "  redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)\n", "", seed=1
+        "settle", ("redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)\n  "), "", seed=1
     ),
     "settle that counts what is throttled as a retry": Mutant(
-        "settle", "throttled and 'th' or 'r', 1)", "'r', 1)", seed=1
+        "settle", "throttled and 'th' or 'r'", "FIELD.retries", seed=1
     ),
     "settle that forgets a cancel": Mutant(
-        "settle", "if outcome == 'retry' and r[5] then", "if false then", seed=2
+        "settle", "outcome == 'retry' and r.is_cancelled", "false", seed=2
     ),
-    "release without the token": Mutant("release", "if r[1] ~= token or not", "if not", seed=3),
+    "release without the token": Mutant("release", "r.token ~= token or ", "", seed=3),
     "release of what has begun": Mutant(
-        "release", "not (r[2] == 'claimed' or r[2] == 'retry')", "not r[2]", seed=6
+        "release", "(r.phase == 'claimed' or r.phase == 'retry')", "r.phase", seed=6
     ),
     "release that keeps the token": Mutant(
-        "release", "redis.call('HDEL', K.recs .. id, 't', 'w', 'p')", ""
+        "release", "clear_record(id, 'token', 'woken_at', 'is_probe')", ""
     ),
     "reclaim before the lease has ended": Mutant(
-        "reclaim", "'(0', -now, 'LIMIT'", "'(0', -now - 1, 'LIMIT'", seed=6
+        "reclaim",
+        "stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now",
+        "stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now - 1",
+        seed=6,
     ),
     "reclaim of a claimed one before its time": Mutant(
-        "reclaim", "now - lease, 'LIMIT'", "now - lease + 1, 'LIMIT'", seed=1
+        "reclaim",
+        "local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - claim_lease",
+        "local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - claim_lease + 1",
+        seed=1,
     ),
     "reclaim that counts no crash": Mutant(
-        "reclaim", "local crashes = num(r[4], 0) + 1", "local crashes = num(r[4], 0)"
+        "reclaim", "local crashes = num(r.crashes, 0) + 1", "local crashes = num(r.crashes, 0)"
     ),
     "reclaim that keeps the token": Mutant(
-        "reclaim", "redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p', 'u')", ""
+        "reclaim",
+        ("clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted')"),
+        "",
     ),
     "expire that leaves its callback in PROCESSING": Mutant(
-        "expire", "  redis.call('ZREM', K.processing, id)\n", "", seed=5
+        "expire", ("processing, id)\n  redis.call('ZREM', K."), "", seed=5
     ),
-    "expire during a request": Mutant(
-        "expire", "if r[1] == 'sending' then", "if false then", seed=4
-    ),
-    "wake again and again": Mutant("wake", "now - num(r[3], 0) >= again", "true"),
+    "expire during a request": Mutant("expire", "r.phase == 'sending'", "false", seed=4),
+    "wake again and again": Mutant("wake", "now - num(r.woken_at, 0) >= again", "true"),
     "cancel of a request that is not remembered": Mutant(
-        "cancel", "redis.call('HSET', K.recs .. id, 'x', 1)", "", seed=2
+        "cancel", "set_record(id, {is_cancelled = 1})", "", seed=2
     ),
     "cancel that leaves its callback in PROCESSING": Mutant(
-        "cancel", "  redis.call('ZREM', K.processing, id)\n", ""
+        "cancel", ("processing, id)\n  redis.call('ZREM', K."), ""
     ),
     "cancel that leaves its callback in the lane": Mutant(
-        "cancel", "\nleave_lane(K, destination, id)\n", "\n"
+        "cancel",
+        ("leave_lane(destination, id)\nclear_record(id, 'token')"),
+        "clear_record(id, 'token')",
     ),
     "replay that leaves its callback dead": Mutant(
-        "replay", "redis.call('ZREM', K.dead, id) == 1", "redis.call('ZSCORE', K.dead, id)"
+        "replay", "ZREM', K.dead, id) == 1", "ZSCORE', K.dead, id)"
     ),
     "replay with the old budget": Mutant(
-        "replay", "redis.call('HDEL', rec, 't', 'r', 'c', 'th', 'ns', 'o', 'f', 'e')", ""
+        "replay",
+        (
+            "clear_record(id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 're"
+            "ason', 'ended_at', 'detail')"
+        ),
+        "",
     ),
     "cancel that says of its own repeat that it comes too late": Mutant(
-        "cancel", "return r[1] == 'cancelled' and 1 or 0", "return 0"
+        "cancel", "r.phase == 'cancelled' and 1 or ", ""
     ),
     "cancel of what is sent or dead that says it was in time": Mutant(
-        "cancel", "return r[1] == 'cancelled' and 1 or 0", "return 1", seed=5
+        "cancel", "r.phase == 'cancelled' and 1 or 0", "1", seed=5
     ),
-    "cancel that keeps the token": Mutant("cancel", "redis.call('HDEL', K.recs .. id, 't')", ""),
-    "cancel in the middle of a request": Mutant(
-        "cancel", "if r[1] == 'sending' then", "if false then", seed=2
-    ),
+    "cancel that keeps the token": Mutant("cancel", "clear_record(id, 'token')", ""),
+    "cancel in the middle of a request": Mutant("cancel", "r.phase == 'sending'", "false", seed=2),
     "begin again of what was cancelled meanwhile": Mutant(
-        "begin", "if r[14] and now - at > late then", "if false then", seed=2
+        "begin", "r.is_cancelled and now - at > missed", "false", seed=2
     ),
     "pause of one that leaves its place in the ring": Mutant(
-        "pause", "redis.call('ZADD', ring, 'XX', '+inf', name)", "", seed=3
+        "pause", "redis.call('ZADD', K.ring, 'XX', '+inf', destination)", "", seed=3
     ),
     "pause of one that is forgotten after a day": Mutant(
-        "pause", "redis.call('PERSIST', dests .. name)", "", seed=5
+        "pause", "redis.call('PERSIST', K.dests .. destination)", "", seed=5
     ),
-    "pause that counts what is claimed as in flight": Mutant(
-        "pause", "processing, '-inf', -now", "processing, '-inf', '+inf'", seed=1
-    ),
+    "pause that counts what is claimed as in flight": Mutant("pause", "-now", "'+inf'", seed=1),
     "resume that does not call its destination back": Mutant(
-        "resume", "to_ring(K, name, window, now_ms())", "", seed=2
+        "resume",
+        (
+            "to_ring(destination, window)\n"
+            "return Answer.keep(nonce, answer_ttl, math.min(1, changed))"
+        ),
+        ("\nreturn Answer.keep(nonce, answer_ttl, math.min(1, changed))"),
+        seed=2,
     ),
     "resume that leaves the breaker open": Mutant(
-        "resume", "'paused', 'hold', 'why', 'broken')", "'paused')", seed=4
+        "resume", ", 'hold', 'why', 'broken'", "", seed=4
     ),
     "resume that forgets its answer": Mutant(
         "resume", "if before then return before end", "", seed=2
     ),
-    "forgive that forgets its answer": Mutant("forgive", "Answer.before(K, nonce) or", "", seed=3),
+    "forgive that forgets its answer": Mutant("forgive", "Answer.before(nonce) or", "", seed=3),
     "replay that forgets its answer": Mutant("replay", "if before then return before end", ""),
     "replay without a new life": Mutant(
-        "replay", "    redis.call('ZADD', K.expiry, now + life, id)\n", ""
+        "replay", ("redis.call('ZADD', K.expiry, now + max_age, id)\n    "), ""
     ),
     "replay past a pause": Mutant(
         "replay",
-        "to_lane(K, redis.call('HGET', rec, 'd'), id, now, window)",
-        "local d = redis.call('HGET', rec, 'd')\n"
-        "redis.call('ZADD', K.lanes .. d, now, id)\nredis.call('ZADD', K.ring, now, d)",
+        "to_lane(read_record(id, 'destination').destination, id, now, window",
+        (
+            "local d = read_record(id, 'destination').destination\n"
+            "redis.call('ZADD', K.lanes .. d, now, id)\n"
+            "redis.call('ZADD', K.ring, now, d"
+        ),
     ),
     "replay that counts what it was given": Mutant(
         "replay",
-        "count(K, 'replayed', replayed, now)",
-        "count(K, 'replayed', #ARGV - 4, now)",
+        "if replayed > 0 then count('replayed', replayed",
+        "if replayed > 0 then count('replayed', #ARGV - 4",
         seed=2,
     ),
-    "purge of what is not dead": Mutant(
-        "purge",
-        "if redis.call('ZREM', K.dead, id) == 1 then",
-        "if redis.call('EXISTS', K.recs .. id) == 1 then",
-        seed=5,
-    ),
-    "purge that leaves the request": Mutant(
-        "purge",
-        "redis.call('DEL', K.recs .. id, K.cbs .. id)",
-        "redis.call('DEL', K.recs .. id)",
-        seed=5,
-    ),
+    "purge of what is not dead": Mutant("purge", "ZREM', K.dead,", "EXISTS', K.recs ..", seed=5),
+    "purge that leaves the request": Mutant("purge", ", K.cbs .. id", "", seed=5),
     "purge that forgets its answer": Mutant(
         "purge", "if before then return before end", "", seed=3
     ),
-    "trim of what is not old": Mutant(
-        "trim", "'-inf', now - ttl, 'LIMIT'", "'-inf', now, 'LIMIT'", seed=1
+    "trim of what is not old": Mutant("trim", " - ttl", "", seed=1),
+    "told that moves back": Mutant(
+        "notified",
+        (
+            "ms: from `deaths`\n"
+            "-- Returns 1.\n"
+            "-- Twice: it never moves back.\n"
+            "-- Cost: O(1).\n"
+            "local before = num(redis.call('HGET', K.state, 'told'), 0)\n"
+            "redis.call('HDEL', K.state, 'told')  -- a removal first: a full Redis lets t"
+            "he rest pass\n"
+            "redis.call('HSET', K.state, 'told', math.max(before, told_until)"
+        ),
+        (
+            "text: ms, from `deaths`\n"
+            "-- Returns 1.\n"
+            "-- Twice: it never moves back.\n"
+            "-- Cost: O(1).\n"
+            "local before = num(redis.call('HGET', K.state, 'told'), 0)\n"
+            "redis.call('HDEL', K.state, 'told')  -- a removal first: a full Redis lets t"
+            "he rest pass\n"
+            "redis.call('HSET', K.state, 'told', told_until"
+        ),
+        seed=4,
     ),
-    "told that moves back": Mutant("notified", "math.max(before, num(ARGV[1]))", "ARGV[1]", seed=4),
 }

@@ -37,8 +37,7 @@ class World:
         self.first = self.process(bench.begin_anew(settings))
 
     def process(self, batcher: Batcher | None = None) -> Batcher:
-        made = batcher or Batcher(self.bench.client, self.settings)
-        made.scripts._verbs = self.bench._verbs
+        made = batcher or Batcher(self.bench.client, self.settings, verbs=self.bench.verbs)
         made.clock = RedisClock(lambda: self.here_s)
         return made
 
@@ -235,7 +234,7 @@ def test_status_doctor_and_cleanup_tell_of_it(
     check = service_checks.expiry(read_work(batcher.scripts, "callbacks", "callbacks"))
     assert (check.verdict, "cleanup --expired" in check.todo) == (CheckStatus.FAILURE, True)
     environment()
-    monkeypatch.setattr(runtime.runtime().batcher.scripts, "_verbs", batcher.scripts._verbs)
+    monkeypatch.setattr(runtime.runtime().batcher, "scripts", batcher.scripts)
     result = CliRunner().invoke(main, ["cleanup", "--expired"])
     assert (result.exit_code, result.stdout) == (0, "0 callbacks recovered, 1 expired\n")
     assert state_of(batcher, "waits") == "dead"

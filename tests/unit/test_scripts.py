@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callbacks.batcher import scripts
-from callbacks.batcher.keys import NAMES, Keys
+from callbacks.batcher.keys import Keys, field_of
 from callbacks.batcher.scripts import VERBS
 
 FOLDER = Path(str(resources.files("callbacks.batcher") / "lua"))
@@ -25,8 +25,10 @@ def parts(verb: str) -> tuple[str, str]:
     return "\n".join(header[:first_code]), "\n".join(lines[first_code:])
 
 
-def numbers(kind: str, text: str) -> set[int]:
-    return {int(n) for n in re.findall(rf"{kind}\[(\d+)\]", text)}
+def words(text: str) -> set[str]:
+    """Every name in a text that is no field of something else, nor a comment or a string."""
+    code = re.sub(r"--[^\n]*|'[^'\n]*'", "", text)
+    return set(re.findall(r"(?<![\w.:])([A-Za-z_]\w*)", code))
 
 
 def test_there_are_verbs() -> None:
@@ -35,18 +37,10 @@ def test_there_are_verbs() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_header_names_exactly_the_keys_and_arguments_that_the_body_uses(verb: str) -> None:
-    header, body = parts(verb)
-    for kind in ("KEYS", "ARGV"):
-        used = numbers(kind, body)
-        if f"#{kind}" in body:  # the rest of the list
-            used.add(max(numbers(kind, header)))
-        assert used == numbers(kind, header), kind
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_key_in_a_header_is_in_the_table_of_keys(verb: str) -> None:
-    assert set(VERBS[verb].keys) <= NAMES
+def test_a_body_uses_each_argument_of_its_header_and_reads_none_by_number(verb: str) -> None:
+    _, body = parts(verb)
+    assert set(VERBS[verb].arguments) <= words(body)
+    assert not {"KEYS", "ARGV"} & words(body)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -68,10 +62,18 @@ def test_a_verb_that_says_it_changes_nothing_has_no_command_that_could(verb: str
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", ["KEYS[2] late:", "ARGV[0] early", "@uses nothing"])
-def test_a_verb_whose_header_is_wrong_is_refused_when_it_is_read(wrong: str) -> None:
-    with pytest.raises((ValueError, KeyError), match=r"wrong\.lua|nothing"):
-        scripts._read("wrong", f"-- Goes wrong.\n-- {wrong}\n", {"common": ""})
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ("@keys late:", "late:"),
+        ("@arg early hours: ago", "early is of no known kind: hours"),
+        ("@arg ids list\n-- @arg id text", "ids is of no known kind: list"),
+        ("@uses nothing", "there is no part nothing"),
+    ],
+)
+def test_a_verb_whose_header_is_wrong_is_refused_when_it_is_read(wrong: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=rf"wrong\.lua: .*{problem}"):
+        scripts.read("wrong", f"-- Goes wrong.\n-- {wrong}\n", {"common": ""})
 
 
 def test_a_family_and_a_key_are_named_under_one_hash_tag() -> None:
@@ -91,14 +93,45 @@ def test_every_verb_has_its_method() -> None:
         assert callable(reading.get(verb) or getattr(Batcher, verb))
 
 
+def sources() -> dict[str, str]:
+    """Each file in `lua/parts` but the common one, which all verbs have."""
+    texts = {path.stem: path.read_text() for path in (FOLDER / "parts").glob("*.lua")}
+    del texts["common"]
+    return texts
+
+
+def called(text: str, own: str = "") -> set[str]:
+    """The parts that a text calls something of by itself."""
+    used = words(text)
+    return {
+        part
+        for part, source in sources().items()
+        if part != own
+        and used & set(re.findall(r"^local (?:function )?(\w+)", source, re.MULTILINE))
+    }
+
+
+def uses(text: str) -> set[str]:
+    return {
+        part for line in re.findall(r"^-- @uses (.+)$", text, re.MULTILINE) for part in line.split()
+    }
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_header_names_exactly_the_parts_that_its_body_calls(verb: str) -> None:
+    header, body = parts(verb)
+    assert uses(header) == called(body)
+
+
+@pytest.mark.parametrize("part", sources())
+def test_a_part_names_exactly_the_parts_that_it_calls(part: str) -> None:
+    assert uses(sources()[part]) == called(sources()[part], part)
+
+
 def functions() -> dict[str, str]:
     """The body of each function in `lua/parts`, by its name."""
-    found: dict[str, str] = {}
-    for path in (FOLDER / "parts").glob("*.lua"):
-        text = path.read_text()
-        for match in FUNCTION.finditer(text):
-            found[match[1]] = match[0]
-    return found
+    texts = [path.read_text() for path in (FOLDER / "parts").glob("*.lua")]
+    return {match[1]: match[0] for text in texts for match in FUNCTION.finditer(text)}
 
 
 def needed(text: str, known: dict[str, str], seen: set[str]) -> set[str]:
@@ -111,8 +144,6 @@ def needed(text: str, known: dict[str, str], seen: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_has_every_key_that_the_functions_it_calls_need(verb: str) -> None:
+def test_a_header_names_exactly_the_keys_that_its_body_and_what_it_calls_use(verb: str) -> None:
     _, body = parts(verb)
-    made = re.search(r"local K = \{(.*?)\}", body, re.DOTALL)
-    given = set(re.findall(r"(\w+) = KEYS", made[1])) if made else set()
-    assert needed(body, functions(), set()) <= given
+    assert needed(body, functions(), set()) == {field_of(name) for name in VERBS[verb].keys}

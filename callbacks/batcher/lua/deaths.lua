@@ -1,28 +1,25 @@
 -- Name the callbacks that have died since `told`, oldest first; the first call of all sets `told`.
 --
--- KEYS[1] dead          dead letters
--- KEYS[2] rec:          records
--- KEYS[3] state         the schedule, which keeps `told`
--- ARGV[1] limit         most callbacks, but all of one millisecond
+-- @keys dead rec: state
+-- @arg limit number: most callbacks, but all of one millisecond
 -- Returns {until, id, reason, id, reason, ...}: `until` is what to pass to `notified` when all of them
 --   have been told of. The first call of all names nobody and begins at its own time.
 -- Twice: the same are named until `told` has moved on.
 -- Cost: O(limit + log n).
-local dead, recs, state, limit = KEYS[1], KEYS[2], KEYS[3], num(ARGV[1])
-local now = now_ms()
-local told = num(redis.call('HGET', state, 'told'))
+-- @uses record
+local told = num(redis.call('HGET', K.state, 'told'))
 if not told then
-  redis.call('HDEL', state, 'told')  -- a removal first: a full Redis lets the rest pass
-  redis.call('HSET', state, 'told', now - 1000)
+  redis.call('HDEL', K.state, 'told')  -- a removal first: a full Redis lets the rest pass
+  redis.call('HSET', K.state, 'told', now - 1000)
   return {now - 1000}
 end
 -- What died within the last second waits: another may yet die at the same millisecond.
 local last = now - 1000
-local page = redis.call('ZRANGEBYSCORE', dead, '(' .. told, last, 'WITHSCORES', 'LIMIT', 0, limit)
+local page = redis.call('ZRANGEBYSCORE', K.dead, '(' .. told, last, 'WITHSCORES', 'LIMIT', 0, limit)
 if #page == 2 * limit then last = num(page[#page]) end
 local answer = {math.max(last, told)}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', dead, '(' .. told, last)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.dead, '(' .. told, last)) do
   answer[#answer + 1] = id
-  answer[#answer + 1] = redis.call('HGET', recs .. id, 'o') or ''
+  answer[#answer + 1] = read_record(id, 'reason').reason or ''
 end
 return answer

@@ -1,26 +1,15 @@
 -- See how much is wanted of the stagger, for the decision what it should be; changes nothing.
 --
--- KEYS[1] state         the schedule
--- KEYS[2] ring          destinations with something waiting
--- KEYS[3] lane:         lanes
--- KEYS[4] rate:         totals of each 10 s
--- KEYS[5] tried         destinations tried lately that had answered before
--- KEYS[6] failing       those of them whose last attempt failed in transport
--- KEYS[7] unproven      destinations with something waiting that have not answered lately
--- KEYS[8] places        callbacks in flight or claimed, by when they take a place of such
--- ARGV[1] horizon       ms within which a destination counts as ready: a full one does, a broken
---   one does not
+-- @keys state ring lane: rate: tried failing unproven places
+-- @arg begun_lease ms: within which a destination counts as ready: a full one does, a broken one
+--   does not
 -- Returns {ready (or claimed, with a slot ahead), accepted in the last 10 s, rate set before in
 --   sends per 1000 s or -1, destinations tried in the last minute or ready that had answered before, those of
 --   them failing, destinations that have not answered lately and can send at a time, all of these
 --   that wait, and how many of them find a place in a second, as places have come free lately}.
 -- Cost: O(destinations ready), 1,000 of them are read.
-local K = {
-  state = KEYS[1], ring = KEYS[2], lanes = KEYS[3], rates = KEYS[4], tried = KEYS[5],
-  failing = KEYS[6], unproven = KEYS[7], places = KEYS[8],
-}
-local now = now_ms()
-local ready, untold, soon = 0, 0, now + num(ARGV[1])
+-- @uses places
+local ready, untold, soon = 0, 0, now + begun_lease
 for _, destination in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', soon, 'LIMIT', 0, 1000)) do
   ready = ready + redis.call('ZCARD', K.lanes .. destination)
   -- One that answered lately and was not asked since may well answer: no word on our own network.
@@ -31,13 +20,13 @@ local unproven = math.min(waiting, num(redis.call('HGET', K.state, 'unproven_mos
 local bucket, share = math.floor(now / 10000), (now % 10000) / 10000
 local accepted = num(redis.call('HGET', K.rates .. bucket, 'accepted'), 0)
   + (1 - share) * num(redis.call('HGET', K.rates .. bucket - 1, 'accepted'), 0)
-local s = redis.call('HMGET', K.state, 'rate', 'slot', 'stagger', 'last_batch')
+local s = read_hash(K.state, 'rate', 'slot', 'stagger', 'last_batch')
 -- What has come free since the last batch took what there was; after half a second it waits for us.
-local since = math.min(500, math.max(250, now - num(s[4], 0)))
-local room = math.floor(math.min(waiting, unproven_room(K, now)) * 1000 / since)
-local rate, stagger = num(s[1], -1), num(s[3], 0)
+local since = math.min(500, math.max(250, now - num(s.last_batch, 0)))
+local room = math.floor(math.min(waiting, unproven_room()) * 1000 / since)
+local rate, stagger = num(s.rate, -1), num(s.stagger, 0)
 -- What is claimed and has its slot still ahead waits, too.
-if stagger > 0 then ready = ready + math.floor(math.max(0, num(s[2], 0) - now) * 1000 / stagger) end
+if stagger > 0 then ready = ready + math.floor(math.max(0, num(s.slot, 0) - now) * 1000 / stagger) end
 local tried = untold + redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
 local failing = redis.call('ZCOUNT', K.failing, now - 60000, '+inf')
 return {ready, math.floor(accepted), rate, tried, failing, unproven, waiting, room}

@@ -1,41 +1,23 @@
 -- Take callbacks in: store each frozen request and put its id into its destination's lane.
 --
--- KEYS[1] cb:           frozen requests
--- KEYS[2] rec:          records
--- KEYS[3] lane:         lanes
--- KEYS[4] ring          destinations with something waiting
--- KEYS[5] dest:         destinations' own state
--- KEYS[6] expiry        ends of life
--- KEYS[7] processing    PROCESSING
--- KEYS[8] state         the schedule
--- KEYS[9] counters      totals
--- KEYS[10] rate:        totals of each 10 s
--- KEYS[11] unproven     destinations with something waiting that have not answered lately
--- KEYS[12] places       callbacks in flight or claimed, by when they take a place of such
--- ARGV[1] max_queued    most that may wait, 0: no limit
--- ARGV[2] batch_size    as many ready are a full batch
--- ARGV[3] max_delay     ms that a callback may wait for its batch
--- ARGV[4] window        ms ahead of its next slot that a destination is claimed from
--- ARGV[5] look_ahead    ms within which a batch may be held back by the last one
--- ARGV[6] items         of each callback: id, destination, packed request, ms before it is due,
---   ms after which it expires
+-- @keys cb: rec: lane: ring dest: expiry processing state counters rate: unproven places
+-- @arg max_queued number: most that may wait, 0: no limit
+-- @arg batch_size number: as many ready are a full batch
+-- @arg max_delay ms: that a callback may wait for its batch
+-- @arg window ms: ahead of its next slot that a destination is claimed from
+-- @arg look_ahead ms: within which a batch may be held back by the last one
+-- @arg items list: of each callback: id, destination, packed request, ms before it is due, ms
+--   after which it expires
 -- Returns three numbers for each callback: 1, 0, 0: accepted; 1, 1, 0: and a batch is full or
 --   overdue, trigger it; 1, 2, ms: and a check is wanted in so many ms; 0, 0, 0: the id is known;
 --   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. Where it is at the
 --   limit, the call fails as a whole, and nothing is stored.
 -- Twice: the second is told 0, 0, 0 and changes nothing but `duplicates`.
 -- Cost: O(items * log n); once in 200 ms at most also O(batch) to count what is ready.
-local K = {
-  cbs = KEYS[1], recs = KEYS[2], lanes = KEYS[3], ring = KEYS[4], dests = KEYS[5],
-  expiry = KEYS[6], processing = KEYS[7], state = KEYS[8], counters = KEYS[9], rates = KEYS[10],
-  unproven = KEYS[11], places = KEYS[12],
-}
-local max_queued, batch_size, max_delay = num(ARGV[1]), num(ARGV[2]), num(ARGV[3])
-local window, look_ahead = num(ARGV[4]), num(ARGV[5])
-local now = now_ms()
-local s = redis.call('HMGET', K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
-local next_batch, check_at, peek_at, paused = num(s[1], 0), num(s[2], 0), num(s[3], 0), s[4]
-local earliest = reserved(s[6], now, look_ahead)
+-- @uses ring
+local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
+local next_batch, check_at, peek_at, paused = num(s.next_batch, 0), num(s.check_at, 0), num(s.peek_at, 0), s.paused
+local earliest = reserved(s.earliest, look_ahead)
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 local known, taken, ends, lanes = 0, {}, {}, {}
 
@@ -58,7 +40,7 @@ local function wake(due, ends_at)
   if wanted > now and due <= now and queued >= batch_size and peek_at <= now then
     peek_at = now + 200
     redis.call('HSET', K.state, 'peek_at', peek_at)
-    if ready_of(K, now, batch_size) >= batch_size then wanted = now end
+    if ready_of(batch_size) >= batch_size then wanted = now end
   end
   if is_armed(due, wanted, short) then return 0, 0 end
   if wanted <= now then
@@ -83,7 +65,7 @@ local function take(at, id, destination, request, delay, life)
     known = known + 1
     return say(at, 0, 0, 0)
   end
-  if s[5] then return say(at, -2, 0, 0) end
+  if s.full then return say(at, -2, 0, 0) end
   if max_queued > 0 and queued >= max_queued then return say(at, -1, queued, 0) end
   redis.call('SET', K.cbs .. id, request)
   local due, lane = now + delay, lanes[destination]
@@ -98,15 +80,15 @@ local function take(at, id, destination, request, delay, life)
   queued = queued + 1
 end
 
-for i = 6, #ARGV, 5 do
-  take(3 * (i - 6) / 5 + 1, ARGV[i], ARGV[i + 1], ARGV[i + 2], num(ARGV[i + 3]), num(ARGV[i + 4]))
+for i = 1, #items, 5 do
+  take(3 * (i - 1) / 5 + 1, items[i], items[i + 1], items[i + 2], num(items[i + 3]), num(items[i + 4]))
 end
 in_steps('ZADD', K.expiry, ends)
 for destination, lane in pairs(lanes) do
   in_steps('ZADD', K.lanes .. destination, lane)
-  join_ring(K, destination, lane.first, window)
+  join_ring(destination, lane.first, window)
 end
 for _, one in ipairs(taken) do say(one[1], 1, wake(one[2], one[3])) end
-if #taken > 0 then count(K, 'accepted', #taken, now) end
-if known > 0 then count_refused(K, 'duplicates', known, now) end
+if #taken > 0 then count('accepted', #taken) end
+if known > 0 then count_refused('duplicates', known) end
 return answer

@@ -1,29 +1,19 @@
 -- See what waits, for the decision whether a flush is due; changes nothing.
 --
--- KEYS[1] ring          destinations with something waiting
--- KEYS[2] lane:         lanes
--- KEYS[3] expiry        ends of life
--- KEYS[4] processing    PROCESSING
--- KEYS[5] state         the schedule
--- KEYS[6] unproven      destinations with something waiting that have not answered lately
--- KEYS[7] places        callbacks in flight or claimed, by when they take a place of such
--- ARGV[1] batch_size    count ready callbacks up to here
+-- @keys ring lane: expiry processing state unproven places
+-- @arg batch_size number: count ready callbacks up to here
 -- Returns {now, paused (0 or 1), ready, due time of the oldest ready or -1, when the next
 --   destination gets ready or -1, queued, processing, 1 if a trigger is overdue and no claim has
 --   answered it}, times in ms.
 -- Cost: O(batch).
-local K = {
-  ring = KEYS[1], lanes = KEYS[2], expiry = KEYS[3], processing = KEYS[4], state = KEYS[5],
-  unproven = KEYS[6], places = KEYS[7],
-}
-local now = now_ms()
-local ready, oldest = ready_of(K, now, num(ARGV[1]))
+-- @uses places ring
+local ready, oldest = ready_of(batch_size)
 local function next_in(ring)
   local found = redis.call('ZRANGEBYSCORE', ring, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   return num(found[2], math.huge)
 end
 local soon = next_in(K.ring)
-if unproven_room(K, now) > 0 then soon = math.min(soon, next_in(K.unproven)) end
+if unproven_room() > 0 then soon = math.min(soon, next_in(K.unproven)) end
 local processing = redis.call('ZCARD', K.processing)
 local queued = redis.call('ZCARD', K.expiry) - processing
 local paused = redis.call('HEXISTS', K.state, 'paused')

@@ -1,75 +1,54 @@
 -- Take back what is stuck: PROCESSING -> QUEUE, or dead when its sending crashed too often.
 --
--- KEYS[1] processing    PROCESSING
--- KEYS[2] rec:          records
--- KEYS[3] cb:           frozen requests
--- KEYS[4] expiry        ends of life
--- KEYS[5] sent          sent and cancelled records
--- KEYS[6] dead          dead letters
--- KEYS[7] inflight:     requests in flight
--- KEYS[8] lane:         lanes
--- KEYS[9] ring          destinations with something waiting
--- KEYS[10] dest:        destinations' own state
--- KEYS[11] counters     totals
--- KEYS[12] rate:        totals of each 10 s
--- KEYS[13] suspects     requests in flight of callbacks that have crashed
--- KEYS[14] trial        the one callback whose last try this is
--- KEYS[15] unproven     destinations with something waiting that have not answered lately
--- KEYS[16] places       callbacks in flight or claimed, by when they take a place of such
--- ARGV[1] limit         most callbacks
--- ARGV[2] max_crashes   as many crashed attempts are the end
--- ARGV[3] spread_min    ms, and
--- ARGV[4] spread_max    ms: a crashed one is due again after crashes * so much,
--- ARGV[5] chance        picked by this number in [0, 1) and its place in the pass
--- ARGV[6] window        ms ahead of its next slot that a destination is claimed from
--- ARGV[7] lease         ms past its slot at which a claimed callback is taken back
--- ARGV[8] latest        ms, later than which it cannot be unless the clock has jumped; -1: unknown
+-- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate:
+-- @keys suspects trial unproven places
+-- @arg limit number: most callbacks
+-- @arg max_crashes number: as many crashed attempts are the end
+-- @arg spread_min ms: and
+-- @arg spread_max ms: : a crashed one is due again after crashes * so much,
+-- @arg chance number: picked by this number in [0, 1) and its place in the pass
+-- @arg window ms: ahead of its next slot that a destination is claimed from
+-- @arg claim_lease ms: past its slot at which a claimed callback is taken back
+-- @arg latest ms: later than which it cannot be unless the clock has jumped; -1: unknown
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
--- @uses last_try
-local K = {
-  processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
-  dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
-  counters = KEYS[11], rates = KEYS[12], suspects = KEYS[13], trial = KEYS[14],
-  unproven = KEYS[15], places = KEYS[16],
-}
-local limit, max_crashes, spread_min, spread_max = num(ARGV[1]), num(ARGV[2]), num(ARGV[3]), num(ARGV[4])
-local chance, window, lease = num(ARGV[5]), num(ARGV[6]), num(ARGV[7])
-local now = now_ms()
+-- @uses last_try record ring
 local done = {0, 0, 0}
 
 -- An attempt that had begun and never ended: its process died, or cannot reach Redis.
 local function crashed(id, r)
-  local crashes = num(r[4], 0) + 1
-  local entry = string.format('[%d,%d,"retry",null,"crashed",%d]', num(r[3], 0), num(r[5], now), now - num(r[5], now))
-  redis.call('HSET', K.recs .. id, 'c', crashes, 'o', 'crashed', 'e', 'the sender vanished during the request',
-    'h', with_entry(r[7], entry))
-  if r[6] then return 3, 'cancelled', 'cancelled' end
+  local crashes = num(r.crashes, 0) + 1
+  local entry = string.format('[%d,%d,"retry",null,"crashed",%d]', num(r.attempts, 0), num(r.begun_at, now), now - num(r.begun_at, now))
+  set_record(id, {crashes = crashes, reason = 'crashed', detail = 'the sender vanished during the request', history = with_entry(r.history, entry)})
+  if r.is_cancelled then return 3, 'cancelled', 'cancelled' end
   if crashes >= max_crashes then return 2, 'dead', 'crashed' end
   return 1, crashes
 end
 
 -- Those whose request should long have ended, unless it is the clock; then those that never began.
-local stuck, latest = {}, num(ARGV[8])
+local stuck = {}
 if latest < 0 or now <= latest then
   stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
 end
-local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - lease, 'LIMIT', 0, limit - #stuck)
+local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - claim_lease, 'LIMIT', 0, limit - #stuck)
 for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
 
 for i, id in ipairs(stuck) do
   redis.call('ZREM', K.processing, id)
   redis.call('ZREM', K.places, id)
-  local r = redis.call('HMGET', K.recs .. id, 'd', 's', 'a', 'c', 'at', 'x', 'h', 'end')
-  local destination, due = destination_of(K, id, r[1]) or '', now
+  local r = read_record(
+    id, 'destination', 'phase', 'attempts', 'crashes', 'begun_at', 'is_cancelled', 'history',
+    'ends_at'
+  )
+  local destination, due = destination_of(id, r.destination) or '', now
   local kind, what, reason = 1, 0, nil
   redis.call('ZREM', K.inflights .. destination, id)
-  if r[4] then LastTry.leave(K, id) end
+  if r.crashes then LastTry.leave(id) end
   if redis.call('EXISTS', K.cbs .. id) == 0 then
-    redis.call('HSET', K.recs .. id, 'e', 'its request is gone from Redis')
+    set_record(id, {detail = 'its request is gone from Redis'})
     kind, what, reason = 2, 'dead', 'crashed'
-  elseif r[2] == 'sending' then
+  elseif r.phase == 'sending' then
     kind, what, reason = crashed(id, r)
     if kind == 1 then
       local share = (chance + i * 0.6180339887) % 1
@@ -77,13 +56,13 @@ for i, id in ipairs(stuck) do
     end
   end
   if kind == 1 then
-    if r[8] then end_of_life(K, id, r[8]) end
-    redis.call('HDEL', K.recs .. id, 't', 'w', 'bn', 'at', 'p', 'u')
-    redis.call('HSET', K.recs .. id, 's', 'queued', 'due', due)
-    to_lane(K, destination, id, due, window)
+    if r.ends_at then end_of_life(id, r.ends_at) end
+    clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted')
+    set_record(id, {phase = 'queued', due = due})
+    to_lane(destination, id, due, window)
   else
-    redis.call('HDEL', K.recs .. id, 't')  -- should its sender come back, it is stale
-    finish(K, id, destination, what, reason, now)
+    clear_record(id, 'token')  -- should its sender come back, it is stale
+    finish(id, destination, what, reason)
   end
   done[kind] = done[kind] + 1
 end
@@ -99,5 +78,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.places, '-inf', now - 60000, '
   end
 end
 local all = done[1] + done[2] + done[3]
-if all > 0 then count(K, 'recovered', all, now) end
+if all > 0 then count('recovered', all) end
 return done

@@ -1,22 +1,21 @@
 -- Set the stagger that has been decided; where it is shorter, it counts from the last instant on.
 --
--- KEYS[1] state         the schedule
--- ARGV[1] rate          sends per 1000 s that are wanted
--- ARGV[2] stagger       us between two sends
--- ARGV[3] why           the reason
+-- @keys state
+-- @arg rate text: sends per 1000 s that are wanted
+-- @arg stagger_us us: between two sends
+-- @arg why text: the reason
 -- Returns 1: it changed; 0: it is as it was.
 -- Twice: the second changes nothing.
 -- Cost: O(1).
-local state, stagger, now = KEYS[1], num(ARGV[2]), now_ms()
-local s = redis.call('HMGET', state, 'stagger', 'slot', 'send')
-local before = num(s[1], 0)
-redis.call('HDEL', state, 'stagger')  -- a removal first: a full Redis lets the rest pass
-redis.call('HSET', state, 'rate', ARGV[1], 'stagger', ARGV[2], 'why', ARGV[3])
+local s = read_hash(K.state, 'stagger', 'slot', 'send')
+local before = num(s.stagger, 0)
+redis.call('HDEL', K.state, 'stagger')  -- a removal first: a full Redis lets the rest pass
+redis.call('HSET', K.state, 'rate', rate, 'stagger', stagger_us, 'why', why)
 -- What was made with the longer one lies that far ahead, and would hold everybody up once more.
-if stagger < before then
-  for i, field in ipairs({'slot', 'send'}) do
-    local last = math.max(now, num(s[i + 1], 0) - us_to_ms(before))
-    redis.call('HSET', state, field, math.min(num(s[i + 1], 0), last + us_to_ms(stagger)))
+if stagger_us < before then
+  for _, field in ipairs({'slot', 'send'}) do
+    local last = math.max(now, num(s[field], 0) - us_to_ms(before))
+    redis.call('HSET', K.state, field, math.min(num(s[field], 0), last + us_to_ms(stagger_us)))
   end
 end
-return before == stagger and 0 or 1
+return before == stagger_us and 0 or 1

@@ -1,35 +1,19 @@
 -- Forget old records: sent and cancelled ones, dead letters, destinations long unused.
 --
--- KEYS[1] sent          sent and cancelled records
--- KEYS[2] dead          dead letters
--- KEYS[3] rec:          records
--- KEYS[4] cb:           frozen requests
--- KEYS[5] destinations  all destinations by last use
--- KEYS[6] lane:         lanes
--- KEYS[7] dest:         destinations' own state
--- KEYS[8] counters      totals
--- KEYS[9] rate:         totals of each 10 s
--- KEYS[10] gone         URLs that answered 410
--- KEYS[11] state        the schedule
--- ARGV[1] limit         most of each kind, but
--- ARGV[2] dead_limit    most dead letters, whose bodies may be large
--- ARGV[3] sent_ttl      ms that a sent record is kept
--- ARGV[4] sent_max      most sent records kept
--- ARGV[5] dead_ttl      ms that a dead letter is kept
--- ARGV[6] dead_max      most dead letters kept, -1: no limit
--- ARGV[7] latest        ms, later than which it cannot be unless the clock has jumped; -1: unknown
+-- @keys sent dead rec: cb: destinations lane: dest: counters rate: gone state
+-- @arg limit number: most of each kind, but
+-- @arg dead_limit number: most dead letters, whose bodies may be large
+-- @arg sent_ttl ms: that a sent record is kept
+-- @arg sent_max number: most sent records kept
+-- @arg dead_ttl ms: that a dead letter is kept
+-- @arg dead_max number: most dead letters kept, -1: no limit
+-- @arg latest ms: later than which it cannot be unless the clock has jumped; -1: unknown
 -- Where it has jumped, nothing goes for its age.
 -- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n). `limit` is at most 4,000: all keys of a kind go in one command.
-local K = {
-  sent = KEYS[1], dead = KEYS[2], recs = KEYS[3], cbs = KEYS[4], destinations = KEYS[5],
-  lanes = KEYS[6], dests = KEYS[7], counters = KEYS[8], rates = KEYS[9], gone = KEYS[10],
-  state = KEYS[11],
-}
-local limit, dead_limit = num(ARGV[1]), num(ARGV[2])
-local now = now_ms()
-local unsure = age_is_unsure(K, now, num(ARGV[7]))
+-- @uses age
+local unsure = age_is_unsure(latest)
 
 local function forget(index, ids)
   local keys = {}
@@ -50,9 +34,9 @@ local function cut(index, most, ttl, at_once)
   return cut_off + forget(index, old)
 end
 
-local sent = cut(K.sent, num(ARGV[4]), num(ARGV[3]), limit)
-local dead = cut(K.dead, num(ARGV[6]), num(ARGV[5]), dead_limit)
-if dead > 0 then count(K, 'purged', dead, now) end
+local sent = cut(K.sent, sent_max, sent_ttl, limit)
+local dead = cut(K.dead, dead_max, dead_ttl, dead_limit)
+if dead > 0 then count('purged', dead) end
 
 redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay
 
@@ -60,8 +44,8 @@ local used, unused = {}, {}
 local last = unsure and '(-inf' or now - 86400000
 local idle = redis.call('ZRANGEBYSCORE', K.destinations, '-inf', last, 'LIMIT', 0, limit)
 for _, name in ipairs(idle) do
-  local d = redis.call('HMGET', K.dests .. name, 'paused', 'hold')
-  if d[1] or num(d[2], 0) > now or redis.call('EXISTS', K.lanes .. name) == 1 then
+  local d = read_hash(K.dests .. name, 'paused', 'hold')
+  if d.paused or num(d.hold, 0) > now or redis.call('EXISTS', K.lanes .. name) == 1 then
     used[#used + 1], used[#used + 2] = now, name
   else
     unused[#unused + 1] = name

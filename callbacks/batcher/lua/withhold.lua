@@ -1,88 +1,68 @@
 -- Give a begun attempt back for want of a secret: nothing was sent, it has not taken place.
 --
--- KEYS[1] processing    PROCESSING
--- KEYS[2] rec:          records
--- KEYS[3] cb:           frozen requests
--- KEYS[4] expiry        ends of life
--- KEYS[5] sent          sent and cancelled records
--- KEYS[6] dead          dead letters
--- KEYS[7] inflight:     requests in flight
--- KEYS[8] lane:         lanes
--- KEYS[9] ring          destinations with something waiting
--- KEYS[10] dest:        destinations' own state
--- KEYS[11] counters     totals
--- KEYS[12] rate:        totals of each 10 s
--- KEYS[13] state        the schedule
--- KEYS[14] suspects     requests in flight of callbacks that have crashed
--- KEYS[15] trial        the one callback whose last try this is
--- KEYS[16] unproven     destinations with something waiting that have not answered lately
--- KEYS[17] places       callbacks in flight or claimed, by when they take a place of such
--- ARGV[1] id
--- ARGV[2] token         of the claim
--- ARGV[3] attempt       from begin
--- ARGV[4] detail        what the resolver did, for people
--- ARGV[5] hold_min      ms for which it waits at first, doubling
--- ARGV[6] hold_max      ms for which it waits at most
--- ARGV[7] window        ms ahead of its next slot that a destination is claimed from
--- ARGV[8] look_ahead    ms within which the next batch is armed
+-- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate: state
+-- @keys suspects trial unproven places
+-- @arg id text
+-- @arg token text: of the claim
+-- @arg attempt text: from begin
+-- @arg detail text: what the resolver did, for people
+-- @arg secret_hold_min ms: for which it waits at first, doubling
+-- @arg secret_hold_max ms: for which it waits at most
+-- @arg window ms: ahead of its next slot that a destination is claimed from
+-- @arg look_ahead ms: within which the next batch is armed
 -- Returns {code, arm, wait}: code 3 waits in its lane for `wait` ms, 5 cancelled meanwhile, 0: a stale
 --   token or attempt, nothing changed. arm: ms until the next trigger, to be sent by this caller, or
 --   -1.
 -- Twice: the token ends with it, so the second changes nothing.
 -- Cost: O(log n).
--- @uses last_try
-local K = {
-  processing = KEYS[1], recs = KEYS[2], cbs = KEYS[3], expiry = KEYS[4], sent = KEYS[5],
-  dead = KEYS[6], inflights = KEYS[7], lanes = KEYS[8], ring = KEYS[9], dests = KEYS[10],
-  counters = KEYS[11], rates = KEYS[12], state = KEYS[13], suspects = KEYS[14], trial = KEYS[15],
-  unproven = KEYS[16], places = KEYS[17],
-}
-local id, token, detail = ARGV[1], ARGV[2], ARGV[4]
-local hold_min, hold_max, window, look_ahead = num(ARGV[5]), num(ARGV[6]), num(ARGV[7]), num(ARGV[8])
-local now, rec = now_ms(), K.recs .. id
-local r = redis.call('HMGET', rec, 't', 'a', 's', 'd', 'x', 'c', 'end', 'p', 'ns')
-if r[1] ~= token or r[2] ~= ARGV[3] or r[3] ~= 'sending' then
-  count_stale(K, now)
+-- @uses destination last_try record ring schedule
+local rec = K.recs .. id
+local r = read_record(
+  id, 'token', 'attempts', 'phase', 'destination', 'is_cancelled', 'crashes', 'ends_at',
+  'is_probe', 'unsigned'
+)
+if r.token ~= token or r.attempts ~= attempt or r.phase ~= 'sending' then
+  count_stale()
   return {0, -1, 0}
 end
-local destination = r[4]
+local destination = r.destination
 local dest = K.dests .. destination
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
 redis.call('ZREM', K.places, id)
-if r[6] then LastTry.leave(K, id) end
-redis.call('HDEL', rec, 't', 'w', 'p', 'at', 'bn')
-if r[5] then
-  end_own_hold(K, destination, r[8])
-  finish(K, id, destination, 'cancelled', 'cancelled', now)
-  to_ring(K, destination, window, now)
+if r.crashes then LastTry.leave(id) end
+clear_record(id, 'token', 'woken_at', 'is_probe', 'begun_at', 'nonce')
+if r.is_cancelled then
+  end_own_hold(destination, r.is_probe)
+  finish(id, destination, 'cancelled', 'cancelled')
+  to_ring(destination, window)
   return {5, -1, 0}
 end
-if r[7] then end_of_life(K, id, r[7]) end
+if r.ends_at then end_of_life(id, r.ends_at) end
 
-local function doubled(times) return math.min(hold_max, hold_min * 2 ^ math.min(times, 30)) end
+local function doubled(times) return math.min(secret_hold_max, secret_hold_min * 2 ^ math.min(times, 30)) end
 
 -- One that fails alone waits alone. Where nothing goes out in between, its destination is held, so
 -- that not all of its callbacks are tried in vain; those that began together are one failure.
-local d = redis.call('HMGET', dest, 'hold', 'why', 'unsigned', 'paused')
-local hold, times = num(d[1], 0), num(d[3], 0)
-local held = d[2] == 'secret' and hold > now
-local own = d[2] == 'full' or r[8]  -- it was held for this very callback
+local d = read_hash(dest, 'hold', 'why', 'unsigned', 'paused')
+local hold, times = num(d.hold, 0), num(d.unsigned, 0)
+local held = d.why == 'secret' and hold > now
+local own = d.why == 'full' or r.is_probe  -- it was held for this very callback
 if own then redis.call('HDEL', dest, 'hold', 'why') end
 if times > 0 and not held and (own or hold < now + doubled(times - 1)) then
   redis.call('HSET', dest, 'hold', now + doubled(times - 1), 'why', 'secret')
 end
 redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now)
-if not d[4] then keep_dest(dest, num(redis.call('HGET', dest, 'hold'), 0), now) end
+if not d.paused then keep_dest(dest, num(redis.call('HGET', dest, 'hold'), 0)) end
 redis.call('HSET', K.state, 'unsigned', detail)
 
 -- Its next attempt has been counted already.
-local wait = doubled(num(r[9], 0))
+local wait = doubled(num(r.unsigned, 0))
 local due = now + wait
-redis.call('HINCRBY', rec, 'ns', 1)
-redis.call('HSET', rec, 's', 'queued', 'due', due, 'a', num(r[2], 1) - 1, 'u', 1, 'o', 'no_secret', 'e', detail)
-to_lane(K, destination, id, due, window)
-local next_at = math.min(to_ring(K, destination, window, now), first_unproven(K))
+redis.call('HINCRBY', rec, FIELD.unsigned, 1)
+set_record(id, {phase = 'queued', due = due, attempts = num(r.attempts, 1) - 1, is_counted = 1, reason = 'no_secret', detail = detail})
+to_lane(destination, id, due, window)
+local next_at = math.min(to_ring(destination, window), first_unproven())
 if next_at == math.huge then return {3, -1, wait} end
-return {3, arm_trigger(K, math.max(now, next_at), now, look_ahead), wait}
+return {3, arm_trigger(math.max(now, next_at), look_ahead), wait}

@@ -1,13 +1,13 @@
 -- The answer to a call that a person waits for, kept for its repeat should its reply have been lost.
--- K needs answers. The nonce is that of the call, and of its repeats. That nothing was
+-- The nonce is that of the call, and of its repeats. That nothing was
 -- changed is not kept.
 local Answer = {}
 
-function Answer.before(K, nonce)
+function Answer.before(nonce)
   return num(redis.call('GET', K.answers .. nonce))
 end
 
-function Answer.keep(K, nonce, lasts, changed)
+function Answer.keep(nonce, lasts, changed)
   if changed > 0 then redis.call('SET', K.answers .. nonce, changed, 'PX', lasts) end
   return changed
 end

@@ -1,12 +1,13 @@
 -- What an answer says about its destination: its pace, its hold, its breaker.
--- K needs dests, tried, failing. `a` is the answer: effect, transport, reason, duration, hold,
+-- `a` is the answer: effect, transport, reason, duration, hold,
 -- factor, at (when the attempt began), probe (it was a broken destination's trial), and the
 -- settings interval, interval_min, interval_max (us), failures, open_min, open_max (ms).
+-- @uses destination
 local Feedback = {}
 Feedback.__index = Feedback
 
 -- Collects the changed fields and writes them together at the end.
-function Feedback.new(K, destination, a, now)
+function Feedback.new(destination, a)
   local dest = K.dests .. destination
   local names = {
     'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
@@ -14,7 +15,7 @@ function Feedback.new(K, destination, a, now)
   }
   local values, d = redis.call('HMGET', dest, unpack(names)), {}
   for i, name in ipairs(names) do d[name] = values[i] end
-  local self = {K = K, destination = destination, dest = dest, a = a, d = d, now = now, set = {}}
+  local self = {destination = destination, dest = dest, a = a, d = d, set = {}}
   self.interval, self.breaker, self.hold = num(d.interval, -1), 0, num(d.hold, 0)
   return setmetatable(self, Feedback)
 end
@@ -26,9 +27,9 @@ end
 
 -- Attempts of this minute and of the one before, and the last outcome, for people.
 function Feedback:count()
-  local d, minute = self.d, math.floor(self.now / 60000)
+  local d, minute = self.d, math.floor(now / 60000)
   local same = num(d.m, 0) == minute
-  self:put('last', self.now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason))
+  self:put('last', now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason))
   self:put('m', minute)
   self:put('mc', (same and num(d.mc, 0) or 0) + 1)
   if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
@@ -38,7 +39,7 @@ end
 -- transport within the last minute: where all of them did, it is our own network. Those that have
 -- never worked say nothing about it.
 function Feedback:watch()
-  local K, now, took = self.K, self.now, self.a.duration
+  local took = self.a.duration
   self:put('latency', math.floor(0.7 * num(self.d.latency, took) + 0.3 * took))
   redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
   redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
@@ -69,7 +70,7 @@ function Feedback:pace()
   local pace = num(d.interval, a.interval) * a.factor / 1000
   -- Once for each burst: answers to what was under way at the last growth are no news.
   local grows = a.factor > 1000 and a.at >= num(d.grown, 0) and (a.effect ~= 'fault' or often)
-  if grows then self:put('grown', self.now) end
+  if grows then self:put('grown', now) end
   if not grows and a.factor >= 1000 then return end
   self.interval = math.max(a.interval_min, math.min(a.interval_max, math.floor(pace)))
   self:put('interval', self.interval)
@@ -79,12 +80,12 @@ end
 function Feedback:open()
   local opens = num(self.d.opens, 0)
   redis.call('HDEL', self.dest, 'fails')
-  redis.call('ZREM', self.K.failing, self.destination)
-  redis.call('ZREM', self.K.tried, self.destination)
+  redis.call('ZREM', K.failing, self.destination)
+  redis.call('ZREM', K.tried, self.destination)
   self.breaker = 1
   self:put('broken', 1)
   self:put('opens', opens + 1)
-  self.hold = self.now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
+  self.hold = now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
   self:put('hold', self.hold)
   self:put('why', 'breaker')
 end
@@ -92,7 +93,7 @@ end
 function Feedback:close()
   self.interval, self.breaker = -1, 2
   redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved', 'share')
-  local anew = self.now + us_to_ms(self.a.interval)
+  local anew = now + us_to_ms(self.a.interval)
   self:put('slot', anew)
   self:put('send', anew)
 end
@@ -120,12 +121,12 @@ function Feedback:make()
   if a.effect == 'ok' then self:put('ok', 1) end
   if fine and d.broken then self:close() else self:pace() end
   if a.effect == 'fault' then self:fault() end
-  if a.hold > 0 and held < self.now + a.hold then
-    self.hold = math.max(self.hold, self.now + a.hold)
-    self:put('hold', self.now + a.hold)
+  if a.hold > 0 and held < now + a.hold then
+    self.hold = math.max(self.hold, now + a.hold)
+    self:put('hold', now + a.hold)
     self:put('why', 'park')
   end
   redis.call('HSET', self.dest, unpack(self.set))
-  if not d.paused then keep_dest(self.dest, self.hold, self.now) end
+  if not d.paused then keep_dest(self.dest, self.hold) end
 end
 

@@ -1,5 +1,5 @@
 -- When a send may go: both paces free, and no burst (GCRA with tolerance 0). An instant is reserved
--- before it comes, so that sends go out evenly however unevenly messages arrive. `p`: now, due,
+-- before it comes, so that sends go out evenly however unevenly messages arrive. `p`: due,
 -- max_wait, longest (the longest pace there can be), and of all and of its destination the pace
 -- (stagger, interval) and from when on the next instant is free (send, own_send; or false).
 local Instant = {}
@@ -8,14 +8,14 @@ local Instant = {}
 -- must not hold back its next one.
 local function free_from(p, at, pace, unused)
   if pace == 0 then return 0 end
-  at = reserved(at, p.now, p.max_wait + p.longest)
+  at = reserved(at, p.max_wait + p.longest)
   return at == unused + pace and unused or at
 end
 
 -- Returns the instant, and whether it is too far ahead to wait for. A wait for the destination
 -- alone has to be shorter, for it holds up all others.
 function Instant.next(p, unused)
-  local free = math.max(p.now, p.due, free_from(p, p.send, p.stagger, unused))
+  local free = math.max(now, p.due, free_from(p, p.send, p.stagger, unused))
   local at = math.max(free, free_from(p, p.own_send, p.interval, unused))
-  return at, at - p.now > p.max_wait or at - free > math.max(p.stagger, 50)
+  return at, at - now > p.max_wait or at - free > math.max(p.stagger, 50)
 end

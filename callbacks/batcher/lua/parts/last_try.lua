@@ -1,11 +1,11 @@
 -- Who is to blame when a process dies in the middle of many requests? A crash is counted for
 -- each callback in flight, so the last one, which ends a callback, has to come while no other
--- suspect is in flight. K needs suspects, trial. `last`: as many crashes leave one try.
+-- suspect is in flight. `last`: as many crashes leave one try.
 local LastTry = {}
 
 -- Why a callback has to wait: `other`, for a trial, or `own`, where it is its own, for the
 -- suspects in flight. Then the trial is announced, so that no more of them begin.
-function LastTry.waits(K, id, crashes, last, lease, now)
+function LastTry.waits(id, crashes, last, lease)
   if crashes == 0 then return false end
   redis.call('ZREMRANGEBYSCORE', K.suspects, '-inf', now)
   local holder = redis.call('GET', K.trial)
@@ -15,14 +15,14 @@ function LastTry.waits(K, id, crashes, last, lease, now)
   return 'own'
 end
 
-function LastTry.enter(K, id, crashes, last, expires)
+function LastTry.enter(id, crashes, last, expires)
   if crashes == 0 then return end
   redis.call('ZADD', K.suspects, expires, id)
   redis.call('PEXPIRE', K.suspects, 86400000)
   if crashes >= last then redis.call('SET', K.trial, id, 'PXAT', expires) end
 end
 
-function LastTry.leave(K, id)
+function LastTry.leave(id)
   redis.call('ZREM', K.suspects, id)
   if redis.call('GET', K.trial) == id then redis.call('DEL', K.trial) end
 end

@@ -1,7 +1,7 @@
 -- Destinations taking turns in one claim, and the slots that they get.
--- K needs dests, inflights, lanes, cbs, gone, ring, unproven, places, and what `finish` does. `c` is the
--- claim: now, most (callbacks), concurrency, set_interval, adaptive, share (how many ids to read at
--- once), any_gone, buried (how many).
+-- `c` is the claim: most (callbacks), concurrency, set_interval, adaptive, share (how many ids to
+-- read at once), any_gone, buried (how many).
+-- @uses destination places record
 local Turn = {}
 Turn.__index = Turn
 
@@ -9,45 +9,47 @@ Turn.__index = Turn
 -- its concurrency), and how many it may give. Who has not answered well yet, or is tried again
 -- after faults, goes alone: one request, and nothing more until its answer. `from`: the ring it was
 -- found in, which is no longer its own where its state has expired meanwhile.
-function Turn.new(K, name, from, c)
-  local d = redis.call('HMGET', K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used')
-  local turn = {K = K, c = c, name = name, taken = 0, ids = {}, probe = d[6]}
-  turn.reserved, turn.send, turn.hold = num(d[1], 0), num(d[2], 0), num(d[7], 0)
-  turn.used, turn.from, turn.unproven = num(d[8], 0), from, is_unproven(d[5], d[6])
+function Turn.new(name, from, c)
+  local d = read_hash(
+    K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used'
+  )
+  local turn = {c = c, name = name, taken = 0, ids = {}, probe = d.broken}
+  turn.reserved, turn.send, turn.hold = num(d.slot, 0), num(d.send, 0), num(d.hold, 0)
+  turn.used, turn.from, turn.unproven = num(d.used, 0), from, is_unproven(d.ok, d.broken)
   turn.ring = turn.unproven and K.unproven or K.ring
-  turn.stalled = not turn.unproven and is_stalled(K, name, c.now, d[4])
+  turn.stalled = not turn.unproven and is_stalled(name, d.latency)
   turn.needs_place = turn.unproven or turn.stalled
   turn.slot = math.max(turn.reserved, turn.send)
-  turn.interval, turn.most = pace_of(d[3], c.set_interval, c.adaptive), c.most
-  turn.alone = d[6] or (c.concurrency > 0 and not d[5])
+  turn.interval, turn.most = pace_of(d.interval, c.set_interval, c.adaptive), c.most
+  turn.alone = d.broken or (c.concurrency > 0 and not d.ok)
   if turn.alone then turn.most = 1 end
   if c.concurrency > 0 then
-    local allowed = d[5] and c.concurrency or 1
-    turn.interval = math.max(turn.interval, math.ceil(num(d[4], 0) / allowed))
-    if redis.call('ZCOUNT', K.inflights .. name, '(' .. c.now, '+inf') >= allowed then turn.most = 0 end
+    local allowed = d.ok and c.concurrency or 1
+    turn.interval = math.max(turn.interval, math.ceil(num(d.latency, 0) / allowed))
+    if redis.call('ZCOUNT', K.inflights .. name, '(' .. now, '+inf') >= allowed then turn.most = 0 end
   end
   return setmetatable(turn, Turn)
 end
 
 -- Of the request only the head is read: a destination and a URL, which has no quotation mark.
 function Turn:is_gone(id)
-  local head = redis.call('GETRANGE', self.K.cbs .. id, 0, 7999)
+  local head = redis.call('GETRANGE', K.cbs .. id, 0, 7999)
   local url = string.match(head, '^[^\n]*\n%["([^"]*)"')
-  return url and redis.call('ZSCORE', self.K.gone, redis.sha1hex(url))
+  return url and redis.call('ZSCORE', K.gone, redis.sha1hex(url))
 end
 
 -- The next callback that is due, past those whose URL is gone: these are buried, 100 at most.
 -- Read by rank, as they are taken out later: by score, Redis would walk over far nodes of a long
 -- lane. `later`: when the first one that is not yet due will be.
 function Turn:next_id()
-  local c, wanted, lane = self.c, self.taken + 1, self.K.lanes .. self.name
+  local c, wanted, lane = self.c, self.taken + 1, K.lanes .. self.name
   while not self.ids[wanted] and not self.exhausted do
     local from = #self.ids
     local more = redis.call('ZRANGE', lane, from, from + c.share, 'WITHSCORES')
     self.exhausted = #more <= 2 * c.share
     for i = 1, #more, 2 do
       local id, due = more[i], num(more[i + 1])
-      if due > c.now then
+      if due > now then
         self.exhausted, self.later = true, due
         break
       elseif c.any_gone and self:is_gone(id) then
@@ -57,7 +59,7 @@ function Turn:next_id()
         end
         c.buried = c.buried + 1
         redis.call('ZREM', lane, id)
-        finish(self.K, id, self.name, 'dead', 'gone', c.now)
+        finish(id, self.name, 'dead', 'gone')
       else
         self.ids[#self.ids + 1] = id
       end
@@ -72,7 +74,7 @@ end
 -- one, for our own network may be there. `held` ms: nothing more until the one request that says how it is going; settle lifts
 -- that.
 function Turn:done(held, window, w)
-  local K, now, set = self.K, self.c.now, {}
+  local set = {}
   local dest, slot = K.dests .. self.name, self.slot
   local waits = self:next_id()  -- reads by rank: before the ones taken leave
   local renews = self.taken > 0 and now - self.used >= 600000
@@ -95,7 +97,7 @@ function Turn:done(held, window, w)
     end
   end
   if #set > 0 then redis.call('HSET', dest, unpack(set)) end
-  if renews then keep_dest(dest, self.hold, now) end
+  if renews then keep_dest(dest, self.hold) end
   local on, off, others = w.on[self.ring], w.off[self.ring], w.off[self.ring == K.ring and K.unproven or K.ring]
   others[#others + 1] = self.name
   if self.exhausted and not waits and not self.later then

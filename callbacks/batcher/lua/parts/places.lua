@@ -1,0 +1,32 @@
+-- Places: threads or greenlets of all workers, of which unproven destinations share a part.
+
+-- Whether answers take so long that each request counts as overdue: many such destinations would
+-- else hold all places, each in its own good time.
+local function is_slow(latency)
+  return num(latency, 0) >= 2000
+end
+
+-- Whether a destination that has answered lately hangs just now or is slow, and many like it: its
+-- oldest request in flight is overdue, and such requests hold places beyond those for the others. A
+-- slow answer now and then costs nobody anything.
+local function is_stalled(destination, latency)
+  if not is_slow(latency) then
+    local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
+    if not oldest or num(redis.call('ZSCORE', K.places, oldest), math.huge) > now then return false end
+  end
+  local most = redis.call('HGET', K.state, 'unproven_most')
+  return most and redis.call('ZCOUNT', K.places, '-inf', now) > 1.25 * most
+end
+
+-- From when on a request to a destination that has answered lately is overdue.
+local function overdue_from(at, latency)
+  return is_slow(latency) and at + 1 or at + math.max(1000, 3 * num(latency, 0))
+end
+
+-- How many more callbacks may be claimed for destinations that have not answered lately or hang:
+-- these share a part of all places (threads or greenlets of all workers), which the ticker knows.
+local function unproven_room()
+  local most = redis.call('HGET', K.state, 'unproven_most')
+  if not most then return math.huge end
+  return math.max(0, most - redis.call('ZCOUNT', K.places, '-inf', now))
+end

@@ -1,0 +1,76 @@
+-- A callback's record, by the names of its fields, and its end.
+
+-- The fields of `rec:<id>` as they are stored, short because there is one record for each callback.
+local FIELD = {
+  phase = 's', destination = 'd', token = 't', due = 'due', attempts = 'a', retries = 'r', crashes = 'c',
+  throttled = 'th', begun_at = 'at', nonce = 'bn', woken_at = 'w', is_probe = 'p', is_counted = 'u',
+  unsigned = 'ns', ends_at = 'end', is_cancelled = 'x', history = 'h', detail = 'e', reason = 'o',
+  ended_at = 'f',
+}
+
+-- Some fields of a record, false where one is not there.
+local function read_record(id, ...)
+  local names, stored, record = {...}, {}, {}
+  for i, name in ipairs(names) do stored[i] = FIELD[name] end
+  local values = redis.call('HMGET', K.recs .. id, unpack(stored))
+  for i, name in ipairs(names) do record[name] = values[i] end
+  return record
+end
+
+local function set_record(id, fields)
+  local stored = {}
+  for name, value in pairs(fields) do
+    stored[#stored + 1] = FIELD[name]
+    stored[#stored + 1] = value
+  end
+  redis.call('HSET', K.recs .. id, unpack(stored))
+end
+
+local function clear_record(id, ...)
+  local stored = {}
+  for i, name in ipairs({...}) do stored[i] = FIELD[name] end
+  redis.call('HDEL', K.recs .. id, unpack(stored))
+end
+
+local function count_stale()
+  count_refused('stale', 1)
+end
+
+-- A history with one more entry; of a very long one (many replays) the oldest go.
+local function with_entry(history, entry)
+  if not history or history == '' then return entry end
+  if #history > 6000 then
+    history = string.sub(history, string.find(history, '],', 2000, true) + 2)
+  end
+  return history .. ',' .. entry
+end
+
+-- Where a callback belongs: its record knows, or else the first line of its request.
+local function destination_of(id, known)
+  if known then return known end
+  return string.match(redis.call('GETRANGE', K.cbs .. id, 0, 2999), '^([^\n]*)\n')
+end
+
+-- Give a callback back its end of life, which was put off while its request was in flight.
+local function end_of_life(id, at)
+  redis.call('ZADD', K.expiry, at, id)
+  clear_record(id, 'ends_at')
+end
+
+-- End a callback as `state` (sent, dead or cancelled). Begins with removals, which a full
+-- Redis allows, so that what frees memory works when there is none.
+local function finish(id, destination, state, reason)
+  redis.call('ZREM', K.processing, id)
+  redis.call('ZREM', K.expiry, id)
+  redis.call('ZREM', K.inflights .. destination, id)
+  redis.call('ZREM', K.places, id)
+  if state == 'dead' then
+    redis.call('ZADD', K.dead, now, id)
+  else
+    redis.call('DEL', K.cbs .. id)
+    redis.call('ZADD', K.sent, now, id)
+  end
+  clear_record(id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted', 'unsigned', 'ends_at')
+  set_record(id, {phase = state, destination = destination, reason = reason, ended_at = now})
+  count(state, 1)
+end
