@@ -98,7 +98,6 @@ def _constants(s: Settings) -> dict[str, int]:
     """What the verbs take from the settings, in their units, by the names in their headers."""
     longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
     secret_hold_min, secret_hold_max = SECRET_HOLD_MS
-    spread_min, spread_max = CRASH_SPREAD_MS
     return {
         # Batches
         "batch_size": s.batch_size,
@@ -121,7 +120,6 @@ def _constants(s: Settings) -> dict[str, int]:
         "longest_interval": ms(max(longest_s, s.destination_interval)),
         "concurrency": s.destination_concurrency,
         "max_wait": MAX_WAIT_MS,
-        "missed": MISSED_MS,
         # Leases and lateness
         "claim_lease": ms(s.stuck_after),
         "attempt_lease": ms(s.attempt_lease),
@@ -130,8 +128,6 @@ def _constants(s: Settings) -> dict[str, int]:
         "again": max(ms(s.check_interval), 1_000),
         "max_crashes": MAX_CRASHES,
         "last": MAX_CRASHES - 1,
-        "spread_min": spread_min,
-        "spread_max": spread_max,
         # Breaker and secrets
         "failures": s.breaker_failures,
         "open_min": ms(s.breaker_open_min),
@@ -276,6 +272,7 @@ class Batcher:
                 "id": id,
                 "token": token,
                 "nonce": nonce or secrets.token_hex(8),
+                "missed": MISSED_MS,
                 "has_place": int(has_place),
             },
         )
@@ -371,8 +368,11 @@ class Batcher:
 
     def reclaim(self, limit: int, *, chance: float) -> Recovered:
         """Take back what is past its lease; `chance` in [0, 1) spreads what had crashed."""
+        spread_min, spread_max = CRASH_SPREAD_MS
         call = {
             "limit": limit,
+            "spread_min": spread_min,
+            "spread_max": spread_max,
             "chance": chance,
             "latest": self.clock.latest_ms(),
         }
