@@ -106,7 +106,7 @@ def version(server: Server) -> Check:
 
 
 def role(server: Server) -> Check:
-    """A replica refuses all that changes anything."""
+    """A replica refuses every write."""
     if server.role is None:
         return unknown("role", "its role (primary or replica)")
     if server.role == "master":

@@ -220,7 +220,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
 
 
 def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
-    """Whether somebody claims and sends: never better than what `status` says of it."""
+    """Whether a worker claims and sends: never better than what `status` reports."""
     if health.word == "no worker":
         return failure("workers", str(health), _RESTART if workers.polling else _START)
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
@@ -312,7 +312,7 @@ def waiting(work: Work, settings: Settings) -> Check:
 
 
 def dead_letters(work: Work) -> Check:
-    """What died of late."""
+    """What died recently."""
     found = f"{work.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
     if not work.dead_last_hour:
         return ok("dead letters", found)
