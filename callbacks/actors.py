@@ -41,7 +41,7 @@ def trigger_batch_send() -> None:
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=10, max_retries=ACTOR_RETRIES)
 def send_single_callback(callback_id: str, token: str) -> None:
-    """Send one claimed callback; raises `dramatiq.Retry` where it is to be tried again."""
+    """Send one claimed callback; raises `dramatiq.Retry` if it is to be retried."""
     parts = runtime()
     transport = shared_transport(parts.settings)
     with _unless_away():

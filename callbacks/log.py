@@ -4,7 +4,7 @@ The package logs to the standard logger `callbacks` and configures nothing on im
 processes that are ours (workers, the scheduler, the command) call `configure`. There a line is
 written at once: for one a callback, `logging`'s records and handlers cost more than the line.
 
-structlog, which imports rich, is loaded with the first line: who only enqueues writes none.
+structlog, which imports rich, is loaded with the first line: enqueueing writes none.
 """
 
 from __future__ import annotations

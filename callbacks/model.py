@@ -110,7 +110,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What waits, as one look saw it. Times in ms; None where there is nothing."""
+    """What waits, as of one reading. Times in ms; None if there is nothing."""
 
     now_ms: int
     paused: bool

@@ -112,12 +112,12 @@ class _Once:
 
     def _make(self) -> Runtime:
         with self._lock:
-            if self._made is None:  # nobody has made them while this call waited
+            if self._made is None:  # no other thread made them while this call waited
                 self._made = _make()
             return self._made
 
     def forget(self) -> Runtime | None:
-        """Have the next call make them anew; gives what there was."""
+        """Have the next call create them again; returns the old ones."""
         with self._lock:
             made, self._made = self._made, None
         return made
@@ -138,7 +138,7 @@ os.register_at_fork(after_in_child=_once.reset_after_fork)
 def runtime() -> Runtime:
     """Build the parts from the environment at the first call; opens no connection.
 
-    Raises `SettingsError` where a variable is wrong.
+    Raises `SettingsError` if a variable is wrong.
     """
     return _once.get()
 
@@ -163,7 +163,7 @@ def prepare_process() -> None:
 
 
 def refuse_cluster(settings: Settings) -> None:
-    """Raise `ClusterUnsupported` where Redis is one; every new connection sees to that later.
+    """Raise `ClusterUnsupported` if Redis is one; every new connection sees to that later.
 
     A Redis that is away, or does not answer soon, keeps no worker from starting.
     """
@@ -256,7 +256,7 @@ def _memory_info(sleep: Callable[[float], object]) -> dict[str, Any]:
 
 
 def refuse_to_start() -> None:
-    """End the process where a setting names what is not there."""
+    """End the process if a setting names something that does not exist."""
     check_named(runtime().settings, broker)
 
 
@@ -273,7 +273,7 @@ def work_is_due() -> bool:
     """Tell whether there is something to do and Redis lets it be done; raises where it does not.
 
     Over a connection of its own, as the watchdog wants it. The deletion shows that Redis takes
-    writes; at worst somebody ticks once more.
+    writes; at worst one more tick runs.
     """
     settings = runtime().settings
     with connect(settings.model_copy(update={"redis_max_connections": 1})) as client:

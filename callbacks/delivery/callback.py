@@ -45,7 +45,7 @@ class Sender(Protocol):
 
 
 def shared_transport(settings: Settings) -> Transport:
-    """Return this process's one connection pool for such settings; opens nothing yet."""
+    """Return this process's one connection pool for these settings; opens nothing yet."""
     timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
     with _MAKING:  # else each of 64 threads makes one at first, with all the certificates
         return _transport(settings.allowed_networks, *timeouts)
@@ -88,7 +88,7 @@ def _resolve(ask: _Ask) -> tuple[str, ...]:
         raise SecretResolverError(f"{ask[0]} raised {type(error).__name__}") from error
 
 
-#: Somebody else's function may hang.
+#: A function of the application may hang.
 _RESOLUTIONS: Final = DaemonPool(_resolve, name="secret resolver")
 
 
@@ -167,7 +167,7 @@ class AICallback:
             raise SecretResolverError(f"{ask[0]}: {error}") from error
 
     def headers(self, *, attempt: int, timestamp_s: int, proven: bool = False) -> dict[str, str]:
-        """All headers of one attempt, signed where secrets are configured.
+        """All headers of one attempt, signed if secrets are configured.
 
         Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
         is to be signed never goes out unsigned.
@@ -196,7 +196,7 @@ class AICallback:
 
         `proven`: the receiver has answered lately, so this attempt waits for no place that
         attempts to others may hold while they hang (a name lookup, a call of the resolver).
-        Where a secret resolver fails, hangs or gives none, nothing is sent: `no_secret`.
+        If a secret resolver fails, hangs or returns none, nothing is sent: `no_secret`.
         """
         moment = int(time.time()) if timestamp_s is None else timestamp_s
         began = time.monotonic()

@@ -53,7 +53,7 @@ class Connection:
         return reply
 
     def read_body(self, reply: Reply, limit: int) -> bool:
-        """Read on to the end of the body, at most `limit` bytes; False where it is longer.
+        """Read on to the end of the body, at most `limit` bytes; False if it is longer.
 
         Raises OSError.
         """

@@ -1,4 +1,4 @@
-"""Calls of what has no timeout of its own, so that whoever waits can stop waiting."""
+"""Calls of functions without a timeout, so that the caller can stop waiting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _V = TypeVar("_V")
 MAX_CALLS: Final = 128  # that somebody waits for at the same time, a thread each
 MAX_HANGING: Final = 256  # of either half: calls that have not ended by their deadline
 MAX_THREADS: Final = MAX_CALLS + 2 * MAX_HANGING
-ABANDON_S: Final = 60.0  # from then on a call that hangs is made anew
+ABANDON_S: Final = 60.0  # after this a call that hangs is repeated
 IDLE_S: Final = 60.0  # so long a thread waits for its next call
 
 
@@ -55,7 +55,7 @@ class _Call:
     future: Future[Any] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
     began_at: float = field(default_factory=time.monotonic)
-    hangs: bool = False  # nobody waits for it any more
+    hangs: bool = False  # no caller waits for it any more
     ended: bool = False
 
 
@@ -133,7 +133,7 @@ class DaemonPool(Generic[_K, _V]):
         return jobs
 
     def _give_up(self, call: _Call) -> None:
-        """Take a call's place away where it has not ended: its caller waits no longer."""
+        """Take a call's place away if it has not ended: its caller has stopped waiting."""
         if call.future.done():
             return
         with self._changed:

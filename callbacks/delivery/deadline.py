@@ -16,14 +16,14 @@ class Deadline:
         self._ends_at = time.monotonic() + seconds
 
     def left(self) -> float:
-        """The seconds that are left; raises TimeoutError where none are."""
+        """The seconds that are left; raises TimeoutError if none are."""
         left = self._ends_at - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"the attempt did not end within its {self._seconds:g} s")
         return left
 
     def at_most(self, seconds: float) -> Deadline:
-        """So many seconds from now, or this deadline where it is earlier."""
+        """So many seconds from now, or this deadline if it is earlier."""
         return Deadline(min(seconds, self._ends_at - time.monotonic()))
 
 

@@ -77,7 +77,7 @@ def _of_backlog(overview: Overview, look: Look, settings: Settings) -> Health:
 def no_worker(overview: Overview, settings: Settings) -> str:
     """Say since when no worker lives although something is not sent; empty where all is well.
 
-    Whatever is owed counts, also what is held by a pause, a breaker or a delay. Before the
+    Everything owed counts, including what is held by a pause, a breaker or a delay. Before the
     first tick of all, time runs from when the first callback was due.
     """
     unsent = overview.queued + overview.processing

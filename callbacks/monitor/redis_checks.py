@@ -106,7 +106,7 @@ def version(server: Server) -> Check:
 
 
 def role(server: Server) -> Check:
-    """A replica refuses all that changes anything."""
+    """A replica refuses every write."""
     if server.role is None:
         return unknown("role", "its role (primary or replica)")
     if server.role == "master":
@@ -141,7 +141,7 @@ def eviction(policy: str | None, limit: int | None, evicted: int = 0) -> Check:
     """
     if policy is None:
         return unknown("eviction", "maxmemory-policy")
-    gone = f"; {evicted:,} keys went since Redis started" if evicted else ""
+    gone = f"; {evicted:,} keys evicted since Redis started" if evicted else ""
     if policy == "noeviction" and gone:
         return warning("eviction", f"noeviction now{gone}", "callbacks audit tells what is missing")
     if policy == "noeviction":
@@ -215,7 +215,7 @@ def persistence(server: Server) -> Check:
         " mini keeps nothing)"
     )
     if server.save:
-        found = f"snapshots alone (save {server.save}): what came since the last one is lost"
+        found = f"snapshots only (save {server.save}): what came since the last one is lost"
         return warning("persistence", f"{found} when Redis restarts", turn_on)
     unread = " (save is unknown: it must not be read here)" if server.save is None else ""
     found = f"none{unread}: what waits is lost when Redis restarts"
@@ -294,7 +294,7 @@ def timeout(server: Server) -> Check:
         return ok("timeout", f"{found}, and opened again when needed")
     return warning(
         "timeout",
-        f"{found}: commands that come just then fail and are repeated",
+        f"{found}: commands sent at that moment fail and are repeated",
         "redis-cli CONFIG SET timeout 300, then CONFIG REWRITE",
     )
 
@@ -304,7 +304,7 @@ def clock(trip: Trip) -> Check:
     off_ms = max(0, abs(trip.ahead_ms) - trip.blur_ms)
     side = "ahead of" if trip.ahead_ms > 0 else "behind"
     found = f"that of Redis is {abs(trip.ahead_ms) / 1000:,.1f} s {side} this machine's"
-    todo = "set the clock of whichever is wrong (timedatectl set-ntp true)"
+    todo = "correct the clock that is wrong (timedatectl set-ntp true)"
     if off_ms > _GREAT_SKEW_MS:
         harm = (
             "the scheduler's messages count as too old, live processes as dead, and with a wrong"

@@ -37,7 +37,9 @@ def spelling(settings: Settings) -> Check:
     """Names that are nearly settings."""
     if settings.warnings:
         return warning(
-            "settings", "; ".join(settings.warnings), "rename it, or unset what is not meant for us"
+            "settings",
+            "; ".join(settings.warnings),
+            "rename it, or unset it if it is not meant for us",
         )
     place = f"namespace {settings.namespace}, environment {settings.environment}"
     return ok("settings", f"valid; {place}")
@@ -45,7 +47,7 @@ def spelling(settings: Settings) -> Check:
 
 def bad_settings(error: str) -> Check:
     """Settings with which no process starts."""
-    return failure("settings", error, "correct it in every process: none starts like this")
+    return failure("settings", error, "correct it in every process: none starts with it")
 
 
 def signing(settings: Settings) -> Check:
@@ -53,7 +55,7 @@ def signing(settings: Settings) -> Check:
     if not settings.signing_configured:
         return warning(
             "signing",
-            "no secret is set: requests are not signed, and receivers cannot know whose they are",
+            "no secret is set: requests are not signed, and receivers cannot verify them",
             "set CALLBACKS_SECRET to whsec_ and 32 random bytes in base64, in every process",
         )
     if settings.secret_resolver:
@@ -94,7 +96,7 @@ def addresses(settings: Settings) -> Check:
     return warning(
         "addresses",
         f"callback URLs may lead into {allowed}, although that is not public",
-        "unset CALLBACKS_ALLOWED_NETWORKS where customers choose the URLs",
+        "unset CALLBACKS_ALLOWED_NETWORKS if customers choose the URLs",
     )
 
 
@@ -176,7 +178,7 @@ _WAYS_OUT: Final = (
     (
         redis.ConnectionError,
         "certificate",
-        "on Heroku set CALLBACKS_REDIS_TLS_VERIFY=false; else renew its certificate",
+        "on Heroku set CALLBACKS_REDIS_TLS_VERIFY=false; otherwise renew its certificate",
     ),
     (
         redis.RedisError,
@@ -220,7 +222,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
 
 
 def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
-    """Whether somebody claims and sends: never better than what `status` says of it."""
+    """Whether a worker claims and sends: never better than what `status` reports."""
     if health.word == "no worker":
         return failure("workers", str(health), _RESTART if workers.polling else _START)
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
@@ -234,7 +236,7 @@ def judge_workers(work: Work, workers: Workers, health: Health, settings: Settin
         todo = _RESTART
     elif workers.ticking:
         found = f"a worker ticked within {every}, and none fetches messages"
-        todo = "run this again: one may have just ended; if it stays like this restart the workers"
+        todo = "run this again: one may have just ended; if it persists, restart the workers"
     else:
         found, todo = "no worker is running", _START
     if owed:
@@ -249,7 +251,7 @@ def scheduler(work: Work) -> Check:
     if late_ms is not None and late_ms <= _SCHEDULER_LATE_MS:
         return ok("scheduler", f"heard of {age(max(0, late_ms) / 1000)} ago")
     heard = "never heard of" if late_ms is None else f"last heard of {age(late_ms / 1000)} ago"
-    found = f"{heard}; nothing is late for that, each worker looks by itself"
+    found = f"{heard}; this delays nothing, each worker checks by itself"
     return warning("scheduler", found, "run periodiq callbacks")
 
 
@@ -265,10 +267,10 @@ def balance(work: Work) -> Check:
         return warning(
             "books",
             found,
-            "hand in again, with the same ids, what was accepted before; see persistence",
+            "enqueue again, with the same ids, what was accepted before; see persistence",
         )
     if not off:
-        return ok("books", f"they balance: {work.books.totals['accepted']:,} accepted since ever")
+        return ok("books", f"they balance: {work.books.totals['accepted']:,} accepted in total")
     return failure(
         "books",
         f"they do not balance by {off}",
@@ -312,7 +314,7 @@ def waiting(work: Work, settings: Settings) -> Check:
 
 
 def dead_letters(work: Work) -> Check:
-    """What died of late."""
+    """What died recently."""
     found = f"{work.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
     if not work.dead_last_hour:
         return ok("dead letters", found)
@@ -337,7 +339,7 @@ def destinations(work: Work) -> Check:
 def secrets(work: Work) -> Check:
     """Whether everything that waits can be signed."""
     if not work.unsigned:
-        return ok("secrets", "none was missing of late")
+        return ok("secrets", "none was missing recently")
     held = many(work.unsigned, "destination")
     return failure(
         "secrets",

@@ -7,7 +7,7 @@ from typing import Final
 
 from callbacks.model import Memory
 
-#: What follows where a user may not ask how much memory is used.
+#: What follows if a user may not read how much memory is used.
 UNREAD_MEMORY: Final = (
     "enqueue is not refused before Redis itself refuses writes, and neither sent records nor dead"
     " letters are cut down for memory"

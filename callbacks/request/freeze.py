@@ -44,7 +44,7 @@ def mint_id() -> str:
 
 
 def check_id(id: object) -> str:
-    """The id, where it can be one: InvalidCallback where not."""
+    """The id if it is valid, else InvalidCallback."""
     if not isinstance(id, str) or not _ID.fullmatch(id):
         problem = f"is {reprlib.repr(id)}; expected 1 to 128 of A-Z a-z 0-9 _ . : -"
         raise InvalidCallback("id", problem)
@@ -93,7 +93,7 @@ def request_headers(
     secrets: Sequence[str],
     version: str,
 ) -> dict[str, str]:
-    """All headers of one attempt; unsigned where there are no secrets."""
+    """All headers of one attempt; unsigned if there are no secrets."""
     ours = {
         "content-type": "application/json",
         "user-agent": f"callbacks/{version}",
@@ -126,7 +126,7 @@ def _head(
 
 
 def unpack(packed: bytes) -> Request:
-    """The request that was packed; ValueError where this is none."""
+    """The request that was packed; ValueError if this is not one."""
     try:
         destination, line, body = packed.split(b"\n", 2)
         callback_url, environment, headers = json.loads(line)

@@ -21,7 +21,7 @@ class SecretResolverError(CallbacksError):
 def ask_resolver(path: str, callback_url: str, environment: str) -> tuple[str, ...]:
     """What the application's resolver says; it may take as long as it likes.
 
-    Raises SecretResolverError where it fails or gives anything but a list of secrets.
+    Raises SecretResolverError if it fails or gives anything but a list of secrets.
     """
     resolve = load_resolver(path)
     try:  # somebody else's function: anything may come out of it

@@ -26,7 +26,7 @@ class BadSignature(CallbacksError):
 
 
 def decode_secret(secret: str) -> bytes:
-    """The key that a secret stands for; ValueError, which never repeats it, where it is none."""
+    """The key that a secret encodes; ValueError, which never repeats it, if it is invalid."""
     encoded = secret.removeprefix(_SECRET_PREFIX)
     try:
         # Padding may be missing, as other implementations allow; more of it is ignored.

@@ -43,7 +43,7 @@ _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL in normal form, in parts. The query is None where there is no `?`."""
+    """A URL in normal form, in parts. The query is None if there is no `?`."""
 
     scheme: str
     host: str
@@ -216,7 +216,7 @@ def _encoded(text: str) -> str:
 
 
 def _check_text(callback_url: str) -> str:
-    # Parsers drop or move such characters in silence, each in its own way.
+    # Parsers silently drop or move these characters, each in its own way.
     if any(char.isspace() or not char.isprintable() for char in callback_url):
         raise _invalid("has whitespace or control characters; expected none")
     if "\\" in callback_url:

@@ -187,7 +187,7 @@ class CallbacksBroker(RedisBroker):
         """Enqueue messages for our own actor: its arguments and a delay in ms each.
 
         Middleware does not see them. They go a hundred at a time, so that the process's other
-        threads come to their turn in between. Raises `ConnectionClosed` where Redis is away;
+        threads come to their turn in between. Raises `ConnectionClosed` if Redis is away;
         some may have been enqueued then.
         """
         now = current_millis()

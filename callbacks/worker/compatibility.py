@@ -66,7 +66,7 @@ def misfits() -> Iterator[str]:
 
 
 def misfit() -> str:
-    """Say in one line why this Dramatiq cannot be served; empty where it can."""
+    """Say in one line why this Dramatiq cannot be used; empty if it can."""
     found = ", ".join(misfits())
     if not found:
         return ""

@@ -26,7 +26,7 @@ class Liveness:
             self._beats.pop(name, None)
 
     def forgive(self) -> None:
-        """Start anew: nobody could get on for a reason of its own.
+        """Start over: nothing could make progress, for an outside reason.
 
         In one step: a part that is dropped meanwhile must not come back, for it will never beat.
         """

@@ -1,4 +1,4 @@
-"""Words that nobody else uses: one drawn for the process, and a number behind it.
+"""Unique words: a random one for the process, and a number behind it.
 
 Drawing each from the system costs a system call, which gives the interpreter away.
 """

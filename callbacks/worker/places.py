@@ -35,7 +35,7 @@ class Places:
 
     @contextmanager
     def taking(self) -> Iterator[bool]:
-        """Keep a place for such a destination; False: there is none."""
+        """Take a place for an unproven destination; False if none is free."""
         request = object()
         try:
             yield self._take(request)

@@ -29,13 +29,13 @@ def refuse(line: str) -> NoReturn:
 
 
 def check_dramatiq() -> None:
-    """Refuse to serve where this Dramatiq is not one that our broker is built on."""
+    """Refuse to serve if our broker does not support this Dramatiq."""
     if _worker_frame() is not None and (line := misfit()):
         refuse(line)
 
 
 def check_named(settings: Settings, ours: Broker) -> None:
-    """Refuse to start where a setting names what is not there; the modules are imported by now."""
+    """Refuse to start if a setting names something missing; the modules are imported by now."""
     if settings.secret_resolver:
         try:
             load_resolver(settings.secret_resolver)

@@ -1,4 +1,4 @@
-"""Ends a worker process that does not get on although work is due: its supervisor starts it anew.
+"""Ends a worker process that makes no progress although work is due; its supervisor restarts it.
 
 Everything here is made to come back by itself; this is for what nobody thought of, such as a
 thread that died or hangs. A Redis that is away is no reason: a restart would not help.
@@ -29,7 +29,7 @@ MESSAGES: Final = "messages"
 
 
 class Due(Protocol):
-    """Tells whether work is due; raises where Redis does not answer."""
+    """Tells whether work is due; raises if Redis does not answer."""
 
     def __call__(self) -> bool:
         """Look over a connection of its own: the process's pool may be what is broken."""

@@ -239,7 +239,7 @@ def test_persistence_and_the_idle_timeout_are_read(doctor: Doctor, whole: redis.
     whole.config_set("save", "3600 1")
     whole.config_set("timeout", 5)
     checks = doctor.checks()
-    assert checks["persistence"]["found"].startswith("snapshots alone (save 3600 1): ")
+    assert checks["persistence"]["found"].startswith("snapshots only (save 3600 1): ")
     assert checks["timeout"]["found"].startswith("idle connections are closed after 5 s: ")
 
 

@@ -167,11 +167,11 @@ def test_an_evicting_policy_without_a_limit_fails_too_and_says_so() -> None:
 
 def test_keys_that_went_already_are_told_with_the_command_that_names_the_damage() -> None:
     check = eviction("allkeys-lru", 100 * MB, 1_200)
-    assert check.found.endswith("; 1,200 keys went since Redis started")
+    assert check.found.endswith("; 1,200 keys evicted since Redis started")
     assert check.todo == f"{NO_EVICTION}, then see callbacks audit"
     assert told(eviction("noeviction", 100 * MB, 3)) == (
         WARNING,
-        "noeviction now; 3 keys went since Redis started",
+        "noeviction now; 3 keys evicted since Redis started",
         "callbacks audit tells what is missing",
     )
 
@@ -249,7 +249,7 @@ DISK = "free space on its disk (df -h; redis-cli CONFIG GET dir), and see the lo
             {"aof": False, "save": "3600 1"},
             WARNING,
             (
-                "snapshots alone (save 3600 1): what came since the last one is lost when Redis"
+                "snapshots only (save 3600 1): what came since the last one is lost when Redis"
                 " restarts"
             ),
             APPEND,
@@ -342,7 +342,7 @@ def test_connections_are_those_open_and_those_that_may_come(
             5,
             WARNING,
             (
-                "idle connections are closed after 5 s: commands that come just then fail and are"
+                "idle connections are closed after 5 s: commands sent at that moment fail and are"
                 " repeated"
             ),
             "redis-cli CONFIG SET timeout 300, then CONFIG REWRITE",
@@ -355,7 +355,7 @@ def test_only_a_very_short_timeout_is_warned_of(
     assert told(timeout(server(idle_s=idle_s))) == (verdict, found, todo)
 
 
-SET_CLOCK = "set the clock of whichever is wrong (timedatectl set-ntp true)"
+SET_CLOCK = "correct the clock that is wrong (timedatectl set-ntp true)"
 
 
 @pytest.mark.parametrize(
@@ -412,14 +412,14 @@ def test_a_misspelt_name_is_a_warning_with_the_nearest_one() -> None:
     assert told(service_checks.spelling(settings(batchsize=5))) == (
         WARNING,
         "CALLBACKS_BATCHSIZE is not a setting of callbacks; did you mean CALLBACKS_BATCH_SIZE?",
-        "rename it, or unset what is not meant for us",
+        "rename it, or unset it if it is not meant for us",
     )
 
 
 def test_without_a_secret_requests_are_unsigned_which_is_a_warning() -> None:
     assert told(service_checks.signing(settings())) == (
         WARNING,
-        "no secret is set: requests are not signed, and receivers cannot know whose they are",
+        "no secret is set: requests are not signed, and receivers cannot verify them",
         "set CALLBACKS_SECRET to whsec_ and 32 random bytes in base64, in every process",
     )
 
@@ -474,7 +474,7 @@ def test_private_networks_that_may_be_reached_are_a_warning() -> None:
     assert told(check) == (
         WARNING,
         "callback URLs may lead into 10.0.0.0/8, 127.0.0.0/8, although that is not public",
-        "unset CALLBACKS_ALLOWED_NETWORKS where customers choose the URLs",
+        "unset CALLBACKS_ALLOWED_NETWORKS if customers choose the URLs",
     )
 
 
@@ -493,7 +493,7 @@ def test_bad_settings_are_one_failure() -> None:
     assert told(service_checks.bad_settings("CALLBACKS_BATCH_SIZE is 'x', expected y")) == (
         FAILURE,
         "CALLBACKS_BATCH_SIZE is 'x', expected y",
-        "correct it in every process: none starts like this",
+        "correct it in every process: none starts with it",
     )
 
 
@@ -517,7 +517,7 @@ def test_bad_settings_are_one_failure() -> None:
         ),
         (
             redis.ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"),
-            "on Heroku set CALLBACKS_REDIS_TLS_VERIFY=false; else renew its certificate",
+            "on Heroku set CALLBACKS_REDIS_TLS_VERIFY=false; otherwise renew its certificate",
         ),
         (
             redis.TimeoutError("Timeout reading from socket"),
@@ -593,7 +593,7 @@ def work(*, changed: dict[str, Any] | None = None, **books: Any) -> Work:
 
 START = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 RESTART = "look for tick_failed in the log of the workers, and restart them"
-AGAIN = "run this again: one may have just ended; if it stays like this restart the workers"
+AGAIN = "run this again: one may have just ended; if it persists, restart the workers"
 
 
 @pytest.mark.parametrize(
@@ -650,7 +650,7 @@ def test_destinations_that_are_held_for_want_of_a_secret_fail() -> None:
 
 
 def test_a_missing_scheduler_is_only_a_warning() -> None:
-    after = "; nothing is late for that, each worker looks by itself"
+    after = "; this delays nothing, each worker checks by itself"
     do = "run periodiq callbacks"
     assert told(service_checks.scheduler(work())) == (OK, "heard of 10 s ago", "")
     late = service_checks.scheduler(work(scheduled_ms=NOW_MS - 300_000))
@@ -664,7 +664,7 @@ def test_a_redis_that_lost_its_data_is_a_warning_for_a_day() -> None:
     assert told(lost) == (
         WARNING,
         "they balance, but Redis lost what it held, seen 2 min ago",
-        "hand in again, with the same ids, what was accepted before; see persistence",
+        "enqueue again, with the same ids, what was accepted before; see persistence",
     )
     assert service_checks.balance(work(data_lost_ms=NOW_MS - 86_400_001)).verdict is OK
 
@@ -672,7 +672,7 @@ def test_a_redis_that_lost_its_data_is_a_warning_for_a_day() -> None:
 def test_books_that_do_not_balance_fail() -> None:
     assert told(service_checks.balance(work(queued=2))) == (
         OK,
-        "they balance: 2 accepted since ever",
+        "they balance: 2 accepted in total",
         "",
     )
     assert told(service_checks.balance(work(totals={"accepted": 3}))) == (

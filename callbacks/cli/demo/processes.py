@@ -1,4 +1,4 @@
-"""The demo's child processes: started in groups of their own, and ended whatever happens."""
+"""The demo's child processes: started in groups of their own, and always ended."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def undisturbed() -> AbstractContextManager[None]:
 
 @contextmanager
 def _handled_by(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
-    """Give signals another handler for a while; only the main thread can."""
+    """Temporarily replace signal handlers; only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
