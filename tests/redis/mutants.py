@@ -203,7 +203,7 @@ MUTANTS: Final = {
     "expire during a request": Mutant("expire", "r.phase == 'sending'", "false", seed=4),
     "wake again and again": Mutant("wake", "now - num(r.woken_at, 0) >= again", "true"),
     "cancel of a request that is not remembered": Mutant(
-        "cancel", "set_record(id, {is_cancelled = 1})", "", seed=2
+        "cancel", "set_record(id, 'is_cancelled', 1)", "", seed=2
     ),
     "cancel that leaves its callback in PROCESSING": Mutant(
         "cancel", ("processing, id)\n  redis.call('ZREM', K."), ""

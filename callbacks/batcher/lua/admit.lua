@@ -1,7 +1,7 @@
 -- Let enqueues in, or refuse them before Redis itself refuses writes.
 --
 -- @keys state
--- @arg full flag: 1: refuse, 0: let in
+-- @arg full flag: refuse, else let in
 -- Returns 1: that is a change; 0: it was so.
 -- Twice: the second is told 0.
 -- Cost: O(1).

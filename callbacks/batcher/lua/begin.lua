@@ -8,13 +8,13 @@
 -- @arg attempt_lease ms: of the attempt's lease
 -- @arg stagger ms: between two sends, 0: none
 -- @arg interval ms: between two sends to one destination, 0: none
--- @arg adaptive flag: 1: both as they have adapted, 0: as given
+-- @arg adaptive flag: both as they have adapted, else as given
 -- @arg concurrency number: most requests in flight to one destination, 0: no limit
 -- @arg max_wait ms: that the caller may sleep until its instant
 -- @arg missed ms: after its instant from which a caller needs a new one
 -- @arg last number: crashes that leave a callback one try, which it makes alone
 -- @arg longest ms: the longest stagger or interval that there can be
--- @arg has_place flag: 1: the caller has a place for a destination that has not answered lately or
+-- @arg has_place flag: the caller has a place for a destination that has not answered lately or
 --   hangs
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue}: go after
 --   `wait` ms, the attempt is counted, overdue: ms from its instant after which it takes a place of
@@ -65,7 +65,7 @@ local function go(at, attempt)
   redis.call('ZADD', K.processing, -expires, id)
   redis.call('ZADD', K.places, needs_place and now or overdue_from(at, d.latency), id)
   LastTry.enter(id, crashes, last, expires)
-  set_record(id, {phase = 'sending', attempts = attempt, begun_at = at, nonce = nonce})
+  set_record(id, 'phase', 'sending', 'attempts', attempt, 'begun_at', at, 'nonce', nonce)
   redis.call('HSET', K.state, 'send', at + stagger)
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
   if not d.paused then keep_dest(K.dests .. destination, num(d.hold, 0)) end
@@ -79,7 +79,7 @@ local function give_up(attempts)
   if r.ends_at then end_of_life(id, r.ends_at) end
   LastTry.leave(id)
   clear_record(id, 'begun_at', 'nonce')
-  set_record(id, {phase = 'claimed', attempts = attempts, is_counted = 1})
+  set_record(id, 'phase', 'claimed', 'attempts', attempts, 'is_counted', 1)
 end
 local function full()
   redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)

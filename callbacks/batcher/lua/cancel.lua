@@ -15,7 +15,7 @@ if not redis.call('ZSCORE', K.expiry, id) then
 end
 if r.phase == 'sending' then
   clear_record(id, 'is_cancelled')  -- a removal first: a full Redis lets the rest pass
-  set_record(id, {is_cancelled = 1})
+  set_record(id, 'is_cancelled', 1)
   return 2
 end
 local destination = destination_of(id, r.destination) or ''

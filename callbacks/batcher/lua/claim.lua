@@ -11,7 +11,7 @@
 -- @arg flow_interval ms: from one batch to the next while callbacks keep coming
 -- @arg stagger ms: between two slots, 0: none
 -- @arg interval ms: between two slots of one destination, 0: none
--- @arg adaptive flag: 1: both as they have adapted, 0: as given
+-- @arg adaptive flag: both as they have adapted, else as given
 -- @arg concurrency number: most requests in flight to one destination, 0: no limit
 -- @arg claim_lease ms: past its slot at which a callback is taken back
 -- @arg begun_lease ms: of an attempt's lease, shorter than `claim_lease`
@@ -20,8 +20,8 @@
 -- @arg late ms: past its slot from which a claimed callback counts as late
 -- @arg longest ms: the longest stagger that there can be
 -- @arg batch_size number: most callbacks of a batch
--- @arg is_first flag: 1: the first step of its batch, which keeps its distance to the one before
--- @arg has_more flag: 1: where this step is full, another one follows
+-- @arg is_first flag: the first step of its batch, which keeps its distance to the one before
+-- @arg has_more flag: where this step is full, another one follows
 -- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps nobody),
 --   0 paused, 2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
 --   trigger, to be sent by this caller, or -1. Times in ms. A token ends in `u` where its destination
@@ -98,8 +98,8 @@ for i, pick in ipairs(picked) do
   local token = nonce .. '.' .. i .. (turn.needs_place and 'u' or '')
   leases[2 * i - 1], leases[2 * i] = at, id
   if turn.needs_place then places[#places + 1], places[#places + 2] = now, id end
-  set_record(id, {phase = 'claimed', destination = turn.name, token = token, due = at})
-  if turn.probe then set_record(id, {is_probe = 1}) end
+  set_record(id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at)
+  if turn.probe then set_record(id, 'is_probe', 1) end
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, token, at
 end
 for _, turn in ipairs(touched) do turn:done(begun_lease, window, w) end

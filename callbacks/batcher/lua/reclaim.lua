@@ -3,10 +3,10 @@
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate:
 -- @keys suspects trial unproven places
 -- @arg limit number: most callbacks
--- @arg max_crashes number: as many crashed attempts are the end
--- @arg spread_min ms: and
--- @arg spread_max ms: : a crashed one is due again after crashes * so much,
--- @arg chance number: picked by this number in [0, 1) and its place in the pass
+-- @arg max_crashes number: crashed attempts after which a callback is dead
+-- @arg spread_min ms: after a crash it is due again in crashes * (from this
+-- @arg spread_max ms: to this)
+-- @arg chance number: in [0, 1), picks the wait together with its place in the pass
 -- @arg window ms: ahead of its next slot that a destination is claimed from
 -- @arg claim_lease ms: past its slot at which a claimed callback is taken back
 -- @arg latest ms: later than which it cannot be unless the clock has jumped; -1: unknown
@@ -19,8 +19,14 @@ local done = {0, 0, 0}
 -- An attempt that had begun and never ended: its process died, or cannot reach Redis.
 local function crashed(id, r)
   local crashes = num(r.crashes, 0) + 1
-  local entry = string.format('[%d,%d,"retry",null,"crashed",%d]', num(r.attempts, 0), num(r.begun_at, now), now - num(r.begun_at, now))
-  set_record(id, {crashes = crashes, reason = 'crashed', detail = 'the sender vanished during the request', history = with_entry(r.history, entry)})
+  local begun_at = num(r.begun_at, now)
+  local entry = string.format(
+    '[%d,%d,"retry",null,"crashed",%d]', num(r.attempts, 0), begun_at, now - begun_at
+  )
+  set_record(
+    id, 'crashes', crashes, 'reason', 'crashed', 'detail', 'the sender vanished during the request',
+    'history', with_entry(r.history, entry)
+  )
   if r.is_cancelled then return 3, 'cancelled', 'cancelled' end
   if crashes >= max_crashes then return 2, 'dead', 'crashed' end
   return 1, crashes
@@ -46,7 +52,7 @@ for i, id in ipairs(stuck) do
   redis.call('ZREM', K.inflights .. destination, id)
   if r.crashes then LastTry.leave(id) end
   if redis.call('EXISTS', K.cbs .. id) == 0 then
-    set_record(id, {detail = 'its request is gone from Redis'})
+    set_record(id, 'detail', 'its request is gone from Redis')
     kind, what, reason = 2, 'dead', 'crashed'
   elseif r.phase == 'sending' then
     kind, what, reason = crashed(id, r)
@@ -58,7 +64,7 @@ for i, id in ipairs(stuck) do
   if kind == 1 then
     if r.ends_at then end_of_life(id, r.ends_at) end
     clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted')
-    set_record(id, {phase = 'queued', due = due})
+    set_record(id, 'phase', 'queued', 'due', due)
     to_lane(destination, id, due, window)
   else
     clear_record(id, 'token')  -- should its sender come back, it is stale

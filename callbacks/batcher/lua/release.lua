@@ -30,7 +30,7 @@ end
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.places, id)
 clear_record(id, 'token', 'woken_at', 'is_probe')
-set_record(id, {phase = 'queued', due = due})
+set_record(id, 'phase', 'queued', 'due', due)
 if full == 0 then
   end_own_hold(destination, r.is_probe)
 elseif not redis.call('HGET', dest, 'why') then

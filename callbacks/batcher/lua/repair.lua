@@ -55,7 +55,7 @@ if phase == 'sent' or phase == 'cancelled' then
 elseif phase == 'dead' and (stands or not kept or not (lane or place)) then
   only_in(K.dead)
   if not stands then redis.call('ZADD', K.dead, num(r.ended_at, now), id) end
-  if not kept then set_record(id, {detail = 'its request is gone from Redis'}) end
+  if not kept then set_record(id, 'detail', 'its request is gone from Redis') end
   return phase
 end
 if not kept then
@@ -66,7 +66,7 @@ if not kept then
   end
   only_in('')
   clear_record(id, 'token')
-  set_record(id, {detail = 'its request is gone from Redis'})
+  set_record(id, 'detail', 'its request is gone from Redis')
   finish(id, name, 'dead', 'crashed')
   return 'dead'
 end
@@ -91,6 +91,6 @@ end
 only_in('lane')
 live_on()
 clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted', 'unsigned', 'ends_at', 'reason', 'ended_at')
-if r.phase then set_record(id, {phase = 'queued', destination = name}) end
+if r.phase then set_record(id, 'phase', 'queued', 'destination', name) end
 to_lane(name, id, num(lane, math.min(num(r.due, now), now)), window)
 return 'queued'

@@ -17,7 +17,7 @@ for _, id in ipairs(ids) do
   if redis.call('EXISTS', K.cbs .. id) == 1 and redis.call('ZREM', K.dead, id) == 1 then
     local rec = K.recs .. id
     clear_record(id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 'reason', 'ended_at', 'detail')
-    set_record(id, {phase = 'queued', due = now})
+    set_record(id, 'phase', 'queued', 'due', now)
     redis.call('ZADD', K.expiry, now + max_age, id)
     to_lane(read_record(id, 'destination').destination, id, now, window)
     replayed = replayed + 1

@@ -5,7 +5,7 @@
 -- @arg answer_ttl text: ms that its answer is kept
 -- @arg destination text: empty: all; `<host>#*`: every lane of that host; those that wait have to
 --   be called back one by one
--- @arg itself flag: 1: named by itself, it goes on also where its host's lanes are paused
+-- @arg itself flag: named by itself, it goes on also where its host's lanes are paused
 -- @arg window ms: ahead of its next slot that a destination is claimed from
 -- A destination loses its hold and its breaker, too.
 -- Returns 1: was paused, on hold or broken; 0: was not.

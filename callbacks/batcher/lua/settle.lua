@@ -8,14 +8,14 @@
 -- @arg outcome text: sent, retry or dead
 -- @arg reason text: empty when sent
 -- @arg delay ms: until the retry
--- @arg park flag: 1: wait for the retry in the lane, 0: in PROCESSING
--- @arg throttled flag: 1: does not use up a retry
+-- @arg park flag: wait for the retry in the lane, else in PROCESSING
+-- @arg throttled flag: does not use up a retry
 -- @arg entry text: the attempt for the history, a JSON list
 -- @arg detail text: one line about the failure
 -- @arg window ms: ahead of its next slot that a destination is claimed from
 -- @arg look_ahead ms: within which the next batch is armed
 -- @arg effect text: on the destination: ok, alive, fault, none
--- @arg transport flag: 1: failed in transport
+-- @arg transport flag: failed in transport
 -- @arg duration ms: that the request took
 -- @arg hold ms: for which the destination asked to be left alone, 0: it did not
 -- @arg factor number: thousandths by which its interval changes
@@ -51,7 +51,7 @@ redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.inflights .. destination, id)
 redis.call('ZREM', K.places, id)
 if r.crashes then LastTry.leave(id) end
-set_record(id, {history = with_entry(r.history, entry), detail = detail})
+set_record(id, 'history', with_entry(r.history, entry), 'detail', detail)
 clear_record(id, 'is_probe', 'woken_at', 'is_counted', 'unsigned')
 
 local feedback = Feedback.new(destination, {
@@ -72,7 +72,7 @@ else
   if r.ends_at then end_of_life(id, r.ends_at) end
   count(throttled and 'throttled' or 'retried', 1)
   redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)
-  set_record(id, {phase = park and 'queued' or 'retry', due = now + delay, reason = reason})
+  set_record(id, 'phase', park and 'queued' or 'retry', 'due', now + delay, 'reason', reason)
   if park then
     what = 'queued'
     to_lane(destination, id, now + delay, window)

@@ -6,7 +6,7 @@
 -- @arg longest_interval ms: the longest interval of a destination that there can be
 -- @arg horizon ms: that a slot may lie ahead beyond that
 -- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg unproven flag: 1: of those that have not answered lately, 0: of the others
+-- @arg unproven flag: of those that have not answered lately, else of the others
 -- Returns {read, moved}: how many of those furthest back in the ring were read, and brought forward.
 -- Twice: the second finds the others.
 -- Cost: O(limit * log n).

@@ -6,7 +6,7 @@
 -- @arg known text: the epoch that the caller remembers, or empty
 -- @arg threads number: threads or greenlets of the caller
 -- @arg places number: how many of them destinations may take that have not answered lately
--- @arg word_ttl ms: for which its word on that counts
+-- @arg word_ttl ms: for which that counts
 -- Returns {elected, now, lost, epoch}: elected 1 you are, 0 another is; now: ms; lost 1: the
 --   caller remembers another epoch, so Redis has lost its data since; epoch: names these data,
 --   and begins with the ms at which they began.

@@ -1,8 +1,8 @@
 -- Forget old records: sent and cancelled ones, dead letters, destinations long unused.
 --
 -- @keys sent dead rec: cb: destinations lane: dest: counters rate: gone state
--- @arg limit number: most of each kind, but
--- @arg dead_limit number: most dead letters, whose bodies may be large
+-- @arg limit number: most of each kind
+-- @arg dead_limit number: most dead letters, fewer since their bodies may be large
 -- @arg sent_ttl ms: that a sent record is kept
 -- @arg sent_max number: most sent records kept
 -- @arg dead_ttl ms: that a dead letter is kept

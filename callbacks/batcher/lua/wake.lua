@@ -21,7 +21,7 @@ for _, id in ipairs(ids) do
   local waits = r.phase == 'claimed' or r.phase == 'retry'
   local repeated = r.woken_at and 1 or 0
   if waits and now - num(r.woken_at, 0) >= again and answer[2] + repeated <= repeats then
-    set_record(id, {woken_at = now})
+    set_record(id, 'woken_at', now)
     answer[2] = answer[2] + repeated
     answer[#answer + 1] = id
     answer[#answer + 1] = r.token

@@ -61,7 +61,10 @@ redis.call('HSET', K.state, 'unsigned', detail)
 local wait = doubled(num(r.unsigned, 0))
 local due = now + wait
 redis.call('HINCRBY', rec, FIELD.unsigned, 1)
-set_record(id, {phase = 'queued', due = due, attempts = num(r.attempts, 1) - 1, is_counted = 1, reason = 'no_secret', detail = detail})
+set_record(
+  id, 'phase', 'queued', 'due', due, 'attempts', num(r.attempts, 1) - 1, 'is_counted', 1,
+  'reason', 'no_secret', 'detail', detail
+)
 to_lane(destination, id, due, window)
 local next_at = math.min(to_ring(destination, window), first_unproven())
 if next_at == math.huge then return {3, -1, wait} end

@@ -3,8 +3,8 @@
 
 -- Some fields of a hash by their names, false where one is not there.
 local function read_hash(key, ...)
-  local values, hash = redis.call('HMGET', key, ...), {}
-  for i, name in ipairs({...}) do hash[name] = values[i] end
+  local names, values, hash = {...}, redis.call('HMGET', key, ...), {}
+  for i = 1, #names do hash[names[i]] = values[i] end
   return hash
 end
 

@@ -8,28 +8,27 @@ local FIELD = {
   ended_at = 'f',
 }
 
+-- The names of fields as they are stored; every `step`-th of the list is one.
+local function stored(list, step)
+  for i = 1, #list, step do list[i] = FIELD[list[i]] end
+  return unpack(list)
+end
+
 -- Some fields of a record, false where one is not there.
 local function read_record(id, ...)
-  local names, stored, record = {...}, {}, {}
-  for i, name in ipairs(names) do stored[i] = FIELD[name] end
-  local values = redis.call('HMGET', K.recs .. id, unpack(stored))
-  for i, name in ipairs(names) do record[name] = values[i] end
+  local names, record = {...}, {}
+  local values = redis.call('HMGET', K.recs .. id, stored({...}, 1))
+  for i = 1, #names do record[names[i]] = values[i] end
   return record
 end
 
-local function set_record(id, fields)
-  local stored = {}
-  for name, value in pairs(fields) do
-    stored[#stored + 1] = FIELD[name]
-    stored[#stored + 1] = value
-  end
-  redis.call('HSET', K.recs .. id, unpack(stored))
+-- Set fields: a name and a value of each.
+local function set_record(id, ...)
+  redis.call('HSET', K.recs .. id, stored({...}, 2))
 end
 
 local function clear_record(id, ...)
-  local stored = {}
-  for i, name in ipairs({...}) do stored[i] = FIELD[name] end
-  redis.call('HDEL', K.recs .. id, unpack(stored))
+  redis.call('HDEL', K.recs .. id, stored({...}, 1))
 end
 
 local function count_stale()
@@ -71,6 +70,6 @@ local function finish(id, destination, state, reason)
     redis.call('ZADD', K.sent, now, id)
   end
   clear_record(id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted', 'unsigned', 'ends_at')
-  set_record(id, {phase = state, destination = destination, reason = reason, ended_at = now})
+  set_record(id, 'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now)
   count(state, 1)
 end
