@@ -244,6 +244,7 @@ def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
         enqueue(target.url, 5)
         until(lambda: len(target.hits) == 5, within=15)
         stopped.signal(signal.SIGSTOP)
+        time.sleep(0.5)  # until all of its threads have stopped: one may yet settle
         answer.open()  # the answers wait in its sockets
         system.groups.worker(modules=[sooner(tmp_path)])
         record_property("s until the last", round(until(system.settled, within=30), 1))
