@@ -8,7 +8,7 @@ import redis
 
 from callbacks.batcher.scripts import Scripts
 from callbacks.model import Memory
-from callbacks.policy.room import FULL_SHARE
+from callbacks.policy.room import is_full
 
 #: So many dead letters are measured for what one takes.
 DEAD_SAMPLE: Final = 20
@@ -24,8 +24,7 @@ def read_memory(scripts: Scripts) -> Memory | None:
     except redis.ResponseError:  # NOPERM, or the command has another name here
         return None
     used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
-    is_near = limit > 0 and used >= FULL_SHARE * limit
-    return Memory(used, limit, _dead_bytes(scripts) if is_near else 0)
+    return Memory(used, limit, _dead_bytes(scripts) if is_full(used, limit) else 0)
 
 
 def _dead_bytes(scripts: Scripts) -> int:

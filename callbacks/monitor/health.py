@@ -10,7 +10,7 @@ from typing import Final
 
 from callbacks.batcher.inspector import Overview
 from callbacks.model import Look, Memory
-from callbacks.policy.room import FULL_SHARE
+from callbacks.policy.room import is_full
 from callbacks.settings import Settings
 from callbacks.text import age, many
 from callbacks.units import ms
@@ -52,7 +52,7 @@ def health(overview: Overview, look: Look, memory: Memory | None, *, settings: S
 
 def _no_room(overview: Overview, memory: Memory | None, settings: Settings) -> str:
     """Say what there is no room in for another callback; empty where there is."""
-    if memory and memory.limit and memory.used >= FULL_SHARE * memory.limit:
+    if memory and is_full(memory.used, memory.limit):
         return f"Redis uses {memory.used / memory.limit:.0%} of maxmemory"
     if 0 < settings.max_queued <= overview.queued:
         return f"{overview.queued:,} queued, CALLBACKS_MAX_QUEUED is {settings.max_queued:,}"

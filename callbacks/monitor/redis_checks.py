@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from callbacks.monitor.checks import Check, failure, ok, unknown, warning
-from callbacks.policy.room import FULL_SHARE, UNREAD_MEMORY
+from callbacks.policy.room import FULL_SHARE, UNREAD_MEMORY, is_full
 
 #: The first version with `ZADD LT`, which the verbs use.
 LEAST_VERSION: Final = (6, 2)
@@ -186,7 +186,7 @@ def memory(server: Server) -> Check:
         "raise maxmemory (Heroku: a larger plan). To free memory now, start more workers so that"
         " the queue drains, drop dead letters (callbacks dead purge), or lower CALLBACKS_SENT_MAX"
     )
-    if used >= FULL_SHARE * limit:
+    if is_full(used, limit):
         return failure("memory", f"{found}: enqueue raises QueueFull", todo)
     if used >= _TIGHT_MEMORY * limit:
         at = f"{FULL_SHARE:.0%}"

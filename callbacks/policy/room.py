@@ -33,6 +33,11 @@ class Room:
     dead_max: int | None = None
 
 
+def is_full(used: int, limit: int) -> bool:
+    """Whether so many bytes of a memory limit are used that enqueue is refused; 0: no limit."""
+    return limit > 0 and used >= FULL_SHARE * limit
+
+
 def decide_room(memory: Memory | None, *, sent_max: int) -> Room:
     """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it.
 
@@ -44,6 +49,6 @@ def decide_room(memory: Memory | None, *, sent_max: int) -> Room:
     if memory is None or not memory.limit:
         return Room(False, sent_max)
     sent_max = min(sent_max, memory.limit // 5 // SENT_RECORD_BYTES)
-    if memory.used < FULL_SHARE * memory.limit:
+    if not is_full(memory.used, memory.limit):
         return Room(False, sent_max)
     return Room(True, sent_max, memory.limit // 5 // max(1, memory.dead_bytes))
