@@ -37,7 +37,8 @@ from callbacks.batcher.pipeline import AutoPipeline
 _KEYS: Final = re.compile(r"^-- @keys (.+)$", re.MULTILINE)
 _ARGUMENT: Final = re.compile(r"^-- @arg (\w+) (\w+)", re.MULTILINE)
 _USES: Final = re.compile(r"^-- @uses (.+)$", re.MULTILINE)
-#: How an argument of each kind is read; all but the first three are numbers.
+#: How an argument of each kind is read; all but the first three are numbers. Lua hands over fewer
+#: than 8,000 values at once, so a longer list takes several calls.
 _KINDS: Final = {
     "text": "ARGV[{n}]",
     "flag": "ARGV[{n}] == '1'",

@@ -89,7 +89,6 @@ _KEPT_PLACE: Final = {LaterWhy.SUSPECT: 0, LaterWhy.UNPROVEN: 2}
 WORD_INTERVALS: Final = 4
 WORD_MIN_MS: Final = 10_000
 
-
 #: id, destination, packed request, ms before it is due, ms after which it expires.
 Enqueued = tuple[str, str, bytes, int, int]
 
@@ -323,12 +322,7 @@ class Batcher:
 
     def withhold(self, id: str, token: str, attempt: int, *, detail: str) -> Withheld:
         """Give a begun attempt back for want of a secret; it has not taken place."""
-        call = {
-            "id": id,
-            "token": token,
-            "attempt": attempt,
-            "detail": detail,
-        }
+        call = {"id": id, "token": token, "attempt": attempt, "detail": detail}
         code, arm, wait = self.scripts.run("withhold", call)
         return Withheld(Settled(code), replies.time_ms(arm), wait)
 
@@ -356,14 +350,8 @@ class Batcher:
         Reads `limit` of them from `offset` on; `repeats` of those that have been named before
         are named again.
         """
-        read, repeated, *words = self.scripts.run(
-            "wake",
-            {
-                "offset": offset,
-                "limit": limit,
-                "repeats": repeats,
-            },
-        )
+        call = {"offset": offset, "limit": limit, "repeats": repeats}
+        read, repeated, *words = self.scripts.run("wake", call)
         return Late(read, repeated, tuple(replies.pairs(words)))
 
     def reclaim(self, limit: int, *, chance: float) -> Recovered:
@@ -380,10 +368,7 @@ class Batcher:
 
     def expire(self, limit: int) -> int:
         """End what is past its age; how many."""
-        call = {
-            "limit": limit,
-            "latest": self.clock.latest_ms(),
-        }
+        call = {"limit": limit, "latest": self.clock.latest_ms()}
         return int(self.scripts.run("expire", call))
 
     def trim(
@@ -458,11 +443,7 @@ class Batcher:
 
         `unproven`: of those that have not answered lately, or else of the others.
         """
-        call = {
-            "offset": offset,
-            "limit": limit,
-            "unproven": int(unproven),
-        }
+        call = {"offset": offset, "limit": limit, "unproven": int(unproven)}
         read, moved = self.scripts.run("shorten", call)
         return read, moved
 
@@ -480,10 +461,7 @@ class Batcher:
 
     def repair(self, id: str, lane: str = "") -> str:
         """Put a callback into the one structure where it belongs; what it is now."""
-        call = {
-            "id": id,
-            "hint": lane,
-        }
+        call = {"id": id, "hint": lane}
         return replies.text(self.scripts.run("repair", call))
 
     def repair_ring(self, destination: str) -> None:

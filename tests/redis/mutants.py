@@ -162,10 +162,10 @@ MUTANTS: Final = {
         "settle", ("inflights .. destination, id)\nredis.call('ZREM', K."), "", seed=1
     ),
     "settle that counts no retry": Mutant(
-        "settle", ("redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)\n  "), "", seed=1
+        "settle", "add_to_record(id, throttled and 'throttled' or 'retries', 1)", "", seed=1
     ),
     "settle that counts what is throttled as a retry": Mutant(
-        "settle", "throttled and 'th' or 'r'", "FIELD.retries", seed=1
+        "settle", "throttled and 'throttled' or 'retries'", "'retries'", seed=1
     ),
     "settle that forgets a cancel": Mutant(
         "settle", "outcome == 'retry' and r.is_cancelled", "false", seed=2
@@ -210,7 +210,7 @@ MUTANTS: Final = {
     ),
     "cancel that leaves its callback in the lane": Mutant(
         "cancel",
-        ("leave_lane(destination, id)\nclear_record(id, 'token')"),
+        ("leave_lane(destination, id)\n  clear_record(id, 'token')"),
         "clear_record(id, 'token')",
     ),
     "replay that leaves its callback dead": Mutant(

@@ -71,7 +71,7 @@ local function go(at, attempt)
   if not d.paused then keep_dest(K.dests .. destination, num(d.hold, 0)) end
   if phase ~= 'sending' and not r.is_counted then count('attempts', 1) end
 end
--- Undo that: it is claimed, as before, until its caller releases it. `u`: it has been counted.
+-- Undo that: it is claimed, as before, until its caller releases it. Its next attempt has been counted already.
 local function give_up(attempts)
   redis.call('ZREM', inflight, id)
   redis.call('ZREM', K.places, id)

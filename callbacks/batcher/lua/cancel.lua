@@ -7,7 +7,7 @@
 --   after it; 0: sent or dead already; -1: unknown.
 -- Twice: the second says the same, unless the request in flight has ended.
 -- Cost: O(log n).
--- @uses destination record ring
+-- @uses ending record
 local r = read_record(id, 'phase', 'destination', 'is_probe')
 if not redis.call('ZSCORE', K.expiry, id) then
   if not r.phase then return -1 end
@@ -18,12 +18,5 @@ if r.phase == 'sending' then
   set_record(id, 'is_cancelled', 1)
   return 2
 end
-local destination = destination_of(id, r.destination) or ''
-leave_lane(destination, id)
-clear_record(id, 'token')
-finish(id, destination, 'cancelled', 'cancelled')
-if r.phase == 'claimed' then
-  end_own_hold(destination, r.is_probe)
-  to_ring(destination, 0)
-end
+end_unsent(id, r, 'cancelled', 'cancelled')
 return 1

@@ -9,7 +9,7 @@
 -- Where that request has failed, the end of life is again what it was.
 -- Twice: the second finds only what has come of age since.
 -- Cost: O(limit * log n).
--- @uses age destination record ring
+-- @uses age ending record
 if age_is_unsure(latest) then return 0 end
 local expired = 0
 local old = redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
@@ -19,16 +19,9 @@ for i = 1, #old, 2 do
   if r.phase == 'sending' then
     redis.call('ZREM', K.expiry, id)  -- a removal first: a full Redis lets the rest pass
     redis.call('ZADD', K.expiry, now + attempt_lease, id)
-    redis.call('HSETNX', K.recs .. id, 'end', old[i + 1])
+    redis.call('HSETNX', K.recs .. id, FIELD.ends_at, old[i + 1])
   else
-    local destination = destination_of(id, r.destination) or ''
-    leave_lane(destination, id)
-    clear_record(id, 'token')
-    finish(id, destination, 'dead', 'expired')
-    if r.phase == 'claimed' then
-      end_own_hold(destination, r.is_probe)
-      to_ring(destination, 0)
-    end
+    end_unsent(id, r, 'dead', 'expired')
     expired = expired + 1
   end
 end

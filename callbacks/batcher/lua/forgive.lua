@@ -2,7 +2,7 @@
 --
 -- @keys gone answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl text: ms that its answer is kept
+-- @arg answer_ttl ms: that its answer is kept
 -- @arg url text: its SHA-1
 -- Returns 1: it was marked; 0: it was not.
 -- Twice: the same nonce gets the same answer.

@@ -2,7 +2,7 @@
 --
 -- @keys dead rec: cb: counters rate: answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl text: ms that its answer is kept
+-- @arg answer_ttl ms: that its answer is kept
 -- @arg ids list
 -- Returns how many were purged; an id that is no dead letter is passed over.
 -- Twice: the same nonce gets the same answer.

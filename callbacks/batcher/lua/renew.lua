@@ -13,7 +13,7 @@ local jumped = num(redis.call('HGET', K.state, 'jumped'))
 if not jumped then return 0 end
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 
--- What began since has a attempt_lease that ends between these two.
+-- What began since has a lease that ends between these two.
 local first, last = math.min(jumped, now) + attempt_lease, now + attempt_lease + max_wait
 local ids = redis.call('ZRANGEBYSCORE', K.processing, '(' .. -first, '(0', 'LIMIT', 0, limit)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', '(' .. -last, 'LIMIT', 0, limit - #ids)) do

@@ -13,7 +13,6 @@
 -- Twice: the second finds it where it belongs and changes nothing.
 -- Cost: O(log n).
 -- @uses record ring
-local rec = K.recs .. id
 local r = read_record(
   id, 'phase', 'destination', 'due', 'ended_at', 'ends_at', 'is_cancelled', 'begun_at'
 )
@@ -90,7 +89,10 @@ if place and is_claimed then
 end
 only_in('lane')
 live_on()
-clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted', 'unsigned', 'ends_at', 'reason', 'ended_at')
+clear_record(
+  id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted', 'unsigned', 'ends_at',
+  'reason', 'ended_at'
+)
 if r.phase then set_record(id, 'phase', 'queued', 'destination', name) end
 to_lane(name, id, num(lane, math.min(num(r.due, now), now)), window)
 return 'queued'

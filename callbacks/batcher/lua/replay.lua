@@ -2,7 +2,7 @@
 --
 -- @keys dead rec: cb: lane: ring dest: expiry counters rate: unproven answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl text: ms that its answer is kept
+-- @arg answer_ttl ms: that its answer is kept
 -- @arg max_age ms: after which they expire
 -- @arg window ms: ahead of its next slot that a destination is claimed from
 -- @arg ids list
@@ -15,7 +15,6 @@ if before then return before end
 local replayed = 0
 for _, id in ipairs(ids) do
   if redis.call('EXISTS', K.cbs .. id) == 1 and redis.call('ZREM', K.dead, id) == 1 then
-    local rec = K.recs .. id
     clear_record(id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 'reason', 'ended_at', 'detail')
     set_record(id, 'phase', 'queued', 'due', now)
     redis.call('ZADD', K.expiry, now + max_age, id)

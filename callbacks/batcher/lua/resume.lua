@@ -2,7 +2,7 @@
 --
 -- @keys state dest: ring lane: unproven answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl text: ms that its answer is kept
+-- @arg answer_ttl ms: that its answer is kept
 -- @arg destination text: empty: all; `<host>#*`: every lane of that host; those that wait have to
 --   be called back one by one
 -- @arg itself flag: named by itself, it goes on also where its host's lanes are paused

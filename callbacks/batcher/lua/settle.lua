@@ -33,7 +33,6 @@
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
 -- @uses feedback last_try record ring schedule
-local rec = K.recs .. id
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 
 local r = read_record(
@@ -71,7 +70,7 @@ if what ~= 'retry' then
 else
   if r.ends_at then end_of_life(id, r.ends_at) end
   count(throttled and 'throttled' or 'retried', 1)
-  redis.call('HINCRBY', rec, throttled and 'th' or 'r', 1)
+  add_to_record(id, throttled and 'throttled' or 'retries', 1)
   set_record(id, 'phase', park and 'queued' or 'retry', 'due', now + delay, 'reason', reason)
   if park then
     what = 'queued'

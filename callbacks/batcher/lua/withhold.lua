@@ -16,7 +16,6 @@
 -- Twice: the token ends with it, so the second changes nothing.
 -- Cost: O(log n).
 -- @uses destination last_try record ring schedule
-local rec = K.recs .. id
 local r = read_record(
   id, 'token', 'attempts', 'phase', 'destination', 'is_cancelled', 'crashes', 'ends_at',
   'is_probe', 'unsigned'
@@ -60,7 +59,7 @@ redis.call('HSET', K.state, 'unsigned', detail)
 -- Its next attempt has been counted already.
 local wait = doubled(num(r.unsigned, 0))
 local due = now + wait
-redis.call('HINCRBY', rec, FIELD.unsigned, 1)
+add_to_record(id, 'unsigned', 1)
 set_record(
   id, 'phase', 'queued', 'due', due, 'attempts', num(r.attempts, 1) - 1, 'is_counted', 1,
   'reason', 'no_secret', 'detail', detail

@@ -7,7 +7,7 @@ function Answer.before(nonce)
   return num(redis.call('GET', K.answers .. nonce))
 end
 
-function Answer.keep(nonce, lasts, changed)
-  if changed > 0 then redis.call('SET', K.answers .. nonce, changed, 'PX', lasts) end
+function Answer.keep(nonce, ttl, changed)
+  if changed > 0 then redis.call('SET', K.answers .. nonce, changed, 'PX', ttl) end
   return changed
 end

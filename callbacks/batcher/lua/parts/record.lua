@@ -31,6 +31,10 @@ local function clear_record(id, ...)
   redis.call('HDEL', K.recs .. id, stored({...}, 1))
 end
 
+local function add_to_record(id, name, n)
+  redis.call('HINCRBY', K.recs .. id, FIELD[name], n)
+end
+
 local function count_stale()
   count_refused('stale', 1)
 end
@@ -69,7 +73,10 @@ local function finish(id, destination, state, reason)
     redis.call('DEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
   end
-  clear_record(id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted', 'unsigned', 'ends_at')
+  clear_record(
+    id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted',
+    'unsigned', 'ends_at'
+  )
   set_record(id, 'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now)
   count(state, 1)
 end

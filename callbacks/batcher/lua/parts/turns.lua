@@ -71,8 +71,8 @@ end
 -- Write what the claim has changed of the destination alone, and collect the rest in `w`: by ring
 -- `on` (score, name) and `off` (name) where it waits now, if at all, `used` (now, name) once in ten
 -- minutes, and `asked` (now, name) where it has answered lately: until the answer that is as good as
--- one, for our own network may be there. `held` ms: nothing more until the one request that says how it is going; settle lifts
--- that.
+-- one, for our own network may be there. `held` ms: nothing more until the one request that says how
+-- it is going; settle lifts that.
 function Turn:done(held, window, w)
   local set = {}
   local dest, slot = K.dests .. self.name, self.slot
