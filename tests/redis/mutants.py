@@ -66,8 +66,8 @@ MUTANTS: Final = {
     "begin that never counts as slow": Mutant("begin", "num(latency, 0) >= 2000", "false"),
     "settle that keeps a place": Mutant(
         "settle",
-        ("redis.call('ZREM', K.places, id)\nif r.crashes then LastTry.leave(id) end"),
-        "if r.crashes then LastTry.leave(id) end",
+        "  redis.call('ZREM', K.places, id)\nend",
+        "end",
         seed=1,
     ),
     "settle that leaves a destination in the wrong ring": Mutant(
@@ -96,8 +96,8 @@ MUTANTS: Final = {
     ),
     "reclaim that keeps a place": Mutant(
         "reclaim",
-        ("redis.call('ZREM', K.places, id)\n  local r = read_record("),
-        "local r = read_record(",
+        "  redis.call('ZREM', K.places, id)\nend",
+        "end",
     ),
     "tick that believes a word for ever": Mutant("tick", "num(until_ms, 0) > now and", "", seed=5),
     "tick that counts its own places alone": Mutant(
@@ -156,10 +156,10 @@ MUTANTS: Final = {
         "settle", "if r.phase ~= 'sending' then return {results[r.phase], -1, -1, 0} end", ""
     ),
     "settle that leaves its callback in PROCESSING": Mutant(
-        "settle", ("processing, id)\nredis.call('ZREM', K."), "", seed=1
+        "settle", ("processing, id)\n  redis.call('ZREM', K."), "", seed=1
     ),
     "settle that leaves its request in flight": Mutant(
-        "settle", ("inflights .. destination, id)\nredis.call('ZREM', K."), "", seed=1
+        "settle", ("inflights .. destination, id)\n  redis.call('ZREM', K."), "", seed=1
     ),
     "settle that counts no retry": Mutant(
         "settle", "add_to_record(id, throttled and 'throttled' or 'retries', 1)", "", seed=1
@@ -210,8 +210,8 @@ MUTANTS: Final = {
     ),
     "cancel that leaves its callback in the lane": Mutant(
         "cancel",
-        ("leave_lane(destination, id)\n  clear_record(id, 'token')"),
-        "clear_record(id, 'token')",
+        ("leave_lane(destination, id)\n  leave_processing("),
+        "leave_processing(",
     ),
     "replay that leaves its callback dead": Mutant(
         "replay", "ZREM', K.dead, id) == 1", "ZSCORE', K.dead, id)"

@@ -13,7 +13,9 @@ from callbacks.batcher.keys import Keys, field_of
 from callbacks.batcher.scripts import VERBS
 
 FOLDER = Path(str(resources.files("callbacks.batcher") / "lua"))
-FUNCTION = re.compile(r"^(?:local )?function (?:\w+[.:])?(\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
+FUNCTION = re.compile(
+    r"^(?:local )?function (?:\w+:)?(\w+(?:\.\w+)?)\(.*?^end$", re.MULTILINE | re.DOTALL
+)
 READ_ONLY = {"demand", "look", "place", "status", "where"}
 
 
@@ -129,7 +131,7 @@ def test_a_part_names_exactly_the_parts_that_it_calls(part: str) -> None:
 
 
 def functions() -> dict[str, str]:
-    """The body of each function in `lua/parts`, by its name."""
+    """The body of each function in `lua/parts`, by the name that it is called by."""
     texts = [path.read_text() for path in (FOLDER / "parts").glob("*.lua")]
     return {match[1]: match[0] for text in texts for match in FUNCTION.finditer(text)}
 
@@ -137,7 +139,7 @@ def functions() -> dict[str, str]:
 def needed(text: str, known: dict[str, str], seen: set[str]) -> set[str]:
     """Every entry of K that a text uses, by itself and by what it calls."""
     keys = set(re.findall(r"\bK\.(\w+)", text))
-    for name in set(re.findall(r"[\s.:(](\w+)\(", text)) & known.keys() - seen:
+    for name in set(re.findall(r"[\s:(](\w+(?:\.\w+)?)\(", text)) & known.keys() - seen:
         seen.add(name)
         keys |= needed(known[name], known, seen)
     return keys

@@ -42,7 +42,7 @@ end
 if phase == 'sending' and r.nonce ~= nonce then return {5} end
 if due - now > max_wait then return {3, due - now} end
 
-local s = read_hash(K.state, 'paused', 'send', 'stagger')
+local s = read_hash(K.state, 'paused', 'send', 'stagger', 'unproven_most')
 local d = read_hash(
   K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken', 'latency'
 )
@@ -54,21 +54,21 @@ local paces = {
 }
 local inflight = K.inflights .. destination
 local crashes, unproven = num(r.crashes, 0), is_unproven(d.ok, d.broken)
-local needs_place = unproven or is_stalled(destination, d.latency)
+local needs_place = unproven
+  or (are_places_short(s.unproven_most) and is_stalled(destination, d.latency))
 
 -- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
 local function go(at, attempt)
   local expires = at + attempt_lease
-  redis.call('ZREM', inflight, id)
+  redis.call('ZREM', inflight, id)  -- a removal first: a full Redis lets the rest pass
   redis.call('ZADD', inflight, expires, id)
-  redis.call('PEXPIRE', inflight, 86400000)
   redis.call('ZADD', K.processing, -expires, id)
   redis.call('ZADD', K.places, needs_place and now or overdue_from(at, d.latency), id)
   LastTry.enter(id, crashes, last, expires)
   set_record(id, 'phase', 'sending', 'attempts', attempt, 'begun_at', at, 'nonce', nonce)
   redis.call('HSET', K.state, 'send', at + stagger)
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
-  if not d.paused then keep_dest(K.dests .. destination, num(d.hold, 0)) end
+  if not (d.send or d.paused) then keep_dest(K.dests .. destination, num(d.hold, 0)) end
   if phase ~= 'sending' and not r.is_counted then count('attempts', 1) end
 end
 -- Undo that: it is claimed, as before, until its caller releases it. Its next attempt has been counted already.
@@ -82,9 +82,9 @@ local function give_up(attempts)
   set_record(id, 'phase', 'claimed', 'attempts', attempts, 'is_counted', 1)
 end
 local function full()
-  redis.call('ZREMRANGEBYSCORE', inflight, '-inf', now)
+  if concurrency == 0 then return false end
   -- One at a time to whoever has not answered well yet, or is tried again after faults.
-  return concurrency > 0 and redis.call('ZCARD', inflight) >= (unproven and 1 or concurrency)
+  return redis.call('ZCOUNT', inflight, '(' .. now, '+inf') >= (unproven and 1 or concurrency)
 end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
@@ -96,6 +96,7 @@ end
 if phase == 'sending' then
   local at, attempt = num(r.begun_at, now), num(r.attempts, 1)
   if r.is_cancelled and now - at > missed then  -- its request was never made, and is wanted no more
+    leave_processing(id, destination)
     LastTry.leave(id)
     clear_record(id, 'token')
     finish(id, destination, 'cancelled', 'cancelled')

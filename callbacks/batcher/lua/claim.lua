@@ -35,7 +35,9 @@ local before = redis.call('GET', K.claimed)
 if before and string.sub(before, 1, #nonce) == nonce then
   return cjson.decode(string.sub(before, #nonce + 1))
 end
-local s = read_hash(K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger', 'next_batch')
+local s = read_hash(
+  K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger', 'next_batch', 'unproven_most'
+)
 if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- this is that trigger
 if s.paused then return {0, now, -1} end
 stagger = pace_of(s.stagger, stagger, adaptive)
@@ -64,6 +66,7 @@ redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the 
 local c = {
   most = most, concurrency = concurrency, set_interval = interval,
   adaptive = adaptive, any_gone = redis.call('EXISTS', K.gone) == 1, buried = 0,
+  short = are_places_short(s.unproven_most),
 }
 local limit, furthest = now + horizon, horizon + longest
 local slot = math.max(now, reserved(s.slot, furthest), reserved(s.send, furthest))

@@ -41,15 +41,13 @@ local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - claim_lease, 'LI
 for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
 
 for i, id in ipairs(stuck) do
-  redis.call('ZREM', K.processing, id)
-  redis.call('ZREM', K.places, id)
   local r = read_record(
     id, 'destination', 'phase', 'attempts', 'crashes', 'begun_at', 'is_cancelled', 'history',
     'ends_at'
   )
   local destination, due = destination_of(id, r.destination) or '', now
   local kind, what, reason = 1, 0, nil
-  redis.call('ZREM', K.inflights .. destination, id)
+  leave_processing(id, destination)
   if r.crashes then LastTry.leave(id) end
   if redis.call('EXISTS', K.cbs .. id) == 0 then
     set_record(id, 'detail', 'its request is gone from Redis')

@@ -46,12 +46,8 @@ end
 if r.phase ~= 'sending' then return {results[r.phase], -1, -1, 0} end
 local destination = r.destination
 
-redis.call('ZREM', K.processing, id)
-redis.call('ZREM', K.inflights .. destination, id)
-redis.call('ZREM', K.places, id)
+leave_processing(id, destination)
 if r.crashes then LastTry.leave(id) end
-set_record(id, 'history', with_entry(r.history, entry), 'detail', detail)
-clear_record(id, 'is_probe', 'woken_at', 'is_counted', 'unsigned')
 
 local feedback = Feedback.new(destination, {
   effect = effect, transport = transport, reason = reason, duration = duration,
@@ -63,15 +59,20 @@ feedback:make()
 if gone_url ~= '' then redis.call('ZADD', K.gone, now, gone_url) end
 
 -- What becomes of the callback.
-local what = outcome
+local what, history = outcome, with_entry(r.history, entry)
 if outcome == 'retry' and r.is_cancelled then what = 'cancelled' end
 if what ~= 'retry' then
-  finish(id, destination, what, what == 'cancelled' and what or reason)
+  local why = what == 'cancelled' and what or reason
+  finish(id, destination, what, why, 'history', history, 'detail', detail)
 else
+  clear_record(id, 'is_probe', 'woken_at', 'is_counted', 'unsigned')
   if r.ends_at then end_of_life(id, r.ends_at) end
   count(throttled and 'throttled' or 'retried', 1)
   add_to_record(id, throttled and 'throttled' or 'retries', 1)
-  set_record(id, 'phase', park and 'queued' or 'retry', 'due', now + delay, 'reason', reason)
+  set_record(
+    id, 'phase', park and 'queued' or 'retry', 'due', now + delay, 'reason', reason,
+    'history', history, 'detail', detail
+  )
   if park then
     what = 'queued'
     to_lane(destination, id, now + delay, window)

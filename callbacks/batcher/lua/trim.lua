@@ -1,6 +1,6 @@
 -- Forget old records: sent and cancelled ones, dead letters, destinations long unused.
 --
--- @keys sent dead rec: cb: destinations lane: dest: counters rate: gone state
+-- @keys sent dead rec: cb: destinations lane: dest: counters rate: gone state tried failing
 -- @arg limit number: most of each kind
 -- @arg dead_limit number: most dead letters, fewer since their bodies may be large
 -- @arg sent_ttl ms: that a sent record is kept
@@ -39,6 +39,9 @@ local dead = cut(K.dead, dead_max, dead_ttl, dead_limit)
 if dead > 0 then count('purged', dead) end
 
 redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay
+-- What was tried is looked at for a minute (see demand).
+redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
+redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
 
 local used, unused = {}, {}
 local last = unsure and '(-inf' or now - 86400000

@@ -27,9 +27,7 @@ end
 local destination = r.destination
 local dest = K.dests .. destination
 
-redis.call('ZREM', K.processing, id)
-redis.call('ZREM', K.inflights .. destination, id)
-redis.call('ZREM', K.places, id)
+leave_processing(id, destination)
 if r.crashes then LastTry.leave(id) end
 clear_record(id, 'token', 'woken_at', 'is_probe', 'begun_at', 'nonce')
 if r.is_cancelled then

@@ -6,6 +6,7 @@
 local function end_unsent(id, record, state, reason)
   local destination = destination_of(id, record.destination) or ''
   leave_lane(destination, id)
+  leave_processing(id, destination)
   clear_record(id, 'token')
   finish(id, destination, state, reason)
   if record.phase == 'claimed' then

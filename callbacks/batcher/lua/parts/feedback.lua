@@ -9,12 +9,10 @@ Feedback.__index = Feedback
 -- Collects the changed fields and writes them together at the end.
 function Feedback.new(destination, a)
   local dest = K.dests .. destination
-  local names = {
-    'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
-    'share', 'seen',
-  }
-  local values, d = redis.call('HMGET', dest, unpack(names)), {}
-  for i, name in ipairs(names) do d[name] = values[i] end
+  local d = read_hash(
+    dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
+    'share', 'seen', 'tried_at', 'ok', 'unsigned'
+  )
   local self = {destination = destination, dest = dest, a = a, d = d, set = {}}
   self.interval, self.breaker, self.hold = num(d.interval, -1), 0, num(d.hold, 0)
   return setmetatable(self, Feedback)
@@ -29,6 +27,7 @@ end
 function Feedback:count()
   local d, minute = self.d, math.floor(now / 60000)
   local same = num(d.m, 0) == minute
+  self.is_first_of_minute = not same
   self:put('last', now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason))
   self:put('m', minute)
   self:put('mc', (same and num(d.mc, 0) or 0) + 1)
@@ -41,13 +40,17 @@ end
 function Feedback:watch()
   local took = self.a.duration
   self:put('latency', math.floor(0.7 * num(self.d.latency, took) + 0.3 * took))
-  redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
-  redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
   if not self.a.transport then
     self:put('seen', now)
+    local since = now - num(self.d.tried_at, 0)
+    if since >= 0 and since < 5000 then return end
+    self:put('tried_at', now)
     redis.call('ZADD', K.tried, now, self.destination)
     redis.call('ZREM', K.failing, self.destination)
-  elseif num(self.d.seen, 0) > now - 3600000 then
+    return
+  end
+  self:put('tried_at', 0)
+  if num(self.d.seen, 0) > now - 3600000 then
     redis.call('ZADD', K.tried, now, self.destination)
     redis.call('ZADD', K.failing, now, self.destination)
   else
@@ -82,6 +85,7 @@ function Feedback:open()
   redis.call('HDEL', self.dest, 'fails')
   redis.call('ZREM', K.failing, self.destination)
   redis.call('ZREM', K.tried, self.destination)
+  self:put('tried_at', 0)
   self.breaker = 1
   self:put('broken', 1)
   self:put('opens', opens + 1)
@@ -116,9 +120,9 @@ function Feedback:make()
   self:count()
   if a.effect ~= 'none' then self:watch() end
   local fine = a.effect == 'ok' or a.effect == 'alive'
-  redis.call('HDEL', self.dest, 'unsigned')  -- it has been signed
-  if fine then redis.call('HDEL', self.dest, 'fails') end
-  if a.effect == 'ok' then self:put('ok', 1) end
+  if d.unsigned then redis.call('HDEL', self.dest, 'unsigned') end  -- it has been signed
+  if fine and d.fails then redis.call('HDEL', self.dest, 'fails') end
+  if a.effect == 'ok' and not d.ok then self:put('ok', 1) end
   if fine and d.broken then self:close() else self:pace() end
   if a.effect == 'fault' then self:fault() end
   if a.hold > 0 and held < now + a.hold then
@@ -127,6 +131,7 @@ function Feedback:make()
     self:put('why', 'park')
   end
   redis.call('HSET', self.dest, unpack(self.set))
-  if not d.paused then keep_dest(self.dest, self.hold) end
+  -- Once a minute is often enough, unless it has a hold.
+  if not d.paused and (self.is_first_of_minute or self.hold > now) then keep_dest(self.dest, self.hold) end
 end
 

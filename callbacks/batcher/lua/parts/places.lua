@@ -6,16 +6,19 @@ local function is_slow(latency)
   return num(latency, 0) >= 2000
 end
 
--- Whether a destination that has answered lately hangs just now or is slow, and many like it: its
--- oldest request in flight is overdue, and such requests hold places beyond those for the others. A
--- slow answer now and then costs nobody anything.
-local function is_stalled(destination, latency)
-  if not is_slow(latency) then
-    local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
-    if not oldest or num(redis.call('ZSCORE', K.places, oldest), math.huge) > now then return false end
-  end
-  local most = redis.call('HGET', K.state, 'unproven_most')
+-- Whether requests that hang or are slow hold places beyond those that unproven destinations share,
+-- `most` (false where no worker has told how many there are).
+local function are_places_short(most)
   return most and redis.call('ZCOUNT', K.places, '-inf', now) > 1.25 * most
+end
+
+-- Whether a destination that has answered lately hangs just now or is slow: its oldest request in
+-- flight is overdue. This counts while places are short only: a slow answer now and then costs
+-- nobody anything.
+local function is_stalled(destination, latency)
+  if is_slow(latency) then return true end
+  local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
+  return oldest and num(redis.call('ZSCORE', K.places, oldest), math.huge) <= now
 end
 
 -- From when on a request to a destination that has answered lately is overdue.

@@ -60,13 +60,18 @@ local function end_of_life(id, at)
   clear_record(id, 'ends_at')
 end
 
--- End a callback as `state` (sent, dead or cancelled). Begins with removals, which a full
--- Redis allows, so that what frees memory works when there is none.
-local function finish(id, destination, state, reason)
+-- Take a callback out of PROCESSING, with what it holds while it is there.
+local function leave_processing(id, destination)
   redis.call('ZREM', K.processing, id)
-  redis.call('ZREM', K.expiry, id)
   redis.call('ZREM', K.inflights .. destination, id)
   redis.call('ZREM', K.places, id)
+end
+
+-- End a callback that has left PROCESSING as `state` (sent, dead or cancelled); `...`: more fields
+-- of its record, names and values. Begins with removals, which a full Redis allows, so that what
+-- frees memory works when there is none.
+local function finish(id, destination, state, reason, ...)
+  redis.call('ZREM', K.expiry, id)
   if state == 'dead' then
     redis.call('ZADD', K.dead, now, id)
   else
@@ -77,6 +82,8 @@ local function finish(id, destination, state, reason)
     id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted',
     'unsigned', 'ends_at'
   )
-  set_record(id, 'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now)
+  set_record(
+    id, 'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now, ...
+  )
   count(state, 1)
 end

@@ -1,6 +1,6 @@
 -- Destinations taking turns in one claim, and the slots that they get.
 -- `c` is the claim: most (callbacks), concurrency, set_interval, adaptive, share (how many ids to
--- read at once), any_gone, buried (how many).
+-- read at once), any_gone, buried (how many), short (of places).
 -- @uses destination places record
 local Turn = {}
 Turn.__index = Turn
@@ -17,7 +17,7 @@ function Turn.new(name, from, c)
   turn.reserved, turn.send, turn.hold = num(d.slot, 0), num(d.send, 0), num(d.hold, 0)
   turn.used, turn.from, turn.unproven = num(d.used, 0), from, is_unproven(d.ok, d.broken)
   turn.ring = turn.unproven and K.unproven or K.ring
-  turn.stalled = not turn.unproven and is_stalled(name, d.latency)
+  turn.stalled = c.short and not turn.unproven and is_stalled(name, d.latency)
   turn.needs_place = turn.unproven or turn.stalled
   turn.slot = math.max(turn.reserved, turn.send)
   turn.interval, turn.most = pace_of(d.interval, c.set_interval, c.adaptive), c.most
