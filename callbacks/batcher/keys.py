@@ -77,11 +77,11 @@ Fields of `dest:`: `slot` and `send` as in `state`; `used` (when the claims last
 `destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
 ends, `park`: it asked for it, `breaker`, `secret`: there was none), `unsigned` (attempts in a row
 that had no secret) and `unsigned_at` (when the last one was); `ok` (it has answered 2xx, and has
-not timed out since); `seen` (when it answered last, whatever it said), `tried_at` (when that was last noted in `tried`); `fails` (consecutive
-faults), `share` (of faults among its last answers, in thousandths), `broken`, `opens` (times in a
-row that its breaker opened); `interval` (us), `moved` (why it changed last) and `grown` (when it
-grew last); `latency` (ms, smoothed); `last` (when and how it answered); `m`, `mc`, `mp` (this
-minute, attempts in it and in the one before).
+not timed out since); `seen` (when it answered last, whatever it said) and `tried_at` (when the key
+`tried` was last told so); `fails` (consecutive faults), `share` (of faults among its last answers,
+in thousandths), `broken`, `opens` (times in a row that its breaker opened); `interval` (us),
+`moved` (why it changed last) and `grown` (when it grew last); `latency` (ms, smoothed); `last`
+(when and how it answered); `m`, `mc`, `mp` (this minute, attempts in it and in the one before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the pace gate of `begin` lets the next send go; `rate` (sends per 1000 s), `stagger` (us)
 and `why` are what was decided last; no batch is claimed before `earliest`.

@@ -4,12 +4,12 @@ Each file in `lua/` is one verb. Its header is the one description of its interf
 
     -- @keys ring lane:            which keys it uses, by their names in `keys`
     -- @arg window ms: ...         an argument: its name, its kind and what it means
-    -- @uses ring schedule         which of the `lua/parts` it calls
 
 From this the loader makes what stands before the body: `K` with the full names of those keys
-(`K.ring`, `K.lanes`), `now`, Redis' clock in ms, the parts, and a local for each argument. A
-caller passes arguments by name, so that a wrong one fails at once; those that follow from the
-settings are known to `Scripts` once.
+(`K.ring`, `K.lanes`), `now`, Redis' clock in ms, those functions of `lua/parts` that the body
+calls (Redis makes them anew in each call, so no others), and a local for each argument. A caller
+passes arguments by name, so that a wrong one fails at once; those that follow from the settings
+are known to `Scripts` once.
 
 All verbs are read when this module is: what a process runs is of one release though another is
 installed over it, and needs no file when an outcome has to be stored.
@@ -36,7 +36,12 @@ from callbacks.batcher.pipeline import AutoPipeline
 
 _KEYS: Final = re.compile(r"^-- @keys (.+)$", re.MULTILINE)
 _ARGUMENT: Final = re.compile(r"^-- @arg (\w+) (\w+)", re.MULTILINE)
-_USES: Final = re.compile(r"^-- @uses (.+)$", re.MULTILINE)
+#: Where a shared function, table or method begins, up to the next one: its name, or its table's.
+_SHARED: Final = re.compile(
+    r"^(?:local function (\w+)|local (\w+)|function (\w+)[.:]|(\w+)\.__index)", re.MULTILINE
+)
+_NO_CODE: Final = re.compile(r"--[^\n]*|'[^'\n]*'")
+_WORD: Final = re.compile(r"(?<![\w.:])[A-Za-z_]\w*")
 #: How an argument of each kind is read; all but the first three are numbers. Lua hands over fewer
 #: than 8,000 values at once, so a longer list takes several calls.
 _KINDS: Final = {
@@ -69,8 +74,11 @@ class Verb:
     takes_list: bool
 
 
-def read(name: str, body: str, parts: Mapping[str, str]) -> Verb:
-    """Read one verb; raises `ValueError` for what its header says wrongly."""
+def read(name: str, body: str, shared: Mapping[str, str]) -> Verb:
+    """Read one verb; raises `ValueError` for what its header says wrongly.
+
+    `shared`: what it may call, see `read_shared`.
+    """
     keys = tuple(word for line in _KEYS.findall(body) for word in line.split())
     if unknown := set(keys) - NAMES:
         raise ValueError(f"{name}.lua: there is no key {', '.join(sorted(unknown))}")
@@ -78,9 +86,7 @@ def read(name: str, body: str, parts: Mapping[str, str]) -> Verb:
     for word, kind in arguments:
         if kind not in _KINDS or (kind == "list" and (word, kind) != arguments[-1]):
             raise ValueError(f"{name}.lua: argument {word} is of no known kind: {kind}")
-    text = "".join(
-        (_key_table(keys), _CLOCK, parts["common"], *_parts(name, body, parts), _locals(arguments))
-    )
+    text = "".join((_key_table(keys), _CLOCK, *_called(body, shared), _locals(arguments)))
     text += body
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     takes_list = any(kind == "list" for _, kind in arguments)
@@ -100,20 +106,29 @@ def _locals(arguments: Sequence[tuple[str, str]]) -> str:
     return f"local {names} = {values}\n"
 
 
-def _parts(name: str, text: str, parts: Mapping[str, str]) -> Iterable[str]:
-    """Give the parts that a text uses, each once and behind those that it uses itself."""
+def read_shared(texts: Iterable[str]) -> Mapping[str, str]:
+    """Read the functions and tables of `lua/parts`, by name; a table comes with its methods."""
+    shared: dict[str, str] = {}
+    for text in texts:
+        starts = [*_SHARED.finditer(text)]
+        ends = [match.start() for match in starts[1:]] + [len(text)]
+        for match, end in zip(starts, ends, strict=True):
+            name = next(filter(None, match.groups()))
+            shared[name] = shared.get(name, "") + text[match.start() : end]
+    return MappingProxyType(shared)
+
+
+def _called(text: str, shared: Mapping[str, str]) -> Iterable[str]:
+    """Give what a text calls, each once and behind what it calls itself."""
     found: dict[str, str] = {}
 
-    def add(user: str, text: str) -> None:
-        for line in _USES.findall(text):
-            for part in line.split():
-                if part not in parts:
-                    raise ValueError(f"{user}.lua: there is no part {part}")
-                if part not in found:
-                    add(part, parts[part])
-                    found[part] = parts[part]
+    def add(text: str, seen: frozenset[str]) -> None:
+        for name in dict.fromkeys(_WORD.findall(_NO_CODE.sub("", text))):
+            if name in shared and name not in found and name not in seen:
+                add(shared[name], seen | {name})
+                found[name] = shared[name]
 
-    add(name, text)
+    add(text, frozenset())
     return found.values()
 
 
@@ -125,8 +140,8 @@ def _texts(folder: Traversable) -> dict[str, str]:
 
 def _read_all() -> Mapping[str, Verb]:
     folder = resources.files("callbacks.batcher") / "lua"
-    parts = _texts(folder / "parts")
-    verbs = {name: read(name, body, parts) for name, body in _texts(folder).items()}
+    shared = read_shared(_texts(folder / "parts").values())
+    verbs = {name: read(name, body, shared) for name, body in _texts(folder).items()}
     return MappingProxyType(verbs)
 
 

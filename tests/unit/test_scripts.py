@@ -13,9 +13,6 @@ from callbacks.batcher.keys import Keys, field_of
 from callbacks.batcher.scripts import VERBS
 
 FOLDER = Path(str(resources.files("callbacks.batcher") / "lua"))
-FUNCTION = re.compile(
-    r"^(?:local )?function (?:\w+:)?(\w+(?:\.\w+)?)\(.*?^end$", re.MULTILINE | re.DOTALL
-)
 READ_ONLY = {"demand", "look", "place", "status", "where"}
 
 
@@ -70,12 +67,11 @@ def test_a_verb_that_says_it_changes_nothing_has_no_command_that_could(verb: str
         ("@keys late:", "late:"),
         ("@arg early hours: ago", "early is of no known kind: hours"),
         ("@arg ids list\n-- @arg id text", "ids is of no known kind: list"),
-        ("@uses nothing", "there is no part nothing"),
     ],
 )
 def test_a_verb_whose_header_is_wrong_is_refused_when_it_is_read(wrong: str, problem: str) -> None:
     with pytest.raises(ValueError, match=rf"wrong\.lua: .*{problem}"):
-        scripts.read("wrong", f"-- Goes wrong.\n-- {wrong}\n", {"common": ""})
+        scripts.read("wrong", f"-- Goes wrong.\n-- {wrong}\n", {})
 
 
 def test_a_family_and_a_key_are_named_under_one_hash_tag() -> None:
@@ -95,57 +91,50 @@ def test_every_verb_has_its_method() -> None:
         assert callable(reading.get(verb) or getattr(Batcher, verb))
 
 
-def sources() -> dict[str, str]:
-    """Each file in `lua/parts` but the common one, which all verbs have."""
-    texts = {path.stem: path.read_text() for path in (FOLDER / "parts").glob("*.lua")}
-    del texts["common"]
-    return texts
+def test_a_verb_brings_along_what_it_calls_and_nothing_else() -> None:
+    numbers = (
+        "-- One.\nlocal ONE = 1\n\n-- One more.\nlocal function up(n)\n  return n + ONE\nend\n"
+    )
+    things = """\
+local function down(n) return up(n) - 2 end
+local Thing = {}
+Thing.__index = Thing
+function Thing.new() return {n = up(0)} end
+function Thing:put() end
+"""
+    shared = scripts.read_shared([numbers, things])
+    assert list(shared) == ["ONE", "up", "down", "Thing"]
+    text = scripts.read("down", "-- Not up.\nreturn down(2) -- Thing\n", shared).text
+    called = [
+        line for line in text.splitlines() if re.match(r"local (function )?(ONE|up|down)", line)
+    ]
+    assert called == [
+        "local ONE = 1",
+        "local function up(n)",
+        "local function down(n) return up(n) - 2 end",
+    ]
+    assert "Thing.new" not in text
+    assert "function Thing:put" in scripts.read("make", "return Thing.new()\n", shared).text
 
 
-def called(text: str, own: str = "") -> set[str]:
-    """The parts that a text calls something of by itself."""
-    used = words(text)
-    return {
-        part
-        for part, source in sources().items()
-        if part != own
-        and used & set(re.findall(r"^local (?:function )?(\w+)", source, re.MULTILINE))
-    }
+def test_what_verbs_share_has_a_name_of_its_own() -> None:
+    names = [
+        name
+        for path in (FOLDER / "parts").glob("*.lua")
+        for name in re.findall(r"^local (?:function )?(\w+)", path.read_text(), re.MULTILINE)
+    ]
+    assert len(names) == len(set(names))
 
 
-def uses(text: str) -> set[str]:
-    return {
-        part for line in re.findall(r"^-- @uses (.+)$", text, re.MULTILINE) for part in line.split()
-    }
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_header_names_exactly_the_parts_that_its_body_calls(verb: str) -> None:
-    header, body = parts(verb)
-    assert uses(header) == called(body)
-
-
-@pytest.mark.parametrize("part", sources())
-def test_a_part_names_exactly_the_parts_that_it_calls(part: str) -> None:
-    assert uses(sources()[part]) == called(sources()[part], part)
-
-
-def functions() -> dict[str, str]:
-    """The body of each function in `lua/parts`, by the name that it is called by."""
-    texts = [path.read_text() for path in (FOLDER / "parts").glob("*.lua")]
-    return {match[1]: match[0] for text in texts for match in FUNCTION.finditer(text)}
-
-
-def needed(text: str, known: dict[str, str], seen: set[str]) -> set[str]:
-    """Every entry of K that a text uses, by itself and by what it calls."""
-    keys = set(re.findall(r"\bK\.(\w+)", text))
-    for name in set(re.findall(r"[\s:(](\w+(?:\.\w+)?)\(", text)) & known.keys() - seen:
-        seen.add(name)
-        keys |= needed(known[name], known, seen)
-    return keys
+def test_all_that_verbs_share_is_used() -> None:
+    shared = scripts.read_shared(path.read_text() for path in (FOLDER / "parts").glob("*.lua"))
+    unused = [
+        name for name, text in shared.items() if not any(text in v.text for v in VERBS.values())
+    ]
+    assert unused == []
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_header_names_exactly_the_keys_that_its_body_and_what_it_calls_use(verb: str) -> None:
-    _, body = parts(verb)
-    assert needed(body, functions(), set()) == {field_of(name) for name in VERBS[verb].keys}
+    used = set(re.findall(r"\bK\.(\w+)", re.sub("--.*", "", VERBS[verb].text)))
+    assert used == {field_of(name) for name in VERBS[verb].keys}

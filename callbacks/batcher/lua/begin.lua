@@ -29,7 +29,6 @@
 --   unused (its process was stopped, say), it gets a new one, or where that is too far ahead {2},
 --   and the attempt has not taken place; but once only, then it goes late.
 -- Cost: O(log n).
--- @uses age destination instant last_try places record ring
 local r = read_record(
   id, 'token', 'phase', 'destination', 'due', 'attempts', 'retries', 'throttled', 'crashes',
   'nonce', 'begun_at', 'is_probe', 'is_counted', 'ends_at', 'is_cancelled'

@@ -7,7 +7,6 @@
 --   after it; 0: sent or dead already; -1: unknown.
 -- Twice: the second says the same, unless the request in flight has ended.
 -- Cost: O(log n).
--- @uses ending record
 local r = read_record(id, 'phase', 'destination', 'is_probe')
 if not redis.call('ZSCORE', K.expiry, id) then
   if not r.phase then return -1 end

@@ -29,7 +29,6 @@
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
 -- Cost: O(batch * log n), whatever waits; at most 100 more for what is gone. Where most of the
 -- destinations have no slot yet, O(batch^2) steps of Lua.
--- @uses destination places record ring schedule turns
 if redis.call('GET', K.lock) ~= owner .. ':' .. fence then return {-1, now, -1} end
 local before = redis.call('GET', K.claimed)
 if before and string.sub(before, 1, #nonce) == nonce then

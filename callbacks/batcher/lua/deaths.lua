@@ -6,7 +6,6 @@
 --   have been told of. The first call of all names nobody and begins at its own time.
 -- Twice: the same are named until `told` has moved on.
 -- Cost: O(limit + log n).
--- @uses record
 local told = num(redis.call('HGET', K.state, 'told'))
 if not told then
   redis.call('HDEL', K.state, 'told')  -- a removal first: a full Redis lets the rest pass

@@ -8,7 +8,6 @@
 --   them failing, destinations that have not answered lately and can send at a time, all of these
 --   that wait, and how many of them find a place in a second, as places have come free lately}.
 -- Cost: O(destinations ready), 1,000 of them are read.
--- @uses places
 local ready, untold, soon = 0, 0, now + begun_lease
 for _, destination in ipairs(redis.call('ZRANGEBYSCORE', K.ring, '-inf', soon, 'LIMIT', 0, 1000)) do
   ready = ready + redis.call('ZCARD', K.lanes .. destination)

@@ -14,7 +14,6 @@
 --   limit, the call fails as a whole, and nothing is stored.
 -- Twice: the second is told 0, 0, 0 and changes nothing but `duplicates`.
 -- Cost: O(items * log n); once in 200 ms at most also O(batch) to count what is ready.
--- @uses ring
 local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
 local next_batch, check_at, peek_at, paused = num(s.next_batch, 0), num(s.check_at, 0), num(s.peek_at, 0), s.paused
 local earliest = reserved(s.earliest, look_ahead)

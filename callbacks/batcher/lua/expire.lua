@@ -9,7 +9,6 @@
 -- Where that request has failed, the end of life is again what it was.
 -- Twice: the second finds only what has come of age since.
 -- Cost: O(limit * log n).
--- @uses age ending record
 if age_is_unsure(latest) then return 0 end
 local expired = 0
 local old = redis.call('ZRANGEBYSCORE', K.expiry, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)

@@ -7,5 +7,4 @@
 -- Returns 1: it was marked; 0: it was not.
 -- Twice: the same nonce gets the same answer.
 -- Cost: O(log n).
--- @uses answer
 return Answer.before(nonce) or Answer.keep(nonce, answer_ttl, redis.call('ZREM', K.gone, url))

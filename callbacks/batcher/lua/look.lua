@@ -6,7 +6,6 @@
 --   destination gets ready or -1, queued, processing, 1 if a trigger is overdue and no claim has
 --   answered it}, times in ms.
 -- Cost: O(batch).
--- @uses places ring
 local ready, oldest = ready_of(batch_size)
 local function next_in(ring)
   local found = redis.call('ZRANGEBYSCORE', ring, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)

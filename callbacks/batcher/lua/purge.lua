@@ -7,7 +7,6 @@
 -- Returns how many were purged; an id that is no dead letter is passed over.
 -- Twice: the same nonce gets the same answer.
 -- Cost: O(ids * log n).
--- @uses answer
 local before = Answer.before(nonce)
 if before then return before end
 local purged = 0

@@ -13,7 +13,6 @@
 -- Returns {recovered, crashed to death, cancelled}.
 -- Twice: the second finds only what is past its lease since.
 -- Cost: O(limit * log n).
--- @uses last_try record ring
 local done = {0, 0, 0}
 
 -- An attempt that had begun and never ended: its process died, or cannot reach Redis.

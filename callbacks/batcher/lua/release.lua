@@ -14,7 +14,6 @@
 --   {0, -1}: a stale token, or begun or even tried meanwhile, nothing changed.
 -- Twice: the token ends with the release, so the second changes nothing.
 -- Cost: O(log n).
--- @uses destination record ring schedule
 if due == 0 then due = now end
 local r = read_record(id, 'token', 'phase', 'destination', 'is_probe', 'due')
 if r.token ~= token or not (r.phase == 'claimed' or r.phase == 'retry') then return {0, -1} end

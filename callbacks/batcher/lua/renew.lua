@@ -8,7 +8,6 @@
 --   that by the clock they have lasted too long, or will.
 -- Twice: the second goes on with the others, and changes nothing where there are none.
 -- Cost: O(limit * log n).
--- @uses record
 local jumped = num(redis.call('HGET', K.state, 'jumped'))
 if not jumped then return 0 end
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass

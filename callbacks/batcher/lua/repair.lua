@@ -12,7 +12,6 @@
 -- index say so both. Without one it is dead as `crashed`, for an accepted callback does not vanish.
 -- Twice: the second finds it where it belongs and changes nothing.
 -- Cost: O(log n).
--- @uses record ring
 local r = read_record(
   id, 'phase', 'destination', 'due', 'ended_at', 'ends_at', 'is_cancelled', 'begun_at'
 )

@@ -6,7 +6,6 @@
 -- Returns 1.
 -- Twice: it gets the same place.
 -- Cost: O(log n).
--- @uses ring
 redis.call('ZREM', K.ring, '')  -- a removal first: a full Redis lets the rest pass
 to_ring(destination, window)
 return 1

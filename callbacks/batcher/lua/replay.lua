@@ -9,7 +9,6 @@
 -- Returns how many were replayed; an id that is no dead letter is passed over.
 -- Twice: the same nonce gets the same answer, and what has died again stays dead.
 -- Cost: O(ids * log n).
--- @uses answer record ring
 local before = Answer.before(nonce)
 if before then return before end
 local replayed = 0

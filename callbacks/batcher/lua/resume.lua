@@ -11,7 +11,6 @@
 -- Returns 1: was paused, on hold or broken; 0: was not.
 -- Twice: the same nonce gets the same answer.
 -- Cost: O(log n).
--- @uses answer destination ring
 local before = Answer.before(nonce)
 if before then return before end
 if destination == '' then return Answer.keep(nonce, answer_ttl, redis.call('HDEL', K.state, 'paused')) end

@@ -32,7 +32,6 @@
 --   where it has not adapted; breaker: 1 it opened, 2 it closed, 0 neither.
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
--- @uses feedback last_try record ring schedule
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 
 local r = read_record(

@@ -10,7 +10,6 @@
 -- Returns {read, moved}: how many of those furthest back in the ring were read, and brought forward.
 -- Twice: the second finds the others.
 -- Cost: O(limit * log n).
--- @uses ring
 local moved = 0
 local furthest = now + longest_interval + horizon
 redis.call('ZREM', K.ring, '')  -- a removal first: a full Redis lets the rest pass

@@ -12,7 +12,6 @@
 -- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n). `limit` is at most 4,000: all keys of a kind go in one command.
--- @uses age
 local unsure = age_is_unsure(latest)
 
 local function forget(index, ids)

@@ -12,7 +12,6 @@
 --   named have been named before.
 -- Twice: those named are not named again for `again` ms.
 -- Cost: O(limit + log n).
--- @uses record
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local ids = redis.call('ZRANGEBYSCORE', K.processing, now - claim_lease, now - late, 'LIMIT', offset, limit)
 local answer = {#ids, 0}

@@ -7,7 +7,6 @@
 --   or cancelled, when dead, in flight until, 1 if its request is kept, field, value, field, ...
 --   of its record}; an empty string for what is not there.
 -- Cost: O(log n).
--- @uses record
 local destination = destination_of(id, read_record(id, 'destination').destination) or lane
 local answer = {
   now, destination,

@@ -5,7 +5,6 @@
 -- Returns how many requests to them are still in flight.
 -- Twice: the second finds them out already; one that was resumed meanwhile stays in.
 -- Cost: O(names * log n).
--- @uses ring
 local flying = 0
 redis.call('ZREM', K.ring, '')  -- a removal first: a full Redis lets the rest pass
 for _, name in ipairs(names) do

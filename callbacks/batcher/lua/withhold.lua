@@ -15,7 +15,6 @@
 --   -1.
 -- Twice: the token ends with it, so the second changes nothing.
 -- Cost: O(log n).
--- @uses destination last_try record ring schedule
 local r = read_record(
   id, 'token', 'attempts', 'phase', 'destination', 'is_cancelled', 'crashes', 'ends_at',
   'is_probe', 'unsigned'

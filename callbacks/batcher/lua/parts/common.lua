@@ -1,5 +1,5 @@
--- Every verb begins with this text. The loader puts two locals before it: `K`, the names of the keys
--- in the verb's header, and `now`, Redis' clock in ms since 1970, the only one that decides anything.
+-- What belongs to no noun. In every verb the loader makes two locals: `K`, the names of the keys in its
+-- header, and `now`, Redis' clock in ms since 1970, the only one that decides anything.
 
 -- Some fields of a hash by their names, false where one is not there.
 local function read_hash(key, ...)

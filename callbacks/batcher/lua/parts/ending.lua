@@ -1,5 +1,4 @@
 -- How a callback ends that is not being sent.
--- @uses destination record ring
 
 -- End one that waits, is claimed or is to be tried again, by what its record says of `phase`,
 -- `destination` and `is_probe`. Should its sender come yet, its token is stale.

@@ -2,7 +2,6 @@
 -- `a` is the answer: effect, transport, reason, duration, hold,
 -- factor, at (when the attempt began), probe (it was a broken destination's trial), and the
 -- settings interval, interval_min, interval_max (us), failures, open_min, open_max (ms).
--- @uses destination
 local Feedback = {}
 Feedback.__index = Feedback
 

@@ -1,5 +1,4 @@
 -- Lanes, and the two rings of destinations with something waiting.
--- @uses destination places
 
 -- When a destination may next be claimed from, whatever waits there, or `inf` while paused; the
 -- ring that it belongs to, and the other one.

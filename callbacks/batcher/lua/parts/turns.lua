@@ -1,7 +1,6 @@
 -- Destinations taking turns in one claim, and the slots that they get.
 -- `c` is the claim: most (callbacks), concurrency, set_interval, adaptive, share (how many ids to
 -- read at once), any_gone, buried (how many), short (of places).
--- @uses destination places record
 local Turn = {}
 Turn.__index = Turn
 
