@@ -30,6 +30,7 @@ from callbacks.model import SettingsError
 from callbacks.monitor.checks import CheckStatus
 from callbacks.monitor.redis_checks import eviction
 from callbacks.units import ms
+from callbacks.worker.arrivals import Listener
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
 from callbacks.worker.duties import notify_once, shorten_once, tick_once
@@ -275,12 +276,16 @@ def work_is_due() -> bool:
     Over a connection of its own, as the watchdog wants it. The deletion shows that Redis takes
     writes; at worst one more tick runs.
     """
-    settings = runtime().settings
-    with connect(settings.model_copy(update={"redis_max_connections": 1})) as client:
-        batcher = Batcher(client, settings)
+    with _own_connection() as client:
+        batcher = Batcher(client, runtime().settings)
         client.delete(batcher.scripts.keys.of("tick"))
         look = batcher.look()
     return not look.paused and look.ready + look.processing > 0
+
+
+def _own_connection() -> Redis:
+    """A client with one connection, beside the process's pool."""
+    return connect(runtime().settings.model_copy(update={"redis_max_connections": 1}))
 
 
 def _open_places(total: int) -> None:
@@ -302,6 +307,7 @@ broker: Final = CallbacksBroker(
         Periodic(),
         SchedulerHeartbeat(_note_scheduler),
         Ticker(lambda: runtime().settings.check_interval, _election.elect, tick, _liveness),
+        Listener(_own_connection),
         Watchdog(
             _liveness,
             work_is_due,

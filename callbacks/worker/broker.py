@@ -11,7 +11,6 @@ delivered. So on our own queue a message may be dropped where it does harm, and 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,7 @@ from callbacks.batcher.pipeline import AutoPipeline
 from callbacks.batcher.scripts import evaluate
 from callbacks.log import log
 from callbacks.model import SettingsError
+from callbacks.worker.arrivals import Arrivals, channel_of
 from callbacks.worker.consumer import QUEUE, Consumer, connection_closed
 from callbacks.worker.liveness import Liveness
 
@@ -44,14 +44,17 @@ CLOCK_OFF_MS: Final = 100
 _REMOVAL_FIRST: Final = (
     b"""if KEYS[1] then redis.call("zrem", KEYS[1] .. ":__heartbeats__", "") end\n"""
 )
-#: What Dramatiq's "enqueue" does, for many messages of one queue.
-_ENQUEUE_MANY: Final = (
+#: What Dramatiq's "enqueue" does, for many messages of one queue; tells of those on an empty one.
+#: While it is not empty, each consumer is busy or has been told.
+_ENQUEUE: Final = (
     _REMOVAL_FIRST
     + b"""
+local is_empty = redis.call("exists", KEYS[3]) == 0
 for i = 1, #ARGV, 2 do
   redis.call("hset", KEYS[2], ARGV[i], ARGV[i + 1])
   redis.call("rpush", KEYS[3], ARGV[i])
 end
+if is_empty then redis.pcall("publish", KEYS[4], KEYS[3]) end
 """
 )
 #: Most messages that are acknowledged or given back in one command, and that are enqueued.
@@ -118,7 +121,7 @@ class CallbacksBroker(RedisBroker):
         self.liveness = liveness or Liveness()
         self._clock_off_ms = 0
         self._heartbeats = Heartbeats(self.heartbeat_timeout / 1_000)
-        self._arrivals: dict[str, threading.Event] = {}
+        self.arrivals = Arrivals()
         self._held: dict[str, set[str]] = {}
         self._ended: dict[str, deque[str]] = {}
 
@@ -129,7 +132,7 @@ class CallbacksBroker(RedisBroker):
             scripts = {
                 name: _Script(pipeline, _REMOVAL_FIRST + text) for name, text in _scripts.items()
             }
-            scripts["enqueue_many"] = _Script(pipeline, _ENQUEUE_MANY)
+            scripts["enqueue"] = _Script(pipeline, _ENQUEUE)
             self._connected = (client, namespace, scripts)
         return self._connected
 
@@ -175,8 +178,11 @@ class CallbacksBroker(RedisBroker):
             if "scheduled_at" not in message.options:
                 raise
             raise SystemExit(f"callbacks: {error}") from None  # periodiq would print a traceback
-        self.arrival(message.queue_name).set()
         return message
+
+    def do_enqueue(self, queue_name: str, redis_id: str, data: bytes) -> None:
+        """Put one message on a queue, by our script instead of Dramatiq's; raises redis' errors."""
+        self._put(queue_name, [redis_id, data])
 
     def enqueue_many(
         self,
@@ -197,7 +203,11 @@ class CallbacksBroker(RedisBroker):
                 message = self._message(actor_name, args, delay_ms, options, now)
                 row = (message.message_id, message.encode())
                 rows.setdefault(message.queue_name, []).extend(row)
-            self._enqueue_rows(rows)
+            for queue_name, words in rows.items():
+                try:
+                    self._put(queue_name, words)
+                except redis.RedisError as error:
+                    raise connection_closed(error) from error
 
     def _message(
         self,
@@ -213,15 +223,21 @@ class CallbacksBroker(RedisBroker):
             queue_name, more["eta"] = dq_name(QUEUE), now + delay_ms + self._clock_off_ms
         return Message(queue_name, actor_name, args, {}, more, id, now)
 
-    def _enqueue_rows(self, rows: Mapping[str, Sequence[str | bytes]]) -> None:
-        for queue_name, words in rows.items():
-            root = f"{self.namespace}:{queue_name}"
-            keys = [self.namespace, f"{root}.msgs", root]
-            try:
-                self.scripts["enqueue_many"](keys=keys, args=words)
-            except redis.RedisError as error:
-                raise connection_closed(error) from error
-            self.arrival(queue_name).set()
+    def _put(self, queue_name: str, words: Sequence[str | bytes]) -> None:
+        """Put messages on a queue, Redis id and data in turn, and let its consumers know."""
+        root = f"{self.namespace}:{queue_name}"
+        keys = [self.namespace, f"{root}.msgs", root, channel_of(self.namespace)]
+        self.scripts["enqueue"](keys=keys, args=words)
+        self.arrivals.event(queue_name).set()
+
+    def do_requeue(self, queue_name: str, *redis_ids: str) -> None:
+        """Give back messages that this process has fetched, and let others' consumers know."""
+        self._dispatch("requeue")(queue_name, *redis_ids)  # type: ignore[no-untyped-call]
+        self._tell(queue_name)
+
+    def _tell(self, queue_name: str) -> None:
+        with suppress(redis.RedisError):  # they look all the same, within seconds
+            self.client.publish(channel_of(self.namespace), f"{self.namespace}:{queue_name}")
 
     def _by_redis_clock(self, message: Message[Any], delay: int | None) -> int | None:
         if delay is None or message.queue_name != QUEUE:
@@ -310,10 +326,6 @@ class CallbacksBroker(RedisBroker):
         """The Redis ids of this process's messages of a queue: fetched, not yet acknowledged."""
         return self._held.setdefault(queue_name, set())
 
-    def arrival(self, queue_name: str) -> threading.Event:
-        """Set whenever this process puts something on a queue."""
-        return self._arrivals.setdefault(queue_name, threading.Event())
-
     def forget_dead_workers(self, *, limit: int = 20) -> int:
         """Clear up what dead processes had fetched and not acknowledged; how many messages.
 
@@ -359,6 +371,8 @@ class CallbacksBroker(RedisBroker):
         for page in pages(ids, _CHUNK):
             args = ["requeue", 0, queue_name, broker_id, 0, 0, 0, _CHUNK, *page]
             self.scripts["dispatch"](keys=[self.namespace], args=args)
+        if ids:
+            self._tell(queue_name)
         return len(ids)
 
     def _forget_given_up(self, queue_name: str) -> None:

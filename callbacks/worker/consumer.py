@@ -14,9 +14,10 @@ from dramatiq.common import dq_name, q_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from callbacks.log import log
+from callbacks.worker.arrivals import TOLD_POLL_MS
 
 QUEUE: Final = "callbacks"
-#: How long a consumer sleeps at most when nothing is due: an idle poll costs one command.
+#: How long a consumer sleeps at most when nothing is due and it is not told of arrivals.
 IDLE_POLL_MS: Final = 60
 #: The same where messages wait for their delay, which leaves time to fetch them.
 DELAYED_IDLE_POLL_MS: Final = 100
@@ -40,14 +41,16 @@ class Consumer(_RedisConsumer):
     """A consumer that survives every error of Redis, and polls closely only when it matters.
 
     Dramatiq's backs off to a second when idle, which makes delays of 200 ms come in bursts.
-    This one sleeps until the next delayed message is due, until this process enqueues
-    something, or for `IDLE_POLL_MS` (`DELAYED_IDLE_POLL_MS`).
+    This one sleeps until the next delayed message is due, until there is word of a new one (see
+    `arrivals`), or for some seconds; where there is no word of others', for `IDLE_POLL_MS`
+    (`DELAYED_IDLE_POLL_MS`).
     """
 
     def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self._held = broker.held(queue_name)
-        self._arrival = broker.arrival(queue_name)
+        self._arrival = broker.arrivals.event(queue_name)
+        self._slept_untold = False
         self._etas: list[tuple[float, str]] = []
         self._ours = q_name(queue_name) == QUEUE
         delayed = queue_name == dq_name(queue_name)
@@ -70,9 +73,12 @@ class Consumer(_RedisConsumer):
             return None
         self._calm(lambda: self.broker.acknowledge(self.queue_name))
         self.message_cache = self._calm(lambda: self.broker.do_fetch(self.queue_name, room))
+        if self.message_cache and self._slept_untold and not self._arrival.is_set():
+            self.broker.arrivals.missed()
+        self._slept_untold = False
         message = self._next_cached()
         if message is None:
-            self._idle(self._idle_poll_ms)
+            self._idle(TOLD_POLL_MS if self.broker.arrivals.are_told else self._idle_poll_ms)
         return message
 
     def _next_cached(self) -> MessageProxy | None:
@@ -121,7 +127,8 @@ class Consumer(_RedisConsumer):
         if self._etas:
             most_ms = min(most_ms, max(0, int(self._etas[0][0] - time.time() * 1_000) + 1))
         if most_ms:
-            self._arrival.wait(most_ms / 1_000)
+            is_told = self._arrival.wait(most_ms / 1_000)
+            self._slept_untold = most_ms == TOLD_POLL_MS and not is_told
         self._arrival.clear()  # before the next fetch, which finds what arrived until then
 
     def ack(self, message: MessageProxy) -> None:
@@ -130,6 +137,8 @@ class Consumer(_RedisConsumer):
             self._calm(lambda: self._end(message, self.broker.do_ack))
             return
         self._end(message, lambda _, redis_id: self.broker.ended(self.queue_name).append(redis_id))
+        if not self.queued_message_ids:
+            self._arrival.set()  # nothing is in work any more: it may sleep for long from now on
 
     def nack(self, message: MessageProxy) -> None:
         """Give a message up: on our queue it is dropped, elsewhere Dramatiq keeps it for a week.
