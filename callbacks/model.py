@@ -366,13 +366,15 @@ class Trimmed:
 class Tick:
     """An election of the ticker; `lost`: Redis holds other data than this process remembers.
 
-    `jump_ms`: this process was the first to notice that Redis' clock has jumped by so much.
+    `busy`: a callback has not ended yet, or memory is short. `jump_ms`: this process was the
+    first to notice that Redis' clock has jumped by so much.
     """
 
     elected: bool
     now_ms: int
     lost: bool
     epoch: str
+    busy: bool
     jump_ms: int = 0
 
 

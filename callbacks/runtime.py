@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 ACTOR_RETRIES: Final = 2
 #: So long a worker that starts waits for Redis to say that it is no cluster.
 _LOOK_S: Final = 1.0
+#: While every callback has ended, the ticker does its duties so often.
+_IDLE_S: Final = 30.0
 #: While Redis is away at a worker's start, how long until it is asked again for its policy.
 _ASK_AGAIN_S: Final = 5.0
 
@@ -187,6 +189,8 @@ class TickerElection:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
         self._shortened = False
+        self._was_busy = True
+        self._did_all_at = time.monotonic()
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
@@ -195,7 +199,11 @@ class TickerElection:
             self._shortened = True
 
     def elect(self) -> bool:
-        """Be this interval's ticker; tell where Redis has lost its data since the last time."""
+        """Be this interval's ticker, and say whether there is something to do.
+
+        While every callback has ended, that is so twice a minute. Tells where Redis has lost its
+        data since the last time.
+        """
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
         asked = time.monotonic()
@@ -217,7 +225,13 @@ class TickerElection:
             )
         self._epoch = tick.epoch
         broker.set_clock(tick.now_ms, took_ms=took_ms)
-        return tick.elected
+        if not tick.elected:
+            return False
+        was_busy, self._was_busy = self._was_busy, tick.busy
+        if not (tick.busy or was_busy or asked - self._did_all_at >= _IDLE_S):
+            return False
+        self._did_all_at = asked
+        return True
 
 
 def tick() -> None:

@@ -414,13 +414,13 @@ class Batcher:
             "places": places,
         }
         asked_s = self.clock.elapsed()
-        elected, now, lost, epoch = self.scripts.run("tick", call)
+        elected, now, lost, epoch, busy = self.scripts.run("tick", call)
         look = Seen(now, asked_s, self.clock.elapsed())
         jump_ms = self.clock.jump_ms(look)
         if jump_ms and not self.hold(jump_ms, since_ms=self.clock.seen_ms):
             jump_ms = 0
         self.clock.keep(look)
-        return Tick(bool(elected), now, bool(lost), replies.text(epoch), jump_ms)
+        return Tick(bool(elected), now, bool(lost), replies.text(epoch), bool(busy), jump_ms)
 
     def hold(self, jump_ms: int, *, since_ms: int) -> bool:
         """Let nothing end for its age, for Redis' clock has jumped; False: that is known.

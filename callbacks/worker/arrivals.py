@@ -2,8 +2,9 @@
 
 Whoever puts a message on an empty queue publishes the queue's name. A thread of each worker
 process subscribes to these words and wakes the consumer. A word can be lost, with its connection
-say, or never be sent, by a release that knew none: so a consumer looks every few seconds all the
-same, and where it then finds what nobody announced, closely for a while.
+say, or never be sent, by a release that knew none: so a consumer looks every ten seconds all the
+same, and where it then finds what nobody announced, closely for a while. The ticker, which has its
+batches sent by its own process, needs no word.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from redis import Redis
 from callbacks.log import log
 
 #: How long an idle consumer sleeps while it is told of arrivals.
-TOLD_POLL_MS: Final = 5_000
+TOLD_POLL_MS: Final = 10_000
 #: After a message that was not announced consumers look closely for so long.
 DOUBT_S: Final = 60.0
 #: The listener asks so often whether its connection is alive.

@@ -1,15 +1,16 @@
 -- Be the one ticker of an interval, and see whether Redis still holds the same data.
 --
--- @keys tick state workers
+-- @keys tick state workers expiry processing
 -- @arg ticker text: who asks
 -- @arg tick_interval ms
 -- @arg known text: the epoch that the caller remembers, or empty
 -- @arg threads number: threads or greenlets of the caller
 -- @arg places number: how many of them destinations may take that have not answered lately
 -- @arg word_ttl ms: for which that counts
--- Returns {elected, now, lost, epoch}: elected 1 you are, 0 another is; now: ms; lost 1: the
+-- Returns {elected, now, lost, epoch, busy}: elected 1 you are, 0 another is; now: ms; lost 1: the
 --   caller remembers another epoch, so Redis has lost its data since; epoch: names these data,
---   and begins with the ms at which they began.
+--   and begins with the ms at which they began; busy 1 where there is a callback that has not ended,
+--   or memory is short.
 -- Twice: the second is told that it is not elected, or is after a loss: one tick more.
 -- Cost: O(1), and O(worker processes) for the one that is elected.
 redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
@@ -32,19 +33,20 @@ end
 
 local epoch = redis.call('HGET', K.state, 'epoch')
 local lost = known ~= '' and known ~= epoch
-if epoch and not lost and lasts(K.tick, tick_interval) then return {0, now, 0, epoch} end
-redis.call('DEL', K.tick)
+if epoch and not lost and lasts(K.tick, tick_interval) then return {0, now, 0, epoch, 0} end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
 local total = all_places()
 if total > 0 then
-  redis.call('HSET', K.state, 'unproven_most', total)
+  redis.call('HSET', K.state, 'ticked', now, 'unproven_most', total)
 else
   redis.call('HDEL', K.state, 'unproven_most')
+  redis.call('HSET', K.state, 'ticked', now)
 end
-redis.call('HSET', K.state, 'ticked', now)
 if not epoch then
   epoch = now .. '-' .. ticker
   redis.call('HSET', K.state, 'epoch', epoch)
 end
 if lost then redis.call('HSET', K.state, 'lost', now) end
-return {1, now, lost and 1 or 0, epoch}
+local is_busy = redis.call('ZCARD', K.expiry) + redis.call('ZCARD', K.processing) > 0
+  or redis.call('HEXISTS', K.state, 'full') == 1
+return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0}
