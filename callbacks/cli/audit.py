@@ -17,7 +17,7 @@ from callbacks.text import many
 @click.option("--repair", is_flag=True, help="Fix what can be fixed, and print what was done.")
 @json_option
 def audit(repair: bool, as_json: bool) -> None:
-    """Compare every structure with every other and with the totals.
+    """Compare all structures with each other and with the totals.
 
     Prints one line per problem, and exits with 1 if there are any. `--repair` drops nothing
     that could still be sent, and may run beside workers.

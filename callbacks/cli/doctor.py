@@ -44,7 +44,7 @@ _STYLES: Final = {
 @click.argument("modules", metavar="[MODULE]...", nargs=-1)
 @json_option
 def doctor(modules: tuple[str, ...], as_json: bool) -> None:
-    """Check settings, Redis, workers and books, and say what to do.
+    """Check settings, Redis, workers and books; say what to do.
 
     MODULEs are those that your workers load beside callbacks. Changes nothing, and takes up to
     6 s where no worker runs. Exits with 1 where a check failed; warnings are no failures.

@@ -95,7 +95,12 @@ class GuardedAdapter(BaseAdapter):
         connect: Connect = open_socket,
     ) -> None:
         super().__init__()
+        if isinstance(allowed_networks, str):
+            raise TypeError(f"allowed_networks={allowed_networks!r}: expected a list of networks")
         self._times = connect_timeout, read_timeout, deadline
+        if not all(map(_is_duration, self._times)):
+            names = "connect_timeout, read_timeout, deadline"
+            raise ValueError(f"{names} = {self._times}: expected seconds above 0")
         self._max_response_bytes = max_response_bytes
         self._idle = IdlePool()
         self._dialer = Dialer(
@@ -249,11 +254,14 @@ def _refuse_what_is_not_done(
 
 def _both(timeout: Any) -> tuple[float | None, float | None]:
     """Connect and read timeout, of what `requests` takes for `timeout`."""
-    connect_s, read_s = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    for seconds in (connect_s, read_s):
-        if not (seconds is None or (isinstance(seconds, int | float) and seconds > 0)):
-            raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or a pair of them")
-    return connect_s, read_s
+    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    if len(pair) != 2 or not all(seconds is None or _is_duration(seconds) for seconds in pair):
+        raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or a pair of them")
+    return pair
+
+
+def _is_duration(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and seconds > 0
 
 
 def _plain(request: PreparedRequest) -> PreparedRequest:

@@ -69,12 +69,19 @@ class Dialer:
         errors: list[OSError] = []
         for address in addresses:
             try:
-                return self.connect(address, port, min(limits.connect_s, limits.deadline.left()))
-            except TimeoutError:
-                errors.append(TimeoutError(f"no connection within {limits.connect_s:g} s"))
+                return self._connect(address, port, limits)
             except OSError as error:
-                errors.append(Unreachable(error.errno, error.strerror or type(error).__name__))
+                errors.append(error)
         raise errors[0]  # of the address that the system prefers
+
+    def _connect(self, address: Address, port: int, limits: Limits) -> socket.socket:
+        timeout_s = min(limits.connect_s, limits.deadline.left())
+        try:
+            return self.connect(address, port, timeout_s)
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {round(timeout_s, 3):g} s") from None
+        except OSError as error:
+            raise Unreachable(error.errno, error.strerror or type(error).__name__) from None
 
 
 def open_socket(address: Address, port: int, timeout_s: float) -> socket.socket:

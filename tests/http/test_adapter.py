@@ -166,6 +166,18 @@ def test_allowed_networks_may_be_text() -> None:
         assert session.get(server.url()).content == b"ok"
 
 
+@pytest.mark.parametrize("name", ["connect_timeout", "read_timeout", "deadline"])
+@pytest.mark.parametrize("seconds", [0, -1, None, "5", float("nan")])
+def test_a_time_that_is_none_is_refused_at_once(name: str, seconds: Any) -> None:
+    with pytest.raises(ValueError, match="expected seconds above 0"):
+        GuardedAdapter(**{name: seconds})
+
+
+def test_one_text_is_no_list_of_networks() -> None:
+    with pytest.raises(TypeError, match=r"'127\.0\.0\.0/8': expected a list"):
+        GuardedAdapter(allowed_networks="127.0.0.0/8")
+
+
 # Each with the error that `requests` would raise for it.
 FAULTS: dict[str, tuple[hostile.Script, type[Exception]]] = {
     "silence": (hostile.silence, requests.exceptions.ReadTimeout),
@@ -292,6 +304,15 @@ def test_the_connect_timeout_of_a_call_is_kept(make_session: MakeSession) -> Non
         assert given.pop() == pytest.approx(expected_s, abs=0.5)
 
 
+def test_a_connection_cut_by_the_deadline_tells_the_time_it_had(make_session: MakeSession) -> None:
+    def connect(_address: Any, _port: int, _timeout_s: float) -> Any:
+        raise TimeoutError
+
+    session = make_session(connect=connect, connect_timeout=3, deadline=2)
+    with pytest.raises(requests.exceptions.ConnectTimeout, match=r"within [0-2](\.\d+)? s"):
+        session.get("http://127.0.0.1/")
+
+
 def test_a_certificate_is_verified(
     make_session: MakeSession, ca: trustme.CA, trusting: ssl.SSLContext
 ) -> None:
@@ -316,6 +337,7 @@ def test_a_certificate_is_verified(
         ({"headers": {"Host": "x"}}, "headers: Host "),
         ({"timeout": 0}, "timeout=0: "),
         ({"timeout": (1, "x")}, "timeout="),
+        ({"timeout": (1, 2, 3)}, "timeout="),
     ],
 )
 def test_what_it_cannot_do_is_refused_in_one_line(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callbacks.delivery.faults import REASONS
 from callbacks.model import Answer, Effect, Outcome, Reason
 from callbacks.policy.outcome import (
     GROW,
@@ -146,6 +147,11 @@ def test_retry_after_is_read_as_seconds_or_a_date_within_its_cap(
 def test_no_retry_after_raises_or_leaves_its_bounds(text: str) -> None:
     found = parse_retry_after(text, now_s=NOW_S, at_most_s=3600)
     assert found is None or 0 <= found <= 3600
+
+
+def test_each_reason_of_an_exception_has_a_meaning_of_its_own() -> None:
+    for reason in set(REASONS.values()):
+        assert verdict_of(fault=reason).reason is reason
 
 
 def test_there_is_a_hint_for_every_reason() -> None:
