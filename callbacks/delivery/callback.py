@@ -145,7 +145,7 @@ class AICallback:
 
     @property
     def signable(self) -> bool:
-        """Whether it can be signed or need not be; True if the resolver fails, as it may recover."""
+        """Whether it can be signed or need not be; True if the resolver fails: it may recover."""
         if not self.settings.signing_configured:
             return True
         try:
