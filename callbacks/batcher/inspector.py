@@ -297,7 +297,7 @@ class Inspector:
     def lanes(self, host: Scope) -> list[str]:
         """Return the lanes and paths of a host that wait, or were used within a day.
 
-        Those that exist throughout the call are complete, whatever changes meanwhile.
+        Returns at least all that exist throughout the call, whatever changes meanwhile.
         """
         pattern, found = host.name.translate(LITERAL) + "[#/]*", set[str]()
         for name in ("ring", "unproven", "destinations"):

@@ -52,7 +52,7 @@ lock                    string  the dispatcher's token and fence; by unlock, or 
 claimed                 string  the last claim's nonce and answer; expires after a minute
 answer:<nonce>          string  the answer to a replay, purge, resume or forgive, in case its
                                 reply was lost; expires after a minute
-tick                    string  who ticks; expires after the check interval
+tick                    string  the elected ticker; expires after the check interval
 suspects                zset    id in flight that has crashed before -> end of its lease
                                 by settle, reclaim, by begin once it is past, or expires
 trial                   string  the id on its last try, while no other suspect is in flight

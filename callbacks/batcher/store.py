@@ -197,7 +197,7 @@ class Batcher:
     # Dispatching
 
     def look(self) -> Look:
-        """See what is ready, counted up to one batch."""
+        """Read what is waiting; ready callbacks are counted up to one batch."""
         now, paused, ready, oldest, soon, queued, processing, lost = self.scripts.run("look", {})
         return Look(
             now_ms=now,

@@ -1,4 +1,4 @@
-"""The monitor: what is going on, for people and for programs.
+"""The monitor: reports the state of the system, for people and for programs.
 
 `snapshot` reads sizes and totals at one instant; `health` judges them, `metrics` exports them. For
 `doctor`, `probes` read, and the checks judge what was read and advise.
