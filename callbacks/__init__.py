@@ -1,7 +1,7 @@
-"""Owed HTTP callbacks, queued in Redis and delivered in paced batches.
+"""HTTP callbacks, queued in Redis and delivered in paced batches.
 
 Importing this opens no connection, starts no thread and configures no logging. It sets
-Dramatiq's global broker only where none is set; the actors are bound to the package's own.
+Dramatiq's global broker only if none is set; the actors are bound to the package's own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from callbacks.worker.serving import check_dramatiq as _check_dramatiq
 
 _check_dramatiq()
 
-from callbacks import runtime as _runtime  # noqa: E402 - it subclasses what is checked
+from callbacks import runtime as _runtime  # noqa: E402 - it needs a supported Dramatiq
 
 _runtime.set_broker_where_none_is_set()
 
@@ -63,7 +63,7 @@ _OF_THE_ADAPTER = {"BlockedURL", "GuardedAdapter", "ResponseTooLarge"}
 
 
 def __getattr__(name: str) -> Any:
-    """What needs `requests`, which takes longer to import than all the rest."""
+    """Import on first use what needs `requests`, which takes longer to import than all the rest."""
     if name not in _OF_THE_ADAPTER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from callbacks.delivery import adapter  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The four actors: glue between Dramatiq's messages and the duties."""
+"""The four actors, which connect Dramatiq's messages with the duties."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from callbacks.worker.scheduler import Cron
 
 @contextmanager
 def _unless_away() -> Iterator[None]:
-    """End normally where Redis is away: the ticker wakes again what was to be done here.
+    """End normally if Redis is unreachable: the ticker will send the message again.
 
-    As a failure each of a hundred messages would log its traceback, and its retry would need
-    the Redis that is away.
+    If it failed, each of a hundred messages would log a traceback, and its retry would need
+    the unreachable Redis.
     """
     try:
         yield
@@ -41,7 +41,7 @@ def trigger_batch_send() -> None:
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=10, max_retries=ACTOR_RETRIES)
 def send_single_callback(callback_id: str, token: str) -> None:
-    """Send one claimed callback; raises `dramatiq.Retry` if it is to be retried."""
+    """Send one claimed callback; raises `dramatiq.Retry` if it has to be retried."""
     parts = runtime()
     transport = shared_transport(parts.settings)
     with _unless_away():

@@ -1,4 +1,4 @@
-"""What an application calls: enqueue, enqueue_many, cancel, get_status."""
+"""The functions that applications call: enqueue, enqueue_many, cancel, get_status."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.runtime import Runtime, runtime
 from callbacks.units import ms
 
-#: As many callbacks go to Redis in one pipeline.
+#: Callbacks per pipeline.
 CHUNK: Final = 500
 
 
 class Item(NamedTuple):
-    """A callback that is checked and frozen, and may be stored: times are ms."""
+    """A callback that is checked and frozen; times are in ms."""
 
     id: str
     request: Request
@@ -42,7 +42,7 @@ class Item(NamedTuple):
     life_ms: int
 
     def packed(self) -> Enqueued:
-        """As it is stored."""
+        """The form in which it is stored."""
         packed = pack(self.request)
         return self.id, self.request.destination, packed, self.delay_ms, self.life_ms
 
@@ -112,11 +112,11 @@ def enqueue(
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     """Enqueue many callbacks, each a mapping with the parameters of `enqueue`.
 
-    They go to Redis in pipelines; all are stored when this returns. Every item is checked
-    before the first is stored, so bad input (`InvalidCallback`, whose field names the item's
-    place) stores nothing. After any other error, those of `enqueue`, some may be stored: calling
-    again with ids of your own sends nothing twice. The error carries the `receipts` of those
-    that are; `callback_id` is the first that may not be.
+    They go to Redis in pipelines; all are stored when this returns. Every item is checked before
+    the first is stored, so bad input (`InvalidCallback`, whose field has the item's index) stores
+    nothing. After the other errors of `enqueue` some may be stored; with ids of your own, it is
+    safe to repeat the call. The error carries the `receipts` of stored callbacks; `callback_id`
+    is the first that may not be stored.
     """
     parts = runtime()
     now = datetime.now(UTC)
@@ -140,7 +140,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
 
 @contextmanager
 def _documented_errors(id: str, receipts: Iterable[Receipt] = ()) -> Iterator[None]:
-    """Raise what Redis says as one of the documented errors, with what its catcher needs."""
+    """Turn Redis errors into documented ones; adds `callback_id` and `receipts`."""
     try:
         yield
     except (redis.RedisError, QueueFull) as error:
@@ -154,8 +154,7 @@ def _documented_errors(id: str, receipts: Iterable[Receipt] = ()) -> Iterator[No
 def cancel(id: str) -> bool:
     """Keep a callback from being sent, or sent again; False if it is sent, dead or unknown.
 
-    Raises `InvalidCallback` for what cannot be an id, and what `enqueue` does where Redis is away
-    or refuses.
+    Raises `InvalidCallback` for an invalid id, and the Redis errors of `enqueue`.
     """
     with _documented_errors(check_id(id)):
         return runtime().batcher.cancel(id) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
@@ -178,7 +177,7 @@ def prepare(parts: Runtime, item: object, now: datetime) -> Item:
 def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
     """Store prepared callbacks and send the wake-up they need.
 
-    An item that was not stored has its error in its place.
+    For an item that was not stored, the list has its error.
     """
     results = parts.batcher.enqueue_many(item.packed() for item in items)
     _announce(parts, [result for result in results if isinstance(result, Stored)])
@@ -186,7 +185,7 @@ def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
 
 
 def _announce(parts: Runtime, stored: list[Stored]) -> None:
-    """Send the wake-up that the answers to enqueues ask for, once for all of them."""
+    """Send the one wake-up that the answers to enqueues ask for."""
     if any(reply.signal is Signal.TRIGGER for reply in stored):
         parts.messages.trigger(0)
         return
@@ -203,7 +202,7 @@ def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any], now: datet
 
 
 def _parameters(item: object) -> dict[str, Any]:
-    """Take the parameters of `enqueue` from a mapping, naming what is missing or unknown."""
+    """Read the parameters of `enqueue` from a mapping; raises for missing and unknown ones."""
     if not isinstance(item, Mapping):
         raise InvalidCallback("item", f"is {type(item).__name__}; expected a mapping")
     for name in ("callback_url", "data"):
@@ -244,9 +243,9 @@ def _freeze(
 
 
 def _check_resolver(path: str) -> None:
-    """Raise `SettingsError` where the secret resolver cannot be loaded.
+    """Raise `SettingsError` if the secret resolver cannot be loaded.
 
-    One that is loaded and fails may work later; one that cannot be loaded is a wrong setting.
+    One that fails when called may work later; one that cannot be loaded is a wrong setting.
     """
     if not path:
         return

@@ -1,10 +1,10 @@
-"""Structured log lines: a fixed event name, then key=value; one for each attempt.
+"""Structured log lines: a fixed event name, then key=value; one line per attempt.
 
-The package logs to the standard logger `callbacks` and configures nothing on import; the
-processes that are ours (workers, the scheduler, the command) call `configure`. There a line is
-written at once: for one a callback, `logging`'s records and handlers cost more than the line.
+The package logs to the standard logger `callbacks` and configures nothing on import; our own
+processes (workers, the scheduler, the command) call `configure`. They write lines directly,
+because `logging`'s records and handlers would cost more than the line itself.
 
-structlog, which imports rich, is loaded with the first line: enqueueing writes none.
+structlog, which imports rich, is loaded for the first line only: enqueueing logs nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _render(logger: Any, method: str, event: EventDict) -> Any:
 
 
 class _Outlet:
-    """The standard logger, or in a process of ours standard error itself."""
+    """The standard logger, or in our own processes standard error."""
 
     def __getattr__(self, name: str) -> Any:
         return self._write if _format["own"] and name in _LEVELS else getattr(LOGGER, name)
@@ -71,28 +71,28 @@ class _Outlet:
 
 
 class _Stream:
-    """Standard error for many threads, one writer at a time: Dramatiq's is a pipe, torn by two.
+    """Standard error for many threads, one writer at a time: two would mix lines in the pipe.
 
-    Whoever finds somebody writing leaves his text to that one. A thread that waited would wait
-    for the interpreter as well, and 60 others for this thread.
+    A thread that finds another one writing leaves its text to that one. If it waited, it would
+    also wait for the interpreter, and 60 other threads for it.
     """
 
-    #: So many texts are left to others; beyond that one waits, as for any pipe that nobody reads.
+    #: How many texts may be left to other threads before one waits, as for any full pipe.
     MOST: Final = 1_000
     WAIT_S: Final = 1.0
-    #: So often a writer looks for more; what comes then is left to the next one.
+    #: How often a writer checks for more texts before it leaves them to the next thread.
     ROUNDS: Final = 10
 
     def __init__(self) -> None:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Forget the others' texts; in a forked child those who write them are not there."""
+        """Forget pending texts: in a forked child, the threads that write them do not exist."""
         self._writing = threading.RLock()
         self._texts: deque[str] = deque(maxlen=10 * self.MOST)
 
     def write(self, text: str) -> None:
-        """Have a text written, soon."""
+        """Write a text, or leave it to the thread that is writing."""
         self._texts.append(text)
         if len(self._texts) > self.MOST and self._writing.acquire(timeout=self.WAIT_S):
             try:
@@ -108,14 +108,14 @@ class _Stream:
                 self._writing.release()
 
     def flush(self) -> None:
-        """Nothing: each text is with somebody who writes."""
+        """Do nothing: pending texts are already being written."""
 
     def _pass_on(self) -> None:
         texts: list[str] = []
         with suppress(IndexError):
             while True:
                 texts.append(self._texts.popleft())
-        with suppress(OSError, ValueError, AttributeError):  # a line is not worth a duty
+        with suppress(OSError, ValueError, AttributeError):  # a lost line must not stop any work
             sys.stderr.write("".join(texts))  # looked up each time: Dramatiq replaces it
 
 
@@ -125,7 +125,7 @@ _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "ex
 
 
 class _Log:
-    """The package's logger, made with its first line."""
+    """The package's logger, built when it first logs."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_logger(), name)
@@ -150,10 +150,10 @@ log: Final = cast("BoundLogger", _Log())
 
 
 class RateLimit(logging.Filter):
-    """Lets a line of Dramatiq's consumers through once in 30 s, and says how often it came.
+    """Passes each line of Dramatiq's consumers once in 30 s, with how often it was repeated.
 
-    While Redis is away each consumer repeats its lines every 3 s, and each of 64 threads that
-    has a message to acknowledge repeats three every 5 s.
+    While Redis is down, each consumer repeats its lines every 3 s, and each of 64 threads with a
+    message to acknowledge repeats three lines every 5 s.
     """
 
     PREFIX: Final = "dramatiq.worker.ConsumerThread"
@@ -166,7 +166,7 @@ class RateLimit(logging.Filter):
         self._held: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to let a line through."""
+        """Whether to pass a line."""
         if record.levelno < logging.INFO or not record.name.startswith(self.PREFIX):
             return True
         now, line = self._monotonic(), (record.name, str(record.msg))
@@ -180,9 +180,9 @@ class RateLimit(logging.Filter):
 
 
 def rate_limit() -> None:
-    """Have the handlers of this process pass Dramatiq's consumers' lines through `RateLimit`.
+    """Add `RateLimit` to this process's log handlers.
 
-    What they write to standard error goes the way of our own lines from now on.
+    Those that write to standard error use the same stream as our own lines from now on.
     """
     for handler in logging.getLogger().handlers:
         handler.addFilter(RateLimit())
@@ -191,6 +191,6 @@ def rate_limit() -> None:
 
 
 def configure(log_format: str, *, level: int = logging.INFO) -> None:
-    """Send this package's lines to stderr in `log_format`, each complete with time and level."""
+    """Write this package's lines to stderr in `log_format`, with time and level."""
     _format.update(name=log_format, own=True)
     LOGGER.setLevel(level)

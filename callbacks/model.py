@@ -1,7 +1,4 @@
-"""The words of `callbacks` as frozen values, enums and errors.
-
-Everything else in the package speaks in these types; this module imports none of it.
-"""
+"""The values, enums and errors that the rest of the package uses; imports nothing of it."""
 
 from __future__ import annotations
 
@@ -66,9 +63,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What `enqueue` gives back: the callback's id, and whether this call brought it in.
+    """What `enqueue` returns: the callback's id, and whether this call stored it.
 
-    `accepted` is False where that id was known already; then nothing was stored.
+    `accepted` is False if the id was already known; then nothing was stored.
     """
 
     id: str
@@ -77,11 +74,11 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one HTTP request, before anything is decided about it.
+    """The result of one HTTP request, before anything is decided about it.
 
-    Exactly one of `status` (the final status line, 200-599) and `fault` is set: `fault`
-    is the transport's reason for there being no final status. `detail` is one line for
-    people, without secrets, user info or query. `retry_after` is that header as it came.
+    Exactly one of `status` (that of the final reply, 200-599) and `fault` (why there is none) is
+    set. `detail` is one readable line without secrets, user info or query. `retry_after` is the
+    unparsed header.
     """
 
     status: int | None
@@ -92,7 +89,7 @@ class Answer:
 
 
 class Signal(IntEnum):
-    """What the caller of an enqueue has to send, so that nobody waits for the next check."""
+    """The message that the caller of an enqueue has to send, to not wait for the next check."""
 
     NONE = 0
     TRIGGER = 1
@@ -110,7 +107,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What waits, as of one reading. Times in ms; None if there is nothing."""
+    """What is waiting, at one instant. Times in ms; None if there is nothing."""
 
     now_ms: int
     paused: bool
@@ -123,7 +120,7 @@ class Look:
 
 
 class Unlocked(IntEnum):
-    """How giving the dispatch lock back went; `MISSED`: a trigger found it held meanwhile."""
+    """The result of releasing the dispatch lock; `MISSED`: a trigger found it held meanwhile."""
 
     LOST = 0
     DONE = 1
@@ -131,7 +128,7 @@ class Unlocked(IntEnum):
 
 
 class ClaimResult(IntEnum):
-    """How a claim went."""
+    """The result of a claim."""
 
     LOCK_LOST = -1
     PAUSED = 0
@@ -150,13 +147,13 @@ class Claimed:
 
 
 def needs_place(token: str) -> bool:
-    """Whether a claim was for a destination that had not answered lately, or that hangs."""
+    """Whether a claim was for an unproven destination, or one that hangs."""
     return token.endswith("u")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One claim. `arm_ms`: send the next trigger in so many ms; None: somebody else does."""
+    """One claim. `arm_ms`: when to send the next trigger, in ms; None: another process does."""
 
     result: ClaimResult
     now_ms: int
@@ -165,7 +162,7 @@ class Batch:
 
 
 class LaterWhy(IntEnum):
-    """Why the gate said later."""
+    """Why the gate answered `Later`."""
 
     PAUSED = 1
     ON_HOLD = 2
@@ -179,8 +176,8 @@ class LaterWhy(IntEnum):
 class Go:
     """The gate is open: send after `wait_ms`; the attempt is counted and leased.
 
-    `overdue_ms`: so long after its instant it takes a place of those for destinations that have
-    not answered lately; 0 where its destination is one of them.
+    `overdue_ms`: how long after its instant it takes an unproven destination's place; 0 if its
+    destination is unproven.
     """
 
     wait_ms: int
@@ -204,10 +201,9 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Claimed callbacks past their slot, one step through them.
+    """One step through the claimed callbacks past their slot.
 
-    `read` were looked at, `named` (id, token) need a message, `repeats` of these not for the
-    first time.
+    Of the `read` ones, `named` (id, token) need a message; `repeats` of these needed one before.
     """
 
     read: int
@@ -217,20 +213,20 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Too long before its slot to take a place in flight: ask again after `wait_ms`."""
+    """It is too early to take a place in flight: ask again after `wait_ms`."""
 
     wait_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """The gate is shut for `wait_ms` more, too long to wait there: another message is needed."""
+    """The gate is shut for another `wait_ms`, too long to wait for: send another message."""
 
     wait_ms: int
 
 
 class Refused(IntEnum):
-    """The gate answers none of this message's business."""
+    """This message has nothing to send."""
 
     STALE = 0
     EXPIRED = 4
@@ -241,7 +237,7 @@ Gate = Go | Later | Again | Early | Refused
 
 
 class Settled(IntEnum):
-    """What a settle made of the callback."""
+    """The callback's state after a settle."""
 
     STALE = 0
     SENT = 1
@@ -260,10 +256,10 @@ class Breaker(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """A settle's result. `arm_ms`: send the next trigger in so many ms; None: need not.
+    """The result of a settle. `arm_ms`: when to send the next trigger, in ms; None: do not.
 
-    `interval_us` is the destination's interval where it has adapted, `breaker` whether this
-    answer opened or closed its breaker.
+    `interval_us` is the destination's interval if it has adapted, `breaker` whether this answer
+    opened or closed its breaker.
     """
 
     settled: Settled
@@ -274,7 +270,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """What became of an attempt without a secret: queued, cancelled meanwhile, or stale.
+    """The result for an attempt without a secret: queued, cancelled meanwhile, or stale.
 
     It is tried again after `wait_ms`.
     """
@@ -286,7 +282,7 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A release's result, likewise; `released` is False where the token was stale."""
+    """The result of a release; `released` is False if the token was stale."""
 
     released: bool
     arm_ms: int | None = None
@@ -305,8 +301,8 @@ class Effect(StrEnum):
 class Feedback:
     """What an answer changes about its destination.
 
-    `factor` is by how many thousandths its interval changes, `hold_ms` for how long it asked
-    to be left alone, `transport` whether no answer came at all, `gone` whether its URL is.
+    `factor`: what its interval is multiplied by, in thousandths; `hold_ms`: for how long the
+    receiver asked to wait; `transport`: no answer came at all; `gone`: the URL is gone.
     """
 
     effect: Effect
@@ -318,11 +314,10 @@ class Feedback:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is wanted of the stagger. `rate_per_s` is what was set before, None: nothing yet.
+    """What the stagger is decided by. `rate_per_s` is the rate set before, None if none was.
 
-    `unproven`: destinations that have not answered lately and can send at a time, one request
-    each; `unproven_waiting`: all of these that wait; `unproven_per_s`: how many of them find a
-    place in a second, as places come free.
+    `unproven`: how many unproven destinations can send at a time, one request each;
+    `unproven_waiting`: how many are waiting; `unproven_per_s`: how many find a place per second.
     """
 
     ready: int
@@ -336,7 +331,7 @@ class Demand:
 
 
 class Cancelled(IntEnum):
-    """What a cancel found."""
+    """The result of a cancel."""
 
     UNKNOWN = -1
     FINAL = 0
@@ -355,7 +350,7 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What a pass over old records forgot."""
+    """What a pass over old records deleted."""
 
     sent: int
     dead: int
@@ -364,10 +359,10 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """An election of the ticker; `lost`: Redis holds other data than this process remembers.
+    """An election of the ticker; `lost`: Redis has other data than this process remembers.
 
-    `busy`: a callback has not ended yet, or memory is short. `jump_ms`: this process was the
-    first to notice that Redis' clock has jumped by so much.
+    `busy`: a callback has not ended yet, or memory is short. `jump_ms`: how far
+    Redis' clock has jumped, if this process was the first to notice.
     """
 
     elected: bool
@@ -380,9 +375,9 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that Redis uses and may use; `limit` 0: as many as it likes.
+    """Bytes that Redis uses and may use; `limit` 0: no limit.
 
-    `dead_bytes`: what a dead letter takes, on average of some of them; 0 where there is none.
+    `dead_bytes`: average size of some dead letters; 0 if there are none or Redis is not full.
     """
 
     used: int
@@ -391,7 +386,7 @@ class Memory:
 
 
 class CallbacksError(Exception):
-    """The base of this package's own errors."""
+    """Base class of this package's errors."""
 
 
 class InvalidCallback(CallbacksError, ValueError):
@@ -410,8 +405,8 @@ class SettingsError(CallbacksError, ValueError):
 class QueueFull(CallbacksError):
     """Not stored: the queue is at its limit, or Redis has no room left.
 
-    `callback_id` is that of the callback, or of the first one that was not stored; `receipts` are
-    those of the other callbacks of the same `enqueue_many` that were stored.
+    `callback_id` is the id of the first callback that was not stored; `receipts` are those of
+    the callbacks of the same `enqueue_many` that were stored.
     """
 
     callback_id: str | None = None

@@ -1,4 +1,4 @@
-"""How times, ages and other people's text are shown. Pure; seconds since 1970, UTC."""
+"""How times, ages, counts and untrusted text are shown. Pure; seconds since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNITS: Final = ((2 * 86_400, 86_400, "d"), (2 * 3_600, 3_600, "h"), (120, 60, "
 
 
 def age(seconds: float) -> str:
-    """A length of time in its largest fitting unit: `0.4 s`, `12 s`, `5 min`, `3 h`, `2 d`."""
+    """A duration in its largest fitting unit: `0.4 s`, `12 s`, `5 min`, `3 h`, `2 d`."""
     for least, unit, name in _UNITS:
         if seconds >= least:
             return f"{seconds / unit:.0f} {name}"
@@ -38,10 +38,10 @@ def many(count: int, noun: str) -> str:
 
 
 def counted(count: int, one: str, more: str) -> str:
-    """A count with a noun of irregular plural: `1 retry`, `2 retries`."""
+    """A count with an irregular noun: `1 retry`, `2 retries`."""
     return f"{count:,} {one if count == 1 else more}"
 
 
 def printable(text: str) -> str:
-    """Text of others without what could steer a terminal."""
+    """Untrusted text without characters that could control a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,4 +1,4 @@
-"""Do the books balance? Every structure held against every other, and against the counters."""
+"""The audit: compares every structure with the others and with the counters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Of(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, with `name`; `lane` is where a callback was met."""
+    """One inconsistency, found in `name`; `lane` is where a callback was found."""
 
     of: Of
     name: str
@@ -46,15 +46,15 @@ class Finding:
 
 
 def audit(inspector: Inspector) -> Iterator[str]:
-    """Yield what is wrong, a line each; nothing where the books balance."""
+    """Yield one line for each inconsistency."""
     return map(str, findings(inspector))
 
 
 def findings(inspector: Inspector) -> Iterator[Finding]:
-    """Yield what is wrong.
+    """Yield every inconsistency.
 
-    Reads page by page and each callback in one step, so that traffic in the meantime is no
-    finding. What no index names (a record, a request, a lane without its ring) is found too.
+    Reads page by page, and each callback atomically, so that concurrent traffic is not reported.
+    Also finds what no index names: a record, a request, a lane without its place in the ring.
     """
     seen: set[str] = set()
     for lane in list(_family(inspector, "lane:")):
@@ -73,11 +73,11 @@ def findings(inspector: Inspector) -> Iterator[Finding]:
 
 
 def repair(batcher: Batcher) -> Iterator[tuple[Finding, str]]:
-    """Put right what is wrong, each finding with what was done.
+    """Repair every inconsistency; yields each finding with what was done.
 
-    Each is looked at again inside the script that mends it, so workers may go on meanwhile. What
-    is still missing at the end is counted as lost. Pages move while things are put back, so it
-    goes over everything again until nothing is found.
+    The script that repairs a finding checks it again, so workers may keep running. What is still
+    missing at the end is counted as lost. Repairs shift the pages, so everything is read again
+    until nothing is found.
     """
     inspector = Inspector(batcher.scripts)
     for _ in range(_PASSES):
@@ -94,13 +94,13 @@ def _mend(batcher: Batcher, finding: Finding) -> str:
         return f"{batcher.repair(finding.name, finding.lane)} now"
     if finding.of is Of.DESTINATION:
         batcher.repair_ring(finding.name)
-        return "its place in the ring is made anew"
+        return "its place in the ring was rebuilt"
     off = batcher.rebalance()
     return f"{abs(off):,} counted as {'lost' if off > 0 else 'found'}"
 
 
 def problems(where: Where) -> Iterator[str]:
-    """Say what does not fit together in one callback, as of the instant that was read."""
+    """Yield the contradictions within one callback, as of the instant it was read."""
     homes = {
         "lane": where.lane,
         "processing": where.lease,
@@ -111,7 +111,7 @@ def problems(where: Where) -> Iterator[str]:
     if len(names) != 1:
         yield f"is in {' and '.join(names) or 'no structure'}"
         return
-    if not where.record and names[0] != "lane":  # one that was never claimed has none
+    if not where.record and names[0] != "lane":  # before its first claim it has no record
         yield "has lost its record"
         return
     yield from _disagreements(where, names[0])
@@ -137,7 +137,7 @@ def _disagreements(where: Where, home: str) -> Iterator[str]:
 def _wrong(
     inspector: Inspector, ids: Iterator[str], seen: set[str], lane: str = ""
 ) -> Iterator[Finding]:
-    # Who is met in a second lane is in a wrong one, so there everybody is looked at.
+    # One of two lanes that hold the same id is wrong, so in lanes no id is skipped.
     for page in pages((id for id in ids if lane or id not in seen), PAGE):
         seen.update(page)
         answers = inspector.scripts.run_many("where", [{"id": id, "lane": lane} for id in page])
@@ -150,7 +150,7 @@ def _wrong(
 
 
 def _forgotten(where: Where) -> bool:
-    """Tell whether a callback went for good between the page and the second look."""
+    """Tell whether a callback was deleted after its page was read."""
     homes = (where.lane, where.lease, where.sent, where.dead, where.expiry)
     return not where.record and not where.kept and all(home is None for home in homes)
 
@@ -163,7 +163,7 @@ def _lane_problems(inspector: Inspector, name: str) -> Iterator[Finding]:
     elif late:
         yield Finding(Of.DESTINATION, name, "waits longer in the ring than it has to")
     elif twice:
-        yield Finding(Of.DESTINATION, name, "stands in both rings")
+        yield Finding(Of.DESTINATION, name, "is in both rings")
 
 
 def _family(inspector: Inspector, name: str) -> Iterator[str]:

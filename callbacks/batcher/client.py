@@ -1,13 +1,13 @@
 """The one place where a Redis client is built.
 
-The broker and the batcher of a process share one client and its pool. A pool that is empty
-makes its callers wait instead of raising, RESP2 keeps redis-py's check for unread replies on
-a pooled connection, and nothing is repeated behind our back: what may be repeated, and how
-often, is said where the verbs are (`scripts.Scripts`).
+The broker and the batcher of a process share one client and its pool. When all connections are
+in use, callers wait instead of getting an error. RESP2 keeps redis-py's check for unread replies
+on a pooled connection. redis-py retries nothing: `scripts.Scripts` decides what is repeated, and
+how often.
 
-After a failover the old primary may stay up as a replica and keep its clients. A connection to
-it is no use any more, nor are the pool's others: all are made anew, and the new ones go where
-the name leads by then. So it is with a server that loads its data, or whose cluster is down.
+After a failover the old primary may stay up as a replica and keep its clients. No connection to
+it is of use then, so the whole pool reconnects to wherever the name leads by then. The same goes
+for a server that is loading its data, or whose cluster is down.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from callbacks.batcher.errors import KINDS, LOST_PRIMARY, ClusterUnsupported, un
 if TYPE_CHECKING:
     from callbacks.settings import Settings
 
-#: A connection that is younger stays: while there is no primary, it is looked for so often.
+#: Younger connections are kept: while there is no primary, this is how often it is looked for.
 LOOK_AGAIN_S: Final = 0.25
-#: Among the clients of a server.
+#: The name shown by CLIENT LIST.
 _NAME: Final = "callbacks"
 
 
-class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # one of two, by what is installed
-    """Reads replies; what errors mean is in one table."""
+class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # a variable in redis-py
+    """Reads replies, and maps errors by `errors.KINDS`."""
 
     @classmethod
     def parse_error(cls, response: str) -> redis.RedisError:
-        """Make an exception of an error reply."""
+        """Turn an error reply into an exception."""
         text = unwrapped(response)
         kind = KINDS.get(text.partition(" ")[0])
         found: redis.RedisError = kind(text) if kind else super().parse_error(text)
@@ -53,9 +53,9 @@ class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # one of two, b
 
 
 def _refuse_cluster(told: list[Any]) -> None:
-    """Raise `ClusterUnsupported` where this is a cluster node's answer to HELLO.
+    """Raise `ClusterUnsupported` if this is a cluster node's answer to HELLO.
 
-    There `enqueue` would succeed, and nothing be sent: MOVED is not followed.
+    Redirects (MOVED) are not followed: `enqueue` would succeed, but nothing would be sent.
     """
     if dict(zip(told[::2], told[1::2], strict=False)).get(b"mode") == b"cluster":
         raise ClusterUnsupported(
@@ -65,9 +65,9 @@ def _refuse_cluster(told: list[Any]) -> None:
 
 
 class _ToPrimary(AbstractConnection):
-    """A connection that is made anew when its server is no primary, and refuses a cluster node."""
+    """A connection that is reopened when its server is not a primary, and refuses cluster nodes."""
 
-    #: Set by the pool.
+    #: Makes the whole pool reconnect; set by the pool.
     leave: Callable[[], None]
 
     def __init__(self, **options: Any) -> None:
@@ -75,15 +75,15 @@ class _ToPrimary(AbstractConnection):
         self._since = 0.0
 
     def connect(self) -> None:
-        """Connect, if it is not connected or is to be made anew."""
+        """Connect, unless it is connected and need not be reopened."""
         if self.should_reconnect():  # type: ignore[no-untyped-call]
             self.disconnect()  # type: ignore[no-untyped-call]
         super().connect()  # type: ignore[no-untyped-call]
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Introduce ourselves, and see who is there, in one command.
+        """Set our name and read the server's mode with one command.
 
-        CLIENT SETNAME, in Redis 6.2, is denied to a user without `@admin`.
+        Redis 6.2 denies CLIENT SETNAME to a user without `@admin`.
         """
         super().on_connect_check_health(check_health)
         self._since = time.monotonic()
@@ -91,11 +91,11 @@ class _ToPrimary(AbstractConnection):
         try:
             told = self.read_response()
         except redis.ResponseError:
-            return  # what is in between does not know it, or this user must not ask
+            return  # a proxy does not know HELLO, or this user may not call it
         _refuse_cluster(told)
 
     def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read one reply; raises an error reply."""
+        """Read one reply; raises if it is an error."""
         try:
             return super().read_response(*args, **options)
         except LOST_PRIMARY:
@@ -120,16 +120,16 @@ _CONNECTIONS: Final = {"redis": _TCP, "rediss": _TLS, "unix": _Unix}
 
 
 class _Pool(BlockingConnectionPool):
-    """A pool that leaves a server as a whole."""
+    """A pool whose connections are all reopened if one of them has lost its primary."""
 
     def make_connection(self) -> Any:
-        """Make a connection that can have all of them made anew."""
+        """Make a connection that can make all of them reconnect."""
         made: Any = super().make_connection()  # type: ignore[no-untyped-call]
         made.leave = self._leave
         return made
 
     def _leave(self) -> None:
-        """Have each connection made anew: a free one before its next use, the others after this."""
+        """Have each connection reopened before its next use."""
         for connection in tuple(self._connections):
             connection.mark_for_reconnect()
 

@@ -1,8 +1,8 @@
-"""Redis' clock, watched by this process's own: does it jump?
+"""Detects jumps of Redis' clock by comparing it with this process's own.
 
-Redis' time decides when a callback is too old, so a clock that is set wrong would end everything
-that waits. Two looks at it are compared with the time that passed here meanwhile. Where it has
-jumped, ends of life wait (see `hold.lua`), until a person or an hour has put it right.
+Redis' time decides when a callback is too old, so a clock that is set wrong could expire the whole
+queue. Each reading is compared with the last one and the time that has passed here. After a jump
+nothing expires (see `hold.lua`), until an operator ends that or an hour has passed.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-#: From here on two looks that disagree with our own clock are a jump.
+#: The smallest disagreement with our own clock that counts as a jump.
 JUMP_MS: Final = 60_000
-#: So long nothing ends for its age after a jump ahead. Long enough for whoever is called; and
-#: where the clock was put right by the jump, callbacks too old live so much longer. `is_held` in
-#: `common.lua` has the same figure.
+#: How long nothing expires after a jump ahead: long enough for whoever is on call. If the jump
+#: was a correction, overdue callbacks live that much longer. `is_held` in `common.lua` has the
+#: same value.
 HELD_MS: Final = 3_600_000
 
 
 def elapsed_s() -> float:
-    """Seconds on a clock that nobody sets and that goes on while the machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere monotonic does so
+    """Seconds on a clock that cannot be set and keeps running while the machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere `monotonic` is such a clock
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A look: Redis' time in ms, and ours in s when it was asked and when it had answered."""
+    """One reading: Redis' time, and our clock before and after it was asked."""
 
     redis_ms: int
     asked_s: float
@@ -36,7 +36,7 @@ class Seen:
 
 
 class RedisClock:
-    """What one process knows of Redis' time. One thread looks, any may ask."""
+    """What one process knows about Redis' time. One thread reads it, any thread may ask here."""
 
     def __init__(self, elapsed: Callable[[], float] = elapsed_s) -> None:
         self.elapsed = elapsed
@@ -45,11 +45,11 @@ class RedisClock:
 
     @property
     def seen_ms(self) -> int:
-        """Redis' time at the last look."""
+        """Redis' time at the last reading."""
         return self._last.redis_ms if self._last else 0
 
     def jump_ms(self, look: Seen) -> int:
-        """By how much it has jumped since the last look, ms; below 0: back; 0: it has not."""
+        """How far it has jumped since the last reading, in ms: negative if back, 0 if not."""
         last = self._last
         if last is None:
             return 0
@@ -63,15 +63,15 @@ class RedisClock:
         return 0
 
     def keep(self, look: Seen) -> None:
-        """Compare the next look with this one."""
+        """Keep this reading, to compare the next one with it."""
         self._compared = self._last is not None
         self._last = look
 
     def latest_ms(self) -> int:
-        """The latest time that it can be at Redis now if its clock has not jumped, ms.
+        """The latest time, in ms, that Redis can have now if its clock has not jumped.
 
-        -1: nobody looks here. 0 after one look alone: this process has just begun and cannot
-        know whether the clock has just jumped; by its second look all others have had theirs.
+        -1 if this process does not read it. 0 after one reading only: the clock may have jumped
+        just before this process started; by its second reading all others have had one.
         """
         last = self._last
         if last is None:

@@ -1,8 +1,8 @@
-"""What error replies of Redis mean: one table, in whatever form a release sends them.
+"""What error replies of Redis mean, whichever release sends them.
 
-`KINDS` goes by the first word of a reply. Redis 6.2 wraps what a command in a script has raised
-(`ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY …`), and in
-scripts some errors have words of their own and no code; `unwrapped` makes all of them alike.
+`KINDS` maps the first word of a reply, its code. Redis 6.2 wraps the errors of commands in a script
+(`ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -READONLY …`), and some
+errors have other words and no code in a script; `unwrapped` gives all of them one form.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from callbacks.model import CallbacksError, Receipt
 
 
 class NotNow(redis.ResponseError):
-    """Redis answered, and cannot do it for now; it has done nothing."""
+    """Redis answered that it cannot do it now; nothing was changed."""
 
 
 class NotPrimary(NotNow):
-    """Redis answered that it is another server's to do: this one is not the primary any more."""
+    """Redis answered that another server has to do it: this one is no longer the primary."""
 
 
 class RedisRefused(CallbacksError, redis.ConnectionError):
-    """Redis answered, and did not take it: it is a replica, takes no writes now, forbids it.
+    """Redis refused a command: it is a replica, accepts no writes now, or forbids it.
 
-    Its text is what Redis said. Like every error of Redis that `enqueue` raises it carries
-    `callback_id`, with which the call may be repeated, and `receipts`, those of the callbacks
+    The message is Redis' own. Like every Redis error that `enqueue` raises it carries
+    `callback_id`, with which the call may be repeated, and `receipts`: those of the callbacks
     of the same `enqueue_many` that were stored.
     """
 
@@ -44,7 +44,7 @@ class ClusterUnsupported(RedisRefused):
 
 KINDS: Final[Mapping[str, type[redis.RedisError]]] = MappingProxyType(
     {
-        # Here only another connection helps, which may find the server that is the primary now.
+        # Only a new connection helps: it may reach the new primary.
         "READONLY": NotPrimary,
         "MASTERDOWN": NotPrimary,
         "MOVED": NotPrimary,
@@ -52,7 +52,7 @@ KINDS: Final[Mapping[str, type[redis.RedisError]]] = MappingProxyType(
         "CLUSTERDOWN": NotPrimary,
         "UNBLOCKED": NotPrimary,  # demoted while a command waited
         "LOADING": BusyLoadingError,
-        # Here the same server will do it later.
+        # The same server will do it later.
         "TRYAGAIN": NotNow,
         "NOREPLICAS": NotNow,
         "MISCONF": NotNow,
@@ -60,17 +60,17 @@ KINDS: Final[Mapping[str, type[redis.RedisError]]] = MappingProxyType(
     }
 )
 
-#: After one of these the server that sent it is of no use to anybody.
+#: After one of these, no connection to the server that sent it is of use.
 LOST_PRIMARY: Final = (NotPrimary, BusyLoadingError)
 
-#: Redis is away, or cannot do it for now: calling again may help.
+#: Redis is unreachable or cannot do it now: calling again may help.
 AWAY: Final = (redis.ConnectionError, redis.TimeoutError, NotNow)
 
 _WRAPPING: Final = re.compile(r"^ERR Error running script \(call to \w+\): (?:@?\w+: ?\d+: )*-?")
 _CODE: Final = re.compile(r"[A-Z]+ ")
-#: Where in a script it happened, which matters only where the script is to blame.
+#: The position in the script, which is of interest only if the script is at fault.
 _PLACE: Final = re.compile(r" script: (?:\w+, )?on @\w+:\d+\.?$")
-#: What replies without a code of their own say, and the code of the same error outside a script.
+#: Words of replies that have no code, and the code of the same error outside a script.
 _WORDS: Final = (
     ("while the cluster is down", "CLUSTERDOWN"),
     ("attempted to access a non local key", "MOVED"),
@@ -80,7 +80,7 @@ _WORDS: Final = (
 
 
 def unwrapped(reply: str) -> str:
-    """Give an error reply in the form that it has outside a script, its code first."""
+    """Return an error reply in the form it has outside a script, code first."""
     text = _WRAPPING.sub("", reply, count=1)
     if not _CODE.match(text):
         text = f"ERR {text}"
@@ -97,7 +97,7 @@ def unwrapped(reply: str) -> str:
 
 
 def documented(error: redis.RedisError) -> redis.ConnectionError | redis.TimeoutError:
-    """Give an error of Redis as one that the public functions are documented to raise."""
+    """Turn a Redis error into one that the public functions are documented to raise."""
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return error
     return RedisRefused(str(error))

@@ -1,6 +1,6 @@
-"""Reading the batcher's books: one callback, a state, the destinations, everything.
+"""Reads what the batcher stores: one callback, a state, the destinations, all totals.
 
-Nothing here changes anything, and no call reads more than a page in one step.
+Nothing here changes anything, and no command reads more than a page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from callbacks.model import Reason, State
 from callbacks.request.urls import Scope, host_of
 
 PAGE: Final = 500
-#: A pattern of Redis in which each character means itself.
+#: Escapes the special characters of a Redis pattern.
 LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 TOTALS: Final = (
     "accepted",
@@ -41,7 +41,7 @@ TOTALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that ended. `status` is the HTTP status, None where there was none."""
+    """One attempt that has ended. `status` is the HTTP status, None if there was no answer."""
 
     attempt: int
     at_ms: int
@@ -53,11 +53,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One callback as its books say at one instant; times in ms since 1970.
+    """One callback at one instant; times in seconds since 1970.
 
-    `status` is the last HTTP status, `reason` that of the last attempt or of the end.
-    `next_attempt_at` (seconds since 1970) is when it may be tried next, None where it
-    will not be, or where a request is in flight.
+    `status` is the HTTP status of the last attempt; `reason` is why that failed, or why the
+    callback ended. `next_attempt_at` is the earliest time of the next attempt, None if there
+    will be none or a request is in flight.
     """
 
     id: str
@@ -80,9 +80,9 @@ class Status:
 class Overview:
     """All sizes, totals and the schedule at one instant.
 
-    `data_since_ms`: when these data began; `data_lost_ms`: when a process last saw that Redis
-    had lost what it held before; `ticked_ms`: when a worker did its regular duties last;
-    `held_until_ms`: until then nothing ends for its age, for Redis' clock has jumped by `jump_ms`.
+    `data_since_ms`: since when Redis has this data; `data_lost_ms`: when a process last noticed
+    that Redis had lost its data; `ticked_ms`: when a worker last did its regular duties;
+    `held_until_ms`: nothing expires before, because Redis' clock has jumped by `jump_ms`.
     """
 
     now_ms: int
@@ -109,12 +109,12 @@ class Overview:
 
     @property
     def held(self) -> bool:
-        """Whether nothing ends for its age, because Redis' clock has jumped ahead."""
+        """Whether nothing expires, because Redis' clock has jumped ahead."""
         return self.held_until_ms is not None and self.held_until_ms > self.now_ms
 
     @property
     def balance(self) -> int:
-        """Accepted and replayed less everything they can have become: 0 where the books balance."""
+        """Accepted, replayed and found, less everything these can have become: always 0."""
         t = self.totals
         ended = t["sent"] + t["dead"] + t["cancelled"] + t["lost"]
         return t["accepted"] + t["replayed"] + t["found"] - ended - self.queued - self.processing
@@ -124,10 +124,9 @@ class Overview:
 class Destination:
     """One destination; times in ms.
 
-    `breaker` is `closed`, `open` or `half-open`; `hold_why` tells `full`, `park`, `breaker` or
-    `secret`; `per_minute` counts attempts; `interval_ms` is None where it has not adapted,
-    `interval_why` the answer that moved it last;
-    `latency_ms` is smoothed.
+    `breaker` is `closed`, `open` or `half-open`; `hold_why` is `full`, `park`, `breaker` or
+    `secret`; `per_minute` counts attempts; `interval_ms` is None if it has not adapted,
+    `interval_why` is the answer that last changed it; `latency_ms` is smoothed.
     """
 
     name: str
@@ -148,7 +147,7 @@ class Destination:
 
 
 def overview(scripts: Scripts) -> Overview:
-    """Read sizes, schedule and totals in one step."""
+    """Read sizes, schedule and totals atomically."""
     (now, queued, processing, dead, sent, waiting, oldest, lock, state, counters, rates) = (
         scripts.run("status", {})
     )
@@ -179,7 +178,7 @@ def overview(scripts: Scripts) -> Overview:
 
 
 def find(scripts: Scripts, id: str) -> Status | None:
-    """Read one callback; None where its id is unknown."""
+    """Read one callback; None if its id is unknown."""
     found = Where(scripts.run("where", {"id": id, "lane": ""}))
     state = found.state
     return None if state is None else found.status(id, state)
@@ -199,7 +198,7 @@ class Where:
 
     @property
     def state(self) -> State | None:
-        """The one state; None where it is in no structure."""
+        """The callback's state; None if it is in no structure."""
         if self.lane is not None:
             return State.QUEUED
         if self.lease is not None:
@@ -240,7 +239,7 @@ class Where:
 
 
 class Inspector:
-    """Pages and sums over one namespace."""
+    """Reads one namespace, page by page."""
 
     def __init__(self, scripts: Scripts) -> None:
         self.scripts = scripts
@@ -252,7 +251,7 @@ class Inspector:
     def ids(self, state: State, *, scope: Scope | None = None) -> Iterator[str]:
         """Iterate over the ids in a state, oldest first within each structure.
 
-        Of those queued only what is in `scope`.
+        `scope` limits queued ones only.
         """
         if state is State.QUEUED:
             for lane in [lane for lane in self.waiting() if not scope or scope.covers(lane)]:
@@ -262,7 +261,7 @@ class Inspector:
         yield from self.members(name)
 
     def find_many(self, ids: list[str]) -> list[Status]:
-        """Read many callbacks in one pipeline; unknown ids are left out."""
+        """Read many callbacks in one pipeline; leaves out unknown ids."""
         answers = self.scripts.run_many("where", [{"id": id, "lane": ""} for id in ids])
         found = [(id, Where(answer)) for id, answer in zip(ids, answers, strict=True)]
         return [where.status(id, where.state) for id, where in found if where.state]
@@ -296,9 +295,9 @@ class Inspector:
         return any(self.client.zscore(name, destination) is not None for name in names)
 
     def lanes(self, host: Scope) -> list[str]:
-        """Name the lanes and paths of a host that wait, or were used within a day.
+        """Return the lanes and paths of a host that wait, or were used within a day.
 
-        What is there all the time is named, whatever moves meanwhile.
+        Returns at least all that exist throughout the call, whatever changes meanwhile.
         """
         pattern, found = host.name.translate(LITERAL) + "[#/]*", set[str]()
         for name in ("ring", "unproven", "destinations"):
@@ -307,10 +306,10 @@ class Inspector:
         return sorted(found - {host.mark})
 
     def destinations(self) -> Iterator[Destination]:
-        """Iterate by name over the destinations that wait or were used within a day.
+        """Iterate, ordered by name, over the destinations that wait or were used within a day.
 
-        Hosts that are paused with all their lanes are among them. The names are read at once, a
-        second for 100,000; everything else page by page.
+        Includes hosts that are paused with all their lanes. Reads all names first, in a second for
+        100,000, and everything else page by page.
         """
         paused: set[str] = set()
         for page in pages(sorted({*self.waiting(), *self.members("destinations")}), PAGE):
@@ -321,15 +320,15 @@ class Inspector:
                     yield one
 
     def worker_places(self, now_ms: int) -> list[int]:
-        """How many threads or greenlets each worker process that reported lately has."""
+        """The number of threads or greenlets of each worker process that reported lately."""
         rows: Any = self.client.hvals(self.keys.of("workers"))
         reports = [tuple(map(int, row.split())) for row in rows]
         return [places for places, _, until_ms in reports if until_ms > now_ms]
 
     def place(self, destination: str) -> tuple[bool, float | None, bool, bool]:
-        """Tell if something waits for a destination, where in the ring, if too far back, if twice.
+        """Tell if something waits, and the place in the ring: where, if too late, if in both rings.
 
-        All of one instant; by a script, for a full Redis refuses MULTI.
+        Read atomically, by a script because a full Redis refuses MULTI.
         """
         waits, place, late, twice = self.scripts.run("place", {"destination": destination})
         return bool(waits), float(place) if place else None, bool(late), bool(twice)
@@ -357,7 +356,7 @@ class Inspector:
     def members(self, name: str, member: str = "") -> Iterator[str]:
         """Iterate over a sorted set by rank, a page at a time.
 
-        While others change it a member may be missed or come twice.
+        If it changes meanwhile, a member may be missed or returned twice.
         """
         key, start, more = self.keys.of(name, member), 0, True
         while more:
@@ -367,7 +366,7 @@ class Inspector:
 
 
 def is_mark(name: str) -> bool:
-    """Whether this is no destination but the mark that all lanes of a host are paused."""
+    """Whether this is not a destination but the mark that pauses all lanes of a host."""
     return name.endswith("#*")
 
 
@@ -411,7 +410,7 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
 
 
 def _per_minute(state: dict[str, str], now_ms: int) -> int:
-    """Attempts in the last 60 s, those of the minute before by the share that still counts."""
+    """Attempts in the last 60 s; of the previous minute's, the share that lies within them."""
     minute, share = divmod(now_ms / 60_000, 1)
     behind = minute - int(state.get("m", 0))
     this, before = int(state.get("mc", 0)), int(state.get("mp", 0))

@@ -1,4 +1,4 @@
-"""How much memory Redis uses and may use, and what part of it dead letters take."""
+"""How much memory Redis uses and may use, and how much of it a dead letter takes."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from callbacks.batcher.scripts import Scripts
 from callbacks.model import Memory
 from callbacks.policy.room import is_full
 
-#: So many dead letters are measured for what one takes.
+#: How many dead letters are measured to estimate the size of one.
 DEAD_SAMPLE: Final = 20
 
 
 def read_memory(scripts: Scripts) -> Memory | None:
-    """Read how much memory Redis uses and may use; None where it does not let us.
+    """Read how much memory Redis uses and may use; None if this user may not ask.
 
-    Only where it is near its limit does it matter what a dead letter takes.
+    The size of a dead letter is only measured if Redis is near its limit.
     """
     try:
         info: Any = scripts.client.info("memory")
-    except redis.ResponseError:  # NOPERM, or the command has another name here
+    except redis.ResponseError:  # NOPERM, or the command was renamed
         return None
     used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
     return Memory(used, limit, _dead_bytes(scripts) if is_full(used, limit) else 0)

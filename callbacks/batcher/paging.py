@@ -1,4 +1,4 @@
-"""Cutting what is long into pages."""
+"""Splits long iterables into pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 def pages(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """Cut anything into lists of `size`, reading no further than the next one."""
+    """Split `items` into lists of `size`, reading one page at a time."""
     rest = iter(items)
     while page := list(islice(rest, size)):
         yield page

@@ -1,10 +1,10 @@
-"""Commands of many threads, sent together over one connection.
+"""Sends the commands of many threads together over one connection.
 
-Sixty threads that wait for one of four connections wait long: whoever has one keeps it until the
-interpreter lets him read his reply. So nobody waits for a connection here. A thread that finds
-nobody sending sends what has gathered, everybody's, in one piece, reads all replies, and hands
-each to its thread. The more threads there are, the more go together. Several senders at once, or
-several pieces in a row by one of them, were tried and gave nothing.
+If sixty threads shared four connections, each would keep its connection until the interpreter lets
+it read its reply, and the others would wait. Here a thread that finds no other one sending sends
+the commands of all waiting threads in one piece, reads all replies, and hands them out. More
+threads make larger pieces. Several senders at once, or several pieces in a row by one sender, were
+tried and brought nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import hiredis
 import redis
 from redis import Redis
 
-#: Most commands in one piece, some milliseconds of Redis' time, and the size from which on no
-#: other is added.
+#: The most commands in one piece (some milliseconds of Redis' time), and the size from which no
+#: more are added.
 MOST: Final = 50
 MOST_BYTES: Final = 262_144
 
 
 class _Call:
-    """One command. `done` is released once: with its reply, or when its thread is to send."""
+    """One command. `done` is released once: with the reply, or when its thread shall send."""
 
     __slots__ = ("command", "done", "leads", "reply", "since")
 
     def __init__(self, command: bytes) -> None:
-        self.command = command  # packed by its own thread
+        self.command = command  # already packed
         self.done = threading.Lock()
         self.done.acquire()
         self.leads = False
@@ -54,13 +54,13 @@ os.register_at_fork(after_in_child=_reset_all_after_fork)
 
 
 class AutoPipeline:
-    """Commands over one client's pool.
+    """Sends commands over one client's pool.
 
-    Where the connection breaks, all commands that went together fail, and nobody knows which of
-    them Redis has carried out: each must be harmless to repeat, or to be done though it failed.
-    Where Redis does not answer in time, those fail too that had been waiting since before that
-    piece was sent: nobody waits for two timeouts in full. `patience_s` is longer than that, for
-    a sender that is gone without a trace.
+    If the connection breaks, all commands of the piece fail, and nobody knows which of them Redis
+    has executed: each must be harmless to repeat, or to execute though its caller got an error.
+    If Redis does not answer in time, commands that were waiting when the piece was sent fail too,
+    so that no thread waits for two full timeouts. `patience_s` is longer than that, in case the
+    sending thread vanishes.
     """
 
     def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
@@ -71,17 +71,17 @@ class AutoPipeline:
         _all.add(self)
 
     def reset_after_fork(self) -> None:
-        """Forget everybody; in a forked child the threads that wait or send are not there."""
+        """Forget all calls: in a forked child, the threads that wait or send do not exist."""
         self._lock = threading.Lock()
-        self._waiting: list[_Call] = []  # those that no thread has taken on
+        self._waiting: list[_Call] = []  # not yet taken by a sender
         self._is_led = False
 
     def call(self, *command: Any) -> Any:
-        """Send a command and return its reply; raises redis' own errors.
+        """Send a command and return its reply; raises redis-py's errors.
 
-        Its parts are str, bytes or numbers; TypeError where one is something else.
+        Its parts are str, bytes or numbers; raises `TypeError` for anything else.
         """
-        call = _Call(hiredis.pack_command(command))  # what cannot be, fails here and alone
+        call = _Call(hiredis.pack_command(command))  # a wrong one fails here and fails alone
         try:
             with self._lock:
                 call.leads = not self._is_led
@@ -93,7 +93,7 @@ class AutoPipeline:
                 self._await(call)
             if call.leads:
                 self._lead(call)
-        except BaseException:  # this thread is interrupted, at any point
+        except BaseException:  # the thread was interrupted, at any point
             self._leave(call)
             raise
         if isinstance(call.reply, Exception):
@@ -101,10 +101,10 @@ class AutoPipeline:
         return call.reply
 
     def stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """Send many commands of one caller, each as soon as it is made, and return all replies.
+        """Send many commands of one caller, each as soon as it is built, and return all replies.
 
-        So Redis works on one while the next is made. An error reply stands in its command's
-        place; raises redis' own errors, and what making a command raises.
+        So Redis executes one while the next is built. An error reply is returned in its place;
+        raises redis-py's other errors, and whatever `commands` raises.
         """
         with self._connection() as connection:
             sent = 0
@@ -114,26 +114,26 @@ class AutoPipeline:
             return [_read(connection) for _ in range(sent)]
 
     def _await(self, call: _Call) -> None:
-        """Wait for the reply, or to be the one who sends."""
+        """Wait for the reply, or for the turn to send."""
         if call.done.acquire(timeout=self._patience_s):
             return
         with self._lock:
-            # At the last moment this thread may have got its reply, or its turn to send. Its lock
-            # is free then and has to be taken, as in time: whoever sends releases each one.
+            # The reply, or the turn to send, may have come just now. Then `done` is free and has
+            # to be taken, because the sender will release it again.
             if call.done.acquire(blocking=False):
                 return
-            self._is_led = False  # whoever sent is gone, interrupted in the middle
+            self._is_led = False  # the sending thread is gone, interrupted halfway
         raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
 
     def _leave(self, call: _Call) -> None:
-        """Give up waiting; where this thread was to send, let another one."""
+        """Give up waiting; if it was this thread's turn to send, pass it on."""
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
         self._pass_on(call)
 
     def _lead(self, own: _Call) -> None:
-        """Send this command and what waits, hand the replies out, and let the next one send."""
+        """Send this command and those waiting, hand out the replies, and let the next one send."""
         calls, began = self._gather(own), time.monotonic()
         replies: list[Any] = []
         try:
@@ -141,8 +141,8 @@ class AutoPipeline:
         except redis.RedisError as error:
             if isinstance(error, redis.TimeoutError):
                 calls += self._gather_older(began)
-            replies = [copy(error) for _ in calls]  # each is raised in a thread of its own
-        finally:  # also where this thread is interrupted: the others must not wait for it
+            replies = [copy(error) for _ in calls]  # each is raised in another thread
+        finally:  # also if this thread is interrupted: the others must not wait for it
             while len(replies) < len(calls):
                 replies.append(redis.ConnectionError("the thread that was sending was interrupted"))
             for call, reply in zip(calls, replies, strict=True):
@@ -151,7 +151,7 @@ class AutoPipeline:
             self._pass_on(own)
 
     def _gather(self, own: _Call) -> list[_Call]:
-        """Take on what waits, as much as goes into one piece."""
+        """Take the waiting calls, as many as fit into one piece."""
         calls, size = [own], len(own.command)
         with self._lock:
             for call in self._waiting[: MOST - 1]:
@@ -163,14 +163,14 @@ class AutoPipeline:
         return calls
 
     def _gather_older(self, began: float) -> list[_Call]:
-        """Take on those that waited before `began`, a time of the monotonic clock."""
+        """Take the calls that were waiting at `began`, a time of the monotonic clock."""
         with self._lock:
             older = [call for call in self._waiting if call.since <= began]
             self._waiting = [call for call in self._waiting if call.since > began]
         return older
 
     def _pass_on(self, own: _Call) -> None:
-        """Let the next one send, where it was this one's turn."""
+        """Let the next one send, if it was this one's turn."""
         with self._lock:
             if not own.leads:
                 return
@@ -188,7 +188,7 @@ class AutoPipeline:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """Lend a connection of the pool; one whose replies were not all read is closed."""
+        """Lend a connection from the pool; closes it if not all replies were read."""
         connection: Any = self._pool.get_connection()
         try:
             yield connection

@@ -1,4 +1,4 @@
-"""What the Lua verbs answer, as values. An unknown code raises."""
+"""Turns the answers of the Lua verbs into values. An unknown code raises."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from callbacks.model import (
 
 
 def stored(code: int, signal: int, wait_ms: int) -> Stored:
-    """Read what became of one callback of an enqueue; raises `QueueFull`."""
+    """Read the result for one callback of an enqueue; raises `QueueFull`."""
     if code == -2:
         raise no_room()
     if code == -1:
@@ -37,7 +37,7 @@ def stored(code: int, signal: int, wait_ms: int) -> Stored:
 
 
 def results(reply: Any, count: int) -> list[Stored | Exception]:
-    """Read what became of the callbacks of one enqueue; where it failed, none was stored."""
+    """Read the results of one enqueue; if it failed, none of its callbacks was stored."""
     if isinstance(reply, redis.OutOfMemoryError):
         reply = no_room()
     if isinstance(reply, Exception):
@@ -53,7 +53,7 @@ def _result(code: int, signal: int, wait_ms: int) -> Stored | Exception:
 
 
 def no_room() -> QueueFull:
-    """Make the error of an enqueue for which Redis has no memory."""
+    """Make the error for an enqueue for which Redis has no memory."""
     return QueueFull("Redis is at its memory limit (maxmemory)")
 
 
@@ -68,7 +68,7 @@ def batch(answer: Sequence[Any]) -> Batch:
 
 
 def gate(answer: Sequence[Any]) -> Gate:
-    """Read what the gate said."""
+    """Read the answer of `begin`."""
     match answer:
         case [1, wait, attempt, retries, throttled, crashes, probe, now, packed, overdue]:
             spent = (retries, throttled, crashes)
@@ -85,22 +85,22 @@ def gate(answer: Sequence[Any]) -> Gate:
 
 
 def settlement(code: int, arm: int, interval: int, breaker: int) -> Settlement:
-    """Read what a settle made of the callback and of its destination."""
+    """Read what a settle did to the callback and its destination."""
     moved = Breaker(breaker) if breaker else None
     return Settlement(Settled(code), time_ms(arm), time_ms(interval), moved)
 
 
 def time_ms(value: int) -> int | None:
-    """Read a time, where -1 means that there is none."""
+    """Read a time; -1 means none."""
     return None if value < 0 else int(value)
 
 
 def pairs(words: Sequence[bytes | str]) -> list[tuple[str, str]]:
-    """Read a list of two words each."""
+    """Read a flat list of pairs."""
     texts = [text(word) for word in words]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def text(value: bytes | str) -> str:
-    """Read a word."""
+    """Return a word as str."""
     return value.decode() if isinstance(value, bytes) else value

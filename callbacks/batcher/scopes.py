@@ -1,6 +1,6 @@
-"""Pausing and resuming what people name: everything, one destination, or a host with its lanes.
+"""Pauses and resumes what operators name: everything, one destination, or a host with its lanes.
 
-A host may have 100,000 lanes: they are taken in pages, so that no script holds Redis for long.
+A host may have 100,000 lanes: they are changed page by page, so that no script blocks Redis long.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from callbacks.batcher.paging import pages
 from callbacks.batcher.store import Batcher
 from callbacks.request.urls import Scope
 
-#: Half a millisecond in one script.
+#: Lanes per script call: half a millisecond.
 PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeResult:
-    """What was done. `lanes` (and paths) of the host were known; `seen`: anything of it was."""
+    """What was done. `lanes`: the host's known lanes and paths; `seen`: the scope was known."""
 
     lanes: tuple[str, ...] = ()
     seen: bool = True
@@ -28,21 +28,21 @@ class ScopeResult:
 
 
 def pause(batcher: Batcher, scope: Scope | None) -> ScopeResult:
-    """Stop sending; lanes of a host that come up later are paused with it."""
+    """Stop sending; also pauses lanes of a host that appear later."""
     if scope is None:
         return ScopeResult(in_flight=batcher.pause())
     inspector = Inspector(batcher.scripts)
     seen, in_flight = inspector.knows(scope.name), batcher.pause(scope.name)
     if not scope.lanes:
         return ScopeResult(seen=seen, in_flight=in_flight)
-    batcher.pause(scope.mark)  # first: who comes up from now on is paused from the start
+    batcher.pause(scope.mark)  # first, so that new lanes are paused from the start
     lanes = tuple(inspector.lanes(scope))
     in_flight += sum(batcher.withdraw(page) for page in pages(lanes, PAGE))
     return ScopeResult(lanes, seen=seen or bool(lanes), in_flight=in_flight)
 
 
 def resume(batcher: Batcher, scope: Scope | None) -> ScopeResult:
-    """Start sending again; destinations lose their holds, breakers and adapted intervals."""
+    """Start sending again; clears holds, breakers and adapted intervals of destinations."""
     if scope is None or not scope.lanes:
         return ScopeResult(changed=batcher.resume(scope.name if scope else None))
     changed = [batcher.resume(name) for name in (scope.mark, scope.name)]

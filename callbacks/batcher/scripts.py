@@ -1,18 +1,18 @@
 """The Lua verbs, called by the names in their headers.
 
-Each file in `lua/` is one verb. Its header is the one description of its interface:
+Each file in `lua/` is one verb. Its header describes its interface:
 
     -- @keys ring lane:            which keys it uses, by their names in `keys`
-    -- @arg window ms: ...         an argument: its name, its kind and what it means
+    -- @arg window ms: ...         an argument: its name, kind and meaning
 
-From this the loader makes what stands before the body: `K` with the full names of those keys
-(`K.ring`, `K.lanes`), `now`, Redis' clock in ms, those functions of `lua/parts` that the body
-calls (Redis makes them anew in each call, so no others), and a local for each argument. A caller
-passes arguments by name, so that a wrong one fails at once; those that follow from the settings
-are known to `Scripts` once.
+From this the loader generates what precedes the body: `K` with the full names of these keys
+(`K.ring`, `K.lanes`), `now` (Redis' clock in ms), the functions of `lua/parts` that the body calls
+(and no others, because Redis creates them in each call), and a local for each argument. Callers
+pass arguments by name, so that a wrong one fails at once; `Scripts` holds those that follow from
+the settings.
 
-All verbs are read when this module is: what a process runs is of one release though another is
-installed over it, and needs no file when an outcome has to be stored.
+All verbs are read at import: a process keeps running the scripts of its own release while another
+is installed, and opens no file when an outcome has to be stored.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from callbacks.batcher.pipeline import AutoPipeline
 
 _KEYS: Final = re.compile(r"^-- @keys (.+)$", re.MULTILINE)
 _ARGUMENT: Final = re.compile(r"^-- @arg (\w+) (\w+)", re.MULTILINE)
-#: Where a shared function, table or method begins, up to the next one: its name, or its table's.
+#: The start of a shared function, table or method, which extends to the next one, with its name.
 _SHARED: Final = re.compile(
     r"^(?:local function (\w+)|local (\w+)|function (\w+)[.:]|(\w+)\.__index)", re.MULTILINE
 )
 _NO_CODE: Final = re.compile(r"--[^\n]*|'[^'\n]*'")
 _WORD: Final = re.compile(r"(?<![\w.:])[A-Za-z_]\w*")
-#: How an argument of each kind is read; all but the first three are numbers. Lua hands over fewer
-#: than 8,000 values at once, so a longer list takes several calls.
+#: How an argument of each kind is read; all but the first three are numbers. `unpack` takes fewer
+#: than 8,000 values, so a longer list needs several calls.
 _KINDS: Final = {
     "text": "ARGV[{n}]",
     "flag": "ARGV[{n}] == '1'",
@@ -57,14 +57,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-#: How often an idempotent verb is called before its caller is told that Redis is away.
+#: How often an idempotent verb is called before its caller gets the error.
 TRIES: Final = 3
 _PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One Lua file: its whole text, and what its header names."""
+    """One Lua file: its generated text, and what its header names."""
 
     name: str
     text: str
@@ -75,9 +75,9 @@ class Verb:
 
 
 def read(name: str, body: str, shared: Mapping[str, str]) -> Verb:
-    """Read one verb; raises `ValueError` for what its header says wrongly.
+    """Read one verb; raises `ValueError` if its header is wrong.
 
-    `shared`: what it may call, see `read_shared`.
+    `shared`: the functions and tables it may call, see `read_shared`.
     """
     keys = tuple(word for line in _KEYS.findall(body) for word in line.split())
     if unknown := set(keys) - NAMES:
@@ -119,7 +119,7 @@ def read_shared(texts: Iterable[str]) -> Mapping[str, str]:
 
 
 def _called(text: str, shared: Mapping[str, str]) -> Iterable[str]:
-    """Give what a text calls, each once and behind what it calls itself."""
+    """Return what a text calls, each once and after what that calls itself."""
     found: dict[str, str] = {}
 
     def add(text: str, seen: frozenset[str]) -> None:
@@ -133,7 +133,7 @@ def _called(text: str, shared: Mapping[str, str]) -> Iterable[str]:
 
 
 def _texts(folder: Traversable) -> dict[str, str]:
-    """The Lua files of a folder, by name."""
+    """Read the Lua files of a folder, by name."""
     files = [file for file in folder.iterdir() if file.name.endswith(".lua")]
     return {file.name.removesuffix(".lua"): file.read_text("utf-8") for file in files}
 
@@ -149,10 +149,10 @@ VERBS: Final = _read_all()
 
 
 def evaluate(pipeline: AutoPipeline, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
-    """Call a script by its hash, and by its text where Redis does not know it (any more).
+    """Call a script by its hash, or by its text if Redis does not know the hash.
 
-    So a `SCRIPT FLUSH` is never noticed. redis-py's own scripts load the text and call the hash
-    again, and another flush may come in between.
+    So a `SCRIPT FLUSH` does no harm. redis-py's own scripts load the text and then call the hash
+    again, which fails if another flush comes in between.
     """
     try:
         return pipeline.call("EVALSHA", sha, *values)
@@ -162,14 +162,14 @@ def evaluate(pipeline: AutoPipeline, sha: str, text: str | bytes, values: Sequen
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A call of one verb: its values as EVAL takes them, with a gap for each that varies."""
+    """The values of one verb's call, as EVAL takes them, with a gap for each that varies."""
 
     verb: Verb
     values: tuple[Any, ...]
     gaps: Mapping[str, int]
 
     def fill(self, arguments: Mapping[str, Any]) -> list[Any]:
-        """Give the values of one call; raises `TypeError` where a name is missing or unknown."""
+        """Return the values of one call; raises `TypeError` if a name is missing or unknown."""
         if arguments.keys() != self.gaps.keys():
             wrong = sorted(arguments.keys() ^ self.gaps.keys())
             raise TypeError(f"{self.verb.name}.lua: arguments do not fit its header: {wrong}")
@@ -182,9 +182,9 @@ class _Form:
 
 
 class Scripts:
-    """All verbs on one client and one namespace.
+    """All verbs, for one client and one namespace.
 
-    `constants`: the values of arguments that are the same in each call, by name.
+    `constants`: arguments that are the same in each call, by name.
     """
 
     def __init__(
@@ -203,9 +203,9 @@ class Scripts:
         self._pipeline = AutoPipeline(client)
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
-        """Call a verb once, or again while Redis is away; it must be harmless to repeat.
+        """Call a verb, up to `tries` times if Redis is unreachable; it must be harmless to repeat.
 
-        Raises redis' own errors when the last try failed.
+        Raises redis-py's error when the last try fails.
         """
         form = self._forms[name]
         values = form.fill(arguments)
@@ -221,8 +221,8 @@ class Scripts:
     def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
         """Call a verb for each of `calls`, one after the other, without repeats.
 
-        An error reply stands in the list in the place of its call's answer. `calls` is read
-        while the first of them are under way.
+        An error reply is returned in the place of its call's answer. `calls` is consumed while
+        the first of them are executed.
         """
         form = self._forms[name]
         sha, text = form.verb.sha, form.verb.text
@@ -235,7 +235,7 @@ class Scripts:
 
         answers = self._pipeline.stream(commands())
         while unknown := [n for n, reply in enumerate(answers) if isinstance(reply, NoScriptError)]:
-            # The first brings the text along, which serves the others, too.
+            # The first one sends the text; after it Redis knows the hash.
             first, *others = unknown
             again = [("EVAL", text, *values[first])]
             again += [("EVALSHA", sha, *values[n]) for n in others]
@@ -246,6 +246,6 @@ class Scripts:
 
 def _form(verb: Verb, keys: Keys, constants: Mapping[str, int]) -> _Form:
     values = [1, keys.root, *(constants.get(word) for word in verb.arguments)]
-    words = enumerate(verb.arguments, 2)  # behind the number of keys and the root
+    words = enumerate(verb.arguments, 2)  # after the number of keys and the root
     gaps = {word: n for n, word in words if word not in constants}
     return _Form(verb, tuple(values), MappingProxyType(gaps))

@@ -1,7 +1,7 @@
-"""QUEUE and PROCESSING in Redis: one method for each Lua verb of a callback's way.
+"""QUEUE and PROCESSING in Redis: one method for each Lua verb.
 
-The methods turn settings into milliseconds on the way in and codes into values on the way
-out; an unknown code raises. All verbs decide by the server's clock.
+The methods turn settings into milliseconds, and returned codes into values; an unknown code
+raises. All verbs use the server's clock.
 """
 
 from __future__ import annotations
@@ -47,45 +47,46 @@ from callbacks.units import ms, us
 if TYPE_CHECKING:
     from callbacks.settings import Settings
 
-#: No slot lies further ahead, so what is claimed is always little.
+#: How far ahead slots are given out. It keeps the number of claimed callbacks small.
 HORIZON_MS: Final = 2_000
-#: A destination is claimed from so long before its next slot, and by `min_interval` more: the
-#: next batch and its messages have to come in time.
+#: How long before its next slot a destination is claimed from, besides `min_interval`: the next
+#: batch and its messages must arrive in time.
 WINDOW_MS: Final = 300
-#: How long a thread may sleep until its reserved instant.
+#: The longest that a thread sleeps until its reserved instant.
 MAX_WAIT_MS: Final = 250
-#: From here on a claimed callback that has not begun counts as late.
+#: How long past its slot a claimed callback that has not begun counts as late.
 LATE_MS: Final = 1_000
-#: A destination that was full is not claimed from for so long, or until a request ends.
+#: How long a full destination is not claimed from, unless a request ends before.
 FULL_HOLD_MS: Final = 1_000
-#: While callbacks keep coming, a batch follows the last one by so much at the latest.
+#: The longest time between two batches while callbacks keep coming.
 FLOW_INTERVAL_MS: Final = 500
-#: A sender that comes so long after its instant needs a new one.
+#: A sender that misses its instant by this much needs a new one.
 MISSED_MS: Final = 10
-#: The lock outlives every claim with its messages by far, and a dead dispatcher by little. One
-#: that stalls for longer loses it, and the claim, which checks it, claims nothing.
+#: Much longer than a claim and its messages take, but not long after a dispatcher's death. One
+#: that stalls for longer loses the lock, and its next claim, which checks it, gets nothing.
 LOCK_TTL_MS: Final = 2_000
 MAX_CRASHES: Final = 3
-#: Without a secret a destination waits so long, doubling up to that.
+#: How long a destination is held when no secret was found: the first time, and at most.
 SECRET_HOLD_MS: Final = (1_000, 60_000)
-#: So many callbacks are taken in by one script: half a millisecond.
+#: Callbacks enqueued per script call: half a millisecond.
 ENQUEUE_STEP: Final = 50
-#: So many are claimed by one script: 2 ms where each is of another destination.
+#: Callbacks claimed per script call: 2 ms if each has another destination.
 CLAIM_STEP: Final = 50
-#: So many dead letters are forgotten by one script, with 250 KB each 2 ms.
+#: Dead letters trimmed per script call: 2 ms at 250 KB each.
 DEAD_STEP: Final = 50
-#: So many dead letters are replayed or purged by one script: a millisecond or two.
+#: Dead letters replayed or purged per script call: a millisecond or two.
 STEER_STEP: Final = 50
-#: So many leases are renewed by one script: 2 ms.
+#: Leases renewed per script call: 2 ms.
 RENEW_STEP: Final = 100
-#: How long the answer to what people do is kept, for a repeat after a lost reply.
+#: How long the answer to an operator's command is kept, in case its reply was lost.
 ANSWER_MS: Final = 60_000
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
-#: Apart from a claimed callback's lease by more than clocks and waits can blur.
+#: Added to the lease of a begun attempt: more than clocks and waits can differ.
 _BEGUN_BLUR_MS: Final = 1_000
-#: How much of its place a released callback keeps: none; its own; its destination's, too.
+#: The place that a released callback keeps: 0 none, 1 (otherwise) that in its lane, 2 its
+#: destination's too.
 _KEPT_PLACE: Final = {LaterWhy.SUSPECT: 0, LaterWhy.UNPROVEN: 2}
-#: A process's word on its places counts for as many check intervals, and not for less than this.
+#: A process's report of its places is valid for this many check intervals, or the next constant.
 WORD_INTERVALS: Final = 4
 WORD_MIN_MS: Final = 10_000
 
@@ -94,7 +95,7 @@ Enqueued = tuple[str, str, bytes, int, int]
 
 
 def _constants(s: Settings) -> dict[str, int]:
-    """What the verbs take from the settings, in their units, by the names in their headers."""
+    """Arguments of the verbs that follow from the settings, by their names in the headers."""
     longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
     secret_hold_min, secret_hold_max = SECRET_HOLD_MS
     return {
@@ -144,10 +145,10 @@ def _constants(s: Settings) -> dict[str, int]:
 
 
 class Batcher:
-    """The verbs on one Redis and one namespace.
+    """The verbs, for one Redis and one namespace.
 
-    Every method may raise redis' own errors. Those that change something may be repeated
-    with the same arguments: the second call changes nothing.
+    Every method may raise redis-py's errors. Repeating one with the same arguments changes
+    nothing.
     """
 
     def __init__(
@@ -158,14 +159,14 @@ class Batcher:
         self.scripts = Scripts(client, keys, constants=_constants(settings), verbs=verbs)
         self.clock = RedisClock()
 
-    # Taking in
+    # Enqueueing
 
     def enqueue(
         self, id: str, destination: str, packed: bytes, *, delay_ms: int, life_ms: int
     ) -> Stored:
-        """Store one callback; it is accepted when this returns.
+        """Store one callback; when this returns, it is accepted.
 
-        Raises `QueueFull` where nothing was stored for want of room.
+        Raises `QueueFull` if there is no room; nothing is stored then.
         """
         call = self._enqueue_call([(id, destination, packed, delay_ms, life_ms)])
         try:
@@ -174,10 +175,10 @@ class Batcher:
             raise replies.no_room() from error
 
     def enqueue_many(self, items: Iterable[Enqueued]) -> list[Stored | Exception]:
-        """Store many: (id, destination, packed, delay_ms, life_ms) each.
+        """Store many items of (id, destination, packed, delay_ms, life_ms).
 
-        An item that was not stored has its error in its place (`QueueFull`, for one). `items`
-        is read while the first of them are stored.
+        For an item that was not stored, the list has its error (e.g. `QueueFull`). `items` is
+        consumed while the first of them are stored.
         """
         sizes: list[int] = []
 
@@ -196,7 +197,7 @@ class Batcher:
     # Dispatching
 
     def look(self) -> Look:
-        """See what is ready, counted up to one batch."""
+        """Read what is waiting; ready callbacks are counted up to one batch."""
         now, paused, ready, oldest, soon, queued, processing, lost = self.scripts.run("look", {})
         return Look(
             now_ms=now,
@@ -210,22 +211,22 @@ class Batcher:
         )
 
     def arm(self, wait_ms: int) -> bool:
-        """Ask for a check in `wait_ms`; True: the caller sends it, nobody else has."""
+        """Ask for a check in `wait_ms`; True if the caller has to send it."""
         return bool(self.scripts.run("arm", {"wait": wait_ms}))
 
     def lock(self, owner: str) -> int:
-        """Take the dispatch lock; the fence number that proves it, or 0."""
+        """Take the dispatch lock; returns its fence number, or 0 if another has it."""
         return int(self.scripts.run("lock", {"owner": owner}))
 
     def unlock(self, owner: str, fence: int) -> Unlocked:
-        """Give the dispatch lock back, if it is still the owner's."""
+        """Release the dispatch lock, if the owner still has it."""
         return Unlocked(self.scripts.run("unlock", {"owner": owner, "fence": fence}))
 
     def claim(self, owner: str, fence: int, *, nonce: str | None = None, taken: int = 0) -> Batch:
-        """Move a step of a batch into PROCESSING; the lock is checked inside.
+        """Move one step of a batch into PROCESSING; checks the lock.
 
-        `taken`: how many the earlier steps have claimed. While a step comes back with
-        `CLAIM_STEP` callbacks and the batch is not full, another one follows.
+        `taken`: how many the earlier steps have claimed. While a step returns `CLAIM_STEP`
+        callbacks and the batch is not full, another one follows.
         """
         left = self.settings.batch_size - taken
         answer = self.scripts.run(
@@ -242,13 +243,13 @@ class Batcher:
         return replies.batch(answer)
 
     def demand(self) -> Demand:
-        """See how much is wanted of the stagger."""
+        """Read what the stagger is decided by."""
         ready, accepted, rate, tried, failing, *unproven = self.scripts.run("demand", {})
         before = None if rate < 0 else rate / 1000
         return Demand(ready, accepted / 10, before, tried, failing, *unproven)
 
     def set_stagger(self, stagger: Stagger) -> bool:
-        """Set the stagger that was decided; True: it changed."""
+        """Store the stagger that was decided; True if it changed."""
         call = {
             "rate": round(stagger.rate_per_s * 1000),
             "stagger_us": us(stagger.interval_s),
@@ -261,9 +262,9 @@ class Batcher:
     def begin(
         self, id: str, token: str, *, nonce: str | None = None, has_place: bool = True
     ) -> Gate:
-        """Ask the gate whether this claim's attempt may go now.
+        """Ask the gate whether this claim's attempt may be sent now.
 
-        `has_place`: the caller keeps a place for a destination that has not answered lately.
+        `has_place`: the caller holds a place for an unproven destination.
         """
         answer = self.scripts.run(
             "begin",
@@ -294,7 +295,7 @@ class Batcher:
         detail: str = "",
         callback_url: str = "",
     ) -> Settlement:
-        """End a begun attempt; the callback and its destination change in one step."""
+        """End a begun attempt; changes the callback and its destination atomically."""
         s = self.settings
         adapts = s.adaptive and s.destination_interval > 0
         answer = self.scripts.run(
@@ -321,7 +322,7 @@ class Batcher:
         return replies.settlement(*answer)
 
     def withhold(self, id: str, token: str, attempt: int, *, detail: str) -> Withheld:
-        """Give a begun attempt back for want of a secret; it has not taken place."""
+        """Take back a begun attempt because no secret was found; it does not count."""
         call = {"id": id, "token": token, "attempt": attempt, "detail": detail}
         code, arm, wait = self.scripts.run("withhold", call)
         return Withheld(Settled(code), replies.time_ms(arm), wait)
@@ -329,7 +330,7 @@ class Batcher:
     def release(
         self, id: str, token: str, due_ms: int, *, why: LaterWhy = LaterWhy.PACE
     ) -> Released:
-        """Give a claimed callback back to its lane; the token may be stale."""
+        """Return a claimed callback to its lane; the token may be stale."""
         done, arm = self.scripts.run(
             "release",
             {
@@ -342,20 +343,20 @@ class Batcher:
         )
         return Released(bool(done), replies.time_ms(arm))
 
-    # Keeping promises
+    # Recovery and upkeep
 
     def wake(self, limit: int, *, offset: int = 0, repeats: int) -> Late:
-        """Name claimed callbacks past their slot whose message may be lost.
+        """List claimed callbacks past their slot, whose messages may be lost.
 
-        Reads `limit` of them from `offset` on; `repeats` of those that have been named before
-        are named again.
+        Reads `limit` of them from `offset` on; of those listed before, at most `repeats` are
+        listed again.
         """
         call = {"offset": offset, "limit": limit, "repeats": repeats}
         read, repeated, *words = self.scripts.run("wake", call)
         return Late(read, repeated, tuple(replies.pairs(words)))
 
     def reclaim(self, limit: int, *, chance: float) -> Recovered:
-        """Take back what is past its lease; `chance` in [0, 1) spreads what had crashed."""
+        """Take back callbacks past their lease; `chance`, in [0, 1), spreads crashed ones."""
         spread_min, spread_max = CRASH_SPREAD_MS
         call = {
             "limit": limit,
@@ -367,16 +368,16 @@ class Batcher:
         return Recovered(*self.scripts.run("reclaim", call))
 
     def expire(self, limit: int) -> int:
-        """End what is past its age; how many."""
+        """End callbacks past their end of life; returns how many."""
         call = {"limit": limit, "latest": self.clock.latest_ms()}
         return int(self.scripts.run("expire", call))
 
     def trim(
         self, limit: int, *, sent_max: int | None = None, dead_max: int | None = None
     ) -> Trimmed:
-        """Forget records past their time, and the oldest beyond `sent_max` and `dead_max`.
+        """Delete records past their retention, and the oldest beyond `sent_max` and `dead_max`.
 
-        `limit` of each kind at most, of dead letters `DEAD_STEP`.
+        At most `limit` of each kind, and of dead letters `DEAD_STEP`.
         """
         s = self.settings
         call = {
@@ -389,22 +390,22 @@ class Batcher:
         return Trimmed(*self.scripts.run("trim", call))
 
     def deaths(self, limit: int) -> tuple[int, list[tuple[str, str]]]:
-        """Name (id, reason) of callbacks that died since `told`, and up to when that is."""
+        """Return a time, and (id, reason) of callbacks that died since `told` and up to it."""
         until, *words = self.scripts.run("deaths", {"limit": limit})
         return int(until), replies.pairs(words)
 
     def notified(self, until_ms: int) -> None:
-        """Remember that deaths up to then have been told of."""
+        """Remember that deaths up to `until_ms` have been reported."""
         self.scripts.run("notified", {"told_until": until_ms})
 
     def tick(
         self, ticker: str, interval_ms: int, *, known: str = "", threads: int = 0, places: int = 0
     ) -> Tick:
-        """Be the one ticker of this interval.
+        """Try to become the ticker of this interval.
 
-        `known`: the epoch that it remembers. `threads`: the threads or greenlets of this
-        process, of which destinations that have not answered lately may take `places`. Each time
-        Redis' clock is looked at: where it has jumped, what ends by age is held first.
+        `known`: the epoch this process remembers. `threads`: the threads or greenlets of this
+        process, of which unproven destinations may take `places`. Also reads Redis' clock: if it
+        has jumped, expiry is held before anything else.
         """
         call = {
             "ticker": ticker,
@@ -423,53 +424,53 @@ class Batcher:
         return Tick(bool(elected), now, bool(lost), replies.text(epoch), bool(busy), jump_ms)
 
     def hold(self, jump_ms: int, *, since_ms: int) -> bool:
-        """Let nothing end for its age, for Redis' clock has jumped; False: that is known.
+        """Let nothing expire, because Redis' clock has jumped; False if that was known.
 
-        `since_ms`: Redis' time at the look before. A jump back ends what a jump ahead began.
+        `since_ms`: Redis' time at the last reading. A jump back ends the hold of a jump ahead.
         """
         call = {"jump": jump_ms, "since": since_ms}
         news = bool(self.scripts.run("hold", call))
-        # Whoever knows of the jump takes back what is past its lease, so all see to it before.
+        # A process that knows of the jump reclaims expired leases again, so renew them first.
         while self.renew(RENEW_STEP) == RENEW_STEP:
             pass
         return news
 
     def renew(self, limit: int) -> int:
-        """Give requests begun before a jump of Redis' clock their lease anew; how many."""
+        """Renew leases of requests begun before a jump of Redis' clock; returns how many."""
         return int(self.scripts.run("renew", {"limit": limit}))
 
     def shorten(self, limit: int, *, offset: int, unproven: bool) -> tuple[int, int]:
-        """Bring destinations forward whose slot is of a longer interval; (read, moved).
+        """Bring destinations forward whose slot stems from a longer interval; (read, moved).
 
-        `unproven`: of those that have not answered lately, or else of the others.
+        `unproven`: whether to look at unproven destinations or at the others.
         """
         call = {"offset": offset, "limit": limit, "unproven": int(unproven)}
         read, moved = self.scripts.run("shorten", call)
         return read, moved
 
     def unhold(self) -> bool:
-        """Let callbacks end by their age again; False: they do."""
+        """Let callbacks expire again; False if they already do."""
         return bool(self.scripts.run("unhold", {}))
 
     def scheduled(self) -> None:
-        """Remember that the scheduler was heard of just now; called once, without repeats."""
+        """Remember that the scheduler was seen just now; tried only once."""
         self.scripts.run("scheduled", {}, tries=1)
 
     def admit(self, *, full: bool) -> bool:
-        """Let enqueues in, or refuse them for want of memory; True: that is a change."""
+        """Accept enqueues, or refuse them because memory is full; True if that is a change."""
         return bool(self.scripts.run("admit", {"full": int(full)}))
 
     def repair(self, id: str, lane: str = "") -> str:
-        """Put a callback into the one structure where it belongs; what it is now."""
+        """Put a callback into the one structure where it belongs; returns its new state."""
         call = {"id": id, "hint": lane}
         return replies.text(self.scripts.run("repair", call))
 
     def repair_ring(self, destination: str) -> None:
-        """Give a destination its place in the ring anew."""
+        """Rebuild a destination's place in the ring."""
         self.scripts.run("repair_ring", {"destination": destination})
 
     def rebalance(self) -> int:
-        """Count what is missing as `lost` (or as `found`, below 0), so that the totals balance."""
+        """Count what is missing as `lost`, or as `found` below 0, so that the totals balance."""
         return int(self.scripts.run("rebalance", {}, tries=1))
 
     # Steering
@@ -479,21 +480,21 @@ class Batcher:
         return Cancelled(self.scripts.run("cancel", {"id": id}))
 
     def pause(self, destination: str | None = None) -> int:
-        """Stop all, or one destination; how many requests are still in flight."""
+        """Pause all, or one destination; returns how many requests are still in flight."""
         return int(self.scripts.run("pause", {"destination": destination or ""}))
 
     def withdraw(self, destinations: Sequence[str]) -> int:
-        """Take paused destinations out of turn; how many requests to them are in flight."""
+        """Take paused destinations off the ring's turns; returns their requests in flight."""
         return int(self.scripts.run("withdraw", {"names": list(destinations)}))
 
     def resume(self, destination: str | None = None, *, nonce: str | None = None) -> bool:
-        """Let all go on, or one destination, which then starts afresh; False: nothing to do."""
+        """Resume all, or one destination, which then starts afresh; False if nothing to do."""
         return bool(
             self._run_once("resume", self._resume_call(destination or "", itself=True), nonce)
         )
 
     def call_back(self, lanes: Sequence[str]) -> bool:
-        """Start lanes whose host was resumed; False: none was paused, on hold or broken itself."""
+        """Resume lanes of a resumed host; False if none was itself paused, on hold or broken."""
         calls = [self._once(None) | self._resume_call(lane, itself=False) for lane in lanes]
         answers = self.scripts.run_many("resume", calls)
         for answer in answers:
@@ -505,26 +506,26 @@ class Batcher:
         return {"destination": destination, "itself": int(itself)}
 
     def forgive(self, callback_url: str, *, nonce: str | None = None) -> bool:
-        """Lift the mark that a URL is gone; False: there was none."""
+        """Remove the 410 mark of a URL; False if it had none."""
         return bool(self._run_once("forgive", {"url": digest(callback_url)}, nonce))
 
     def replay(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
-        """Put dead letters back into the queue; how many of `ids` were dead letters."""
+        """Put dead letters back into the queue; returns how many of `ids` were dead letters."""
         return self._run_in_steps("replay", ids, nonce)
 
     def purge(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
-        """Forget dead letters; how many of `ids` were dead letters."""
+        """Delete dead letters; returns how many of `ids` were dead letters."""
         return self._run_in_steps("purge", ids, nonce)
 
     def _run_once(self, verb: str, call: Mapping[str, Any], nonce: str | None) -> int:
-        """Call what people wait for; a repeat with the same nonce gets the first answer."""
+        """Call an operator's verb; repeating it with the same nonce returns the first answer."""
         return int(self.scripts.run(verb, {**self._once(nonce), **call}))
 
     def _once(self, nonce: str | None) -> dict[str, Any]:
         return {"nonce": nonce or secrets.token_hex(16)}
 
     def _run_in_steps(self, verb: str, ids: Sequence[str], nonce: str | None) -> int:
-        """Do the same with many ids, a few in each script, and give the sum."""
+        """Call a verb for many ids, some at a time, and return the sum."""
         nonce = nonce or secrets.token_hex(16)
         return sum(
             self._run_once(verb, {"ids": step}, f"{nonce}.{n}")

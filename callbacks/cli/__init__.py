@@ -1,7 +1,7 @@
-"""The `callbacks` command: a module for each command, named as the command.
+"""The `callbacks` command: one module per command, named as the command.
 
-`main` is the entry point, `command` has what all commands share. A command parses, calls a
-method or a duty, and prints; what it prints is decided below, so that `web` can tell the same.
+`main` is the entry point; `command` has what all commands share. A command parses, calls a method
+or a duty, and prints. What it prints is decided in `monitor`, so that `web` can show the same.
 
-Nothing imports it but the entry points and the tests.
+Only the entry points and the tests import it.
 """

@@ -19,17 +19,17 @@ _EXPECTED: Final = "seconds (90), an age (10m, 2h, 3d) or an RFC 3339 time (2026
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A length of time, or an instant in seconds since 1970: one of them is None."""
+    """A duration, or an instant in seconds since 1970: one of them is None."""
 
     length_s: float | None = None
     at_s: float | None = None
 
     def ahead(self, now_s: float) -> float:
-        """How many seconds from now: negative for an instant that has passed."""
+        """Seconds from now; negative for an instant in the past."""
         return self.length_s if self.length_s is not None else (self.at_s or 0.0) - now_s
 
     def ago(self, now_s: float) -> float:
-        """The instant in seconds since 1970; a length lies before now."""
+        """The instant in seconds since 1970; a duration counts back from now."""
         return self.at_s if self.at_s is not None else now_s - (self.length_s or 0.0)
 
 
@@ -37,7 +37,7 @@ class _Time(click.ParamType[When]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> When:
-        """Read seconds, an age or an RFC 3339 time (UTC where it names no zone)."""
+        """Parse seconds, an age or an RFC 3339 time (UTC if it has no zone)."""
         if isinstance(value, When):
             return value
         length = _LENGTH.fullmatch(value)
@@ -54,7 +54,7 @@ class _Id(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take what can be a callback's id."""
+        """Accept a valid callback id."""
         try:
             return check_id(value)
         except InvalidCallback as error:

@@ -20,7 +20,7 @@ def audit(repair: bool, as_json: bool) -> None:
     """Compare all structures with each other and with the totals.
 
     Prints one line per problem, and exits with 1 if there are any. `--repair` drops nothing
-    that could still be sent, and may run beside workers.
+    that could still be sent, and may run while workers are running.
     """
     batcher = parts().batcher
     lines = (f"{finding}; {done}" for finding, done in put_right(batcher)) if repair else ()
@@ -34,7 +34,7 @@ def audit(repair: bool, as_json: bool) -> None:
         say(
             f"the books balance: {o.queued:,} queued, {o.processing:,} processing, "
             f"{o.sent_records:,} sent or cancelled, {o.dead:,} dead, and the totals"
-            + (f"; {many(mended, 'problem')} put right" if repair else "")
+            + (f"; {many(mended, 'problem')} repaired" if repair else "")
         )
 
 

@@ -17,7 +17,7 @@ from callbacks.worker.duties import expire_once, recover_once
 @click.option(
     "--expired",
     is_flag=True,
-    help="Also expire what is too old, although a jump of Redis' clock has put that off.",
+    help="Also expire what is too old, even if a jump of Redis' clock has suspended expiry.",
 )
 @json_option
 def cleanup(expired: bool, as_json: bool) -> None:
@@ -47,4 +47,4 @@ def _expire(batcher: Batcher) -> int:
 
 
 def _chance() -> float:
-    return random.random()  # noqa: S311 - spreads load, guards nothing
+    return random.random()  # noqa: S311 - spreads load

@@ -1,4 +1,4 @@
-"""What every command has: this process's parts, one line for a failure, `--json`, a console."""
+"""Shared by all commands: the runtime, one-line failures, `--json`, console output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from callbacks.request.urls import Scope, scope_of
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import printable
 
-#: Nothing is folded or cut in a pipe, whatever width it seems to have.
+#: In a pipe nothing is folded or cut.
 _PIPE_WIDTH: Final = 100_000
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -37,20 +37,20 @@ class Failure(click.ClickException):
 
 
 class WrongWords(Failure):
-    """Ends a command with exit code 2: what was wrong is in the words of the call."""
+    """Ends a command with exit code 2: its arguments were wrong."""
 
     exit_code = 2
 
 
 class Commands(click.Group):
-    """The commands in the order in which they were added; expected errors become one line."""
+    """A group that keeps its commands' order and turns expected errors into one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Name the commands as the documentation orders them."""
+        """List the commands in the order of the documentation."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command. The duties' own log lines stay out of it: it says itself what it did."""
+        """Run a command, without the duties' log lines: the command itself reports what it did."""
         level = LOGGER.level
         LOGGER.setLevel(logging.ERROR)
         try:
@@ -66,7 +66,7 @@ class Commands(click.Group):
 
 
 def redis_line(error: redis.RedisError) -> str:
-    """What an error of Redis means to people: which server was tried, and what it said."""
+    """Describe a Redis error in one line: which server was tried, and what it answered."""
     address = runtime().settings.redis_address
     if isinstance(error, ClusterUnsupported):
         return str(error)
@@ -78,7 +78,7 @@ def redis_line(error: redis.RedisError) -> str:
 
 
 def parts() -> Runtime:
-    """This process's parts; what is odd about the settings is said on stderr."""
+    """Return the runtime; prints warnings about the settings on stderr."""
     found = runtime()
     for warning in found.settings.warnings:
         click.echo(f"callbacks: {warning}", err=True)
@@ -89,7 +89,7 @@ def parts() -> Runtime:
 
 
 def json_option(function: _F) -> _F:
-    """Give a command `--json`."""
+    """Add `--json` to a command."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(
         function
     )
@@ -98,7 +98,7 @@ def json_option(function: _F) -> _F:
 def in_scope(
     _context: click.Context, _parameter: click.Parameter | None, value: str | None
 ) -> Scope | None:
-    """Take a destination as it is shown, or any URL that belongs to it; see `urls.scope_of`."""
+    """Parse a destination or any URL that belongs to it; see `urls.scope_of`."""
     if value is None:
         return None
     try:
@@ -111,7 +111,7 @@ REASON: Final = click.Choice([reason.value for reason in Reason])
 
 
 def unknown(id: str) -> str:
-    """What to say of an id that Redis has no callback for."""
+    """The message for an unknown id."""
     return f"{id} is unknown: it was never accepted, or its record is no longer kept"
 
 
@@ -119,12 +119,12 @@ def unknown(id: str) -> str:
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document: ASCII only, whatever the terminal can show."""
+    """Print one JSON document, in ASCII only."""
     click.echo(json.dumps(document, indent=2))
 
 
 def print_json_array(documents: Iterable[object]) -> int:
-    """Print one JSON array, an element a line, without holding them all; how many there were."""
+    """Print one JSON array, one element per line, as they come; returns how many there were."""
     count = 0
     for count, document in enumerate(documents, start=1):
         click.echo(f"{'[' if count == 1 else ','}\n  {json.dumps(document)}", nl=False)
@@ -133,24 +133,24 @@ def print_json_array(documents: Iterable[object]) -> int:
 
 
 def say(text: str) -> None:
-    """Print one line for people."""
+    """Print one line of text."""
     click.echo(printable(text))
 
 
 def note(text: str) -> None:
-    """Print one line beside the output proper, on stderr."""
+    """Print one line on stderr, beside the actual output."""
     click.echo(printable(text), err=True)
 
 
 def console(*, err: bool = False) -> Console:
-    """A console without markup, so that no text of others is taken for styling."""
+    """A console without markup, so that untrusted text cannot style the output."""
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
-    """An empty table that folds what is too long and never cuts it; numbers to the right."""
+    """An empty table that folds long text and never cuts it; columns in `right` align right."""
     return Table(
         *(
             Column(name, overflow="fold", justify="right" if name in set(right) else "left")
@@ -163,7 +163,7 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 
 def progress() -> Progress:
-    """A progress bar on a terminal's stderr, and nothing in a pipe."""
+    """A progress bar if stderr is a terminal, else nothing."""
     bar = console(err=True)
     return Progress(
         TextColumn("{task.description}"),

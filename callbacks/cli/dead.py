@@ -1,4 +1,4 @@
-"""`callbacks dead`: look through, replay or purge the dead letters, page by page."""
+"""`callbacks dead`: list, replay or purge dead letters, page by page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from callbacks.runtime import Runtime
 from callbacks.text import many
 
 PAGE: Final = 200
-#: Changed in one script: a millisecond or two, in which Redis does nothing else.
+#: Changed per script call: a millisecond or two, in which Redis does nothing else.
 STEP: Final = 50
 _SHOWN: Final = 50
 
@@ -45,7 +45,7 @@ def _since(_context: click.Context, _parameter: click.Parameter, when: When | No
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant; times in ms."""
+    """Which dead letters are selected; times in ms."""
 
     ids: tuple[str, ...] = ()
     scope: Scope | None = None
@@ -54,11 +54,11 @@ class Filter:
 
     @property
     def empty(self) -> bool:
-        """Whether all are meant."""
+        """Whether it selects all."""
         return self == Filter()
 
     def fits(self, status: Status) -> bool:
-        """Tell whether a callback is meant."""
+        """Whether it selects a callback."""
         return (
             status.state is State.DEAD
             and (self.scope is None or self.scope.covers(status.destination))
@@ -68,7 +68,7 @@ class Filter:
 
 
 def _filters(function: _F) -> _F:
-    """Give a command the filters."""
+    """Add the filter options to a command."""
     for option in reversed(
         (
             click.option(
@@ -92,7 +92,7 @@ def _filters(function: _F) -> _F:
             click.option("--limit", type=click.IntRange(min=1), help="At most N.", metavar="N"),
             click.option("--all", "every", is_flag=True, help="All dead letters."),
             click.option(
-                "--dry-run", is_flag=True, help="Change nothing; print how many would be."
+                "--dry-run", is_flag=True, help="Change nothing; print how many would change."
             ),
         )
     ):
@@ -104,16 +104,16 @@ def _filters(function: _F) -> _F:
 
 
 def dead_pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
-    """Page through the dead letters of this moment by time of death, while some are removed.
+    """Page through the current dead letters by time of death, although some are removed meanwhile.
 
-    It goes on from the last time it saw, not from a rank, so that removals make it skip
-    nothing; what is replayed and dies again is not seen twice.
+    It continues from the last time it saw, not from a rank, so that removals make it skip
+    nothing; one that is replayed and dies again is not returned twice.
     """
     key = found.batcher.scripts.keys.of("dead")
     seconds, micros = found.client.time()
     until = seconds * 1000 + micros // 1000
     cursor: float = float("-inf") if since_ms is None else since_ms
-    seen: set[bytes] = set()  # of those that died at `cursor`
+    seen: set[bytes] = set()  # those that died at `cursor`
     while True:
         rows: Any = found.client.zrange(
             key, cursor, until, byscore=True, offset=0, num=PAGE + len(seen), withscores=True
@@ -128,7 +128,7 @@ def dead_pages(found: Runtime, since_ms: int | None) -> Iterator[list[str]]:
 
 
 def matching(found: Runtime, wanted: Filter) -> Iterator[Status]:
-    """Iterate over the dead letters that are meant, oldest first, or as their ids were given."""
+    """Iterate over the selected dead letters, oldest first, or in the order of the given ids."""
     inspector = Inspector(found.batcher.scripts)
     ids = list(dict.fromkeys(wanted.ids))
     source = pages(ids, PAGE) if ids else dead_pages(found, wanted.since_ms)
@@ -149,9 +149,9 @@ def dead() -> None:
 def dead_show(limit: int | None, every: bool, dry_run: bool, as_json: bool, **given: Any) -> None:
     """List dead letters, oldest first.
 
-    Without --limit, --all and --id it shows 50. With --json they are one array.
+    Shows 50 unless --limit, --all or --id is given. With --json they are one array.
     """
-    del dry_run  # it changes nothing anyway
+    del dry_run  # it never changes anything
     wanted = _wanted(given, every=every, needed=False)
     found = parts()
     if limit is None and not every and not wanted.ids:
@@ -181,7 +181,7 @@ def dead_purge(every: bool, **given: Any) -> None:
 
 
 def _wanted(given: dict[str, Any], *, every: bool, needed: bool) -> Filter:
-    """The filter that was given. What is changed has to be named, if only by --all."""
+    """Build the filter from the options; if it is `needed`, one of them has to be given."""
     wanted = Filter(**given)
     if every and not wanted.empty:
         raise click.UsageError(
@@ -206,9 +206,9 @@ def _work(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Change those that are meant, page by page, and say how many there were.
+    """Change the selected dead letters page by page, and print how many there were.
 
-    `after` is called whatever fails on the way: some may have been changed by then.
+    `after` is called even after a failure, because some may have been changed before it.
     """
     wanted = _wanted(given, every=every, needed=True)
     strangers = _strangers(found, wanted)
@@ -231,7 +231,7 @@ def _work(
 def _change(
     ids: Iterator[str], change: Callable[[Sequence[str]], int], verb: str, total: int | None
 ) -> int:
-    """Change them page by page behind a progress bar; how many there were."""
+    """Change them page by page, with a progress bar; returns how many were changed."""
     done = 0
     with progress() as bar:
         task = bar.add_task(verb, total=total)
@@ -242,7 +242,7 @@ def _change(
 
 
 def _expected(found: Runtime, wanted: Filter, limit: int | None) -> int | None:
-    """How many there will be at most; None where only reading them all would tell."""
+    """An upper bound of how many will be changed; None if unknown before reading them all."""
     if wanted.scope or wanted.reason:
         return limit
     key, since = found.batcher.scripts.keys.of("dead"), wanted.since_ms
@@ -251,7 +251,7 @@ def _expected(found: Runtime, wanted: Filter, limit: int | None) -> int | None:
 
 
 def _strangers(found: Runtime, wanted: Filter) -> list[str]:
-    """The ids that were asked for and are no dead letters."""
+    """The given ids that are not dead letters."""
     dead = {status.id for status in matching(found, Filter(ids=wanted.ids))} if wanted.ids else ()
     return [id for id in wanted.ids if id not in dead]
 

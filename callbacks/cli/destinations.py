@@ -1,4 +1,4 @@
-"""`callbacks destinations`: each destination and how it is doing."""
+"""`callbacks destinations`: each destination and its condition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from callbacks.cli.command import console, json_option, note, parts, print_json_
 from callbacks.cli.listing import first
 from callbacks.text import age, printable
 
-#: Destinations in one table: laying out 100,000 takes minutes.
+#: Destinations shown by default: laying out 100,000 takes minutes.
 _SHOWN: Final = 100
 
 
@@ -25,7 +25,7 @@ def destinations(limit: int | None, as_json: bool) -> None:
     """Show each destination used in the last day.
 
     Shows 100 unless --limit is given; with --json all, as one array. "request limit reached"
-    means that as many callbacks are claimed or in flight as the destination may have at a time
+    means that the destination has as many callbacks claimed or in flight as it may have
     (CALLBACKS_DESTINATION_CONCURRENCY, or one until it has answered).
     """
     found = Inspector(parts().batcher.scripts).destinations()

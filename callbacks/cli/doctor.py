@@ -1,4 +1,4 @@
-"""`callbacks doctor`: read the facts, judge them, print a line each."""
+"""`callbacks doctor`: runs all checks and prints one line for each."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _STYLES: Final = {
 def doctor(modules: tuple[str, ...], as_json: bool) -> None:
     """Check settings, Redis, workers and books; say what to do.
 
-    MODULEs are those that your workers load beside callbacks. Changes nothing, and takes up to
-    6 s where no worker runs. Exits with 1 where a check failed; warnings are no failures.
+    MODULEs are those that your workers load besides callbacks. Changes nothing, and takes up to
+    6 s if no worker is running. Exits with 1 if a check failed; warnings are not failures.
     """
     checks = list(_checks(modules))
     if as_json:
@@ -60,7 +60,7 @@ def doctor(modules: tuple[str, ...], as_json: bool) -> None:
 
 
 def _checks(modules: tuple[str, ...]) -> Iterator[Check]:
-    """Make every check that can be made: what fails early leaves the later ones out."""
+    """Run the checks; an early failure leaves out those that depend on it."""
     try:
         found = runtime()
     except SettingsError as error:
@@ -75,7 +75,7 @@ def _checks(modules: tuple[str, ...]) -> Iterator[Check]:
 
 
 def _missing_actor(settings: Settings, modules: tuple[str, ...]) -> str:
-    """Say why a worker that loads these modules would not start for CALLBACKS_ON_DEAD."""
+    """Why a worker that loads these modules would not start because of CALLBACKS_ON_DEAD."""
     if not settings.on_dead:
         return ""
     sys.path.insert(0, "")  # as Dramatiq's command does

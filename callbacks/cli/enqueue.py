@@ -18,7 +18,7 @@ from callbacks.model import InvalidCallback
 
 
 def read_json(raw: bytes) -> Any:
-    """Read one JSON value; ValueError says in a few words what is wrong, and repeats nothing."""
+    """Parse one JSON value; raises ValueError, which says what is wrong without the value."""
     try:
         return json.loads(raw.decode(), parse_constant=_refuse)
     except UnicodeDecodeError:
@@ -36,7 +36,7 @@ def _refuse(name: str) -> None:
 
 
 def _data(_context: click.Context, _parameter: click.Parameter, value: str) -> bytes:
-    """The bytes that `--data` names: itself, those of a file, or those of stdin."""
+    """Read the value of `--data`: the text itself, a file, or stdin."""
     if value == "-":
         return sys.stdin.buffer.read()
     if not value.startswith("@"):
@@ -50,7 +50,7 @@ def _data(_context: click.Context, _parameter: click.Parameter, value: str) -> b
 def _headers(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    """Split `name:value`. What is wrong is not repeated: it may hold credentials."""
+    """Split `name:value`. Errors do not repeat the value: it may hold credentials."""
     headers: dict[str, str] = {}
     for place, text in enumerate(values, start=1):
         name, colon, value = text.partition(":")
@@ -63,7 +63,7 @@ def _headers(
 
 
 def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | None) -> float | None:
-    """How many seconds from now."""
+    """Seconds from now."""
     return None if when is None else when.ahead(time.time())
 
 
@@ -102,7 +102,7 @@ def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | No
     type=TIME,
     metavar="SECONDS|AGE|TIME",
     callback=_ahead,
-    help="Do not send it earlier.",
+    help="Do not send it before then.",
 )
 @click.option("--lane", help="A destination of its own on a host that many customers share.")
 @json_option
@@ -124,4 +124,4 @@ def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> N
     else:
         say(receipt.id)
     if not receipt.accepted:
-        note(f"{receipt.id} was known already; nothing was stored")
+        note(f"{receipt.id} was already known; nothing was stored")

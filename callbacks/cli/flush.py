@@ -41,7 +41,7 @@ def flush(as_json: bool) -> None:
 
 
 def _leave_it(as_json: bool) -> None:
-    """Say that another dispatcher is claiming the batch that this call would have claimed."""
+    """Report that another dispatcher is claiming the batch."""
     if as_json:
         print_json({"claimed": 0, "ids": []})
     else:

@@ -26,10 +26,10 @@ from callbacks.model import SettingsError, Stored
 from callbacks.runtime import Runtime
 from callbacks.text import many
 
-#: JSON escapes may make six bytes of one, and a line holds more than its data.
+#: The longest line: a JSON escape may need six bytes for one, and a line has more than its data.
 _ESCAPED: Final = 6
 _BESIDE_DATA: Final = 65_536
-#: A pipeline ends when it is as large, however few callbacks are in it.
+#: A pipeline is sent when it reaches this size, however few callbacks it has.
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -39,18 +39,18 @@ _Chunk = list[tuple[int, Item]]
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the lines so far; blank ones do not count."""
+    """The results of the lines so far; blank ones are not counted."""
 
     accepted: int = 0
     known: int = 0
     bad: int = 0
 
     def __str__(self) -> str:
-        return f"{self.accepted:,} accepted, {self.known:,} known already, {self.bad:,} bad"
+        return f"{self.accepted:,} accepted, {self.known:,} already known, {self.bad:,} bad"
 
 
 def lines(stream: IO[bytes], limit: int) -> Iterator[_Line]:
-    """Number the lines of a file from 1; None for one of more than `limit` bytes."""
+    """Read and number the lines of a file, from 1; None for one of more than `limit` bytes."""
     number = 0
     while raw := stream.readline(limit + 1):
         number += 1
@@ -63,12 +63,12 @@ def lines(stream: IO[bytes], limit: int) -> Iterator[_Line]:
 
 
 def _checked(found: Runtime, raw: bytes | None) -> Item:
-    """Check one line; ValueError says what is wrong with it."""
+    """Check one line; raises ValueError, which says what is wrong with it."""
     if raw is None:
         raise ValueError(f"is longer than {_limit(found):,} bytes")
     item = read_json(raw)
     if not isinstance(item, dict):
-        raise ValueError("is not a JSON object")  # noqa: TRY004 - as all that is wrong with a line
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - as for any other bad line
     return prepare(found, item, datetime.now(UTC))
 
 
@@ -84,7 +84,7 @@ class _Import:
         self.tally = Tally()
 
     def run(self, numbered: Iterable[_Line]) -> None:
-        """Take all lines in."""
+        """Import all lines."""
         chunk: _Chunk = []
         size = 0
         for number, raw in numbered:
@@ -93,7 +93,7 @@ class _Import:
             try:
                 item = _checked(self.found, raw)
             except SettingsError:
-                raise  # a ValueError too, but no fault of this line
+                raise  # also a ValueError, but not this line's fault
             except ValueError as error:
                 self.tally.bad += 1
                 note(f"line {number}: {error}")
@@ -124,14 +124,14 @@ class _Import:
 
 
 def _sized(numbered: Iterable[_Line], advance: Any) -> Iterator[_Line]:
-    """Tell a progress bar of each line's bytes."""
+    """Report the size of each line to a progress bar."""
     for number, raw in numbered:
         advance(len(raw or b""))
         yield number, raw
 
 
 def _size(stream: IO[bytes]) -> int | None:
-    """How many bytes of a file are left to read; None for what is no file."""
+    """How many bytes of a file are left to read; None if it is a pipe."""
     if not stream.seekable():
         return None
     here = stream.tell()
@@ -144,7 +144,7 @@ def _size(stream: IO[bytes]) -> int | None:
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @json_option
 def import_(file: IO[bytes], as_json: bool) -> None:
-    """Enqueue many callbacks from NDJSON, one JSON object a line.
+    """Enqueue many callbacks from NDJSON, one JSON object per line.
 
     Required keys are callback_url and data; optional are event, id, environment, headers,
     expires_in, delay (both in seconds) and lane. Bad lines are reported by number on

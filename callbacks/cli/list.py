@@ -32,7 +32,7 @@ from callbacks.request.urls import Scope
 def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:
     """List the callbacks in a state, oldest first.
 
-    With --json they are one array, also where there are none.
+    With --json they are one array, which may be empty.
     """
     statuses = Inspector(parts().batcher.scripts).statuses(
         State(state), scope=scope, reason=Reason(reason) if reason else None

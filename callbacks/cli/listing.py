@@ -1,4 +1,4 @@
-"""Callbacks as a table or as JSON, for the commands that list them."""
+"""Prints callbacks as a table or as JSON, for the commands that list them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
 
 
 def hint_for(status: Status) -> str | None:
-    """What to do about a callback that failed; None where it has no reason."""
+    """What to do about a callback that failed; None if it has no reason."""
     if status.detail == REQUEST_GONE:
-        return "its request was deleted from Redis; find out by whom, and enqueue it again"
+        return "its request was deleted from Redis; find out what did that, and enqueue it again"
     return hint(status.reason) if status.reason else None
 
 
 def state_of(status: Status) -> str:
-    """The state for people; within `processing`, what the callback waits for."""
+    """The state as shown; within `processing`, also what the callback is waiting for."""
     if status.state is not State.PROCESSING:
         return status.state
     return f"{status.state} ({_PHASES.get(status.phase, status.phase)})"
 
 
 def first(found: Iterator[_T], limit: int | None) -> Iterator[_T]:
-    """Pass on so many, and say where there are more."""
+    """Yield at most `limit` items, and print a note if there are more."""
     yield from islice(found, limit)
     if limit is not None and next(found, None) is not None:
         note(f"only the first {limit:,} are shown; use --limit for more")

@@ -20,7 +20,7 @@ def pause(context: click.Context, target: str | None, as_json: bool) -> None:
 
     https://host is the host with all its lanes, including lanes first used later;
     https://host#lane is one lane, https://host# the host without its lanes. A URL with a path
-    stands for its destination. Requests in flight are completed, and counted in the output.
+    means its destination. Requests in flight are completed, and counted in the output.
     """
     scope = in_scope(context, None, target)
     done = scopes.pause(parts().batcher, scope)
@@ -42,12 +42,12 @@ def pause(context: click.Context, target: str | None, as_json: bool) -> None:
 
 
 def path_of(target: str) -> str:
-    """The path of a URL or destination without its first slash; empty where there is none."""
+    """The path of a URL or destination, without its first slash; may be empty."""
     return target.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
 
 
 def named(name: str, done: ScopeResult) -> str:
-    """Name what was paused or resumed, with its number of lanes (or paths) and the verb."""
+    """What was paused or resumed, with its number of lanes (or paths), and "is" or "are"."""
     lanes = sum("#" in lane for lane in done.lanes)
     counts = ((lanes, "lane"), (len(done.lanes) - lanes, "path"))
     more = [many(count, noun) for count, noun in counts if count]

@@ -1,7 +1,7 @@
-"""A local receiver: it takes callbacks, checks their signatures, and answers as it is told.
+"""A local receiver that checks signatures and answers as configured.
 
-One thread serves all connections, idle and slow ones cost next to nothing. It is for
-demonstrations, tests and benchmarks, on this machine; it is no server for the open internet.
+One thread serves all connections, so that idle and slow ones cost next to nothing. It is for
+demonstrations, tests and benchmarks on this machine, not for the internet.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _BACKLOG: Final = 1_024
 _HEAD_END: Final = b"\r\n\r\n"
 _PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 
-# (secrets, headers, body, unix time): returns where the signature holds, raises where not.
+# (secrets, headers, body, unix time); raises if the signature is not valid.
 Verify = Callable[[Sequence[str], Mapping[str, str], bytes, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One request that came in; header names are in lower case.
+    """One received request; header names are in lower case.
 
-    `at_s` is on the monotonic clock, `time_s` the unix time, both when it was complete.
-    `signature_ok` is None where signatures are not checked.
+    When it was complete: `at_s` on the monotonic clock, `time_s` as unix time. `signature_ok` is
+    None if signatures are not checked.
     """
 
     at_s: float
@@ -48,18 +48,18 @@ class Hit:
 
     @property
     def id(self) -> str:
-        """Its `webhook-id`; empty where it has none."""
+        """Its `webhook-id`; empty if it has none."""
         return self.headers.get("webhook-id", "")
 
     @property
     def attempt(self) -> int:
-        """Its `webhook-attempt`; 0 where it has none."""
+        """Its `webhook-attempt`; 0 if it has none."""
         return int(self.headers.get("webhook-attempt", 0))
 
 
 @dataclass(frozen=True)
 class Response:
-    """What to answer, after `delay_s`, or as soon as somebody lets it go (`until`).
+    """What to answer, after `delay_s`, or once the future `until` is done.
 
     `drop` closes the connection instead of answering.
     """
@@ -74,7 +74,7 @@ class Response:
 
     @cached_property
     def encoded(self) -> bytes:
-        """The bytes of it."""
+        """The response as bytes."""
         lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, '')}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         if self.close:
@@ -87,12 +87,11 @@ Behaviour = Callable[[Hit], Response]
 
 
 class Receiver:
-    """Listens from entering the context to leaving it, and remembers what came.
+    """A context manager that listens, and records all requests.
 
-    `behaviour` answers each hit, in the receiver's one thread, so it must not block: delays
-    belong into the Response. `verify` (with `secrets`) decides what `signature_ok` becomes.
-    `keep` bounds how many hits are remembered; the oldest go first. `new_loop` makes another
-    event loop than asyncio's own.
+    `behaviour` answers each hit in the receiver's only thread, so it must not block: delays
+    belong in the Response. `verify` (with `secrets`) sets `signature_ok`. `keep` is the maximum
+    number of hits kept; the oldest are dropped first. `new_loop` replaces asyncio's event loop.
     """
 
     def __init__(
@@ -136,13 +135,13 @@ class Receiver:
         self._thread.join()
 
     def url(self, path: str = "/") -> str:
-        """Where it listens; `port` is known once it does."""
+        """Its URL; with port 0, known only once it listens."""
         scheme = "https" if self._tls else "http"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}{path}"
 
     def wait_for_hits(self, count: int, timeout_s: float) -> bool:
-        """Wait until `count` hits are remembered; False where they were not in time."""
+        """Wait for `count` hits; False if they did not come in time."""
         with self._came:
             return self._came.wait_for(lambda: len(self.hits) >= count, timeout_s)
 
@@ -150,7 +149,7 @@ class Receiver:
         try:
             with asyncio.Runner(loop_factory=self._new_loop) as runner:
                 runner.run(self._listen())
-        except (OSError, OverflowError) as error:  # a port in use, no port at all
+        except (OSError, OverflowError) as error:  # a port in use, or an invalid one
             if self._listening.done():
                 raise
             self._listening.set_exception(error)
@@ -169,8 +168,8 @@ class Receiver:
         await ended.wait()
         server.close()
         for connection in self._connections:
-            connection.abort()  # nobody waits for a TLS goodbye
-        while self._connections:  # noqa: ASYNC110 - the loop needs a turn or two to tell them
+            connection.abort()  # without waiting for TLS to shut down
+        while self._connections:  # noqa: ASYNC110 - the loop needs a turn or two to close them
             await asyncio.sleep(0)
 
     def _taken(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:
@@ -189,17 +188,17 @@ class Receiver:
             return None
         try:
             self._verify(self._secrets, headers, body, now_s)
-        except Exception:  # noqa: BLE001 -- whatever it raises, the signature does not hold
+        except Exception:  # noqa: BLE001 -- whatever it raises, the signature is not valid
             return False
         return True
 
 
-# (method, target, headers in lower case, body): what is answered.
+# (method, target, headers in lower case, body) -> the answer.
 _Take = Callable[[str, str, Mapping[str, str], bytes], Response]
 
 
 class _Connection(asyncio.Protocol):
-    """Takes the requests of one connection in turn; they may come in parts, or several at once."""
+    """Handles one connection's requests in turn; they may come in parts, or several at once."""
 
     def __init__(self, take: _Take, all: set[_Connection], loop: asyncio.AbstractEventLoop) -> None:
         self._take, self._all, self._loop = take, all, loop
@@ -212,11 +211,11 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
         self._all.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's shape
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._all.discard(self)
 
     def abort(self) -> None:
-        """End it at once."""
+        """Close it at once."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -261,7 +260,7 @@ class _Connection(asyncio.Protocol):
             self._send(reply)
 
     def _let_go(self, reply: Response, _until: Future[object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the receiver has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the receiver has stopped meanwhile
             self._loop.call_soon_threadsafe(self._send_late, reply)
 
     def _send_late(self, reply: Response) -> None:
@@ -270,7 +269,7 @@ class _Connection(asyncio.Protocol):
         self._go_on()
 
     def _send(self, reply: Response) -> None:
-        if self._transport.is_closing():  # whoever sent it went away
+        if self._transport.is_closing():  # the client is gone
             return
         if not reply.drop:
             self._transport.write(reply.encoded)
@@ -292,7 +291,7 @@ def slow(seconds: float, code: int = 200) -> Behaviour:
 
 
 def drop() -> Behaviour:
-    """Answer nothing: close the connection."""
+    """Close the connection instead of answering."""
     reply = Response(drop=True)
     return lambda _hit: reply
 
@@ -309,7 +308,7 @@ def fail_first(times: int, code: int) -> Behaviour:
 
 
 def limited(per_s: float, *, clock: Callable[[], float] = time.monotonic) -> Behaviour:
-    """Answer 429 with `Retry-After: 1` beyond a rate; up to a second's worth may come at once."""
+    """Answer 429 with `Retry-After: 1` above a rate; allows bursts of one second's requests."""
     burst = max(1.0, per_s)
     room, last = burst, clock()
 
@@ -337,7 +336,7 @@ def by_path(behaviours: Mapping[str, Behaviour], default: Behaviour | None = Non
 
 
 def _parsed(head: bytes) -> tuple[str, str, dict[str, str]] | None:
-    """Method, target and headers; None where it is no HTTP/1 request."""
+    """Method, target and headers; None if it is not an HTTP/1 request."""
     request_line, *lines = head.decode("latin-1").split("\r\n")
     parts = request_line.split(" ")
     if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
@@ -349,7 +348,7 @@ def _parsed(head: bytes) -> tuple[str, str, dict[str, str]] | None:
 
 
 def _body_length(headers: Mapping[str, str]) -> int | None:
-    """None where it is too long, or cannot be told."""
+    """The body's length; None if it is too long or unknown."""
     text = headers.get("content-length", "0")
     if "transfer-encoding" in headers or not (text.isascii() and text.isdigit()):
         return None

@@ -32,13 +32,13 @@ from callbacks.text import moment as instant
 
 
 def request_of(found: Runtime, id: str) -> Request | None:
-    """The frozen request, where it is still kept."""
+    """The frozen request, if it is still kept."""
     packed: Any = found.client.get(found.batcher.scripts.keys.of("cb:", id))
     return None if packed is None else unpack(packed)
 
 
 def shown_request(request: Request | None) -> dict[str, Any]:
-    """What may be shown of a request: no user info or query, no header values, no body."""
+    """The parts of a request that may be shown: no user info, query, header values or body."""
     if request is None:
         return {"url": None, "environment": None, "header_names": None, "body_bytes": None}
     return {
@@ -50,7 +50,7 @@ def shown_request(request: Request | None) -> dict[str, Any]:
 
 
 def next_step(status: Status, now_s: float) -> str:
-    """Say what comes next, in one sentence."""
+    """What comes next, in one sentence."""
     at = status.next_attempt_at
     moment = "" if at is None else when(at, now_s)
     late = at is not None and at <= now_s
@@ -71,7 +71,7 @@ def next_step(status: Status, now_s: float) -> str:
 
 
 def _held(found: Runtime, status: Status) -> str | None:
-    """Say what keeps a queued callback from being claimed, apart from its batch."""
+    """What keeps a queued callback from being claimed with the next batch."""
     if status.state is not State.QUEUED:
         return None
     scripts = found.batcher.scripts
@@ -91,7 +91,7 @@ def _held(found: Runtime, status: Status) -> str | None:
 def show(id: str, as_json: bool) -> None:
     """Show one callback, its attempts, and what comes next.
 
-    Durations are milliseconds. Of its headers only the names are shown.
+    Durations are in milliseconds. Only the names of its headers are shown.
     """
     found = parts()
     status = find(found.batcher.scripts, id)

@@ -24,7 +24,7 @@ _STYLES: Final = {"ok": "green", "paused": "yellow", "behind": "yellow"}
 
 
 def render(shown: Snapshot, places: Sequence[int]) -> Group:
-    """The snapshot for people; `places` are the threads or greenlets of each worker process."""
+    """The snapshot as tables; `places` are the threads or greenlets of each worker process."""
     rows = Table.grid(padding=(0, 2))
     style = _STYLES.get(shown.health.word, "red")
     rows.add_row("health", Text(str(shown.health), style=style))
@@ -55,7 +55,7 @@ def _look(found: Runtime) -> Group:
 def status(watch: bool, as_json: bool) -> None:
     """Show sizes, totals, rates and overall health.
 
-    Ages and intervals are seconds; rates cover the last minute.
+    Ages and intervals are in seconds; rates cover the last minute.
     """
     found = parts()
     if watch:
@@ -67,7 +67,7 @@ def status(watch: bool, as_json: bool) -> None:
 
 
 def _watch(found: Runtime, as_json: bool) -> None:
-    """Refresh a terminal; in a pipe, print a line (with --json: a document a line) each second."""
+    """Refresh a terminal; in a pipe, print one line or JSON document per second."""
     screen = console()
     try:
         if as_json:

@@ -1,4 +1,4 @@
-"""`callbacks web`: serve metrics, health and the status page until the process is told to end."""
+"""`callbacks web`: serves metrics, health and the status page until the process is stopped."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from callbacks.monitor.snapshot import take
 from callbacks.settings import Settings
 
 _PORT: Final = 8000
-#: A Redis that takes longer counts as away here.
+#: A Redis that takes longer counts as unreachable here.
 _PATIENCE_S: Final = 2.0
-#: What the extra `web` installs.
+#: The packages of the `web` extra.
 _EXTRA: Final = ("prometheus_client", "waitress")
 
 
@@ -32,21 +32,21 @@ _EXTRA: Final = ("prometheus_client", "waitress")
     envvar="PORT",
     show_default=True,
     show_envvar=True,
-    help="Where to listen; 0: any free one.",
+    help="Port to listen on; 0: any free one.",
 )
 @json_option
 def web(port: int, as_json: bool) -> None:
     """Serve /metrics (Prometheus), /healthz and a status page.
 
-    It listens on this machine alone, and everywhere where PORT is set, as on Heroku. It shows
-    numbers and health, no ids, URLs or destinations.
+    Listens on 127.0.0.1, or on all interfaces if PORT is set, as on Heroku. Shows numbers and
+    health, but no ids, URLs or destinations.
     """
     _check_installed()
-    from callbacks.web.app import App, Latest  # noqa: PLC0415 - they need the extra
+    from callbacks.web.app import App, Latest  # noqa: PLC0415 - needs the extra
     from callbacks.web.server import Server  # noqa: PLC0415
 
     settings = parts().settings
-    routed = bool(os.environ.get("PORT"))  # by a platform, from outside
+    routed = bool(os.environ.get("PORT"))  # a platform routes requests here
     host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
     app = App(Latest(partial(take, _reader(settings))))
     try:
@@ -70,14 +70,14 @@ def _check_installed() -> None:
 
 
 def _reader(settings: Settings) -> Batcher:
-    """A batcher of this process's own, with one connection, that gives up soon.
+    """A batcher with one connection and a short timeout.
 
-    Whoever looks waits ten seconds at most: a script is tried three times.
+    A script is tried three times, so a request here waits ten seconds at most.
     """
     less = {"redis_max_connections": 1, "redis_timeout": min(_PATIENCE_S, settings.redis_timeout)}
     return Batcher(connect(settings.model_copy(update=less)), settings)
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
-    """End as Ctrl-C does: the server finishes what it is at."""
+    """End as Ctrl-C does: the server finishes its requests."""
     raise SystemExit(0)

@@ -1,10 +1,9 @@
-"""Delivery: one HTTP attempt, from a name to an answer, within one deadline.
+"""Delivery: one HTTP attempt, from the name lookup to the answer, within one deadline.
 
-`callback.AICallback` is what others use, and `shared_transport` for the process's connections;
-`adapter.GuardedAdapter` is below both, and public: it is mounted on sessions of applications.
-A remote fault is an `Answer`, never an exception. Only addresses that the guard has checked are
-connected to.
+Other packages use `callback.AICallback`, and `shared_transport` for the process's connections.
+Both use `adapter.GuardedAdapter`, which is public: applications mount it on their sessions.
+A remote fault is an `Answer`, never an exception. It connects only to addresses that the guard
+has checked.
 
-It decides nothing about retries and knows nothing of Redis or Dramatiq; the batcher does not
-know it, either.
+It decides nothing about retries and knows nothing about Redis or Dramatiq.
 """

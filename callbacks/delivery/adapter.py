@@ -1,13 +1,12 @@
-"""An adapter for `requests` that connects to checked addresses only and ends in time.
+"""An adapter for `requests` that connects to checked addresses only, within a deadline.
 
-How a request is sent decides which addresses may be reached, how long anything may take and
-when a connection is used again. The URL is read by `urls`, as at enqueue: what it says of host
-and port is what is connected to, and its path and query go out as they are.
+URLs are read by `urls`, as at enqueue: it connects to the host and port found there, and sends
+path and query unchanged.
 
-A connection that turns out dead when it is used again makes a reset, and nothing is sent a
-second time in silence: nobody can tell whether the receiver acted on the first (RFC 9110,
-section 9.2.2), and an attempt that counts once would hit it twice. Instead a connection is
-checked before each use, and not used after the time that the receiver says it keeps it.
+If a reused connection turns out to be dead, that is a reset: the request is not silently sent
+again, because the receiver may have acted on the first one (RFC 9110, section 9.2.2), and an
+attempt that counts once would hit it twice. Instead, each connection is checked before it is
+reused, and not used for longer than the receiver says it keeps it.
 """
 
 from __future__ import annotations
@@ -48,14 +47,14 @@ _TRUST_ENV: Final = "set trust_env = False on the session where it comes from th
 
 
 class BlockedURL(errors.InvalidURL):
-    """The URL leads to an address that is not public and not allowed; nothing was sent."""
+    """The URL leads to an address that is neither public nor allowed; nothing was sent."""
 
 
 class ResponseTooLarge(errors.RequestException):
-    """The response's body is over the adapter's `max_response_bytes`."""
+    """The response's body exceeds the adapter's `max_response_bytes`."""
 
 
-# What `send` raises for an exception, by the nearest class.
+# What `send` raises for an exception, looked up by its nearest class.
 _ERRORS: Final[Mapping[type[BaseException], type[errors.RequestException]]] = MappingProxyType(
     {
         InvalidCallback: errors.InvalidURL,
@@ -72,14 +71,14 @@ _ERRORS: Final[Mapping[type[BaseException], type[errors.RequestException]]] = Ma
 
 
 class GuardedAdapter(BaseAdapter):
-    """Sends the requests of a `requests.Session`, for any number of threads; times are seconds.
+    """Sends the requests of a `requests.Session`; thread-safe. Times are in seconds.
 
     `allowed_networks` may be reached although they are not public. `connect_timeout` bounds
-    connecting to one address, and the TLS handshake after it; `read_timeout` one wait for the
+    connecting to one address, and the TLS handshake after it; `read_timeout` each wait for the
     receiver; `deadline` the whole request, from the name lookup to the end of the body.
-    `tls_context` stands in for the default, which trusts the CAs that `requests` brings along;
-    it has to verify certificates and host names, and refuse TLS before 1.2. `resolve` and
-    `connect` stand in for the system's.
+    `tls_context` replaces the default, which trusts the CAs bundled with `requests`; it has to
+    verify certificates and host names, and to refuse TLS before 1.2. `resolve` and `connect`
+    replace the system's.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class GuardedAdapter(BaseAdapter):
         )
         _all_adapters.add(self)
 
-    def send(  # noqa: PLR0917 - as a BaseAdapter is called
+    def send(  # noqa: PLR0917 - BaseAdapter's signature
         self,
         request: PreparedRequest,
         stream: bool = False,
@@ -120,16 +119,16 @@ class GuardedAdapter(BaseAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send a request and return its response, of which all the body has been read.
+        """Send a request and return its response, with the whole body read.
 
-        `timeout` comes instead of the adapter's connect and read timeouts, within its deadline.
-        Raises ValueError for what it cannot do, `BlockedURL` (an InvalidURL), `ResponseTooLarge`,
-        and requests' ConnectTimeout, ReadTimeout, SSLError, ConnectionError, InvalidURL,
-        InvalidHeader, ChunkedEncodingError and ContentDecodingError.
+        `timeout` overrides the adapter's connect and read timeouts, but not its deadline.
+        Raises ValueError for unsupported arguments, `BlockedURL` (an InvalidURL),
+        `ResponseTooLarge`, and requests' ConnectTimeout, ReadTimeout, SSLError, ConnectionError,
+        InvalidURL, InvalidHeader, ChunkedEncodingError and ContentDecodingError.
         """
         _refuse_what_is_not_done(request, stream=stream, verify=verify, cert=cert)
         if select_proxy(request.url or "", proxies):
-            raise ValueError(f"proxies: a proxy connects to what nobody has checked; {_TRUST_ENV}")
+            raise ValueError(f"proxies: a proxy connects to unchecked addresses; {_TRUST_ENV}")
         limits = self.limits(*_both(timeout))
         started = time.monotonic()
         try:
@@ -148,7 +147,7 @@ class GuardedAdapter(BaseAdapter):
     def limits(
         self, connect_s: float | None = None, read_s: float | None = None, *, spent_s: float = 0
     ) -> Limits:
-        """What bounds a request that starts now; `spent_s` of its deadline are over already."""
+        """The limits of a request that starts now; `spent_s` of its deadline is already used."""
         connect_timeout, read_timeout, deadline = self._times
         return Limits(
             connect_timeout if connect_s is None else connect_s,
@@ -164,12 +163,11 @@ class GuardedAdapter(BaseAdapter):
         proven: bool = False,
         with_body: bool = False,
     ) -> Reply:
-        """Send a request and give its reply as it is; `with_body`: with all of its body.
+        """Send a request and return the raw reply; `with_body`: with its whole body.
 
-        Else the head is the verdict, and the body is read away for the sake of the connection,
-        soon or not at all. `proven`: the receiver has answered lately, so its name is not looked
-        up behind those of receivers that hang. Raises what `faults` tells the meaning of, and
-        requests' InvalidHeader.
+        Without, only the head counts, and the body is discarded, quickly or not at all, to reuse
+        the connection. `proven`: the name lookup does not queue behind those of receivers that
+        hang. Raises the exceptions listed in `faults`, and requests' InvalidHeader.
         """
         url = read_url(request.url)
         message = request_bytes(request, url)
@@ -188,17 +186,17 @@ class GuardedAdapter(BaseAdapter):
         return reply
 
     def idle_connections(self) -> int:
-        """How many connections are kept that another request can use."""
+        """The number of idle connections that can be reused."""
         return self._idle.count()
 
     def close(self) -> None:
-        """Close idle connections; those in use are closed as soon as they are not."""
+        """Close idle connections now, and those in use once their request ends."""
         self._idle.close()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: two processes must not talk on one connection.
+        """In a forked child, start with an empty pool: processes must not share connections.
 
-        Locks are made anew too, for a thread that is not in the child may have held them.
+        Its lock is new too, because a thread that does not exist in the child may have held it.
         """
         idle, self._idle = self._idle, IdlePool()
         idle.forget()
@@ -216,7 +214,7 @@ os.register_at_fork(after_in_child=_reset_all_after_fork)
 
 
 def default_tls_context() -> ssl.SSLContext:
-    """Not `ssl.create_default_context`: it reads SSL_CERT_FILE and SSLKEYLOGFILE."""
+    """Unlike `ssl.create_default_context`, does not read SSL_CERT_FILE and SSLKEYLOGFILE."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificates and host names
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
@@ -237,23 +235,23 @@ def _refuse_what_is_not_done(
     request: PreparedRequest, *, stream: bool, verify: bool | str, cert: object
 ) -> None:
     if not _METHOD.fullmatch(request.method or "") or request.method == "CONNECT":
-        raise ValueError(f"method: {request.method!r} is none that can be sent")
+        raise ValueError(f"method: {request.method!r} cannot be sent")
     if stream:
-        raise ValueError("stream=True: the body is read before the deadline, and bounded")
+        raise ValueError("stream=True: the whole body is always read within the deadline")
     if verify is not True:
         raise ValueError(f"verify={verify!r}: give the adapter a tls_context instead; {_TRUST_ENV}")
     if cert is not None:
-        raise ValueError("cert: give the adapter a tls_context that has it instead")
+        raise ValueError("cert: give the adapter a tls_context with that certificate instead")
     if not isinstance(request.body, bytes | str | None):
-        raise ValueError(  # noqa: TRY004 - one error for all that it cannot do
-            "data: a body that is read while it is sent; give it as bytes"
+        raise ValueError(  # noqa: TRY004 - one error for everything unsupported
+            "data: a body cannot be streamed; give it as bytes"
         )
     if "host" in request.headers:
-        raise ValueError("headers: Host is made from the URL, which is what is checked")
+        raise ValueError("headers: Host is taken from the URL, whose address is checked")
 
 
 def _both(timeout: Any) -> tuple[float | None, float | None]:
-    """Connect and read timeout, of what `requests` takes for `timeout`."""
+    """Connect and read timeout, from the `timeout` argument of `requests`."""
     pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     if len(pair) != 2 or not all(seconds is None or _is_duration(seconds) for seconds in pair):
         raise ValueError(f"timeout={timeout!r}: expected seconds above 0, or a pair of them")
@@ -265,7 +263,7 @@ def _is_duration(seconds: object) -> bool:
 
 
 def _plain(request: PreparedRequest) -> PreparedRequest:
-    """The same request without the headers that are made when it is sent."""
+    """The same request without the headers that are generated when it is sent."""
     plain = request.copy()
     plain.headers = cast(Any, own_headers(request))
     return plain
@@ -280,4 +278,4 @@ def _read_body(connection: Connection, reply: Reply, request: PreparedRequest, m
     if reply.fault:
         raise errors.ChunkedEncodingError(reply.fault)
     if reply.first("content-encoding") not in {None, "identity"}:
-        raise errors.ContentDecodingError("the response is encoded, which nobody asked for")
+        raise errors.ContentDecodingError("the response is encoded although it must not be")

@@ -1,4 +1,4 @@
-"""One callback's payload and its sending."""
+"""One callback: its payload, its secrets, and sending it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from callbacks.delivery.transport import Transport
     from callbacks.settings import Settings
 
-_MAX_RESPONSE_BYTES: Final = 65_536  # that are read away so that a connection can be used again
+_MAX_RESPONSE_BYTES: Final = 65_536  # discarded so that a connection can be reused
 
 
 class Sender(Protocol):
-    """What posts: `transport.Transport`, or a double in a test."""
+    """Sends requests: `transport.Transport`, or a double in a test."""
 
     def post(
         self,
@@ -38,16 +38,16 @@ class Sender(Protocol):
     ) -> Answer:
         """Send one request; a remote fault is an answer, not an exception.
 
-        `spent_s`: so much of the attempt's deadline has been used up before. `proven`: the
-        receiver has answered lately.
+        `spent_s`: how much of the attempt's deadline is already used. `proven`: the receiver has
+        answered lately.
         """
         ...
 
 
 def shared_transport(settings: Settings) -> Transport:
-    """Return this process's one connection pool for these settings; opens nothing yet."""
+    """Return this process's transport for these settings; opens no connection yet."""
     timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
-    with _MAKING:  # else each of 64 threads makes one at first, with all the certificates
+    with _MAKING:  # else 64 threads might each make one, and load all the certificates
         return _transport(settings.allowed_networks, *timeouts)
 
 
@@ -75,7 +75,7 @@ def _transport(
     )
 
 
-#: What a resolver is asked with: its own path, the URL, the environment.
+#: A question to the resolver: its own path, the URL, the environment.
 _Ask = tuple[str, str, str]
 
 
@@ -84,19 +84,19 @@ def _resolve(ask: _Ask) -> tuple[str, ...]:
         return ask_resolver(*ask)
     except SecretResolverError:
         raise
-    except BaseException as error:  # a SystemExit must not end the thread that waits
+    except BaseException as error:  # a SystemExit must not end the waiting thread
         raise SecretResolverError(f"{ask[0]} raised {type(error).__name__}") from error
 
 
-#: A function of the application may hang.
+#: The resolver is the application's code and may hang.
 _RESOLUTIONS: Final = DaemonPool(_resolve, name="secret resolver")
 
 
 class AICallback:
     """One callback: builds the envelope, infers environment and secrets, signs and sends.
 
-    Made from what is to be told, it validates and freezes the request (raises
-    `InvalidCallback`); `stored` makes it from a request that was frozen at enqueue.
+    The constructor validates and freezes the request (raises `InvalidCallback`); `stored` takes
+    one that was frozen at enqueue.
     """
 
     def __init__(
@@ -129,23 +129,23 @@ class AICallback:
 
     @classmethod
     def stored(cls, id: str, request: Request, settings: Settings) -> AICallback:
-        """Take a request as it was frozen at enqueue."""
+        """Make a callback from a request that was frozen at enqueue."""
         callback = cls.__new__(cls)
         callback.id, callback.request, callback.settings = id, request, settings
         return callback
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What signs this callback: the resolver's secrets, its environment's, or the default.
+        """The secrets that sign this callback: the resolver's, its environment's, or the default.
 
-        Raises `SecretResolverError` where the resolver fails. It runs in this thread, and may
-        take as long as it likes.
+        Raises `SecretResolverError` if the resolver fails. It runs in this thread, without a
+        timeout.
         """
         return self._secrets(lambda ask: ask_resolver(*ask))
 
     @property
     def signable(self) -> bool:
-        """Whether it can be signed, or need not be; a resolver that fails now may work later."""
+        """Whether it can be signed or need not be; True if the resolver fails: it may recover."""
         if not self.settings.signing_configured:
             return True
         try:
@@ -160,7 +160,7 @@ class AICallback:
         return resolve((path, self.request.callback_url, environment))
 
     def _in_time(self, ask: _Ask, *, proven: bool) -> tuple[str, ...]:
-        """Ask an attempt's resolver, which has half of the deadline, in another thread."""
+        """Ask the resolver in another thread, for at most half of the attempt's deadline."""
         try:
             return _RESOLUTIONS.result(ask, Deadline(self.settings.deadline / 2), proven=proven)
         except (TimeoutError, TooManyHang) as error:
@@ -169,8 +169,8 @@ class AICallback:
     def headers(self, *, attempt: int, timestamp_s: int, proven: bool = False) -> dict[str, str]:
         """All headers of one attempt, signed if secrets are configured.
 
-        Raises `SecretResolverError`, also where there is suddenly no secret: a callback that
-        is to be signed never goes out unsigned.
+        Raises `SecretResolverError`, also if there is no secret any more: a callback that has to
+        be signed is never sent unsigned.
         """
         secrets = self._secrets(partial(self._in_time, proven=proven))
         if self.settings.signing_configured and not secrets:
@@ -192,11 +192,11 @@ class AICallback:
         sender: Sender | None = None,
         proven: bool = False,
     ) -> Answer:
-        """Make one attempt and say what came of it; decides and stores nothing.
+        """Make one attempt and return its answer; decides and stores nothing.
 
-        `proven`: the receiver has answered lately, so this attempt waits for no place that
-        attempts to others may hold while they hang (a name lookup, a call of the resolver).
-        If a secret resolver fails, hangs or returns none, nothing is sent: `no_secret`.
+        `proven`: the receiver has answered lately, so the name lookup and the call of the resolver
+        do not queue behind those of receivers that hang. If the secret resolver fails, hangs or
+        returns none, nothing is sent, and the answer's fault is `no_secret`.
         """
         moment = int(time.time()) if timestamp_s is None else timestamp_s
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A connection to a receiver, and one exchange of a request and its reply on it."""
+"""A connection to a receiver, and the exchange of a request and its reply on it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from callbacks.delivery.reply import Reply
 
 MAX_IDLE_S: Final = 30.0
 
-# Past the deadline, for reading a reply that came while the request could not be sent.
+# Time past the deadline for reading a reply that came before the request was fully sent.
 GRACE_S: Final = 0.2
 
-# For reading a body away after its head, whose verdict stands: a connection that cannot be used
-# again costs one handshake, a thread that waits costs others their turn.
+# Time for discarding a body after the head has decided the outcome. A connection that is not
+# reused costs one handshake; a thread that waits holds up other callbacks.
 DRAIN_S: Final = 1.0
 
 _RECV_BYTES: Final = 16_384
 
 
 class Origin(NamedTuple):
-    """What a connection is to, and may be used again for."""
+    """What a connection leads to; it may be reused for the same origin."""
 
     scheme: str
     host: str
@@ -39,7 +39,7 @@ class Connection:
         self._sock = sock
 
     def exchange(self, request: bytes, limits: Limits, *, body_limit: int = 0) -> Reply:
-        """Send the request and return its reply, of which the head has been read.
+        """Send the request and return its reply, read up to the end of the head.
 
         Raises OSError (TimeoutError and ssl.SSLError included), BadReply and HeadTooLarge.
         """
@@ -53,7 +53,7 @@ class Connection:
         return reply
 
     def read_body(self, reply: Reply, limit: int) -> bool:
-        """Read on to the end of the body, at most `limit` bytes; False if it is longer.
+        """Read the rest of the body, at most `limit` bytes; False if it is longer.
 
         Raises OSError.
         """
@@ -64,10 +64,10 @@ class Connection:
         return reply.is_over
 
     def finish(self, reply: Reply, limit: int = 0) -> None:
-        """Read what is left of the body away where the connection can be used again after it.
+        """Discard the rest of the body, if the connection can be reused after it.
 
-        That takes `DRAIN_S` at most and never passes the attempt's deadline. `idle_limit_s` is
-        0 afterwards where the connection must not be used again.
+        Takes at most `DRAIN_S` and never passes the attempt's deadline. Afterwards, `idle_limit_s`
+        is 0 if the connection must not be reused.
         """
         idle_s = 0.0 if self._sock.spoke_early else reply.idle_limit_s(MAX_IDLE_S)
         try:
@@ -82,14 +82,14 @@ class Connection:
             self.idle_limit_s = idle_s
 
     def is_fit(self, now: float) -> bool:
-        """Whether another request may be sent: not idle for too long, still open, and silent."""
+        """Whether it may be reused: not idle for too long, still open, and nothing to read."""
         return now - self.idle_since < self.idle_limit_s and not self._sock.has_input()
 
     def close(self) -> None:
         self._sock.close()
 
     def _send(self, request: bytes) -> None:
-        """Send it all, or as much as is taken by a receiver that has answered meanwhile."""
+        """Send all of it, or as much as a receiver accepts that answers before the end."""
         try:
             self._sock.sendall(request)
         except OSError:

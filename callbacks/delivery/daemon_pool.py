@@ -1,4 +1,4 @@
-"""Calls of functions without a timeout, so that the caller can stop waiting."""
+"""Calls functions that have no timeout, so that callers can stop waiting for them."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from callbacks.delivery.deadline import Deadline
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
-MAX_CALLS: Final = 128  # that somebody waits for at the same time, a thread each
-MAX_HANGING: Final = 256  # of either half: calls that have not ended by their deadline
+MAX_CALLS: Final = 128  # concurrent calls that a caller waits for, one thread each
+MAX_HANGING: Final = 256  # calls of either share that have not ended by their deadline
 MAX_THREADS: Final = MAX_CALLS + 2 * MAX_HANGING
-ABANDON_S: Final = 60.0  # after this a call that hangs is repeated
-IDLE_S: Final = 60.0  # so long a thread waits for its next call
+ABANDON_S: Final = 60.0  # after this time a hanging call may be repeated
+IDLE_S: Final = 60.0  # how long a thread waits for its next call
 
 
 class TooManyHang(Exception):
-    """As many calls as there may be have not ended, or the system gives no thread for one."""
+    """Too many calls have not ended, or the system has no thread for another one."""
 
 
 @dataclass(eq=False, slots=True)
 class _Share:
-    """The places of those that have proven themselves, or of those that have not."""
+    """The places for proven keys, or those for all others."""
 
     places: int
     taken: int = 0
     hanging: int = 0
 
     def has_room(self, *, again: bool) -> bool:
-        """Whether a call may begin; `again`: of a key whose last call hangs.
+        """Whether a call may begin; `again`: its key's last call still hangs.
 
-        Those get half of the room for hanging calls, so that they never take all of it.
+        Such calls may take only half of the room for hanging ones.
         """
         room = MAX_HANGING // 2 if again else MAX_HANGING
         return self.taken < self.places and self.hanging < room
@@ -48,25 +48,25 @@ class _Share:
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """One call, in the context of whoever asked first."""
+    """One call, in the context of its first caller."""
 
     key: Any
     share: _Share
     future: Future[Any] = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
     began_at: float = field(default_factory=time.monotonic)
-    hangs: bool = False  # no caller waits for it any more
+    hangs: bool = False  # its callers have stopped waiting
     ended: bool = False
 
 
 class DaemonPool(Generic[_K, _V]):
     """Runs a function in daemon threads, for any number of callers.
 
-    Nothing can end a call that hangs, so it keeps its thread. But when a caller's deadline passes
-    it gives its place up to others, and is made anew for its key after a minute at the earliest.
-    So others wait for no longer than the calls before them have until their deadlines, as long as
-    fewer than `MAX_HANGING` hang. The threads stay for a while, so what a function keeps in them
-    (a connection to a database) is used again.
+    A hanging call cannot be ended, so it keeps its thread. But once a caller's deadline passes, it
+    gives up its place, and its key is not called again for a minute. So as long as fewer than
+    `MAX_HANGING` calls hang, nobody waits longer than the calls before it have until their
+    deadlines. Idle threads are kept for a while, so that a function can keep e.g. a database
+    connection in its thread.
     """
 
     def __init__(self, function: Callable[[_K], _V], *, name: str, most: int = MAX_CALLS) -> None:
@@ -77,17 +77,17 @@ class DaemonPool(Generic[_K, _V]):
         _all.add(self)
 
     def reset_after_fork(self) -> None:
-        """Forget what runs; in a forked child those threads are not there."""
-        self._calls: dict[_K, _Call] = {}  # the last one of each key that has not ended
+        """Forget running calls: in a forked child, their threads do not exist."""
+        self._calls: dict[_K, _Call] = {}  # the last call of each key, if it has not ended
         self._shares = {proven: _Share(self._most // 2) for proven in (True, False)}
         self._idle: list[SimpleQueue[_Call]] = []
         self._changed = threading.Condition()
 
     def result(self, key: _K, deadline: Deadline, *, proven: bool = False) -> _V:
-        """Give what the function returns for `key`, of a call that may be under way already.
+        """Return the function's result for `key`, joining a call that is already running.
 
-        Half of the places are kept for `proven` keys, whose calls have ended in time before, and
-        half for the others: neither waits for what the other does. Raises TimeoutError at the
+        Half of the places are reserved for `proven` keys, whose calls have ended in time before,
+        and half for the others, so that neither waits for the other. Raises TimeoutError at the
         deadline, `TooManyHang`, and whatever the function raises.
         """
         call = self._join(key, deadline, self._shares[proven])
@@ -100,7 +100,7 @@ class DaemonPool(Generic[_K, _V]):
         return result
 
     def under_way(self) -> int:
-        """How many calls have not ended, those that hang included."""
+        """The number of running calls, hanging ones included."""
         with self._changed:
             return sum(share.taken + share.hanging for share in self._shares.values())
 
@@ -133,7 +133,7 @@ class DaemonPool(Generic[_K, _V]):
         return jobs
 
     def _give_up(self, call: _Call) -> None:
-        """Take a call's place away if it has not ended: its caller has stopped waiting."""
+        """Free the place of a call that has not ended, because its caller has stopped waiting."""
         if call.future.done():
             return
         with self._changed:
@@ -152,13 +152,13 @@ class DaemonPool(Generic[_K, _V]):
                     if jobs in self._idle:
                         self._idle.remove(jobs)
                         return
-                call = jobs.get()  # it came at the last moment
+                call = jobs.get()  # one was assigned just now
             self._run(call, jobs)
 
     def _run(self, call: _Call, jobs: SimpleQueue[_Call]) -> None:
         try:
             found = call.context.run(self._function, call.key)
-        except BaseException as error:  # noqa: BLE001 -- it goes to those who wait
+        except BaseException as error:  # noqa: BLE001 -- raised in the callers' threads
             self._end(call, jobs)
             call.future.set_exception(error)
         else:
@@ -166,7 +166,7 @@ class DaemonPool(Generic[_K, _V]):
             call.future.set_result(found)
 
     def _end(self, call: _Call, jobs: SimpleQueue[_Call]) -> None:
-        """Before anyone has the answer, so that whoever asks next gets one of their own."""
+        """Forget the call before its result is set, so that a later caller starts a new one."""
         with self._changed:
             if self._calls.get(call.key) is call:
                 del self._calls[call.key]

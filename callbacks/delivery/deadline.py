@@ -1,4 +1,4 @@
-"""When an attempt has to be over, and how long each of its steps may take."""
+"""When an attempt has to end, and how long each of its steps may take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Deadline:
-    """The instant by which an attempt has ended, on the monotonic clock of this process."""
+    """The instant by which an attempt has to end, on this process's monotonic clock."""
 
     __slots__ = ("_ends_at", "_seconds")
 
@@ -16,22 +16,22 @@ class Deadline:
         self._ends_at = time.monotonic() + seconds
 
     def left(self) -> float:
-        """The seconds that are left; raises TimeoutError if none are."""
+        """The remaining seconds; raises TimeoutError if there are none."""
         left = self._ends_at - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"the attempt did not end within its {self._seconds:g} s")
         return left
 
     def at_most(self, seconds: float) -> Deadline:
-        """So many seconds from now, or this deadline if it is earlier."""
+        """A deadline in `seconds` from now, or this one if it is earlier."""
         return Deadline(min(seconds, self._ends_at - time.monotonic()))
 
 
 class Limits(NamedTuple):
-    """What bounds one attempt.
+    """The time limits of one attempt.
 
-    `connect_s` bounds connecting to one address, and the TLS handshake after it; `read_s` one
-    wait for the receiver; `deadline` all of it, name lookup included.
+    `connect_s` bounds connecting to one address, and the TLS handshake after it; `read_s` each
+    wait for the receiver; `deadline` the whole attempt, name lookup included.
     """
 
     connect_s: float

@@ -1,9 +1,9 @@
-"""A socket on which nothing takes longer than what is left of the attempt.
+"""A socket whose operations never outlast the attempt.
 
-No watchdog shuts sockets down from outside, so none can shut down one that has passed on to
-another request: each single operation gets the time that is left, whoever drips bytes at us.
-A timeout of `ssl` and of `socket` bounds a call as a whole (a handshake, a record), however
-many packets it takes; only loops over calls would go on for ever, and those are ours.
+Each operation gets the time that is left, so a receiver that drips bytes gains nothing. (A
+watchdog that shuts sockets down could hit one that already serves another request.) The timeouts
+of `ssl` and `socket` bound a whole call (a handshake, a record), however many packets it takes;
+only loops over calls could run on, and all of them are here.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
 class HandshakeFailed(OSError):
-    """The connection ended before TLS was agreed upon."""
+    """The connection ended during the TLS handshake."""
 
 
 class DeadlineSocket:
-    """Sends and receives within the limits of one attempt at a time; it owns the real socket.
+    """Sends and receives within the limits of the current attempt; owns the real socket.
 
-    `spoke_early` tells that something came while the request was still being sent: a receiver
-    that answers what it has not read may read it later, as another request.
+    `spoke_early`: the receiver sent something before it had the whole request. It may read the
+    rest later and take it for another request.
     """
 
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self.spoke_early = False
         self._sock = sock
-        # After a TLS handshake the receiver's session tickets are waiting to be read.
+        # Not after a TLS handshake: then there are session tickets to read.
         self._expects_silence = True
         self.begin(limits)
 
     def begin(self, limits: Limits) -> None:
-        """Let another attempt use the socket."""
+        """Start another attempt on this socket."""
         self.deadline: Deadline = limits.deadline
         self._read_s = limits.read_s
         self._is_sending = False
 
     def handshake(self, context: ssl.SSLContext, hostname: str, timeout_s: float) -> None:
-        """Speak TLS from here on; raises HandshakeFailed, ssl.SSLError and TimeoutError."""
+        """Switch to TLS; raises HandshakeFailed, ssl.SSLError and TimeoutError."""
         self._expects_silence = False
         try:
             self._sock = sock = context.wrap_socket(
@@ -79,7 +79,7 @@ class DeadlineSocket:
             rest = rest[sent:]
 
     def recv(self, size: int) -> bytes:
-        """Up to `size` bytes; b"" at the end. Raises OSError, TimeoutError included."""
+        """Receive up to `size` bytes; b"" at the end. Raises OSError, TimeoutError included."""
         self._take_a_step()
         try:
             received = self._sock.recv(size)
@@ -89,15 +89,15 @@ class DeadlineSocket:
         return received
 
     def has_input(self) -> bool:
-        """Whether reading would not wait: bytes, an end or an error are there."""
+        """Whether a read would return at once, with bytes, the end or an error."""
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return True
         return wait_for_read(self._sock, 0)
 
     def give_up_sending(self) -> None:
-        """Let closing drop what the kernel still holds: nobody wants half a request delivered.
+        """Make `close` drop what the kernel has not sent yet: half a request is of no use.
 
-        It would be kept for as long as a receiver that takes nothing pleases.
+        A receiver that reads nothing could keep it in memory for as long as it likes.
         """
         self.spoke_early = self.has_input()
         with contextlib.suppress(OSError):
@@ -107,11 +107,11 @@ class DeadlineSocket:
         self._sock.close()
 
     def _take_a_step(self) -> None:
-        """Give the next call on the socket its time; telling the socket so is a system call."""
+        """Set the timeout of the next call, if it differs: setting it is a system call."""
         time_s = min(self._read_s, self.deadline.left())
         if self._sock.gettimeout() != time_s:
             self._sock.settimeout(time_s)
 
     def _timed_out(self, what: str) -> TimeoutError:
-        self.deadline.left()  # where nothing is left, that is what to tell
+        self.deadline.left()  # raises if it was the deadline that passed
         return TimeoutError(f"the receiver {what} for {self._read_s:g} s")

@@ -1,4 +1,4 @@
-"""Opens connections, to addresses that the guard has checked and to no others."""
+"""Opens connections, only to addresses that the guard has checked."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from callbacks.delivery.deadline_socket import DeadlineSocket
 from callbacks.delivery.dns import Lookups
 from callbacks.delivery.guard import Address, Guard
 
-MAX_ADDRESSES: Final = 4  # of one name that are tried, both families in turn
+MAX_ADDRESSES: Final = 4  # tried per name, alternating between IPv4 and IPv6
 
 # (address, port, timeout in seconds) -> a connected socket. It raises OSError.
 Connect = Callable[[Address, int, float], socket.socket]
 
 
 class Unreachable(OSError):
-    """No connection to any address of the receiver; errno and strerror tell why."""
+    """No connection to the receiver; errno and strerror say why."""
 
 
 class ConnectTimedOut(TimeoutError):
@@ -31,7 +31,7 @@ class ConnectTimedOut(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """All that opening a connection depends on."""
+    """Opens connections to origins."""
 
     guard: Guard
     lookups: Lookups
@@ -41,12 +41,11 @@ class Dialer:
     def dial(self, origin: Origin, limits: Limits, *, proven: bool = False) -> Connection:
         """Connect to the first address that answers, after all of them have been checked.
 
-        `proven`: the receiver has answered lately, so its name is not looked up behind those of
-        receivers that hang.
+        `proven`: the name lookup does not queue behind those of receivers that hang.
 
-        The socket is connected to the address that was checked, so a second lookup that
-        tells something else (DNS rebinding) never takes place. Raises socket.gaierror,
-        BlockedAddress, ConnectTimedOut, Unreachable, HandshakeFailed and ssl.SSLError.
+        It connects to the checked address itself, so that no second lookup can return another one
+        (DNS rebinding). Raises socket.gaierror, BlockedAddress, ConnectTimedOut, Unreachable,
+        HandshakeFailed and ssl.SSLError.
         """
         try:
             return self._dial(origin, limits, proven=proven)
@@ -72,7 +71,7 @@ class Dialer:
                 return self._connect(address, port, limits)
             except OSError as error:
                 errors.append(error)
-        raise errors[0]  # of the address that the system prefers
+        raise errors[0]  # that of the system's preferred address
 
     def _connect(self, address: Address, port: int, limits: Limits) -> socket.socket:
         timeout_s = min(limits.connect_s, limits.deadline.left())
@@ -85,7 +84,7 @@ class Dialer:
 
 
 def open_socket(address: Address, port: int, timeout_s: float) -> socket.socket:
-    """A socket connected to exactly this address; raises OSError, TimeoutError included."""
+    """Connect a socket to exactly this address; raises OSError, TimeoutError included."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -99,7 +98,7 @@ def open_socket(address: Address, port: int, timeout_s: float) -> socket.socket:
 
 
 def in_turn(addresses: Sequence[Address]) -> list[Address]:
-    """The first few, families in turn: with one of them broken the other is reached in time.
+    """The first few, alternating between families, in case one of them is broken.
 
     See RFC 8305, section 4.
     """

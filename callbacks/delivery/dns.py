@@ -1,4 +1,4 @@
-"""Name lookups that end in time, although the system's own have no timeout."""
+"""Name lookups with a deadline, which the system's do not have."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Resolver = Callable[[str, int], Sequence[str]]
 
 
 def system_addresses(host: str, port: int) -> list[str]:
-    """The addresses of a name in the system's order of preference (RFC 6724)."""
-    # As bytes it is looked up as it is: for a str Python would run its own, older IDNA.
+    """Look up a name; addresses come in the system's order of preference (RFC 6724)."""
+    # As bytes, so that Python does not apply its own, older IDNA.
     found = _getaddrinfo()(host.encode("ascii"), port, type=socket.SOCK_STREAM)
     return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 @cache
 def _getaddrinfo() -> Callable[..., list[tuple[Any, ...]]]:
-    """`getaddrinfo`, which blocks its thread, so that under gevent it needs a real one.
+    """`getaddrinfo`; under gevent, in a thread pool of its own.
 
-    There `socket.getaddrinfo` runs in a pool that the process has for all lookups, with ten
-    threads: ten names that hang would stop everybody's.
+    gevent runs the lookups of the whole process in one pool of ten threads: ten hanging lookups
+    would stop all others.
     """
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("socket"):
@@ -45,14 +45,14 @@ os.register_at_fork(after_in_child=_getaddrinfo.cache_clear)
 
 
 class Lookups:
-    """Asks a resolver, one call at a time for each name, see `DaemonPool`."""
+    """Calls a resolver, at most once at a time for each name; see `DaemonPool`."""
 
     def __init__(self, resolve: Resolver, most: int = MAX_CALLS) -> None:
         self._calls = DaemonPool(self._found, name="name lookup", most=most)
         self._resolve = resolve
 
     def under_way(self) -> int:
-        """How many lookups have not ended."""
+        """The number of running lookups, hanging ones included."""
         return self._calls.under_way()
 
     def _found(self, name: tuple[str, int]) -> Sequence[str]:
@@ -61,12 +61,12 @@ class Lookups:
     def addresses(
         self, host: str, port: int, deadline: Deadline, *, proven: bool = False
     ) -> Sequence[str]:
-        """The addresses of a host, at least one; an address is its own.
+        """Return the addresses of a host, at least one; an IP address is returned as it is.
 
-        Names of `proven` receivers, which have answered lately, do not wait for others'.
+        Lookups for `proven` receivers do not wait for those of others.
 
-        Raises TimeoutError at the deadline, socket.gaierror where there are none or where
-        too many lookups hang, and whatever else the resolver raises.
+        Raises TimeoutError at the deadline, socket.gaierror if there are no addresses or too many
+        lookups hang, and whatever else the resolver raises.
         """
         if _is_address(host):
             return [host]

@@ -1,4 +1,4 @@
-"""What an exception of an attempt means, and one line about it for people."""
+"""Turns an attempt's exception into a reason and a one-line detail."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ _T = TypeVar("_T")
 
 _MAX_DETAIL_CHARS: Final = 200
 
-# By the nearest class. What is not in here is `protocol`: the request may have been received,
-# so it is tried again.
+# Looked up by the nearest class. Anything else is `protocol`, which is retried.
 REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
     {
-        InvalidCallback: Reason.PROTOCOL,  # of a URL that `enqueue` would refuse today
+        InvalidCallback: Reason.PROTOCOL,  # a stored URL that `enqueue` would now refuse
         BlockedAddress: Reason.BLOCKED_ADDRESS,
         HeadTooLarge: Reason.TOO_LARGE,
         BadReply: Reason.PROTOCOL,
@@ -33,7 +32,7 @@ REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
         socket.gaierror: Reason.DNS,
         UnicodeError: Reason.DNS,  # a host name that cannot be encoded
         ssl.SSLError: Reason.TLS,
-        ssl.SSLEOFError: Reason.RESET,  # of a reply; in a handshake: HandshakeFailed
+        ssl.SSLEOFError: Reason.RESET,  # during a reply; in a handshake it is HandshakeFailed
         ssl.SSLZeroReturnError: Reason.RESET,
         ConnectionError: Reason.RESET,
         OSError: Reason.CONNECT,
@@ -42,17 +41,17 @@ REASONS: Final[Mapping[type[BaseException], Reason]] = MappingProxyType(
 
 
 def nearest(table: Mapping[type[BaseException], _T], error: BaseException, default: _T) -> _T:
-    """What a table says of the first class of an exception that it has, in resolution order."""
+    """The table's entry for an exception's nearest class, in method resolution order."""
     return next((table[cls] for cls in type(error).__mro__ if cls in table), default)
 
 
 def reason_of(error: BaseException) -> Reason:
-    """What an exception means, by `REASONS`."""
+    """The reason for an exception, by `REASONS`."""
     return nearest(REASONS, error, Reason.PROTOCOL)
 
 
 def detail_of(error: BaseException) -> str:
-    """One line about an exception. Texts of libraries stay out of it: they repeat the URL."""
+    """Describe an exception in one line, without libraries' messages, which repeat the URL."""
     match error:
         case InvalidCallback():
             text = f"the URL cannot be sent to: it {error.problem}"
@@ -68,7 +67,7 @@ def detail_of(error: BaseException) -> str:
 
 
 def _tls_problem(error: ssl.SSLError) -> str:
-    """Without `(_ssl.c:1006)`. An error that was not made by OpenSSL has neither attribute."""
+    """Describe it without `(_ssl.c:1006)`. Errors not from OpenSSL have neither attribute."""
     refused = getattr(error, "verify_message", None)
     if refused:
         return f"the certificate was refused: {refused}"
@@ -77,7 +76,7 @@ def _tls_problem(error: ssl.SSLError) -> str:
 
 
 def _place_of(error: BaseException) -> str:
-    """Where it was raised; its text may repeat the request, a line number does not."""
+    """Where it was raised, instead of its message, which may repeat the request."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

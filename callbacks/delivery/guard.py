@@ -1,10 +1,10 @@
-"""Which addresses may be reached: the public ones, and what the settings add to them.
+"""Which addresses may be reached: public ones, and those that the settings allow.
 
 A callback_url comes from a customer, so it may name anything that this machine can reach:
-itself, its neighbours, a cloud's metadata service. What is refused are the IANA
-special-purpose registries for IPv4 and IPv6 (RFC 6890 and what amends it), multicast and
-the reserved rest. `ipaddress.is_global` is no substitute: on Python 3.11 it takes 224.0.0.1,
-64:ff9b::7f00:1 and 2002:7f00:1:: for global.
+itself, its neighbours, a cloud's metadata service. Refused are the IANA special-purpose
+registries for IPv4 and IPv6 (RFC 6890 and its updates), multicast, and everything reserved.
+`ipaddress.is_global` is no substitute: on Python 3.11 it considers 224.0.0.1, 64:ff9b::7f00:1
+and 2002:7f00:1:: global.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ REFUSED_IPV6: Final = tuple(
 
 
 class BlockedAddress(CallbacksError):
-    """An address that may not be reached; one line that names it."""
+    """An address may not be reached; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ class Guard:
     allowed_networks: Sequence[Network] = ()
 
     def check(self, address: str | Address) -> None:
-        """Return where the address may be reached; raise BlockedAddress where not."""
+        """Raise BlockedAddress if the address may not be reached."""
         self.check_all((address,))
 
     def check_all(self, addresses: Iterable[str | Address]) -> list[Address]:
-        """The addresses to connect to, IPv4-mapped ones as the IPv4 addresses that they are.
+        """Return the addresses to connect to, IPv4-mapped ones as IPv4.
 
-        Raises BlockedAddress if any of them is refused: a name with a public and a private
-        address would otherwise be let in by the order of its answers.
+        Raises BlockedAddress if any of them is refused: otherwise, whether a name with a public
+        and a private address passes would depend on their order.
         """
         checked = [_unmapped(address) for address in addresses]
         for address in checked:
@@ -91,11 +91,11 @@ class Guard:
 
 
 def _unmapped(address: str | Address) -> Address:
-    """The address itself; what is none, or means another thing on each interface, is refused."""
+    """Parse an address; refuses anything else, and addresses with a zone."""
     try:
         parsed = ip_address(address)
     except ValueError:
-        raise BlockedAddress("what the name resolves to is no IP address") from None
+        raise BlockedAddress("the name does not resolve to an IP address") from None
     if isinstance(parsed, IPv4Address):
         return parsed
     if parsed.scope_id is not None:

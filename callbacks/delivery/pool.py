@@ -1,4 +1,4 @@
-"""Idle connections, kept for the next request to the same origin."""
+"""Keeps idle connections for the next request to the same origin."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 
 from callbacks.delivery.connection import MAX_IDLE_S, Connection, Origin
 
-MAX_IDLE: Final = 256  # connections kept in a process, the longest idle one goes first
+MAX_IDLE: Final = 256  # connections kept per process; the longest idle one is closed first
 MAX_IDLE_PER_ORIGIN: Final = 64  # as many as a worker process has threads
 
 
 @dataclass(slots=True)
 class IdlePool:
-    """Idle connections, for all threads of a process. Nobody ever waits for one."""
+    """Idle connections of a process, for all its threads. Never blocks."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _by_age: OrderedDict[Connection, None] = field(default_factory=OrderedDict)
@@ -24,7 +24,7 @@ class IdlePool:
     _is_closed: bool = False
 
     def take(self, origin: Origin) -> Connection | None:
-        """The connection to the origin that was used last and is fit, or None."""
+        """The most recently used connection to the origin that is still fit, or None."""
         while True:
             with self._lock:
                 connections = self._by_origin.get(origin)
@@ -37,7 +37,7 @@ class IdlePool:
             connection.close()
 
     def put(self, connection: Connection) -> None:
-        """Keep the connection where it may be used again, else close it."""
+        """Keep the connection if it may be reused, else close it."""
         if not connection.idle_limit_s:
             connection.close()
             return
@@ -48,13 +48,13 @@ class IdlePool:
             each.close()
 
     def count(self) -> int:
-        """How many connections another request could use now."""
+        """The number of connections that can be reused now."""
         with self._lock:
             connections = list(self._by_age)
         return sum(each.is_fit(time.monotonic()) for each in connections)
 
     def close(self) -> None:
-        """Close what is idle; what is in use is closed when it comes back."""
+        """Close idle connections now, and those in use when they come back."""
         with self._lock:
             self._is_closed = True
             connections = list(self._by_age)
@@ -64,12 +64,12 @@ class IdlePool:
             connection.close()
 
     def forget(self) -> None:
-        """In a forked child: close this process's copies, whoever held the lock before."""
+        """In a forked child, close this process's copies, without the lock: it may stay held."""
         for connection in list(self._by_age):
             connection.close()
 
     def _add(self, connection: Connection, now: float) -> list[Connection]:
-        """Keep it, and return those that have to go for it or are too old."""
+        """Keep it; returns the removed ones: too many, or idle for too long."""
         self._by_age[connection] = None
         siblings = self._by_origin.setdefault(connection.origin, [])
         siblings.append(connection)

@@ -1,13 +1,12 @@
-"""One HTTP/1 reply, judged and framed by llhttp, and held to a few rules of our own.
+"""One HTTP/1 reply, parsed by llhttp with a few stricter rules.
 
-The head decides the verdict; what is wrong with a body does not change it. Pure but for the
-bytes that are fed in.
+The head decides the outcome; a faulty body does not change it. Does no I/O: bytes are fed in.
 
-llhttp is strict (RFC 9112) and takes what smuggling lives on for an error: contradictory lengths,
-folded fields, a space before a colon. Then the status line and what is well-formed in the head
-still count, such as `Retry-After`. What llhttp lets pass is refused here: empty lines before the
-reply, other protocols, statuses outside 200 to 599, transfer codings that hide another one, and
-heads and interim replies without end.
+llhttp is strict (RFC 9112) and rejects what request smuggling relies on: contradictory lengths,
+folded fields, a space before a colon. The status line and the well-formed fields of such a head,
+e.g. `Retry-After`, still count. Refused here is what llhttp accepts: empty lines before the reply,
+other protocols, statuses outside 200 to 599, transfer codings that hide another one, and heads
+and interim replies without end.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _TIMEOUT: Final = re.compile(r"(?:^|[\s,])timeout\s*=\s*([0-9]{1,9})\s*(?=,|$)")
 
 
 class BadReply(CallbacksError):
-    """What came is no HTTP/1 reply."""
+    """The bytes received are not an HTTP/1 reply."""
 
 
 class HeadTooLarge(CallbacksError):
@@ -46,12 +45,12 @@ class HeadTooLarge(CallbacksError):
 
 
 class Reply:
-    """A reply as it comes in, interim ones (1xx) before it dropped.
+    """A reply as it comes in; interim replies (1xx) before it are dropped.
 
-    From `has_head` on `status`, `reason` and `fields` (names in lower case, values in order)
-    stand. `is_over`: no more of it is expected. `fault` tells what is wrong with fields or body.
-    `may_keep`: as far as is known, the connection may carry another request after it. At most
-    `body_limit` bytes of the body are kept, and what they came with.
+    Once `has_head`, `status`, `reason` and `fields` (lower-case names, values in order) are set.
+    `is_over`: no more is expected. `fault`: what is wrong with fields or body. `may_keep`: as far
+    as is known, the connection may be reused after it. `body` stops growing once it is longer
+    than `body_limit` bytes.
     """
 
     def __init__(self, body_limit: int = 0) -> None:
@@ -59,35 +58,35 @@ class Reply:
         self.reason = ""
         self.fields: dict[str, list[str]] = {}
         self.body = bytearray()
-        self.came_at = 0.0  # when all of the head was there, on the monotonic clock
+        self.came_at = 0.0  # when the head was complete, on the monotonic clock
         self.fault = ""
         self.has_head = self.is_over = self.may_keep = False
         self._body_limit = body_limit
         self._interim = 0
-        self._unread = bytearray()  # of a head that is not there yet
+        self._unread = bytearray()  # an incomplete head
         self._searched = 0
         self._parser: HttpResponseParser | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; raises BadReply and HeadTooLarge as long as there is no head."""
+        """Take the next bytes; raises BadReply and HeadTooLarge until the head is complete."""
         if not self.has_head:
             data = self._take_heads(data)
         if data:
             self._parse(data)
 
     def end(self) -> None:
-        """Take the end of the connection; raises ConnectionResetError where there is no head."""
+        """Take the end of the connection; raises ConnectionResetError if the head is incomplete."""
         if not self.has_head:
             raise ConnectionResetError("the connection was closed before the reply was complete")
         until_close = not self.fields.keys() & {"content-length", "transfer-encoding"}
         self._break_off("" if until_close else "the connection was closed within the body")
 
     def skip_body(self) -> None:
-        """Take the reply as done: what comes now is no part of it."""
+        """Treat the reply as complete: later bytes are not part of it."""
         self.may_keep, self.is_over = False, True
 
     def release(self) -> None:
-        """Let go of the parser, which refers to this reply: else the collector has to find both."""
+        """Drop the parser, which refers back to this reply: a cycle would need the collector."""
         self._parser = None
 
     def first(self, name: str) -> str | None:
@@ -95,26 +94,26 @@ class Reply:
 
     @property
     def declared_bytes(self) -> int | None:
-        """The body's length where the head tells it; llhttp has checked that it is a number."""
+        """The body's length, if the head declares it; llhttp has checked that it is a number."""
         length = self.first("content-length")
         return None if length is None or self.fault else int(length)
 
     def idle_limit_s(self, most_s: float) -> float:
-        """How long the receiver lets the connection idle, less a second for the way; 0: not at all.
+        """How long the connection may idle, at most `most_s`; 0 if it must not be reused.
 
-        `Keep-Alive: timeout=5` (RFC 2068, section 19.7.1.1) is what Node and Apache announce.
-        Coming later than that, a request meets a connection that is being closed.
+        That is the time in `Keep-Alive: timeout=5` (RFC 2068, section 19.7.1.1; sent by Node and
+        Apache) less a second: the request has to arrive before the receiver closes.
         """
         if not self.may_keep:
             return 0.0
         announced = _TIMEOUT.findall(",".join(self.fields.get("keep-alive", ())).lower())
         return max(0.0, min([most_s, *(int(seconds) - 1.0 for seconds in announced)]))
 
-    # What llhttp calls.
+    # Called by llhttp.
 
     def on_message_begin(self) -> None:
         if self.is_over:
-            self.may_keep = False  # something follows that nobody asked for
+            self.may_keep = False  # an unexpected second reply
 
     def on_headers_complete(self) -> None:
         if self._parser and not self.is_over:
@@ -128,7 +127,7 @@ class Reply:
         self.is_over = self.has_head
 
     def _take_heads(self, data: bytes) -> bytes:
-        """Read on to the end of the final head, and give what comes after it."""
+        """Read up to the end of the final head, and return what follows it."""
         self._unread += data
         while head := self._next_head():
             if self._is_final(head):
@@ -136,7 +135,7 @@ class Reply:
         return b""
 
     def _next_head(self) -> bytes:
-        """Cut the next head off what came, with its blank line; b"" where it is not all there."""
+        """Remove and return the next head, with its blank line; b"" if it is incomplete."""
         if self._unread[: len(_START)] != _START[: len(self._unread)]:
             raise BadReply(_NO_STATUS_LINE)
         blank = _BLANK_LINE.search(self._unread, self._searched)
@@ -156,7 +155,7 @@ class Reply:
         return head
 
     def _is_final(self, head: bytes) -> bool:
-        """Take the head where it is the final one; of an interim one nothing counts."""
+        """Take the head if it is the final one; an interim head is only counted."""
         line = _STATUS_LINE.match(head)
         if not line:
             raise BadReply(_NO_STATUS_LINE)
@@ -167,7 +166,7 @@ class Reply:
             return True
         self._interim += 1
         if status == 101:
-            raise BadReply("the reply switches protocols, which nobody asked for")
+            raise BadReply("the reply switches protocols, which was not requested")
         if self._interim > MAX_INTERIM:
             raise BadReply(f"more than {MAX_INTERIM} interim replies and no final one")
         return False
@@ -184,17 +183,17 @@ class Reply:
         self._parse(head)
         codings = [coding.lower() for coding in self.fields.get("transfer-encoding", ())]
         if codings not in ([], ["chunked"]):
-            self.fault, self.may_keep = "nobody can tell where the body ends", False
+            self.fault, self.may_keep = "it is not clear where the body ends", False
         if minor_version == 0 or (self.status in _BODILESS and (codings or self.declared_bytes)):
             self.may_keep = False
 
     def _parse(self, data: bytes) -> None:
         if self.is_over or self._parser is None:
-            self.may_keep = False  # nobody asked for it
+            self.may_keep = False  # unexpected bytes
             return
         try:
             self._parser.feed_data(data)
-        except HttpParserCallbackError as error:  # thrown into this thread while it was in there
+        except HttpParserCallbackError as error:  # raised into this thread during a callback
             raise error.__context__ or error from None
         except (HttpParserError, HttpParserUpgrade) as error:
             self._break_off(f"the reply is malformed: {error}")
@@ -209,7 +208,7 @@ def _parser_for(reply: Reply) -> HttpResponseParser:
     parser = HttpResponseParser(reply)
     parser.set_dangerous_leniencies(
         lenient_optional_cr_before_lf=True,  # which RFC 9112, section 2.2, allows
-        lenient_spaces_after_chunk_size=True,  # as Apache once padded them
-        lenient_version=True,  # 1.2 to 1.9, to be read as 1.1 (RFC 9112, section 2.3)
+        lenient_spaces_after_chunk_size=True,  # old releases of Apache padded them
+        lenient_version=True,  # 1.2 to 1.9 are read as 1.1 (RFC 9112, section 2.3)
     )
     return parser

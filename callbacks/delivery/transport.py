@@ -1,4 +1,4 @@
-"""A POST goes out, and an `Answer` comes back, in time."""
+"""Sends one POST and returns an `Answer` within the deadline."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MAX_RETRY_AFTER_CHARS: Final = 100
 
 
 class Transport:
-    """Posts through an adapter without a session, for any number of threads at once.
+    """Posts through an adapter without a session; thread-safe.
 
-    A session would rewrite the URL, and keep the cookies and follow the redirects of an answer
-    of which only the status and `Retry-After` count.
+    A session would rewrite the URL, keep cookies and follow redirects, but only the status and
+    `Retry-After` of an answer count.
     """
 
     def __init__(self, adapter: GuardedAdapter) -> None:
@@ -35,12 +35,11 @@ class Transport:
         spent_s: float = 0,
         proven: bool = False,
     ) -> Answer:
-        """Send one request and tell what came of it; `spent_s` of the deadline are over already.
+        """Send one request and return its answer; `spent_s` of the deadline is already used.
 
-        `proven`: the receiver has answered lately, so it does not wait behind those that hang.
-        Whatever the receiver, the network or the URL is like, that is an Answer, whose duration
-        ends with the reply's head, which is the verdict. Only what the caller did wrong (headers
-        that are none, a body that is not bytes) is raised.
+        `proven`: the name lookup does not queue behind those of receivers that hang. Every fault
+        of the receiver, the network or the URL is an Answer, whose duration ends with the reply's
+        head. Only the caller's mistakes (invalid headers, a body that is not bytes) are raised.
         """
         if not isinstance(body, bytes):
             raise TypeError(f"body is {type(body).__name__}, expected bytes")
@@ -65,12 +64,12 @@ class Transport:
         )
 
     def close(self) -> None:
-        """Close idle connections; those in use are closed as soon as they are not."""
+        """Close idle connections now, and those in use once their request ends."""
         self.adapter.close()
 
 
 def _prepared(url: str, headers: Mapping[str, str], body: bytes) -> PreparedRequest:
-    """As it is stored: `prepare` would rewrite the URL, and take a fifth of the attempt's CPU."""
+    """The request as stored: `prepare` would rewrite the URL and take a fifth of the CPU time."""
     request = PreparedRequest()
     request.method, request.url, request.body = "POST", url, body
     request.headers = cast(Any, headers)

@@ -1,7 +1,7 @@
-"""The monitor: what is going on, for people and for programs.
+"""The monitor: reports the state of the system, for people and for programs.
 
-`snapshot` is the whole at one instant; `health` judges it, `metrics` exports it. For `doctor`,
-`probes` read, and the checks judge what was read and advise.
+`snapshot` reads sizes and totals at one instant; `health` judges them, `metrics` exports them. For
+`doctor`, `probes` read, and the checks judge what was read and advise.
 
-It changes nothing in Redis, and neither prints nor serves: that is for `cli` and `web`.
+It changes nothing in Redis, and does not print or serve: that is for `cli` and `web`.
 """

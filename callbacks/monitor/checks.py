@@ -1,4 +1,4 @@
-"""One check of `callbacks doctor`: how it ended, what was found, and what to do about it."""
+"""One check of `callbacks doctor`: its verdict, what was found, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class CheckStatus(StrEnum):
-    """How a check ended."""
+    """The verdict of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its name, how it ended, what was found, and what to do where it is not ok."""
+    """One check; `todo` says what to do if it is not ok."""
 
     name: str
     verdict: CheckStatus
@@ -30,16 +30,16 @@ def ok(name: str, found: str) -> Check:
 
 
 def warning(name: str, found: str, todo: str) -> Check:
-    """It works, and somebody should look at it."""
+    """It works, but somebody should look at it."""
     return Check(name, CheckStatus.WARNING, found, todo)
 
 
 def failure(name: str, found: str, todo: str) -> Check:
-    """Callbacks are lost, refused, not sent, or sent otherwise than promised."""
+    """Callbacks are lost, refused, not sent, or not sent as promised."""
     return Check(name, CheckStatus.FAILURE, found, todo)
 
 
 def unknown(name: str, setting: str) -> Check:
-    """Redis does not tell."""
-    found = f"{setting} is unknown: it must not be read here"
+    """Redis does not let us read a setting."""
+    found = f"{setting} is unknown: this user may not read it"
     return warning(name, found, f"ask whoever runs this Redis what {setting} is")

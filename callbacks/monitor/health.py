@@ -1,6 +1,6 @@
-"""How the whole is doing, in one word and one reason: a pure decision over one look.
+"""Overall health, as one word and a reason: a pure decision.
 
-`status`, the page, `/healthz`, the metric and `doctor` all ask here.
+`status`, the status page, `/healthz`, the metrics and `doctor` all use it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from callbacks.settings import Settings
 from callbacks.text import age, many
 from callbacks.units import ms
 
-#: The words, the best first.
+#: All words, best first.
 WORDS: Final = ("ok", "paused", "behind", "full", "no worker", "unbalanced")
-#: No worker ticked, or none claimed, for so long although there is work: none works.
+#: If there is work but no tick, or no claim, for this long, no worker is working.
 ABSENT_MS: Final = 60_000
-#: One tick may be late, and the one after it fail.
+#: Ticks that may be missed: one may be late, and the next one may fail.
 _TICKS: Final = 3
 
 
@@ -35,7 +35,7 @@ class Health:
 
 
 def health(overview: Overview, look: Look, memory: Memory | None, *, settings: Settings) -> Health:
-    """Judge; the worst is named. `memory`: None where Redis does not allow reading it."""
+    """Return the worst condition found. `memory`: None if this user may not read it."""
     now_ms = overview.now_ms
     if overview.balance:
         return Health("unbalanced", f"books do not balance by {overview.balance}; see audit")
@@ -51,7 +51,7 @@ def health(overview: Overview, look: Look, memory: Memory | None, *, settings: S
 
 
 def _no_room(overview: Overview, memory: Memory | None, settings: Settings) -> str:
-    """Say what there is no room in for another callback; empty where there is."""
+    """Why there is no room for another callback; empty if there is."""
     if memory and is_full(memory.used, memory.limit):
         return f"Redis uses {memory.used / memory.limit:.0%} of maxmemory"
     if 0 < settings.max_queued <= overview.queued:
@@ -60,7 +60,7 @@ def _no_room(overview: Overview, memory: Memory | None, settings: Settings) -> s
 
 
 def _of_backlog(overview: Overview, look: Look, settings: Settings) -> Health:
-    """Judge by how long callbacks that may be claimed now have not been."""
+    """Judge by how long callbacks that are ready have not been claimed."""
     if look.oldest_due_ms is None:
         return Health("ok")
     on_purpose_ms = ms(settings.max_delay) + ms(settings.min_interval)
@@ -75,10 +75,10 @@ def _of_backlog(overview: Overview, look: Look, settings: Settings) -> Health:
 
 
 def no_worker(overview: Overview, settings: Settings) -> str:
-    """Say since when no worker lives although something is not sent; empty where all is well.
+    """Since when no worker is alive although callbacks are not sent; empty if all is well.
 
-    Everything owed counts, including what is held by a pause, a breaker or a delay. Before the
-    first tick of all, time runs from when the first callback was due.
+    All unsent callbacks count, including those held by a pause, a breaker or a delay. If no
+    worker has ever ticked, the time counts from when the first callback was due.
     """
     unsent = overview.queued + overview.processing
     starts = (overview.ticked_ms, overview.oldest_due_ms, overview.last_batch_ms)

@@ -1,6 +1,6 @@
-"""The whole at one instant, as metrics for Prometheus.
+"""A snapshot as metrics for Prometheus.
 
-They are read from Redis when they are asked for, so any one process can tell them for all.
+They are read from Redis on each scrape, so any one process can export them for all.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from callbacks.batcher.inspector import TOTALS
 from callbacks.monitor.health import WORDS
 from callbacks.monitor.snapshot import Snapshot
 
-#: What each total counts; all are of transitions, and never fall.
+#: What each total counts; all count transitions, and never decrease.
 _COUNTED: Final = {
-    "accepted": "Callbacks that enqueue took over",
-    "replayed": "Dead letters that were put back into the queue",
-    "sent": "Callbacks that their receiver answered with 2xx",
+    "accepted": "Callbacks accepted by enqueue",
+    "replayed": "Dead letters put back into the queue",
+    "sent": "Callbacks answered with 2xx",
     "attempts": "Attempts that ended in an outcome",
-    "retried": "Attempts that are to be made again, on the callback's budget",
-    "throttled": "Attempts whose receiver said not now",
+    "retried": "Attempts followed by a retry that counts",
+    "throttled": "Attempts followed by a retry that does not count (not now, or a failed probe)",
     "dead": "Callbacks that became dead letters",
-    "recovered": "Callbacks that were taken back from dead or stopped workers",
-    "stale": "Calls with a token or an attempt number of the past, which changed nothing",
+    "recovered": "Callbacks taken back from dead or stopped workers",
+    "stale": "Calls with an outdated token or attempt number, which changed nothing",
     "duplicates": "Enqueues refused because the id is known",
     "cancelled": "Callbacks that were cancelled",
-    "purged": "Dead letters that were forgotten",
+    "purged": "Dead letters that were deleted",
     "lost": "Callbacks that audit --repair found to be missing",
-    "found": "Callbacks that audit --repair found to be more than were accepted",
+    "found": "Callbacks that audit --repair found beyond those accepted",
 }
 
 
 class Overall(Collector):
-    """Collects the metrics from a snapshot, which `read` gives."""
+    """Collects the metrics from the snapshot that `read` returns."""
 
     def __init__(self, read: Callable[[], Snapshot]) -> None:
         self._read = read
 
     def describe(self) -> list[Metric]:
-        """Name nothing in advance: the registry would read Redis for it."""
+        """Describe nothing: otherwise the registry would read Redis on registration."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give all metrics of one instant; raises redis' own errors."""
+        """Yield all metrics of one instant; raises redis-py's errors."""
         shown = self._read()
         o = shown.overview
         states = GaugeMetricFamily(
@@ -57,7 +57,7 @@ class Overall(Collector):
             states.add_metric([state], count)
         yield states
         condition = GaugeMetricFamily(
-            "callbacks_health", "1 for the word that says how the whole is doing", labels=["state"]
+            "callbacks_health", "1 for the current health, else 0", labels=["state"]
         )
         for word in WORDS:
             condition.add_metric([word], float(word == shown.health.word))
@@ -77,22 +77,22 @@ def _gauges(shown: Snapshot) -> Iterator[tuple[str, str, float]]:
     )
     yield "send_interval_seconds", "The stagger: time between two sends", shown.send_interval_s
     yield "paused", "1 while everything is paused", float(o.paused_since_ms is not None)
-    yield "processes", "Processes of Dramatiq seen within ten seconds", shown.processes
+    yield "processes", "Dramatiq processes seen within ten seconds", shown.processes
     yield "destinations_waiting", "Destinations with something waiting", o.destinations_waiting
-    yield "sent_records", "Sent or cancelled callbacks that are remembered", o.sent_records
-    yield "balance", "By how many callbacks the books do not balance; 0 is right", o.balance
+    yield "sent_records", "Records of sent or cancelled callbacks", o.sent_records
+    yield "balance", "By how many callbacks the books do not balance; must be 0", o.balance
     if o.data_lost_ms is not None:
         yield (
             "data_lost_timestamp_seconds",
-            "When Redis was seen to have lost what it held",
+            "When it was noticed that Redis had lost its data",
             o.data_lost_ms / 1000,
         )
 
 
 def exposition(read: Callable[[], Snapshot], accept: str) -> tuple[str, bytes]:
-    """Write all metrics in the format that an Accept header asks for: its content type, and they.
+    """Return content type and text of all metrics, in the format of the Accept header.
 
-    Raises redis' own errors where the snapshot does.
+    Raises redis-py's errors.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Overall(read))

@@ -1,7 +1,6 @@
-"""What `doctor` reads: the server, the way to it, the workers, the books. Changes nothing.
+"""What `doctor` reads: server, latency, workers, totals. Changes nothing.
 
-A part that Redis does not let us read is left out (None); only a Redis that cannot be reached
-raises.
+What Redis does not let us read is None; only an unreachable Redis raises.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ from callbacks.monitor.redis_checks import Server, Trip
 from callbacks.request.urls import Scope, host_of
 
 _PINGS: Final = 20
-#: A Redis so slow that fewer fit is slow enough to tell.
+#: If fewer fit into this time, Redis is slow enough to judge by them.
 _PINGS_S: Final = 3.0
 _CLOCK_LOOKS: Final = 5
-#: An idle worker asks for messages 16 times a second, and each time its heartbeat moves.
+#: An idle worker asks for messages 16 times a second, and each time updates its heartbeat.
 _LOOK_S: Final = 0.6
 _LOOK_AGAIN_S: Final = 0.1
-#: So long at most for a tick; where it may take longer, having seen none means nothing.
+#: The longest wait for a tick; if ticks are further apart, seeing none means nothing.
 _PATIENCE_S: Final = 5.0
 _MOST_HEARTBEATS: Final = 500
 _MOST_DESTINATIONS: Final = 5_000
 _HOUR_MS: Final = 3_600_000
-#: What has no secret is tried again after a minute at most.
+#: A callback without a secret is tried again after a minute at most.
 _UNSIGNED_SHOWN_MS: Final = 90_000
 
-#: Connecting itself failed, or was refused.
+#: Connecting failed, or was refused.
 UNREACHABLE: Final = (redis.ConnectionError, redis.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who was seen at work. `polling`: processes that fetched while we looked.
+    """Workers seen at work. `polling`: processes that fetched messages while we watched.
 
-    `ticking`: whether a worker did its regular duties within the last interval; None: the
+    `ticking`: whether a worker did its regular duties within the last interval; None if the
     interval is too long to wait for.
     """
 
@@ -54,9 +53,10 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How the work goes: the books, recent deaths, destinations (of those used last).
+    """The state of the work: totals, recent deaths, destinations (the most recently used ones).
 
-    `unsigned` destinations had callbacks without a secret of late; `unsigned_why`: the last error.
+    `unsigned`: destinations that recently had callbacks without a secret; `unsigned_why`: the
+    last error.
     """
 
     books: Overview
@@ -71,7 +71,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Time as the probes see it."""
+    """The clocks that the probes use."""
 
     monotonic: Callable[[], float] = time.monotonic
     now_s: Callable[[], float] = time.time
@@ -82,7 +82,7 @@ class Clock:
 
 
 def read_server(client: Redis) -> Server:
-    """Ask for `INFO`, and for `CONFIG` where that is allowed."""
+    """Read `INFO`, and `CONFIG` if that is allowed."""
     info: dict[str, Any] = _allowed(client.info) or {}
     config = _config(client)
 
@@ -125,7 +125,7 @@ _CONFIG: Final = (
 
 
 def _config(client: Redis) -> dict[str, str]:
-    """Read each by itself: Redis 6.2 takes one name a call, and a service may refuse some."""
+    """Read each by itself: Redis 6.2 takes one name per call, and a service may refuse some."""
     with client.pipeline(transaction=False) as pipe:
         for name in _CONFIG:
             pipe.config_get(name)
@@ -149,11 +149,11 @@ def _shards(client: Redis, info: dict[str, Any]) -> int | None:
     if not enabled:
         return None if enabled is None else 0
     told: dict[str, Any] = _allowed(lambda: client.execute_command("CLUSTER INFO")) or {}  # type: ignore[no-untyped-call]
-    return _int(told.get("cluster_size")) or 2  # untold: more than one has to be assumed
+    return _int(told.get("cluster_size")) or 2  # unknown: assume more than one
 
 
 def _allowed(read: Callable[[], Any]) -> Any:
-    """What a command says; None where this user must not run it."""
+    """The result of a command; None if this user may not run it."""
     try:
         return read()
     except UNREACHABLE:
@@ -162,11 +162,11 @@ def _allowed(read: Callable[[], Any]) -> Any:
         return None
 
 
-# The way there
+# Latency and clocks
 
 
 def read_trip(client: Redis, clock: Clock) -> Trip:
-    """Time some round trips, and compare the clocks in the quickest of a few looks."""
+    """Time some round trips, and compare the clocks in the quickest of a few readings."""
     client.ping()  # opens the connection
     took: list[float] = []
     started = clock.monotonic()
@@ -181,7 +181,7 @@ def read_trip(client: Redis, clock: Clock) -> Trip:
 
 
 def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
-    """How far the clock of Redis is ahead of ours, and how long the question took (ms)."""
+    """How far the clock of Redis is ahead of ours, and how long reading it took (ms)."""
     before = clock.now_s()
     seconds, micros = client.time()
     after = clock.now_s()
@@ -189,16 +189,16 @@ def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
     return ahead_s * 1000, max(0.0, after - before) * 1000
 
 
-# Who works
+# Workers
 
 
 def read_workers(
     client: Redis, namespace: str, *, check_interval_s: float, clock: Clock
 ) -> Workers:
-    """Watch for a moment who fetches messages and whether anyone ticks.
+    """Watch for a moment which processes fetch messages, and whether one ticks.
 
-    Producers have heartbeats too, which move only when they send a message; so the workers
-    are those that move while we look. No clock of another machine is compared.
+    Producers have heartbeats too, but theirs change only when they send a message; so those that
+    change while we watch are workers. Clocks of other machines are not compared.
     """
     tick = Keys(namespace).of("tick")
     gap_s = 0.1 * check_interval_s + 1  # between the end of a tick's key and the next tick
@@ -220,11 +220,11 @@ def _heartbeats(client: Redis, namespace: str) -> dict[bytes, float]:
     return dict(rows)
 
 
-# How the work goes
+# Work
 
 
 def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
-    """Read the books, and count what is out of the ordinary."""
+    """Read the totals, and count what is unusual."""
     client, keys = scripts.client, scripts.keys
     books = overview(scripts)
     raw: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)

@@ -1,8 +1,8 @@
-"""What is wrong with a Redis for callbacks, and what to do: pure judgement over what it says.
+"""Checks whether a Redis is fit for callbacks, and what to do if not. Pure.
 
-Each check has one function. It takes facts that were read before, and gives a verdict, what
-was found, and the one thing to do. What may not be read (managed services forbid `CONFIG`) is
-a warning, never a guess.
+Each check is one function of facts that were read before; it returns a verdict, what was found,
+and what to do. What may not be read (managed services forbid `CONFIG`) is a warning, never a
+guess.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Final
 from callbacks.monitor.checks import Check, failure, ok, unknown, warning
 from callbacks.policy.room import FULL_SHARE, UNREAD_MEMORY, is_full
 
-#: The first version with `ZADD LT`, which the verbs use.
+#: The first version with `ZADD LT`, which the scripts use.
 LEAST_VERSION: Final = (6, 2)
 
 _TIGHT_MEMORY: Final = 0.75
 _TIGHT_CLIENTS: Final = 0.8
 _NO_CLIENTS_LEFT: Final = 0.95
-#: A send takes about five round trips, so from here on Redis is what slows it down.
+#: A send takes about five round trips, so a slower Redis slows down sending.
 _SLOW_MS: Final = 20.0
 _TOO_SLOW_MS: Final = 250.0
-#: A connection that waits for its next command is not often idle for longer.
+#: A connection is rarely idle for longer between two commands.
 _SHORT_IDLE_S: Final = 30
 _SKEW_MS: Final = 1_000
-#: periodiq's messages count as too old from 30 s on.
+#: periodiq's messages are dropped after 30 s.
 _GREAT_SKEW_MS: Final = 30_000
 _MB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server says of itself; None: it does not say, or it must not be read.
+    """What a server says about itself; None if it does not say, or we may not read it.
 
-    Memory is in bytes, `limit` 0 for none; `idle_s` 0: connections are never closed.
-    `machine` is the memory of its machine, `primary` what it is a replica of; `shards` is 0
-    without cluster mode.
+    Memory is in bytes; `limit` 0: none; `idle_s` 0: idle connections are never closed. `machine`
+    is the memory of its machine, `primary` the server it replicates; `shards` is 0 without
+    cluster mode.
     """
 
     name: str | None = None
@@ -63,7 +63,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """How the way to Redis is: round trips, and how far its clock is ahead of ours (ms)."""
+    """Round trips to Redis, and how far its clock is ahead of ours, give or take `blur_ms` (ms)."""
 
     median_ms: float
     worst_ms: float
@@ -72,7 +72,7 @@ class Trip:
 
 
 def judge_server(server: Server, trip: Trip, *, processes: int, per_process: int) -> list[Check]:
-    """Make every check of a server that answers; `processes` of ours were seen to use it."""
+    """Run all checks of a server that answers; `processes` is the number of worker processes."""
     return [
         version(server),
         role(server),
@@ -87,18 +87,18 @@ def judge_server(server: Server, trip: Trip, *, processes: int, per_process: int
     ]
 
 
-# Kind of server
+# Server
 
 
 def version(server: Server) -> Check:
-    """Valkey of any version, or Redis from 6.2 on."""
+    """Accept any Valkey, and Redis from 6.2 on."""
     if server.version is None:
         return unknown("version", "the version")
     found = f"{server.name or 'Redis'} {server.version}"
     if server.name == "Valkey":
         return ok("version", found)
     if server.name not in (None, "Redis"):
-        return warning("version", f"{found}: never tried with this", "use Redis or Valkey")
+        return warning("version", f"{found}: not tested with callbacks", "use Redis or Valkey")
     numbers = tuple(int(n) for n in re.findall(r"\d+", server.version)[:2])
     if numbers < LEAST_VERSION:
         return failure("version", f"{found} is too old", "use Redis 6.2 or later, or Valkey")
@@ -106,7 +106,7 @@ def version(server: Server) -> Check:
 
 
 def role(server: Server) -> Check:
-    """A replica refuses every write."""
+    """Refuse replicas: they reject every write."""
     if server.role is None:
         return unknown("role", "its role (primary or replica)")
     if server.role == "master":
@@ -120,7 +120,7 @@ def role(server: Server) -> Check:
 
 
 def cluster(server: Server) -> Check:
-    """A node of a cluster is refused when connecting, unless its user must not ask what it is."""
+    """Refuse cluster nodes; usually that already happens when connecting."""
     if server.shards is None:
         return unknown("cluster", "cluster-enabled")
     if server.shards == 0:
@@ -133,22 +133,22 @@ def cluster(server: Server) -> Check:
 
 
 def eviction(policy: str | None, limit: int | None, evicted: int = 0) -> Check:
-    """Judge `maxmemory-policy`: any but `noeviction` deletes what has to stay.
+    """Judge `maxmemory-policy`: all but `noeviction` delete keys that must stay.
 
-    With `volatile-...` only keys with a time to live go. Of ours these are what is known of
-    each destination (pace, breaker, interval), its requests in flight, the lock, the rates: no
-    callback is lost, and the limits that receivers rely on are forgotten.
+    `volatile-...` deletes only keys with a time to live. Ours are the state of each destination
+    (pace, breaker, interval), its requests in flight, the lock and the rates: no callback is lost,
+    but the limits that protect receivers are.
     """
     if policy is None:
         return unknown("eviction", "maxmemory-policy")
     gone = f"; {evicted:,} keys evicted since Redis started" if evicted else ""
     if policy == "noeviction" and gone:
-        return warning("eviction", f"noeviction now{gone}", "callbacks audit tells what is missing")
+        return warning("eviction", f"noeviction now{gone}", "callbacks audit lists what is missing")
     if policy == "noeviction":
-        return ok("eviction", "noeviction: a full Redis refuses and deletes nothing")
+        return ok("eviction", "noeviction: a full Redis refuses writes and deletes nothing")
     doomed = "any key, so that callbacks are lost"
     if policy.startswith("volatile-"):
-        doomed = "the paces, open breakers and limits of destinations: receivers get too much"
+        doomed = "paces, open breakers and limits of destinations: receivers get too much"
     now = " (there is no limit yet)" if limit == 0 else ""
     after = ", then see callbacks audit" if gone else ""
     return failure(
@@ -165,7 +165,7 @@ def memory(server: Server) -> Check:
     if used is None or limit is None:
         return warning(
             "memory",
-            f"what INFO says is unknown: it must not be read here, so {UNREAD_MEMORY}",
+            f"what INFO says is unknown: this user may not read it, so {UNREAD_MEMORY}",
             "ask whoever runs this Redis what INFO says, or let this user run it: redis-cli ACL"
             " SETUSER <user> +info",
         )
@@ -202,7 +202,7 @@ def _mb(size: int) -> str:
 
 
 def persistence(server: Server) -> Check:
-    """What is left after a restart of Redis, and whether it refuses writes for its disk."""
+    """What survives a restart of Redis, and whether its disk makes it refuse writes."""
     broken = _broken_disk(server)
     if broken is not None:
         return broken
@@ -217,8 +217,8 @@ def persistence(server: Server) -> Check:
     if server.save:
         found = f"snapshots only (save {server.save}): what came since the last one is lost"
         return warning("persistence", f"{found} when Redis restarts", turn_on)
-    unread = " (save is unknown: it must not be read here)" if server.save is None else ""
-    found = f"none{unread}: what waits is lost when Redis restarts"
+    unread = " (save is unknown: this user may not read it)" if server.save is None else ""
+    found = f"none{unread}: the queue is lost when Redis restarts"
     return warning("persistence", found, turn_on)
 
 
@@ -246,12 +246,12 @@ def _broken_disk(server: Server) -> Check | None:
     return warning("persistence", found, look)
 
 
-# The way there
+# Connections
 
 
 def latency(trip: Trip) -> Check:
-    """Each step of a callback is a round trip."""
-    found = f"{trip.median_ms:.1f} ms a round trip, {trip.worst_ms:.1f} ms at worst"
+    """Judge the round trip: each step of a callback takes one."""
+    found = f"{trip.median_ms:.1f} ms per round trip, {trip.worst_ms:.1f} ms at worst"
     if trip.median_ms <= _SLOW_MS:
         return ok("latency", found)
     todo = (
@@ -264,7 +264,7 @@ def latency(trip: Trip) -> Check:
 
 
 def connections(server: Server, *, processes: int, per_process: int) -> Check:
-    """Whether there is room for the connections that are open, and those that may be opened."""
+    """Whether Redis has room for the connections that are open or may be opened."""
     clients, most = server.clients, server.most_clients
     if clients is None or most is None:
         return unknown("connections", "maxclients")
@@ -284,7 +284,7 @@ def connections(server: Server, *, processes: int, per_process: int) -> Check:
 
 
 def timeout(server: Server) -> Check:
-    """Closed connections are opened again; a very short limit makes that the rule."""
+    """Judge `timeout`: if it is very short, connections are reopened all the time."""
     if server.idle_s is None:
         return unknown("timeout", "timeout")
     if server.idle_s == 0:
@@ -300,15 +300,15 @@ def timeout(server: Server) -> Check:
 
 
 def clock(trip: Trip) -> Check:
-    """Redis decides when; what this machine's processes say of time should agree with it."""
+    """Whether this machine's clock agrees with that of Redis, which decides what is due."""
     off_ms = max(0, abs(trip.ahead_ms) - trip.blur_ms)
     side = "ahead of" if trip.ahead_ms > 0 else "behind"
     found = f"that of Redis is {abs(trip.ahead_ms) / 1000:,.1f} s {side} this machine's"
     todo = "correct the clock that is wrong (timedatectl set-ntp true)"
     if off_ms > _GREAT_SKEW_MS:
         harm = (
-            "the scheduler's messages count as too old, live processes as dead, and with a wrong"
-            " clock of Redis receivers refuse signatures from 5 min on"
+            "the scheduler's messages are dropped, live processes count as dead, and if it is the"
+            " clock of Redis that is wrong, receivers refuse signatures from 5 min on"
         )
         return failure("clock", f"{found}: {harm}", todo)
     if off_ms > _SKEW_MS:

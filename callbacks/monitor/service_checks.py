@@ -1,4 +1,4 @@
-"""Checks of `doctor` beside the server's: settings, workers, scheduler, books. All pure."""
+"""The checks of `doctor` other than those of the server: settings, workers, totals. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.settings import Settings
 from callbacks.text import age, many
 
-#: A request that takes longer is cut by the shutdown timeout that the Procfile has.
+#: A request that takes longer is cut off by the shutdown timeout of the Procfile.
 SHUTDOWN_S: Final = 11
-#: How long a loss of data is worth a warning.
+#: How long to warn about a loss of data.
 _LOSS_SHOWN_MS: Final = 86_400_000
-#: The scheduler sends by the minute: then two in a row are missing.
+#: The scheduler sends every minute: by then two messages in a row are missing.
 _SCHEDULER_LATE_MS: Final = 150_000
 _RESTART: Final = "look for tick_failed in the log of the workers, and restart them"
 _START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
@@ -29,12 +29,12 @@ _START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shut
 
 
 def judge_settings(settings: Settings) -> list[Check]:
-    """Make the checks that need no Redis."""
+    """Run the checks that need no Redis."""
     return [spelling(settings), signing(settings), addresses(settings), deadline(settings)]
 
 
 def spelling(settings: Settings) -> Check:
-    """Names that are nearly settings."""
+    """Warn about misspelt settings."""
     if settings.warnings:
         return warning(
             "settings",
@@ -46,12 +46,12 @@ def spelling(settings: Settings) -> Check:
 
 
 def bad_settings(error: str) -> Check:
-    """Settings with which no process starts."""
+    """Fail for settings with which no process starts."""
     return failure("settings", error, "correct it in every process: none starts with it")
 
 
 def signing(settings: Settings) -> Check:
-    """Whether receivers can tell that a request is ours."""
+    """Whether receivers can verify that a request is ours."""
     if not settings.signing_configured:
         return warning(
             "signing",
@@ -62,7 +62,7 @@ def signing(settings: Settings) -> Check:
         try:
             load_resolver(settings.secret_resolver)
         except SecretResolverError as error:
-            todo = "correct CALLBACKS_SECRET_RESOLVER: with this no worker starts"
+            todo = "correct CALLBACKS_SECRET_RESOLVER: with this value no worker starts"
             return failure("signing", f"{error} (here)", todo)
         return ok("signing", f"secrets come from {settings.secret_resolver}")
     if settings.secrets_for(settings.environment):
@@ -70,17 +70,17 @@ def signing(settings: Settings) -> Check:
     name = settings.environment.upper().replace("-", "_")
     return warning(
         "signing",
-        f"there are secrets, and none for {settings.environment}: enqueue refuses its callbacks",
+        f"there are secrets, but none for {settings.environment}: enqueue refuses its callbacks",
         f"set CALLBACKS_SECRET_{name}, or CALLBACKS_SECRET for all environments",
     )
 
 
 def on_dead(settings: Settings, missing: str) -> Check:
-    """Whether the actor that hears of deaths is where a worker looks for it."""
+    """Whether workers find the actor for dead letters."""
     if not settings.on_dead:
-        return ok("on_dead", "no actor is told of dead letters")
+        return ok("on_dead", "no actor is notified of dead letters")
     if not missing:
-        return ok("on_dead", f"{settings.on_dead} is told of dead letters")
+        return ok("on_dead", f"{settings.on_dead} is notified of dead letters")
     todo = (
         "name the modules that your workers load, such as callbacks doctor yourapp.tasks; if this"
         " still fails, correct CALLBACKS_ON_DEAD: no worker starts"
@@ -89,7 +89,7 @@ def on_dead(settings: Settings, missing: str) -> Check:
 
 
 def addresses(settings: Settings) -> Check:
-    """Whether requests may go where the public cannot."""
+    """Whether non-public addresses may be reached."""
     allowed = ", ".join(str(network) for network in settings.allowed_networks)
     if not allowed:
         return ok("addresses", "only public addresses are reached")
@@ -101,14 +101,14 @@ def addresses(settings: Settings) -> Check:
 
 
 def deadline(settings: Settings) -> Check:
-    """Whether a request ends before its worker does."""
+    """Whether requests end before a worker that shuts down."""
     found = f"a request ends within {settings.deadline:g} s"
     if settings.deadline <= SHUTDOWN_S:
         return ok("deadline", f"{found}, and --worker-shutdown-timeout has to be longer")
     least = int(settings.deadline * 1000) + 1000
     return warning(
         "deadline",
-        f"{found}: longer than the usual shutdown, which cuts it, so that it is sent again",
+        f"{found}: longer than the usual shutdown, which cuts it off, so that it is sent again",
         f"start workers with --worker-shutdown-timeout {least}, or lower CALLBACKS_DEADLINE to 10",
     )
 
@@ -117,14 +117,14 @@ def deadline(settings: Settings) -> Check:
 
 
 def reached(settings: Settings) -> Check:
-    """Redis answers."""
+    """Report that Redis answers."""
     unverified = settings.redis_url.startswith("rediss:") and not settings.redis_tls_verify
     how = ", encrypted, its certificate not verified" if unverified else ""
     return ok("redis", f"answers at {settings.redis_address}{how}")
 
 
 def unreached(settings: Settings, error: redis.RedisError) -> Check:
-    """Redis does not answer, or refuses us; the advice is not in its words already."""
+    """Fail because Redis does not answer or refuses us, without advice in its own message."""
     words = str(error).partition(";")[0].rstrip(".")
     is_there = isinstance(error, _ANSWERS) or not isinstance(error, _AWAY) or _FULL in words
     what = "Redis at {} answers: {}" if is_there else "no Redis at {}: {}"
@@ -139,7 +139,7 @@ def _way_out(settings: Settings, error: redis.RedisError) -> str:
     return "start Redis, or correct REDIS_URL; meanwhile enqueue raises and nothing is sent"
 
 
-#: Of redis-py's ConnectionError, what is a reply all the same, by kind or by its words.
+#: Subclasses and messages of redis-py's ConnectionError that are in fact replies.
 _FULL: Final = "max number of clients"
 _AWAY: Final = (redis.ConnectionError, redis.TimeoutError)
 _ANSWERS: Final = (
@@ -148,7 +148,7 @@ _ANSWERS: Final = (
     redis.exceptions.AuthorizationError,
     redis.exceptions.BusyLoadingError,
 )
-# The first that fits: kind of error, what it says, what to do.
+# The first match applies: kind of error, pattern of its message, what to do.
 _WAYS_OUT: Final = (
     (
         ClusterUnsupported,
@@ -158,7 +158,7 @@ _WAYS_OUT: Final = (
     (
         redis.exceptions.BusyLoadingError,
         "",
-        "wait: Redis reads its data from disk (redis-cli INFO persistence shows how far it is)",
+        "wait: Redis is loading its data from disk (redis-cli INFO persistence shows how far)",
     ),
     (
         redis.exceptions.NoPermissionError,
@@ -183,23 +183,23 @@ _WAYS_OUT: Final = (
     (
         redis.RedisError,
         "db index|invalid database",
-        "correct the number of the database at the end of REDIS_URL",
+        "correct the database number at the end of REDIS_URL",
     ),
     (
         redis.ConnectionError,
         "not known|name resolution|no address",
-        "correct the host in REDIS_URL, which has no address here",
+        "correct the host in REDIS_URL, which does not resolve here",
     ),
     (
         redis.TimeoutError,
         "",
-        "see whether Redis hangs (its log, its machine) and whether a firewall is in between",
+        "see whether Redis hangs (its log, its machine) or a firewall is in between",
     ),
 )
 
 
 def unreadable(settings: Settings, error: redis.RedisError) -> Check:
-    """Redis answers, and does not let us at the books."""
+    """Fail because Redis answers but does not let us read the totals."""
     return failure("books", f"cannot be read: {error}", _way_out(settings, error))
 
 
@@ -207,7 +207,7 @@ def unreadable(settings: Settings, error: redis.RedisError) -> Check:
 
 
 def judge_work(work: Work, workers: Workers, health: Health, settings: Settings) -> list[Check]:
-    """Make the checks of processes and books."""
+    """Run the checks of processes, totals and destinations."""
     return [
         judge_workers(work, workers, health, settings),
         scheduler(work),
@@ -222,7 +222,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
 
 
 def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
-    """Whether a worker claims and sends: never better than what `status` reports."""
+    """Whether a worker claims and sends; never better than the health in `status`."""
     if health.word == "no worker":
         return failure("workers", str(health), _RESTART if workers.polling else _START)
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
@@ -232,38 +232,38 @@ def judge_workers(work: Work, workers: Workers, health: Health, settings: Settin
         does = f", and one ticks every {every}" if workers.ticking else ""
         return ok("workers", f"{polling} at work{does}")
     if workers.polling:
-        found = f"{polling} on the queue, and none did its regular duties within {every}"
+        found = f"{polling} on the queue, but none did its regular duties within {every}"
         todo = _RESTART
     elif workers.ticking:
-        found = f"a worker ticked within {every}, and none fetches messages"
+        found = f"a worker ticked within {every}, but none fetches messages"
         todo = "run this again: one may have just ended; if it persists, restart the workers"
     else:
         found, todo = "no worker is running", _START
     if owed:
         return failure("workers", f"{found}; {many(owed, 'callback')} not sent yet", todo)
-    return warning("workers", f"{found}; nothing is owed right now", todo)
+    return warning("workers", f"{found}; nothing to send right now", todo)
 
 
 def scheduler(work: Work) -> Check:
-    """Whether periodiq lives. Nothing is late without it."""
+    """Whether periodiq is running. Nothing is late without it."""
     seen_ms = work.books.scheduled_ms
     late_ms = None if seen_ms is None else work.books.now_ms - seen_ms
     if late_ms is not None and late_ms <= _SCHEDULER_LATE_MS:
-        return ok("scheduler", f"heard of {age(max(0, late_ms) / 1000)} ago")
-    heard = "never heard of" if late_ms is None else f"last heard of {age(late_ms / 1000)} ago"
-    found = f"{heard}; this delays nothing, each worker checks by itself"
+        return ok("scheduler", f"seen {age(max(0, late_ms) / 1000)} ago")
+    seen = "never seen" if late_ms is None else f"last seen {age(late_ms / 1000)} ago"
+    found = f"{seen}; this delays nothing, because each worker checks by itself"
     return warning("scheduler", found, "run periodiq callbacks")
 
 
-# Books
+# Totals
 
 
 def balance(work: Work) -> Check:
-    """Whether every accepted callback is somewhere."""
+    """Whether every accepted callback is accounted for."""
     books, off = work.books, work.books.balance
     lost_ms = None if books.data_lost_ms is None else books.now_ms - books.data_lost_ms
     if not off and lost_ms is not None and lost_ms <= _LOSS_SHOWN_MS:
-        found = f"they balance, but Redis lost what it held, seen {age(max(0, lost_ms) / 1000)} ago"
+        found = f"they balance, but Redis lost its data, noticed {age(max(0, lost_ms) / 1000)} ago"
         return warning(
             "books",
             found,
@@ -274,27 +274,27 @@ def balance(work: Work) -> Check:
     return failure(
         "books",
         f"they do not balance by {off}",
-        "callbacks audit names what is wrong; see whether Redis lost data (eviction, persistence)",
+        "callbacks audit lists what is wrong; see whether Redis lost data (eviction, persistence)",
     )
 
 
 def expiry(work: Work) -> Check:
-    """Whether callbacks end by their age, or a jump of Redis' clock has put that off."""
+    """Whether callbacks expire, or a jump of Redis' clock has suspended that."""
     books = work.books
     if not books.held:
-        return ok("expiry", "callbacks end by their age")
+        return ok("expiry", "callbacks expire at their end of life")
     left = age(((books.held_until_ms or 0) - books.now_ms) / 1000)
     return failure(
         "expiry",
-        f"the clock of Redis jumped ahead by {age((books.jump_ms or 0) / 1000)}: for {left} yet"
-        " nothing ends for its age, then what is too old by that clock does",
-        "set the clock of Redis' machine right, which lifts this within a check; where it is right"
-        " now, callbacks cleanup --expired",
+        f"the clock of Redis jumped ahead by {age((books.jump_ms or 0) / 1000)}: nothing expires"
+        f" for another {left}, then everything that is too old by that clock",
+        "correct the clock of Redis' machine, which ends this within a check interval; if it is"
+        " right now, callbacks cleanup --expired",
     )
 
 
 def waiting(work: Work, settings: Settings) -> Check:
-    """How long the oldest has waited, and whether more is let in."""
+    """How long the oldest callback has waited, and whether new ones are accepted."""
     books = work.books
     waited_s = 0.0
     if books.oldest_due_ms is not None:
@@ -308,22 +308,22 @@ def waiting(work: Work, settings: Settings) -> Check:
         since = age(max(0, books.now_ms - books.paused_since_ms) / 1000)
         return warning("waiting", f"{found}; everything is paused for {since}", "callbacks resume")
     if waited_s > settings.max_delay + settings.drain_target:
-        todo = "callbacks destinations shows whether one is slow or all; for all start more workers"
+        todo = "callbacks destinations shows whether one is slow or all; if all, start more workers"
         return warning("waiting", found, todo)
     return ok("waiting", found)
 
 
 def dead_letters(work: Work) -> Check:
-    """What died recently."""
+    """How many callbacks died recently."""
     found = f"{work.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
     if not work.dead_last_hour:
         return ok("dead letters", found)
-    todo = "callbacks dead show --since 1h tells why; then callbacks dead replay --since 1h"
+    todo = "callbacks dead show --since 1h shows why; then callbacks dead replay --since 1h"
     return warning("dead letters", found, todo)
 
 
 def destinations(work: Work) -> Check:
-    """Which are held up."""
+    """How many destinations are held up."""
     found = f"{work.destinations:,} used within a day"
     held = [
         f"{count:,} {what}"
@@ -332,24 +332,24 @@ def destinations(work: Work) -> Check:
     ]
     if not held:
         return ok("destinations", found)
-    todo = "callbacks destinations shows which; callbacks resume DESTINATION lets one go on now"
+    todo = "callbacks destinations shows which; callbacks resume DESTINATION resumes one now"
     return warning("destinations", f"{found}, {', '.join(held)}", todo)
 
 
 def secrets(work: Work) -> Check:
-    """Whether everything that waits can be signed."""
+    """Whether all waiting callbacks can be signed."""
     if not work.unsigned:
         return ok("secrets", "none was missing recently")
     held = many(work.unsigned, "destination")
     return failure(
         "secrets",
-        f"callbacks for {held} wait: {work.unsigned_why}; only what expires dies",
-        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
+        f"callbacks for {held} wait: {work.unsigned_why}; they can only expire",
+        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending resumes by itself",
     )
 
 
 def messages(work: Work, settings: Settings) -> Check:
-    """Whether Dramatiq has kept messages that failed: ours never do."""
+    """Whether Dramatiq keeps messages that failed, which are never ours."""
     if not work.failed_messages:
         return ok("messages", "none failed for good")
     key = f"{settings.namespace}:callbacks.XQ"

@@ -1,4 +1,4 @@
-"""The whole at one instant: what `callbacks status`, the status page and the metrics tell."""
+"""A snapshot of sizes, totals and health: what `status`, the status page and the metrics show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEN_MS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole at one instant. `processes` were seen by Dramatiq within `SEEN_MS`."""
+    """Everything at one instant. `processes`: how many Dramatiq has seen within `SEEN_MS`."""
 
     overview: Overview
     health: Health
@@ -33,12 +33,12 @@ class Snapshot:
 
     @property
     def adapts(self) -> bool:
-        """Whether the stagger moves by itself."""
+        """Whether the stagger adapts."""
         return self.settings.adaptive and self.settings.send_interval > 0
 
     @property
     def send_interval_s(self) -> float:
-        """The stagger of now, in seconds."""
+        """The current stagger, in seconds."""
         stagger_us = self.overview.stagger_us
         if not self.adapts or stagger_us is None:
             return self.settings.send_interval
@@ -46,7 +46,7 @@ class Snapshot:
 
     @property
     def send_interval_why(self) -> str:
-        """Why it is what it is."""
+        """Why the stagger is what it is."""
         return (self.overview.stagger_why or "base") if self.adapts else "fixed"
 
     def document(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def take(batcher: Batcher) -> Snapshot:
 
 
 def facts(shown: Snapshot) -> list[tuple[str, str]]:
-    """What people are told beside the health and the totals, each with its name."""
+    """What is shown besides health and totals, as (name, text)."""
     o, now_s = shown.overview, shown.overview.now_ms / 1000
     waits = f", oldest waits {age(shown.oldest_s)}" if shown.oldest_s is not None else ""
     places = f" at {many(o.destinations_waiting, 'destination')}" if o.queued else ""
@@ -117,22 +117,22 @@ def facts(shown: Snapshot) -> list[tuple[str, str]]:
         ("queued", f"{o.queued:,}{places}{waits}"),
         ("processing", f"{o.processing:,}"),
         ("dead", f"{o.dead:,}"),
-        ("records", f"{o.sent_records:,} sent or cancelled are remembered"),
+        ("records", f"{o.sent_records:,} of sent or cancelled callbacks"),
         ("last batch", f"{last}{upcoming}"),
         ("send interval", f"{shown.send_interval_s:.4g} s ({shown.send_interval_why})"),
         ("lock", f"held by {o.lock}" if o.lock else "free"),
         (
             "processes",
-            f"{shown.processes} of Dramatiq seen within {SEEN_MS // 1000} s, workers or enqueuers",
+            f"{shown.processes} of Dramatiq seen within {SEEN_MS // 1000} s, workers or producers",
         ),
     ]
     if o.data_lost_ms is not None:
-        told.append(("Redis", f"lost what it held, seen {distance(o.data_lost_ms / 1000, now_s)}"))
+        told.append(("Redis", f"lost its data, noticed {distance(o.data_lost_ms / 1000, now_s)}"))
     if o.held:
         until = distance((o.held_until_ms or 0) / 1000, now_s)
         jump = age((o.jump_ms or 0) / 1000)
         told.append(
-            ("expiry", f"held, until {until}: Redis' clock jumped ahead by {jump}; see doctor")
+            ("expiry", f"suspended until {until}: Redis' clock jumped ahead by {jump}; see doctor")
         )
     return told
 

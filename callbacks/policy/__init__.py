@@ -1,7 +1,7 @@
-"""Policy: every decision, as a pure function over frozen values.
+"""Policy: every decision, as a pure function of frozen values.
 
 What an answer means (`outcome`), whether to try again (`retry`), when a batch is due (`flush`),
 how fast to send (`stagger`), what memory leaves room for (`room`).
 
-Time and chance are arguments. Nothing here imports Redis, HTTP, Dramatiq or the settings.
+Time and randomness are arguments. Nothing here imports Redis, HTTP, Dramatiq or the settings.
 """

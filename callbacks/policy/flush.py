@@ -1,4 +1,4 @@
-"""When a batch is due, as a pure function of what waits."""
+"""When a batch is due, as a pure function of what is waiting."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No batch is due; look again after `ms`, or whenever something comes in (None)."""
+    """No batch is due; look again after `ms`, or if None, when something is enqueued."""
 
     ms: int | None
 
 
 def decide_flush(look: Look, *, batch_size: int, max_delay_ms: int) -> Flush | Wait:
-    """Decide whether a batch is due: full, or its oldest callback waited long enough.
+    """Decide whether a batch is due: it is full, or its oldest callback has waited long enough.
 
-    Half a batch goes after half of `max_delay_ms`. Only ready callbacks count, and age is
-    measured from the due time, so paused and parked destinations never trigger. A trigger that
-    was lost is made up for, whatever waits.
+    Half a batch is due after half of `max_delay_ms`. Only ready callbacks count, and age is
+    measured from the due time, so paused and parked destinations never trigger. A lost trigger is
+    replaced, whatever is waiting.
     """
     oldest_ms = look.now_ms if look.oldest_due_ms is None else look.oldest_due_ms
     waited = look.now_ms - oldest_ms

@@ -1,6 +1,6 @@
-"""What an answer means: one table over every status and every fault, with a hint for people.
+"""What an answer means: one table of every status and fault, and a hint for each reason.
 
-Pure. The default for what is unknown is a `protocol` fault, which is retried.
+Pure. Anything unknown is a `protocol` fault, which is retried.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Final
 
 from callbacks.model import Answer, Effect, Feedback, Outcome, Reason
 
-#: A 2xx within so many ms lets its destination's interval shrink.
+#: A 2xx within this time shortens its destination's interval.
 PROMPT_MS: Final = 1_000
-#: Thousandths: a hundredth less for each prompt success, half more for each sign of overload.
-#: Shrinking by 5 % instead makes a limited receiver refuse far too much.
+#: Thousandths: an interval shrinks by 1 % with each prompt success and grows by half with each
+#: sign of overload. Shrinking by 5 % makes a rate-limited receiver refuse far too many requests.
 SHRINK: Final = 990
 GROW: Final = 1_500
 
@@ -30,7 +30,7 @@ HINTS: Final = MappingProxyType(
         Reason.TOO_LARGE: "the headers of the answer are too large: the receiver has to send fewer",
         Reason.BLOCKED_ADDRESS: "address not public: CALLBACKS_ALLOWED_NETWORKS may allow it",
         Reason.REDIRECT: "redirects are not followed: use the URL that it points to",
-        Reason.GONE: "410: the URL wants no more callbacks; `callbacks resume URL` clears it",
+        Reason.GONE: "410: the URL accepts no more callbacks; `callbacks resume URL` clears it",
         Reason.RATE_LIMITED: "429: too many requests for the receiver; its destination slows down",
         Reason.CLIENT_ERROR: "the receiver refuses this request: right URL, right signing secret?",
         Reason.SERVER_ERROR: "the receiver failed: its own logs say why",
@@ -45,13 +45,13 @@ HINTS: Final = MappingProxyType(
 
 
 def hint(reason: str) -> str | None:
-    """What to do about a reason as it is stored; None for one that a newer release has given."""
+    """What to do about a stored reason; None for one that only a newer release knows."""
     return HINTS[Reason(reason)] if reason in set(Reason) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What one answer means: for the callback, and for its destination.
+    """What one answer means for the callback and for its destination.
 
     `throttled`: the receiver said "not now", which does not use up a retry.
     """
@@ -110,12 +110,12 @@ def classify(
     retry_client_errors: bool = False,
     retry_after_max_s: float = 3_600,
 ) -> Classification:
-    """Say what an answer means.
+    """Classify an answer.
 
-    2xx is sent. 3xx, 410 and other 4xx are dead at once (other 4xx are retried where
-    `retry_client_errors`). 408, 425, 429, 5xx and faults of the network are retried.
-    `Retry-After` counts on 429 and 503, capped at `retry_after_max_s`. Without a secret
-    (`no_secret`) there is no attempt, and nothing to judge.
+    2xx is sent. 3xx, 410 and other 4xx are dead at once (other 4xx are retried with
+    `retry_client_errors`). 408, 425, 429, 5xx and network faults are retried. `Retry-After` is
+    used with 429 and 503, capped at `retry_after_max_s`. `no_secret` is not an attempt and must
+    not be passed.
     """
     if answer.status is None:
         return _FAULTS.get(answer.fault or Reason.PROTOCOL, _PROTOCOL)
@@ -136,7 +136,7 @@ def _success(duration_ms: int) -> Classification:
 
 
 def _overload(status: int, hold_s: float | None) -> Classification:
-    """Classify 429 and 503: with `Retry-After` both say politely "not now"."""
+    """Classify 429, and 503, which means "not now" only with `Retry-After`."""
     plain = _STATUSES[status]
     if status == 503 and hold_s is None:
         return plain
@@ -148,7 +148,7 @@ def _overload(status: int, hold_s: float | None) -> Classification:
 def parse_retry_after(text: str | None, *, now_s: float, at_most_s: float) -> float | None:
     """Read `Retry-After` (RFC 9110 10.2.3: seconds, or a date) as seconds from now.
 
-    The result lies between 0 and `at_most_s`; what cannot be read is no hint: None.
+    The result is between 0 and `at_most_s`, or None if it cannot be parsed.
     """
     if text is None:
         return None

@@ -8,18 +8,18 @@ from typing import Final
 from callbacks.model import Outcome, Reason
 from callbacks.policy.outcome import Classification
 
-#: A retry that waits longer than this does so in its lane, not in a worker's memory.
+#: A retry that waits longer than this waits in its lane, not in a worker's memory.
 PARK_AFTER_S: Final = 300.0
-#: "Not now" answers that cost no retry; from then on they do.
+#: How many "not now" answers cost no retry.
 MAX_THROTTLED: Final = 10
-#: What a receiver that says "not now" without saying when is left, doubling.
+#: The wait after a "not now" without a time; doubles each time, up to the maximum.
 THROTTLE_MIN_S: Final = 1.0
 THROTTLE_MAX_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a callback has used up before this attempt; `probe`: it tries a broken destination."""
+    """What a callback has used up so far; `probe`: this attempt probes a half-open destination."""
 
     retries: int = 0
     throttled: int = 0
@@ -42,8 +42,8 @@ def decide_attempt(
 ) -> Decision:
     """Grant a retry while the budget lasts, else end the callback.
 
-    The n-th retry waits `delays[n - 1]` seconds. A receiver's "not now" and the failure of a
-    half-open destination's probe cost no retry, `MAX_THROTTLED` times at most.
+    The n-th retry waits `delays[n - 1]` seconds. A "not now" and a failed probe of a half-open
+    destination cost no retry, up to `MAX_THROTTLED` times.
     """
     if classification.outcome is not Outcome.RETRY:
         return Decision(classification.outcome, classification.reason)
@@ -57,8 +57,8 @@ def decide_attempt(
 
 
 def _patience(classification: Classification, spent: Spent) -> float:
-    """Give seconds: what the receiver asked for, or else a doubling wait; a probe has its own."""
+    """Seconds to wait: what the receiver asked for, or else a doubling wait."""
     if not classification.throttled:
-        return 0.0  # the breaker of its destination knows when
+        return 0.0  # a failed probe: the destination's breaker holds it back
     asked_s = classification.feedback.hold_ms / 1_000
     return asked_s or min(THROTTLE_MAX_S, THROTTLE_MIN_S * 2**spent.throttled)

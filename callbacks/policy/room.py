@@ -7,25 +7,25 @@ from typing import Final
 
 from callbacks.model import Memory
 
-#: What follows if a user may not read how much memory is used.
+#: The consequence if this user may not read Redis' memory usage.
 UNREAD_MEMORY: Final = (
     "enqueue is not refused before Redis itself refuses writes, and neither sent records nor dead"
-    " letters are cut down for memory"
+    " letters are trimmed to save memory"
 )
 
 
-#: From this share of its memory limit on Redis counts as full. The rest is for settling, for
-#: records, and for what comes in before the next look.
+#: The share of its memory limit at which Redis counts as full. The rest is left for settling, for
+#: records, and for enqueues before the next check.
 FULL_SHARE: Final = 0.9
-#: A sent record with its place in the index, measured generously.
+#: A generous estimate of a sent record's size, index entry included.
 SENT_RECORD_BYTES: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a memory limit allows: whether enqueues are refused, and how many are remembered.
+    """What a memory limit allows: whether enqueues are refused, and how many records are kept.
 
-    `dead_max` None: as many dead letters as there are.
+    `dead_max` None: no limit.
     """
 
     full: bool
@@ -34,17 +34,17 @@ class Room:
 
 
 def is_full(used: int, limit: int) -> bool:
-    """Whether so many bytes of a memory limit are used that enqueue is refused; 0: no limit."""
+    """Whether Redis counts as full, so that enqueues are refused; `limit` 0: no limit."""
     return limit > 0 and used >= FULL_SHARE * limit
 
 
 def decide_room(memory: Memory | None, *, sent_max: int) -> Room:
     """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it.
 
-    None: nobody may read how much is used, so there is no limit that we could keep.
+    `memory` None: its usage cannot be read, so no limit is applied.
 
-    Dead letters stay as long as there is room. Where there is none they, too, are cut down to a
-    fifth, the oldest first: better a week-old failure forgotten than new callbacks refused.
+    Dead letters are kept while there is room. Once Redis is full, they too are trimmed to a fifth,
+    oldest first: better to lose a week-old failure than to refuse new callbacks.
     """
     if memory is None or not memory.limit:
         return Room(False, sent_max)

@@ -1,4 +1,4 @@
-"""How fast to send over all destinations: the stagger, as a pure function of what is wanted."""
+"""How fast to send, over all destinations: the stagger, as a pure function of demand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 
 from callbacks.model import Demand
 
-#: What a steady flow has left behind is caught up within so many seconds.
+#: The time in which a backlog left by a steady flow should be gone.
 CATCH_UP_S: Final = 5.0
-#: So many destinations have to be tried in a minute before their failures say anything about us.
+#: The fewest destinations tried within a minute from which a failure of our network is concluded.
 MIN_TRIED: Final = 10
-#: Where our own network seems to fail the stagger is so many times longer.
+#: The factor by which the stagger grows when our own network seems to fail.
 SLOWDOWN: Final = 32.0
 
 
@@ -27,7 +27,7 @@ class StaggerWhy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stagger:
-    """A decision: the wanted rate in sends a second, and the time between two sends in s."""
+    """A decision: the rate in sends per second, and the time between two sends in seconds."""
 
     rate_per_s: float
     interval_s: float
@@ -45,14 +45,14 @@ def next_stagger(
 ) -> Stagger:
     """Decide the stagger from arrivals and backlog.
 
-    The rate covers what arrives and what waits, the latter within `drain_target_s`. What a flow
-    has left behind (while its rate was being found, say) is caught up within `CATCH_UP_S`, at no
-    more than half the flow on top of it. The rate is not lowered while a batch or more waits: one
-    that follows a shrinking backlog would never finish it. Destinations that have not answered
-    lately get a request each within `CATCH_UP_S` on top of that, and count as backlog as fast as
-    their places come free: where they hang, however many wait drive nothing. When at least
-    `MIN_TRIED` destinations that had answered before fail in transport, and none of them still
-    answers, it is our own network, and the stagger is `SLOWDOWN` times longer.
+    The rate covers arrivals, and drains the backlog within `drain_target_s`. A backlog left by a
+    steady flow (e.g. before its rate was known) is drained within `CATCH_UP_S`, by at most half
+    the flow's rate on top. The rate is not lowered while a batch or more is waiting: a rate that
+    follows a shrinking backlog would never drain it. Unproven destinations get one request each
+    within `CATCH_UP_S` on top of that, and count as backlog only as fast as their places come
+    free, so those that hang do not raise the rate. If at least `MIN_TRIED` destinations that had
+    answered before fail in transport, and none of them still answers, our own network is at
+    fault, and the stagger is `SLOWDOWN` times longer.
     """
     base = 1 / base_s
     flow = demand.accepted_per_s
@@ -63,19 +63,19 @@ def next_stagger(
     held = _held(demand, batch_size)
     if held > wanted:
         rate, why = held, StaggerWhy.HELD
-    # What those need who have not answered lately comes on top: it takes nothing from the others.
+    # The requests to unproven destinations come on top, so they take nothing from the others.
     slowdown, more = 1.0, demand.unproven / CATCH_UP_S
     if demand.tried >= MIN_TRIED and demand.failing >= demand.tried:
         slowdown, more, why = SLOWDOWN, 0.0, StaggerWhy.NETWORK
-    # The rate is kept within its bounds too: one that was beyond them would be held for long.
+    # The rate is clamped too: one beyond its bounds would be held for long.
     rate = min(max(rate, 1 / max_s), 1 / min_s)
     return Stagger(rate, min(max(slowdown / (rate + more), min_s), max_s), why)
 
 
 def _held(demand: Demand, batch_size: int) -> float:
-    """Give the rate that is not lowered while a batch or more waits, in sends a second."""
+    """The rate, in sends per second, that is not lowered while a batch or more is waiting."""
     before = demand.rate_per_s or 0.0
     if demand.ready >= batch_size:
         return before
-    # Free places are counted at one moment, so half as many may be enough.
+    # Free places are counted at one instant only, so allow for twice as many.
     return min(before, 2 * demand.unproven_per_s) if demand.unproven_waiting >= batch_size else 0.0

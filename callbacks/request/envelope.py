@@ -11,20 +11,20 @@ from typing import Final
 
 from callbacks.model import InvalidCallback
 
-MAX_DEPTH: Final = 200  # levels of data; many receivers' parsers stop before that
+MAX_DEPTH: Final = 200  # levels of data; many receivers' parsers allow fewer
 
-# One for all: `json.dumps` makes another each time.
+# Created once: `json.dumps` creates an encoder for each call.
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
-# Where a value is inside data: (path of its container, key or index); () is data itself.
+# The position of a value in data: (path of its container, key or index); () is data itself.
 _Path = tuple[object, ...]
 
 
 def body_of(data: object, *, event: str, environment: str, now: datetime, limit: int) -> bytes:
     """The envelope as compact JSON in UTF-8, at most `limit` bytes; `now` has a time zone.
 
-    Raises InvalidCallback for the field `data`, with the path to what JSON cannot hold, or
-    what json would change without a word (keys that are no str, NaN).
+    Raises InvalidCallback for the field `data`, with the path of a value that JSON cannot hold
+    or that `json` would silently change (keys that are not str, NaN).
     """
     timestamp = _timestamp(now)
     _check_data(data, limit)
@@ -38,7 +38,7 @@ def body_of(data: object, *, event: str, environment: str, now: datetime, limit:
     return body
 
 
-@lru_cache(maxsize=1)  # many that are handed in together have one
+@lru_cache(maxsize=1)  # callbacks enqueued together share it
 def _timestamp(now: datetime) -> str:
     if now.tzinfo is None:
         raise ValueError("now has no time zone")
@@ -46,10 +46,10 @@ def _timestamp(now: datetime) -> str:
 
 
 def _check_data(data: object, limit: int) -> None:
-    """Look at each value before any is encoded.
+    """Check each value before encoding any.
 
-    Each is at least as many bytes of the body as are counted here, so this ends soon, however
-    often data refers to the same large value.
+    Sizes are counted, and never overestimated, so that this ends early however often data refers
+    to the same large value.
     """
     room = limit - 1 - _length(data)
     stack: list[tuple[_Path, object, int]] = [((), data, 0)]
@@ -66,7 +66,7 @@ def _check_data(data: object, limit: int) -> None:
 
 
 def _is_plain(value: object) -> bool:
-    """Tell whether nothing can be wrong with a value: most of them, so this is quick."""
+    """A quick check for values that are certainly valid, as most are."""
     if isinstance(value, str):
         return value.isascii()
     return value is None or isinstance(value, int)

@@ -1,4 +1,4 @@
-"""The name of an environment: what it may look like."""
+"""The format of an environment's name."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ ENVIRONMENT: Final = re.compile(r"(?!resolver$)[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9
 
 
 def is_environment(name: str) -> bool:
-    """Whether this can be the name of an environment: see `ENVIRONMENT_FORMAT`."""
+    """Whether this is a valid name of an environment, see `ENVIRONMENT_FORMAT`."""
     return ENVIRONMENT.fullmatch(name) is not None

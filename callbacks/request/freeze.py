@@ -1,4 +1,4 @@
-"""What is sent: a callback's input checked and frozen at enqueue, and packed into one string."""
+"""Checks and freezes a callback's input at enqueue, and packs it into one string."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 class Limits(Protocol):
-    """What `freeze` takes from the settings."""
+    """The settings that `freeze` uses."""
 
     @property
     def https_only(self) -> bool: ...
@@ -39,12 +39,12 @@ class Limits(Protocol):
 
 
 def mint_id() -> str:
-    """A new callback's id, which cannot be guessed: `cb_` and 96 random bits in hex."""
+    """A new, unguessable callback id: `cb_` and 96 random bits in hex."""
     return f"cb_{randomness.token_hex(12)}"
 
 
 def check_id(id: object) -> str:
-    """The id if it is valid, else InvalidCallback."""
+    """Return the id if it is valid, else raise InvalidCallback."""
     if not isinstance(id, str) or not _ID.fullmatch(id):
         problem = f"is {reprlib.repr(id)}; expected 1 to 128 of A-Z a-z 0-9 _ . : -"
         raise InvalidCallback("id", problem)
@@ -62,7 +62,7 @@ def freeze(
     settings: Limits,
     now: datetime,
 ) -> Request:
-    """The request that every attempt sends, from input that is checked here and nowhere later.
+    """Build the request that every attempt sends; the input is checked here and nowhere later.
 
     `now` (aware) becomes the envelope's timestamp. Raises InvalidCallback, which names the
     field, what is wrong and what is expected.
@@ -107,9 +107,9 @@ def request_headers(
 
 
 def pack(request: Request) -> bytes:
-    """The request as one string: destination, a line of JSON for the rest, and the body.
+    """Serialize the request: a line with the destination, a line of JSON, and the body.
 
-    The first line is all that Lua scripts read of it.
+    Lua scripts read only the first line.
     """
     if "\n" in request.destination:
         raise ValueError("a destination has no line break")
@@ -117,7 +117,7 @@ def pack(request: Request) -> bytes:
     return head + request.body
 
 
-@functools.lru_cache(maxsize=1_024)  # of those that are told of many things
+@functools.lru_cache(maxsize=1_024)  # for receivers of many callbacks
 def _head(
     destination: str, callback_url: str, environment: str, headers: tuple[tuple[str, str], ...]
 ) -> bytes:
@@ -126,7 +126,7 @@ def _head(
 
 
 def unpack(packed: bytes) -> Request:
-    """The request that was packed; ValueError if this is not one."""
+    """Return the request that was packed; raises ValueError if this is not one."""
     try:
         destination, line, body = packed.split(b"\n", 2)
         callback_url, environment, headers = json.loads(line)

@@ -1,4 +1,4 @@
-"""The caller's own request headers: which are accepted, and which are ours."""
+"""The caller's own request headers: which are accepted, and which are reserved."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from callbacks.model import InvalidCallback
 MAX_HEADERS: Final = 50
 MAX_HEADER_BYTES: Final = 8_192  # of all names and values
 
-# RFC 9110, sections 5.1 and 5.5: a token, and latin-1 without controls but an inner tab.
+# RFC 9110, sections 5.1 and 5.5: a token, and latin-1 without control characters except inner tabs.
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"(?:[!-~\xa0-\xff](?:[\t -~\xa0-\xff]*[!-~\xa0-\xff])?)?")
-# What callbacks sets itself, and what belongs to the connection (RFC 9110, section 7.6.1).
+# Set by callbacks itself, or specific to a connection (RFC 9110, section 7.6.1).
 _OURS: Final = re.compile(
     r"(?:webhook|content|proxy)-.*|host|user-agent"
     r"|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
@@ -25,10 +25,9 @@ _OURS: Final = re.compile(
 def frozen_headers(
     headers: Mapping[str, str] | Iterable[tuple[str, str]] | None,
 ) -> tuple[tuple[str, str], ...]:
-    """The headers as pairs, in their order.
+    """Return the headers as pairs, in order.
 
-    Raises InvalidCallback for the field `headers`. Values are not repeated in it: they may
-    be credentials.
+    Raises InvalidCallback for the field `headers`, without their values, which may be credentials.
     """
     pairs = _pairs(headers)
     if len(pairs) > MAX_HEADERS:
@@ -37,7 +36,7 @@ def frozen_headers(
     for name, value in pairs:
         _check(name, value)
         if _folded(name) in seen:
-            raise _invalid(f"have {name!r} twice; expected each once, in whatever case")
+            raise _invalid(f"have {name!r} twice; expected each once, ignoring case")
         seen.add(_folded(name))
     size = sum(len(name) + len(value) for name, value in pairs)
     if size > MAX_HEADER_BYTES:
@@ -68,7 +67,7 @@ def _check(name: object, value: object) -> None:
 
 
 def _folded(name: str) -> str:
-    """The name as receivers see it: many (CGI, WSGI) take `_` for `-`."""
+    """The name as receivers see it: many (CGI, WSGI) do not distinguish `_` and `-`."""
     return name.lower().replace("_", "-")
 
 

@@ -1,6 +1,6 @@
-"""The application's secret resolver, which CALLBACKS_SECRET_RESOLVER names.
+"""Calls the application's secret resolver, named by CALLBACKS_SECRET_RESOLVER.
 
-It is the application's code: it may raise anything, return anything and take any time.
+That is the application's code: it may raise anything, return anything and take any time.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from callbacks.request.signature import SECRET_FORMAT, decode_secret
 
 
 class SecretResolverError(CallbacksError):
-    """The resolver that CALLBACKS_SECRET_RESOLVER names failed; nothing of a secret is in it."""
+    """The resolver named by CALLBACKS_SECRET_RESOLVER failed; the message contains no secret."""
 
 
 def ask_resolver(path: str, callback_url: str, environment: str) -> tuple[str, ...]:
-    """What the application's resolver says; it may take as long as it likes.
+    """Return the resolver's secrets; without a timeout.
 
-    Raises SecretResolverError if it fails or gives anything but a list of secrets.
+    Raises SecretResolverError if it fails or returns anything but a list of secrets.
     """
     resolve = load_resolver(path)
-    try:  # somebody else's function: anything may come out of it
+    try:
         found = resolve(callback_url, environment)
     except Exception as error:
         raise SecretResolverError(f"{path} raised {type(error).__name__}") from error
@@ -33,7 +33,7 @@ def ask_resolver(path: str, callback_url: str, environment: str) -> tuple[str, .
 
 @functools.cache
 def load_resolver(path: str) -> Callable[[str, str], object]:
-    """The function that CALLBACKS_SECRET_RESOLVER names; raises SecretResolverError."""
+    """Load the function named by CALLBACKS_SECRET_RESOLVER; raises SecretResolverError."""
     module_name, _, function_name = path.partition(":")
     try:
         found: object = importlib.import_module(module_name)
@@ -42,7 +42,7 @@ def load_resolver(path: str) -> Callable[[str, str], object]:
     except Exception as error:
         raise SecretResolverError(f"{path} cannot be loaded: {_words(error)}") from error
     if not callable(found):
-        raise SecretResolverError(f"{path} is no function")
+        raise SecretResolverError(f"{path} is not a function")
     if not _takes_two(found):
         raise SecretResolverError(f"{path} does not take (callback_url, environment)")
     return found
@@ -53,12 +53,12 @@ def _words(error: Exception) -> str:
 
 
 def _takes_two(function: Callable[..., object]) -> bool:
-    """Whether it can be called with two arguments, as far as it tells."""
+    """Whether it can be called with two arguments, if its signature is known."""
     try:
         inspect.signature(function).bind("", "")
     except TypeError:
         return False
-    except ValueError:  # some of C's tell nothing
+    except ValueError:  # some functions written in C have no signature
         return True
     return True
 
@@ -71,6 +71,6 @@ def _checked_secrets(path: str, found: object) -> tuple[str, ...]:
         for secret in found:
             decode_secret(secret)
     except (ValueError, TypeError, AttributeError):
-        problem = f"{path} returned what is no secret; expected {SECRET_FORMAT} each"
+        problem = f"{path} returned an invalid secret; expected {SECRET_FORMAT} each"
         raise SecretResolverError(problem) from None
     return tuple(found)

@@ -22,14 +22,14 @@ _MAX_TIMESTAMP_DIGITS: Final = 15  # unix seconds of this era have 10; int() of 
 
 
 class BadSignature(CallbacksError):
-    """A request that is not signed by one of the secrets, or not now; says what is wrong."""
+    """A request is not signed by any of the secrets, or not recently; says what is wrong."""
 
 
 def decode_secret(secret: str) -> bytes:
-    """The key that a secret encodes; ValueError, which never repeats it, if it is invalid."""
+    """Return the key that a secret encodes; raises ValueError, without the secret, if invalid."""
     encoded = secret.removeprefix(_SECRET_PREFIX)
     try:
-        # Padding may be missing, as other implementations allow; more of it is ignored.
+        # Padding may be missing, as in other implementations; too much of it is ignored.
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
@@ -39,7 +39,7 @@ def decode_secret(secret: str) -> bytes:
 
 
 def sign(secrets: Sequence[str], id: str, timestamp_s: int, body: bytes) -> str:
-    """The `webhook-signature` header: one signature for each secret, in their order."""
+    """Return the `webhook-signature` header: one signature for each secret, in order."""
     if not secrets:
         raise ValueError("nothing to sign with: no secrets given")
     content = b"%s.%d.%s" % (id.encode(), timestamp_s, body)
@@ -53,7 +53,7 @@ def verify(
     now_s: float,
     tolerance_s: float = 300,
 ) -> None:
-    """Return where one of the secrets signed this request within the tolerance of `now_s`.
+    """Check that one of the secrets signed this request within `tolerance_s` of `now_s`.
 
     Header names may be in any case. Raises BadSignature, which says what is wrong.
     """
@@ -64,7 +64,7 @@ def verify(
     if abs(now_s - timestamp_s) > tolerance_s:
         raise BadSignature(f"webhook-timestamp is over {tolerance_s:g} s off: {timestamp_s}")
     expected = sign(secrets, id, timestamp_s, body).split()
-    # Every pair is compared: how long it takes tells nothing about which one matched.
+    # Every pair is compared, so that the time taken does not reveal which one matched.
     matches = [
         hmac.compare_digest(one.encode(), other.encode()) for one in expected for other in given
     ]
@@ -87,5 +87,5 @@ def _required(headers: Mapping[str, str], name: str) -> str:
 
 def _timestamp(text: str) -> int:
     if not text.isdigit() or len(text) > _MAX_TIMESTAMP_DIGITS:
-        raise BadSignature("webhook-timestamp is no unix time in whole seconds")
+        raise BadSignature("webhook-timestamp is not a unix time in whole seconds")
     return int(text)

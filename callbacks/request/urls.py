@@ -1,11 +1,11 @@
-"""Callback URLs: what is accepted, their one normal form, and the destination each belongs to.
+"""Callback URLs: which are accepted, their normal form, and the destination of each.
 
 Pure: no name is looked up. Which addresses may be reached is decided when connecting.
 
-The normal form is what is stored, and what is stored goes out byte for byte. So it changes
-nothing that a receiver could tell apart (of RFC 3986, section 6.2.2, it takes the case of scheme
-and host alone): `%7e` stays `%7e`, dot segments and an empty query stay, and only what may not
-stand in a URL is percent-encoded. What two readers take for different hosts is refused.
+The normal form is stored, and sent byte for byte. So it changes nothing that a receiver could
+distinguish (of RFC 3986, section 6.2.2, it applies only the case of scheme and host): `%7e` stays
+`%7e`, dot segments and an empty query stay, and only characters that are not allowed in a URL are
+percent-encoded. A URL that two parsers read as different hosts is refused.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from callbacks.model import InvalidCallback
 MAX_URL_BYTES: Final = 2_048
 MAX_HOST_CHARS: Final = 253  # RFC 1035, section 2.3.4, as text without the final dot
 
-#: Bursts are for few URLs, and reading one takes longer than all the rest of an enqueue.
+#: URLs to cache: parsing one takes longer than the rest of an enqueue, and bursts have few URLs.
 _REMEMBERED: Final = 4_096
 
-#: Where the slash or the mark after a host is looked for: behind `https://` or `http://`.
+#: Where the search for the `/` or `#` after a host starts: after `https://` or `http://`.
 _PAST_SCHEME: Final = 8
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-# RFC 3986's reserved and unreserved characters, and "%" so that what is encoded stays so.
+# RFC 3986's reserved and unreserved characters, and "%", to keep what is already encoded.
 _URL_SAFE: Final = "/:?#[]@!$&'()*+,;=-._~%"
-# Underscores are no host name by RFC 952, but they resolve and are in use.
+# RFC 952 does not allow underscores in a host name, but such names resolve and are in use.
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -43,7 +43,7 @@ _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL in normal form, in parts. The query is None if there is no `?`."""
+    """The parts of a URL in normal form. The query is None if there is no `?`."""
 
     scheme: str
     host: str
@@ -57,12 +57,12 @@ class Url:
 
     @property
     def request_target(self) -> str:
-        """What stands on the request line (RFC 9112, section 3.2.1)."""
+        """The target in the request line (RFC 9112, section 3.2.1)."""
         return self.path if self.query is None else f"{self.path}?{self.query}"
 
     @property
     def authority(self) -> str:
-        """What stands in the Host field: the host, and its port where that is not the default."""
+        """The value of the Host header: the host, and its port unless that is the default."""
         is_default = self.port == _DEFAULT_PORTS[self.scheme]
         return self.host if is_default else f"{self.host}:{self.port}"
 
@@ -72,7 +72,7 @@ class Url:
 
 
 def read_url(callback_url: object) -> Url:
-    """Read a URL; of one in normal form `text` is the URL itself. Raises InvalidCallback."""
+    """Parse a URL; if it is in normal form, `text` is the same URL. Raises InvalidCallback."""
     if not isinstance(callback_url, str):
         raise _invalid(f"is of type {type(callback_url).__name__}; expected a str")
     return _read_text(callback_url)
@@ -81,8 +81,8 @@ def read_url(callback_url: object) -> Url:
 def normal_url(callback_url: object, *, https_only: bool = False) -> str:
     """The URL as it is stored and sent: ASCII, host in normal form, no default port or fragment.
 
-    Raises InvalidCallback for the field `callback_url`, without repeating the URL: what is
-    wrong with it may well be that it holds a password.
+    Raises InvalidCallback for the field `callback_url`, without the URL, which may contain a
+    password.
     """
     url = read_url(callback_url)
     if https_only and url.scheme != "https":
@@ -92,10 +92,10 @@ def normal_url(callback_url: object, *, https_only: bool = False) -> str:
 
 
 def destination_of(callback_url: str, *, lane: str | None, shared_hosts: Collection[str]) -> str:
-    """What the URL is paced, capped and broken by: `scheme://host:port`, or finer.
+    """The destination of a URL: `scheme://host:port`, or finer.
 
-    A lane makes a destination of its own; without one, a shared host (`shared_hosts` are in
-    normal form, see `normal_host`) has a destination for each path.
+    Each lane is a destination of its own. Without a lane, each path of a shared host is one;
+    `shared_hosts` are in normal form, see `normal_host`.
     """
     url = read_url(callback_url)
     if lane is not None:
@@ -105,7 +105,7 @@ def destination_of(callback_url: str, *, lane: str | None, shared_hosts: Collect
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What people mean by a destination: one alone, or a host with all its lanes and paths."""
+    """What an operator's destination covers: one alone, or a host with all its lanes and paths."""
 
     name: str
     lanes: bool = False
@@ -116,12 +116,12 @@ class Scope:
         return f"{self.name}#*"
 
     def covers(self, destination: str) -> bool:
-        """Whether a destination is meant."""
+        """Whether a destination is in this scope."""
         return destination == self.name or (self.lanes and host_of(destination) == self.name)
 
 
 def scope_of(text: str, *, shared_hosts: Collection[str]) -> Scope:
-    """Read a destination as it is shown, or any URL that belongs to it.
+    """Parse a destination as it is shown, or any URL that belongs to it.
 
     `https://host` is the host with all its lanes, `https://host#lane` one lane, `https://host#`
     the host without its lanes. On a shared host a URL with a path is that path alone.
@@ -141,16 +141,16 @@ def _without_lane(url: str, shared_hosts: Collection[str]) -> str:
 
 
 def host_of(destination: str) -> str:
-    """The host that a destination is at, without lane and path."""
+    """The host of a destination, without lane and path."""
     end = re.search("[/#]", destination[_PAST_SCHEME:])
     return destination[: _PAST_SCHEME + end.start()] if end else destination
 
 
 def display_url(url: str) -> str:
-    """The URL for people and logs: without user info, query and fragment; it never raises."""
+    """The URL for output and logs: without user info, query and fragment; never raises."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # a port that is no number may be the half of a password with a slash
+        _ = parts.port  # if it is not a number, it may be half of a password with a slash
     except ValueError:
         return "(not a URL)"
     host = parts.netloc.rpartition("@")[2]
@@ -161,14 +161,14 @@ def display_url(url: str) -> str:
 
 
 def digest(url: str) -> str:
-    """The mark of a URL; guards nothing, so SHA-1, which Redis' scripts can compute, will do."""
+    """The key of a URL's 410 mark. SHA-1, as Lua scripts can compute it; not for security."""
     return hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
 
 
 def normal_host(host: str) -> str:
-    """The one spelling of a host: lower case, IDNA-encoded, IPv6 compressed and in brackets.
+    """The normal form of a host: lower case, IDNA-encoded, IPv6 compressed and in brackets.
 
-    One final dot is dropped. Raises ValueError with what is wrong, to follow "the host".
+    One final dot is dropped. Raises ValueError, whose message completes "the host ...".
     """
     if ":" in host:
         return f"[{_ipv6(host.removeprefix('[').removesuffix(']')).compressed}]"
@@ -211,7 +211,7 @@ def _read_text(callback_url: str) -> Url:
 
 
 def _encoded(text: str) -> str:
-    """Percent-encode what may not stand in a path or query, a `%` that encodes nothing too."""
+    """Percent-encode characters not allowed in a path or query, and any stray `%`."""
     return quote(_STRAY_PERCENT.sub("%25", text), safe=_URL_SAFE)
 
 
@@ -232,7 +232,7 @@ def _check_length(url: str) -> None:
 
 
 def _read_alike(text: str, parts: SplitResult) -> tuple[str, int | None]:
-    """Host and port, where two parsers that know nothing of each other see the same."""
+    """Host and port, if two independent parsers agree on them."""
     port = _port(parts)
     host = _host(parts.hostname or "")
     try:
@@ -241,7 +241,7 @@ def _read_alike(text: str, parts: SplitResult) -> tuple[str, int | None]:
     except ValueError:
         raise _invalid("cannot be read as a URL; expected https://host/path") from None
     if other_reading != (host, port):
-        raise _invalid("names a different host or port to different readers; expected one")
+        raise _invalid("is ambiguous: parsers read different hosts or ports in it; expected one")
     return host, port
 
 
@@ -266,7 +266,7 @@ def _ipv6(text: str) -> IPv6Address:
     try:
         address = IPv6Address(text)
     except ValueError:
-        raise ValueError("is no IPv6 address") from None
+        raise ValueError("is not an IPv6 address") from None
     if address.scope_id is not None:
         raise ValueError("has an IPv6 zone; expected none")
     return address
@@ -275,7 +275,7 @@ def _ipv6(text: str) -> IPv6Address:
 def _idna(name: str) -> str:
     try:
         return idna.encode(name).decode("ascii")
-    except UnicodeError:  # what idna's own errors derive from
+    except UnicodeError:  # the base of idna's own errors
         raise ValueError("cannot be IDNA-encoded") from None
 
 
@@ -294,11 +294,11 @@ def _check_label(label: str) -> None:
 
 
 def _check_ipv4(name: str) -> None:
-    """Refuse 127.1, 0x7f.1 and 2130706433: some readers take them for addresses, some do not."""
+    """Refuse 127.1, 0x7f.1 and 2130706433, which only some parsers read as addresses."""
     try:
         IPv4Address(name)
     except ValueError:
-        raise ValueError("ends in a number but is no IPv4 address such as 192.0.2.1") from None
+        raise ValueError("ends in a number but is not an IPv4 address such as 192.0.2.1") from None
 
 
 def _invalid(problem: str) -> InvalidCallback:

@@ -42,9 +42,9 @@ from callbacks.settings.variables import (
     without_password,
 )
 
-# What an attempt may take past its deadline (settling it in Redis) before its lease ends.
+# The time from an attempt's deadline to the end of its lease, for settling it in Redis.
 ATTEMPT_MARGIN_S: Final = 5.0
-# How much longer than an attempt's lease `CALLBACKS_STUCK_AFTER` has to be.
+# How much longer than an attempt's lease `CALLBACKS_STUCK_AFTER` must be.
 STUCK_MARGIN_S: Final = 2.0
 
 _PREFIX: Final = "CALLBACKS_"
@@ -136,8 +136,8 @@ class Settings(BaseModel):
     stuck_after: Annotated[float, seconds(1, _DAY)] = 300.0
     """How long past its due time a callback may stay in PROCESSING before it is reclaimed."""
 
-    # Past 11 s it also needs a longer --worker-shutdown-timeout, which counts twice and so
-    # does not fit Heroku's 30 s any more: on shutdown such an attempt is cut and repeated.
+    # More than 11 s also needs a longer --worker-shutdown-timeout, which counts twice and so
+    # exceeds Heroku's 30 s: attempts that are cut off on shutdown are repeated.
     deadline: Annotated[float, seconds(0.05, 600)] = 10.0
     """Maximum duration of an attempt, including the name lookup."""
     connect_timeout: Annotated[float, seconds(0.05, 600)] = 3.0
@@ -181,7 +181,7 @@ class Settings(BaseModel):
     @field_validator("connect_timeout", "read_timeout")
     @classmethod
     def _cut_to_deadline(cls, value: float, info: ValidationInfo) -> float:
-        deadline: float = info.data.get("deadline", value)  # absent where it is bad itself
+        deadline: float = info.data.get("deadline", value)  # absent if it is invalid
         return min(value, deadline)
 
     @field_validator("environment_secrets")
@@ -215,33 +215,33 @@ class Settings(BaseModel):
 
     @property
     def redis_address(self) -> str:
-        """The Redis URL for people: without user info and query."""
+        """The Redis URL for output: without user info and query."""
         return without_password(self.redis_url)
 
     @property
     def retry_delays(self) -> tuple[float, ...]:
-        """Seconds before each retry, as many as there are retries."""
+        """Seconds to wait before each retry."""
         retries = range(1, self.max_retries + 1)
         return self.retry_schedule or tuple(n * self.retry_increment for n in retries)
 
     @property
     def longest_interval(self) -> float:
-        """Seconds, the longest that the stagger or a destination's interval can get."""
+        """The longest that the stagger or a destination's interval can get, in seconds."""
         fixed = (self.send_interval, self.destination_interval)
         return max(*fixed, self.send_interval_max, self.destination_interval_max)
 
     @property
     def attempt_lease(self) -> float:
-        """Seconds from an attempt's begin after which it counts as crashed."""
+        """Seconds from its begin after which an attempt counts as crashed."""
         return self.deadline + ATTEMPT_MARGIN_S
 
     @property
     def signing_configured(self) -> bool:
-        """Whether there is any secret at all, or a resolver for them."""
+        """Whether there is any secret or a resolver."""
         return bool(self.secret or self.environment_secrets or self.secret_resolver)
 
     def secrets_for(self, environment: str) -> tuple[str, ...]:
-        """The environment's own secrets where it has some, else those for all."""
+        """The environment's own secrets if it has any, else the default ones."""
         key = environment.upper().replace("-", "_")
         return self.environment_secrets.get(key) or self.secret
 
@@ -255,7 +255,7 @@ _ORDERED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What the documentation says of one environment variable."""
+    """The documentation of one environment variable."""
 
     default: str
     meaning: str
@@ -265,7 +265,7 @@ def _variable(field: str) -> str:
     return _PREFIX + field.upper()
 
 
-# These have no variable of their own name: one stands for many, one is made when loading.
+# These two have no variable of that name: one stands for many, the other is set when loading.
 _FIELDS: Final = tuple(
     name for name in Settings.model_fields if name not in ("environment_secrets", "warnings")
 )
@@ -299,7 +299,7 @@ VARIABLES: Final = _variables()
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings in `environ`, by default the environment of this process.
+    """Load the settings from `environ`, by default the environment of this process.
 
     Raises SettingsError: one line that names each bad variable, its value unless that is a
     secret, and what is allowed.
@@ -317,12 +317,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             _problem(item["loc"], item.get("ctx", {}).get("error", item["msg"]), sources, given)
             for item in error.errors(include_url=False)
         ]
-    # Raised outside the handler: no traceback shows pydantic's error, which has the inputs.
+    # Raised outside the handler, so that no traceback shows pydantic's error with its inputs.
     raise SettingsError("; ".join(problems))
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
-    """Each name that looks like a setting of ours and is none, with the nearest real one."""
+    """Each name that looks like a setting but is none, with the nearest real name."""
     return [(name, _nearest(name)) for name in sorted(environ) if _is_misspelt(name)]
 
 
@@ -331,7 +331,7 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _sources(given: Mapping[str, str]) -> dict[str, str]:
-    """The variable that each field which is set at all comes from."""
+    """The variable of each field that is set."""
     sources = {field: _variable(field) for field in _FIELDS if _variable(field) in given}
     if "REDIS_URL" in given:
         sources.setdefault("redis_url", "REDIS_URL")
@@ -360,7 +360,7 @@ def _problem(
     given: Mapping[str, str],
 ) -> str:
     if not loc:
-        return str(allowed)  # several settings together: it names them itself
+        return str(allowed)  # a rule between settings: the text already names them
     field = str(loc[0])
     if field == "environment_secrets":
         name = f"{_SECRET}_{loc[1]}"
@@ -371,7 +371,7 @@ def _problem(
 
 
 def _shown(field: str, value: str) -> str:
-    # A secret can stand in the wrong variable, too: in that of the resolver, say.
+    # A secret may be in the wrong variable, e.g. in that of the resolver.
     if field == "secret" or "whsec_" in value:
         return "is not valid"
     shown = without_password(value) if field == "redis_url" else value
@@ -386,7 +386,7 @@ def _is_misspelt(name: str) -> bool:
 
 
 def _with_prefix(name: str) -> str:
-    """CALLBACK_BATCH_SIZE as CALLBACKS_BATCH_SIZE: the likeliest slip of all."""
+    """Correct the likeliest typo: CALLBACK_BATCH_SIZE becomes CALLBACKS_BATCH_SIZE."""
     return name.replace("CALLBACK_", _PREFIX, 1) if name.startswith("CALLBACK_") else name
 
 
@@ -394,7 +394,7 @@ def _nearest(name: str) -> str | None:
     upper = _with_prefix(name.upper())
     if upper in _NAMES or _ENVIRONMENT_SECRET.fullmatch(upper):
         return upper
-    # Without the prefix, which they share and which would make them all alike.
+    # Compared without the common prefix, which would make all names similar.
     endings = [known.removeprefix(_PREFIX) for known in sorted(_NAMES)]
     nearest = difflib.get_close_matches(upper.removeprefix(_PREFIX), endings, n=1)
     return _PREFIX + nearest[0] if nearest else None

@@ -1,7 +1,7 @@
-"""How the text of one environment variable becomes a value, and what is allowed in it.
+"""Parsers for the text of environment variables.
 
-Each parser takes the text, or a value of the field's own type, and raises a ValueError whose
-whole message is what is allowed; `settings` puts the variable and its value before that.
+Each takes the text, or a value of the field's type, and raises a ValueError whose message is what
+is allowed; `settings` prepends the variable and its value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from callbacks.request.environment import ENVIRONMENT, ENVIRONMENT_FORMAT
 from callbacks.request.signature import SECRET_FORMAT, decode_secret
 from callbacks.request.urls import normal_host
 
-_SHORTEST_S: Final = 0.001  # what is stored is whole milliseconds: less would become none
+_SHORTEST_S: Final = 0.001  # whole milliseconds are stored: less would become 0
 _LONGEST_RETRY_S: Final = 7 * 86_400
 _MOST_RETRIES: Final = 100
 
@@ -26,7 +26,7 @@ _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ACTOR: Final = re.compile(r"[^\W\d][\w.-]{0,127}")
 _USER_INFO: Final = re.compile(r"^([a-z]+://)?.*@", re.DOTALL)
 _NAME: Final = re.compile(r"[a-z_]{1,40}")
-#: The options of a Redis URL: what each may be, and how that is told.
+#: The allowed options of a Redis URL: the pattern of each value, and its description.
 _QUERY_VALUES: Final = MappingProxyType(
     {"db": "[0-9]{1,9}"} | dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), "/.+")
 )
@@ -47,17 +47,17 @@ _SWITCH: Final = MappingProxyType(
 
 
 def without_password(url: str) -> str:
-    """A Redis URL for people: without user info and query, where its passwords are."""
+    """A Redis URL for output: without user info and query, which may contain passwords."""
     shown = _USER_INFO.sub(r"\1", url).partition("?")[0]
     try:
-        _ = urlsplit(shown).port  # no number: a password may stand there, its @ forgotten
+        _ = urlsplit(shown).port  # if it is not a number, it may be a password with its @ missing
     except ValueError:
         return f"{url.partition('://')[0]}://..."
     return shown
 
 
 def seconds(low: float, high: float) -> BeforeValidator:
-    """A duration; 0 is allowed where `low` is 0, but nothing between it and a millisecond."""
+    """A duration; at least a millisecond, or 0 if `low` is 0."""
     bounds = f"{'0, or ' * (low == 0)}{max(low, _SHORTEST_S):g} to {high:.15g}"
     allowed = f"{bounds} seconds, without a unit (such as 2.5)"
 
@@ -129,7 +129,7 @@ def _parse_redis_url(value: object) -> str:
     except ValueError:
         raise ValueError(allowed) from None
     over_tcp = parts.scheme in ("redis", "rediss") and parts.hostname
-    # redis-py would take database 0 in silence where the path is no number.
+    # redis-py would silently use database 0 if the path is not a number.
     right_path = over_tcp and re.fullmatch(r"/?|/[0-9]+", parts.path)
     is_socket = parts.scheme == "unix" and parts.path
     if not (right_path or is_socket) or parts.fragment or re.search(r"\s", url):
@@ -139,9 +139,9 @@ def _parse_redis_url(value: object) -> str:
 
 
 def _check_query(parts: SplitResult) -> None:
-    """Allow the few options that make sense in a Redis URL.
+    """Allow only the options that make sense in a Redis URL.
 
-    redis-py would take any name for one of its own, and let it win over what our client needs.
+    redis-py would accept any name as one of its arguments, and let it override our client's.
     """
     given = parse_qsl(parts.query, keep_blank_values=True)
     names = [name for name, _ in given]
@@ -150,11 +150,11 @@ def _check_query(parts: SplitResult) -> None:
     for name, value in given:
         allowed = _QUERY_VALUES.get(name)
         if allowed is None:
-            # It may be a piece of a password with a ? in it, and is shown only if it cannot be.
+            # It may be part of a password with a ? in it, and is shown only if it cannot be.
             known = _NAME.fullmatch(name) and "@" not in parts.query
             raise ValueError(f"{_QUERY}{f', not {name}' if known else ''}{_instead(name)}")
         if names.count(name) > 1 or not re.fullmatch(allowed, value):
-            raise ValueError(f"{_QUERY}; {name} has to be there once, as {_QUERY_FORMS[name]}")
+            raise ValueError(f"{_QUERY}; {name} once, as {_QUERY_FORMS[name]}")
     if "db" in names and parts.scheme != "unix" and parts.path.strip("/"):
         raise ValueError(f"{_QUERY}; the database once, as /db or as db")
     if any(name.startswith("ssl_") for name in names) and parts.scheme != "rediss":
@@ -234,21 +234,21 @@ def _seconds(value: object, low: float, high: float, allowed: str) -> float:
         number = float(_text(value, allowed))
     except ValueError:
         raise ValueError(allowed) from None
-    # The first comparison is false for nan, too.
+    # The first comparison is also false for nan.
     if not low <= number <= high or 0 < number < _SHORTEST_S:
         raise ValueError(allowed)
     return number
 
 
 def _text(value: object, allowed: str) -> str:
-    """The value as text; True is no number, and None no text."""
+    """The value as text; refuses bool and None."""
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise ValueError(allowed)  # noqa: TRY004 -- pydantic collects ValueErrors only
     return str(value)
 
 
 def _items(value: object, allowed: str) -> list[object]:
-    """The elements of a collection, or of a text that separates them by spaces or commas."""
+    """The elements of a collection, or of a text separated by spaces or commas."""
     if isinstance(value, (tuple, list, set, frozenset)):
         return list(value)
     return [*_text(value, allowed).replace(",", " ").split()]

@@ -1,5 +1,5 @@
 """`callbacks web`: health check, metrics and status page, as one WSGI application.
 
-Others use `app.App` and `app.Latest`. It shows what the monitor tells, reads nothing by itself
-and changes nothing.
+Other packages use `app.App` and `app.Latest`. It shows what the monitor reads, and changes
+nothing.
 """

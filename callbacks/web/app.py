@@ -1,7 +1,7 @@
 """`callbacks web`: metrics for Prometheus, a health check, and a status page.
 
-It only reads, and tells numbers alone: no ids, no URLs, no destinations, no hosts. So it may be
-where others can reach it, as the `web` process of Heroku is.
+It only reads, and shows only numbers: no ids, URLs, destinations or hosts. So it may be publicly
+reachable, as the `web` process on Heroku is.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from callbacks.monitor.metrics import exposition
 from callbacks.monitor.snapshot import Snapshot
 from callbacks.web.page import POLICY, away, status_page
 
-#: What was read is shown for so long, however many ask.
+#: How long a snapshot is reused, however many requests come.
 FRESH_S: Final = 1.0
-#: Work goes on, or is held back on purpose.
+#: Health in which work goes on, or is paused on purpose.
 _WELL: Final = frozenset({"ok", "paused", "behind"})
 _HTML: Final = "text/html; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -31,9 +31,9 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 
 class Latest:
-    """The newest snapshot, read by one thread at a time and once a second at most.
+    """The latest snapshot, read by one thread at a time and at most once a second.
 
-    So the process has one connection to Redis, and costs it no more where many look.
+    So the process needs one connection to Redis, and many requests cost Redis no more than one.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Latest:
         self._found: Snapshot | redis.RedisError | None = None
 
     def __call__(self) -> Snapshot:
-        """Return it; raises redis' own errors where Redis could not be read."""
+        """Return it; raises redis-py's error if Redis could not be read."""
         with self._lock:
             if self._found is None or self._monotonic() - self._at >= FRESH_S:
                 before, self._found = self._found, self._look()
@@ -64,7 +64,7 @@ class Latest:
 
 
 def _tell(before: object, now: Snapshot | redis.RedisError) -> None:
-    """Log that Redis went away, or came back: once each."""
+    """Log once that Redis became unreachable, and once that it is back."""
     was_away = isinstance(before, redis.RedisError)
     if isinstance(now, redis.RedisError) and not was_away:
         log.warning("redis_away", error=str(now))
@@ -74,7 +74,7 @@ def _tell(before: object, now: Snapshot | redis.RedisError) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WebResponse:
-    """What one request gets."""
+    """The response to one request."""
 
     status: str
     content_type: str
@@ -82,7 +82,7 @@ class WebResponse:
     more: tuple[tuple[str, str], ...] = ()
 
     def headers(self) -> list[tuple[str, str]]:
-        """All headers: nothing is kept by anybody, and nothing is run or loaded."""
+        """All headers: nothing may be cached, and no script or other resource is allowed."""
         return [
             ("Content-Type", self.content_type),
             ("Content-Length", str(len(self.body))),
@@ -129,17 +129,17 @@ class App:
             return WebResponse("503 Service Unavailable", _HTML, away().encode())
 
     def _health(self, _accept: str) -> WebResponse:
-        """Say how the whole is doing: 200 where work goes on or is paused, else 503."""
+        """Report health: 200 if work goes on or is paused, else 503."""
         try:
             word, reason = (health := self._latest().health).word, health.reason
         except redis.RedisError:
-            word, reason = "no Redis", "it cannot be read; the log of this process tells why"
+            word, reason = "no Redis", "it cannot be read; the log of this process says why"
         status = "200 OK" if word in _WELL else "503 Service Unavailable"
         body = json.dumps({"health": word, "reason": reason}) + "\n"
         return WebResponse(status, "application/json", body.encode())
 
     def _metrics(self, accept: str) -> WebResponse:
-        """Tell the metrics; where Redis is away there are none, and the scrape fails."""
+        """Return the metrics; if Redis cannot be read there are none, and the scrape fails."""
         try:
             return WebResponse("200 OK", *exposition(self._latest, accept))
         except redis.RedisError:

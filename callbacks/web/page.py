@@ -14,7 +14,7 @@ from callbacks.monitor.snapshot import Snapshot, facts
 from callbacks.text import moment
 
 REFRESH_S: Final = 5
-#: Told to operators alone: it names a host.
+#: Not shown here, because it names a host.
 _PRIVATE: Final = "lock"
 
 
@@ -24,7 +24,7 @@ def _style() -> str:
 
 
 def _policy() -> str:
-    """Allow the one style sheet and nothing else (Content Security Policy, level 3)."""
+    """Allow only the one style sheet (Content Security Policy, level 3)."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
 
@@ -50,15 +50,15 @@ def status_page(shown: Snapshot) -> str:
         f"<table>{told}</table>"
         "<table class=counts><thead><tr><td><th scope=col>total<th scope=col>last minute</thead>"
         f"{counted}</table>"
-        f"<p class=at>{moment(o.now_ms / 1000)}, shown anew every {REFRESH_S} s</p>",
+        f"<p class=at>{moment(o.now_ms / 1000)}, refreshed every {REFRESH_S} s</p>",
     )
 
 
 def away() -> str:
-    """The page where Redis cannot be read."""
+    """The page shown if Redis cannot be read."""
     return _page(
         "no Redis",
-        "<p class=health>no Redis: it cannot be read; the log of this process tells why</p>",
+        "<p class=health>no Redis: it cannot be read; the log of this process says why</p>",
     )
 
 

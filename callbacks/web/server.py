@@ -1,4 +1,4 @@
-"""The HTTP server below `callbacks web`, where whoever says nothing makes room for who does."""
+"""The HTTP server of `callbacks web`, which closes idle connections to make room for new ones."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any, Final
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
-#: Below the file descriptors that any system gives a process, and enough for one that looks on.
+#: Fewer than the file descriptors that any system allows a process, and enough for monitoring.
 MAX_CONNECTIONS: Final = 100
 _MAX_BODY_BYTES: Final = 65_536
-#: They mostly wait for the one that reads Redis.
+#: Most of them wait for the one that reads Redis.
 _THREADS: Final = 4
 
 
 class Server(TcpWSGIServer):
-    """Waitress, which accepts more although as many are connected as there may be.
+    """Waitress, which accepts new connections even at its connection limit.
 
-    It would stop, for two minutes, if that many connect and send no whole request. Instead the
-    one of them that has been connected longest is closed for each that comes.
+    Otherwise, clients that connect and send no complete request could block it for two minutes.
+    Instead, each new connection closes the oldest one without a request.
     """
 
-    # The stubs have one wrong and lack the other.
+    # The type stubs declare the first wrongly, and lack the second.
     active_channels: dict[int, HTTPChannel]  # type: ignore[assignment]
     effective_port: str
 
     def __init__(self, application: Any, *, host: str, port: int) -> None:
-        """Listen; raises OSError where that cannot be."""
+        """Listen; raises OSError if it cannot."""
         super().__init__(
             application,
             host=host,
@@ -39,7 +39,7 @@ class Server(TcpWSGIServer):
         )
 
     def handle_accept(self) -> None:
-        """Accept one connection; its place becomes free in the next turn of the loop."""
+        """Accept one connection; the one closed for it goes in the next turn of the loop."""
         self._make_room()
         super().handle_accept()
 
@@ -47,7 +47,7 @@ class Server(TcpWSGIServer):
         staying = [each for each in self.active_channels.values() if not each.will_close]
         if len(staying) < MAX_CONNECTIONS:
             return
-        for each in staying:  # in the order in which they came
+        for each in staying:  # oldest first
             if not each.requests:
                 each.will_close = True
                 return

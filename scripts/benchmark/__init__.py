@@ -1,1 +1,1 @@
-"""Measures this project, and others beside it, on one machine."""
+"""Measures this project and others on the same machine."""

@@ -1,4 +1,4 @@
-"""Runs what was chosen, prints one table, and draws."""
+"""Runs the selected measurements, prints one table, and draws charts."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from scripts.benchmark.server import choose, told
 from scripts.benchmark.table import Row, lines
 from scripts.benchmark.timing import Timing
 
-#: Where the receiver counts.
+#: Measurements that a slow receiver would distort.
 _DRAINS: Final = ("drain", "slow", "curve")
 
 
 def say(line: str) -> None:
-    """What is going on; the table alone goes to standard output."""
+    """Print progress on stderr; only the table goes to stdout."""
     print(f"  {time.strftime('%H:%M:%S')}  {line}", file=sys.stderr, flush=True)
 
 
 def main(options: Options) -> None:
-    """Run what was chosen; whatever ends it, the table of what was measured is printed."""
+    """Run the selected measurements; prints what was measured even if it is interrupted."""
     started = time.monotonic()
     caption = f"{machine()}; {told(choose(options.server))}"
     with_bullmq = prepare_bullmq(say)
@@ -69,5 +69,5 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # put everything away then, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then, too
     main(parse())

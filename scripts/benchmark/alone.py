@@ -1,4 +1,4 @@
-"""What the receiver can do alone, and what a slow one makes of the drains."""
+"""How fast the receiver is by itself, and whether that makes the drains valid."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scripts.benchmark.processes import python
 from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.table import Row, compared, figure
 
-#: Requests a second that the receiver has to do alone, so that it does not count in a drain.
+#: Requests per second that the receiver must handle by itself, not to slow down a drain.
 ENOUGH_PER_S: Final = 20_000
 
 
 def rates(receiver: ReceiverProcess, count: int, rounds: int) -> list[float]:
-    """Requests a second in each round, raw ones on many connections: see `load.py`."""
+    """Requests per second in each round: raw ones on many connections, see `load.py`."""
     return [_rate(receiver, count) for _ in range(rounds)]
 
 
@@ -28,13 +28,13 @@ def _rate(receiver: ReceiverProcess, count: int) -> float:
 
 
 def row(per_s: Sequence[float], count: int) -> Row:
-    """The receiver beside what it has to do."""
+    """The receiver's rate beside the one it needs."""
     what = f"{count:,} raw requests, beside what it needs to do"
     return compared("the receiver alone", what, per_s, [ENOUGH_PER_S] * len(per_s), "/s")
 
 
 def marked(rows: list[Row], per_s: float) -> list[Row]:
-    """The rows of drains, told to be void where the receiver may have slowed them down."""
+    """The rows of drains, marked as not valid if the receiver may have slowed them down."""
     if per_s >= ENOUGH_PER_S or not rows:
         return rows
     what = f"NOT VALID: the receiver alone did {figure(per_s, '/s')}, not {ENOUGH_PER_S:,}"

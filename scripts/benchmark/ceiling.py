@@ -1,7 +1,7 @@
-"""What Python's requests can do without any queue: each process posts its share in a loop.
+"""What `requests` can do without any queue: each process posts its share in a loop.
 
-A session a thread. After a few requests it stops itself, as the workers of all others are
-stopped while callbacks are enqueued, and goes on when it is continued with them.
+Each thread has a session. After a few requests the process stops itself, as the workers of the
+others are stopped while callbacks are enqueued, and goes on when they are continued.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _post(session: requests.Session, url: str, first: int, last: int) -> None:
 
 
 def _together(sessions: list[requests.Session], url: str, count: int) -> None:
-    """Post so many, shared out to the sessions, each in a thread of its own."""
+    """Post `count` requests, divided among the sessions, with one thread for each."""
     edges = [count * n // len(sessions) for n in range(len(sessions) + 1)]
     threads = [
         threading.Thread(target=_post, args=(session, url, first, last))

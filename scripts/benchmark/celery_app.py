@@ -1,14 +1,14 @@
-"""The same job made by hand on Celery, in two ways.
+"""The same job built by hand on Celery, in two ways.
 
-`send` alone: each callback is a task, waiting in Celery's own list in Redis until a worker sends
-it. That is the least that one can do, and so the fastest.
+`send` alone: each callback is a task that waits in Celery's own list in Redis. That is the least
+that does the job, and so the fastest.
 
-`trigger` with `send_claimed`: what one builds to have batches, a list of those that wait and
-books of those under way. A trigger takes a lock, claims a batch, makes one task for each and
-triggers itself again while more wait; a task that has sent removes the claim and counts.
+`trigger` with `send_claimed`: what one builds to have batches: a list of waiting callbacks, and a
+hash of claimed ones. A trigger takes a lock, claims a batch, makes a task for each callback, and
+triggers itself again while more are waiting; a task that has sent removes the claim and counts.
 
-Set for throughput at the same promise as ours, at least once (`acks_late`): no results, no events,
-no rate limits, and for the many short tasks a large prefetch, which the manual advises.
+Tuned for throughput with the same promise as ours, at least once (`acks_late`): no results, no
+events, no rate limits, and a large prefetch, which the manual advises for many short tasks.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
 )
 books = redis.Redis.from_url(os.environ["REDIS_URL"], max_connections=64)
-# One a process, with as many connections as are in flight: a session for each greenlet would
-# live for one task, and its connection too.
+# One per process, with a connection for each request in flight: a session per greenlet would
+# live, with its connection, for one task only.
 session = requests.Session()
 session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=IN_FLIGHT))
 
@@ -69,7 +69,7 @@ def send(self: Any, id: str, body: str) -> None:
 
 @app.task(bind=True, max_retries=2)
 def send_claimed(self: Any, id: str, body: str) -> None:
-    """Send one callback that `trigger` claimed, and close its books."""
+    """Send one callback that `trigger` claimed, remove its claim and count it."""
     try:
         _post(id, body)
     except requests.RequestException as error:
@@ -82,7 +82,7 @@ def send_claimed(self: Any, id: str, body: str) -> None:
 
 @app.task
 def trigger() -> None:
-    """Claim one batch, make a task for each, and come again while more wait."""
+    """Claim one batch, make a task for each callback, and trigger again while more are waiting."""
     if not books.set(LOCK, "1", nx=True, ex=10):
         return
     try:

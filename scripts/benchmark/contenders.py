@@ -1,8 +1,8 @@
-"""Who is measured: how each is started, and how it is given callbacks.
+"""What is measured: how each contender is started, and how callbacks are enqueued.
 
 All have two processes, unless the command line says otherwise, and send the request of
-`request.py`. Their workers run at their usual log level: ours logs a line for each attempt;
-Celery's, which would log two, are told to warn only, and BullMQ's say nothing.
+`request.py`. Our workers log one line per attempt, as usual; Celery's, which would log two, log
+warnings only, and BullMQ's log nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scripts.benchmark.request import BODY, SECRET
 
 BULLMQ: Final = Path(__file__).parent / "bullmq"
 
-#: What `no pacing` means, for our workers and producers. A batch larger than the default, and
-#: soon after the last one: else a batch of 100 each half a second would be the pace.
+#: What `no pacing` means for our workers and producers. Batches are larger and more frequent than
+#: by default, because 100 every half second would be a pace.
 UNPACED: Final[dict[str, object]] = {
     "CALLBACKS_SEND_INTERVAL": 0,
     "CALLBACKS_DESTINATION_INTERVAL": 0,
@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to send callbacks. `produce` is none where nothing is queued."""
+    """One way to send callbacks. `produce` is empty if nothing is queued."""
 
     name: str
     short: str
@@ -54,7 +54,7 @@ class Contender:
     settings: Mapping[str, object] | None = None
 
     def environment(self, place: Place) -> dict[str, str]:
-        """What its workers and its producer run in."""
+        """The environment of its workers and its producer."""
         common = {
             "REDIS_URL": place.redis_url,
             "BENCH_URL": place.url,
@@ -67,7 +67,7 @@ class Contender:
         return clean_environment(**(common | dict(self.settings or {})))
 
     def enqueue(self, place: Place, count: int) -> dict[str, Any]:
-        """Put so many callbacks into the queue; what the producer tells, `seconds` at least."""
+        """Enqueue `count` callbacks; returns what the producer reports, at least `seconds`."""
         told = run([*self.produce, str(count)], self.environment(place))
         return dict(json.loads(told.splitlines()[-1]))
 
@@ -102,10 +102,11 @@ def ours(
 
 
 def celery(pool: str, processes: int, in_flight: int, *, by_hand: bool = False) -> Contender:
-    """Celery with one of its pools and so many in flight a process.
+    """Celery with one of its pools, and `in_flight` tasks per process.
 
-    Prefork has its processes under one parent, one task each; the others are a worker each.
-    The prefetch of short tasks is large, that of tasks that wait small enough to be shared out.
+    Prefork runs its processes, with one task each, under one worker; the others are one worker
+    per process. The prefetch is large for short tasks, and small for tasks that wait, so that
+    they are shared among the workers.
     """
     common = ("-A", "scripts.benchmark.celery_app", "worker", "-P", pool, "-l", "WARNING")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
@@ -141,7 +142,7 @@ def ceiling(processes: int, threads: int) -> Contender:
 
 
 def prepare_bullmq(say: Callable[[str], None]) -> bool:
-    """Install BullMQ into its own folder at the first run; False, and a line, where one cannot."""
+    """Install BullMQ into its own folder at the first run; False, with a message, if it fails."""
     if not (shutil.which("node") and shutil.which("npm")):
         say("BullMQ is left out: there is no node with npm on the PATH")
         return False

@@ -1,7 +1,7 @@
-"""One drain: so many callbacks wait, then the workers go on, and we see how fast they come.
+"""One drain: how fast the workers send a number of waiting callbacks.
 
-The same for everybody: workers are started and warmed up, stopped (SIGSTOP), given the
-callbacks, and continued. The time runs from the first receipt to the last.
+The same for all contenders: workers are started, warmed up and stopped (SIGSTOP), callbacks are
+enqueued, and workers are continued. The time runs from the first receipt to the last.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.request import check
 from tests.support.server import Server
 
-#: Sent before: imports, connections and caches are no part of the measure. A whole batch of ours,
-#: which would wait for more otherwise.
+#: Callbacks sent before, so that imports, connections and caches are not measured. A whole batch,
+#: because ours would wait for more otherwise.
 WARM: Final = 500
 _START_S: Final = 60.0
 _SETTLE_S: Final = 0.5
@@ -29,7 +29,7 @@ _SETTLE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What has been used since the start."""
+    """Resources used since the start."""
 
     commands: int
     scripts: int
@@ -40,10 +40,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One drain; all but the rate for each callback.
+    """One drain; all figures but the rate are per callback.
 
-    `script_us` is what Redis counts for scripts and the commands in them, `redis_us` the CPU of
-    its process, which reads and writes sockets, too.
+    `script_us` is the time that Redis reports for scripts and their commands, `redis_us` the CPU
+    time of its process, which also reads and writes sockets.
     """
 
     per_s: float
@@ -79,7 +79,7 @@ def drain(
 ) -> Drained:
     """Measure one drain of `count` callbacks; the receiver answers after `delay_s`.
 
-    The server is one that nobody has used; it is started and ended.
+    The server must be unused; it is started and stopped here.
     """
     server.start()
     try:
@@ -100,7 +100,7 @@ def _warm(contender: Contender, place: Place, receiver: ReceiverProcess, workers
     if contender.produce:
         contender.enqueue(place, WARM)
     _await(receiver, workers, WARM, _START_S)
-    time.sleep(_SETTLE_S)  # what was answered is written down now, by whoever writes
+    time.sleep(_SETTLE_S)  # time to store the last outcomes
     workers.freeze()
 
 

@@ -1,4 +1,4 @@
-"""How fast a backlog goes out, beside the others, and what each callback costs."""
+"""How fast a backlog is sent, compared with others, and what each callback costs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.table import Row, absolute, compared, figure
 
 Measured = dict[str, list[Drained]]
-#: Celery's pools to choose from, each with its requests in flight a process.
+#: Celery's pools to choose from, each with its requests in flight per process.
 Pools = Sequence[tuple[str, int]]
 
 SLOW_S: Final = 0.1
 AT_ONCE: Final = "drain, no pacing, the receiver answers at once"
 SLOWLY: Final = "drain, no pacing, the receiver takes 100 ms"
 _TRIAL: Final = 1_000
-#: With answers at once few threads do best, for one Python process has one lock.
+#: If answers come at once, few threads are best, because a Python process has one lock.
 _FEW: Final = 8
-#: What ours does best with then; the 64 of the Procfile are for receivers that take their time.
+#: The best number for ours then; the 64 of the Procfile are for slower receivers.
 _FEWER: Final = 32
-#: Nothing is tried in a quick run; this one mostly wins.
+#: A quick run does not try all pools; this one wins most often.
 _QUICK_POOL: Final = "threads"
 _CURVE: Final = (1, 2, 4)
-#: What of `Drained` is shown as a callback's cost, what it is called, and its unit.
+#: The fields of `Drained` shown as a callback's cost, with label and unit.
 _COSTS: Final = (
     ("worker_us", "CPU of the worker processes", "µs"),
     ("redis_us", "CPU of Redis", "µs"),
@@ -36,7 +36,7 @@ _COSTS: Final = (
 
 
 class Drains:
-    """Both drains, and the curve; keeps what the charts need."""
+    """Both drains, and the curve over processes; keeps what the charts need."""
 
     def __init__(
         self, options: Options, receiver: ReceiverProcess, with_bullmq: bool, say: Say
@@ -47,7 +47,7 @@ class Drains:
         self.curve: list[tuple[int, float]] = []
 
     def at_once(self) -> list[Row]:
-        """With a receiver that answers at once; what a callback costs is read here."""
+        """With a receiver that answers at once; also measures what a callback costs."""
         o = self._options
         pools: Pools = [("prefork", 1), ("threads", _FEW), ("gevent", o.threads)]
         contenders = self._contenders(pools, 0, loops=1)
@@ -59,15 +59,15 @@ class Drains:
         return rows + list(self._costs())
 
     def _instead(self, mine: Contender, other: Contender, section: str) -> Row:
-        """The comparison with another where ours runs with fewer threads."""
+        """The comparison with another contender if ours runs with fewer threads."""
         _, measured = self.measured[AT_ONCE]
         these, those = ([done.per_s for done in measured[one.name]] for one in (mine, other))
         return compared(section, f"{mine.name} instead, beside {other.short}", these, those, "/s")
 
     def slowly(self) -> list[Row]:
-        """With a receiver that takes 100 ms, and as many in flight for everybody.
+        """With a receiver that takes 100 ms, and the same number in flight for all.
 
-        Prefork is left out: it would need a process for each request in flight.
+        Prefork is left out: it would need one process per request in flight.
         """
         o = self._options
         pools: Pools = [("threads", o.threads), ("gevent", o.threads)]
@@ -76,7 +76,7 @@ class Drains:
         return rows + list(self._own_costs(SLOWLY, "each callback of that slow drain"))
 
     def along_processes(self) -> list[Row]:
-        """Ours alone with 1, 2 and 4 processes, answers at once, in turn."""
+        """Only ours, with 1, 2 and 4 processes in turn; the receiver answers at once."""
         o = self._options
         contenders = {processes: ours(processes, o.threads) for processes in _CURVE}
         done: dict[int, list[Drained]] = {processes: [] for processes in _CURVE}
@@ -98,7 +98,7 @@ class Drains:
         return rows
 
     def _contenders(self, pools: Pools, delay_s: float, *, loops: int) -> list[Contender]:
-        """Everybody; a quick run leaves out the bare Celery, which does less than the job."""
+        """All contenders; a quick run leaves out bare Celery, which does only part of the job."""
         o = self._options
         found = [ours(o.processes, o.threads)]
         if not o.quick:
@@ -109,7 +109,7 @@ class Drains:
         return [*found, ceiling(o.processes, loops)]
 
     def _celery(self, pools: Pools, delay_s: float, *, by_hand: bool) -> Contender:
-        """Celery with the pool that was chosen, or the one fastest in a short trial of this job."""
+        """Celery with the selected pool, or the fastest one in a short trial of this job."""
         o = self._options
         all = {pool: celery(pool, o.processes, each, by_hand=by_hand) for pool, each in pools}
         wanted = _QUICK_POOL if o.quick and o.celery_pool == "best" else o.celery_pool
@@ -127,7 +127,7 @@ class Drains:
     def _compare(
         self, section: str, contenders: list[Contender], count: int, delay_s: float
     ) -> list[Row]:
-        """Run all in turn, and that again: A B C, A B C, A B C."""
+        """Run all in turn, repeatedly: A B C, A B C, A B C."""
         measured: Measured = {one.name: [] for one in contenders}
         for _ in range(self._options.rounds):
             for one in contenders:
@@ -141,7 +141,7 @@ class Drains:
         ]
 
     def _costs(self) -> Iterator[Row]:
-        """What each callback of the drain costs, beside the others."""
+        """What each callback of the drain costs, compared with the others."""
         contenders, measured = self.measured[AT_ONCE]
         mine, *others = contenders
         section = "each callback of that drain"
@@ -154,7 +154,7 @@ class Drains:
         yield from self._scripts(section, measured[mine.name])
 
     def _own_costs(self, drain: str, section: str) -> Iterator[Row]:
-        """The same of ours alone."""
+        """The costs of ours, without comparison."""
         contenders, measured = self.measured[drain]
         mine = measured[contenders[0].name]
         for name, what, unit in _COSTS:
@@ -163,7 +163,7 @@ class Drains:
 
     @staticmethod
     def _scripts(section: str, mine: list[Drained]) -> Iterator[Row]:
-        """Redis' own account of ours, from INFO commandstats."""
+        """The scripts of ours, from Redis' INFO commandstats."""
         yield absolute(section, "Redis scripts called", [done.scripts for done in mine], "")
         what = "time in them, their commands included"
         yield absolute(section, what, [done.script_us for done in mine], "µs")

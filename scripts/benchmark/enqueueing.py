@@ -1,4 +1,4 @@
-"""How fast callbacks are taken in: one producer, one thread, no workers."""
+"""How fast callbacks are enqueued: one producer, one thread, no workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scripts.benchmark.table import Row, compared
 from tests.support.server import Server
 
 SECTION: Final = "enqueue, one process and thread"
-#: Nobody listens there, and nobody sends.
+#: Nothing listens there, and nothing is sent.
 _URL: Final = "http://127.0.0.1:9/hooks/ai"
 
 
 def rows(options: Options, with_bullmq: bool, say: Say) -> list[Row]:
-    """One call each beside Celery, and ten thousand in one call beside BullMQ."""
+    """One call each compared with Celery, and many in one call compared with BullMQ."""
     few, many = options.at_most(500, 3_000), options.at_most(2_000, 10_000)
     single = ours(1, 1, {}, way="single")
     bulk = ours(1, 1, {}, way="bulk")

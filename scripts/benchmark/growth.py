@@ -1,4 +1,4 @@
-"""What a backlog costs: the time of a claim and the memory, with 500 destinations."""
+"""What a backlog costs: the time of a claim, and memory, with 500 destinations."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _ENDINGS: Final[dict[str, Outcome | None]] = {
     "sent": Outcome.SENT,
     "dead": Outcome.DEAD,
 }
-#: By the number waiting: the ms of each claim, round by round.
+#: By the number of waiting callbacks: the time of each claim in ms, round by round.
 Claims = dict[int, list[list[float]]]
-#: By the number waiting: bytes of one callback beyond what was given, and all, each round.
+#: By the number of waiting callbacks: bytes of one beyond its payload, and in all, each round.
 Memory = dict[int, list[tuple[float, float]]]
 
 
 class _Stock:
-    """One Redis with callbacks in it, through the batcher's own verbs."""
+    """One Redis with callbacks in it, filled by the batcher's own verbs."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher = batcher
@@ -78,13 +78,13 @@ class _Stock:
         return sum(size for *_, size in self._requests) / DESTINATIONS + len(_ID.format(0))
 
     def prove(self) -> None:
-        """Make every destination one that has answered, so that it is not tried alone first."""
+        """Make every destination proven; else it gets one request at a time first."""
         keys = self.batcher.scripts.keys
         for destination, *_ in self._requests:
             self.client.hset(keys.of("dest:", destination), "ok", 1)
 
     def fill(self, count: int) -> None:
-        """Enqueue until so many wait."""
+        """Enqueue until `count` are waiting."""
         for start in range(self.waiting, count, _CHUNK):
             numbers = range(start, min(start + _CHUNK, count))
             self.batcher.enqueue_many(self._item(n) for n in numbers)
@@ -95,7 +95,7 @@ class _Stock:
         return _ID.format(n), destination, packed, 0, _DAY_MS
 
     def claim(self) -> tuple[float, Batch]:
-        """Claim one batch; the ms it took, and the batch."""
+        """Claim one batch; returns the time in ms, and the batch."""
         owner = secrets.token_hex(16)
         fence = self.batcher.lock(owner)
         started = time.perf_counter()
@@ -110,7 +110,7 @@ class _Stock:
         return took_ms, batch
 
     def claim_and_return(self) -> float:
-        """The ms of a claim whose callbacks go back to wait."""
+        """The time of a claim in ms; its callbacks are released again."""
         took_ms, batch = self.claim()
         for one in batch.callbacks:
             self.batcher.release(one.id, one.token, batch.now_ms)
@@ -159,7 +159,7 @@ def _stock(server: Server) -> Iterator[_Stock]:
 
 
 class Growth:
-    """Claims and memory, on three stocks side by side; keeps what the charts need."""
+    """Claims and memory with three backlogs side by side; keeps what the charts need."""
 
     def __init__(self, options: Options, say: Say) -> None:
         self._options, self._say = options, say
@@ -170,7 +170,7 @@ class Growth:
         return (1_000, 3_000, 10_000) if self._options.quick else (1_000, 100_000, 1_000_000)
 
     def rows(self) -> list[Row]:
-        """The time of a claim, and the memory of what waits, each round on new stocks."""
+        """The time of a claim, and the memory of a waiting callback, on new servers each round."""
         times: Claims = {size: [] for size in self._sizes}
         memory: Memory = {size: [] for size in self._sizes}
         for _ in range(self._options.rounds):
@@ -181,7 +181,7 @@ class Growth:
         return [*self._claims(times), *waiting]
 
     def _round(self, times: Claims, memory: Memory) -> None:
-        """Fill three stocks, look at their memory, and claim from one after the other."""
+        """Fill three servers, measure their memory, and claim from each in turn."""
         with ExitStack() as stack:
             stocks = {
                 size: stack.enter_context(_stock(self._options.new_server()))
@@ -232,6 +232,6 @@ class Growth:
 
 
 def _row(what: str, measured: Sequence[tuple[float, float]]) -> Row:
-    """Bytes of one callback beyond what was given, of all its bytes, once a round."""
+    """Bytes of one callback beyond its payload, beside all its bytes, in each round."""
     beyond, all = zip(*measured, strict=True)
     return compared(MEMORY, what, beyond, all, "B")

@@ -1,4 +1,4 @@
-"""A load that shows what the receiver can do: raw requests on many connections, no client."""
+"""Load to measure the receiver: raw requests on many connections, without an HTTP client."""
 
 from __future__ import annotations
 

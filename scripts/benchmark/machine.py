@@ -1,4 +1,4 @@
-"""What this was measured on, in a line."""
+"""The machine this was measured on, in one line."""
 
 from __future__ import annotations
 

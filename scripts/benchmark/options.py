@@ -1,4 +1,4 @@
-"""What can be chosen on the command line, and how much is done for it."""
+"""The command line options, and how much is measured for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUBJECTS: Final = ("drain", "slow", "enqueue", "claim", "memory", "idle", "gaps"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was chosen."""
+    """The options given."""
 
     subjects: tuple[str, ...]
     quick: bool
@@ -33,16 +33,16 @@ class Options:
         return 1 if self.quick else 3
 
     def new_server(self) -> Server:
-        """A Redis of the kind that everybody gets, not started yet."""
+        """A Redis of the selected kind, not started yet."""
         return choose(self.server).new()
 
     def at_most(self, quick: int, full: int) -> int:
-        """How many: fewer in a quick run."""
+        """The number for this kind of run."""
         return quick if self.quick else full
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line, or end with its help."""
+    """Parse the command line; exits if it is wrong."""
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures this project beside others on this machine, and prints one table.",
@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "--server",
         choices=tuple(WAYS),
         default="wheel",
-        help="wheel: the wheel's Valkey with mimalloc; installed: redis-server of the PATH",
+        help="wheel: the wheel's Valkey with mimalloc; installed: redis-server from PATH",
     )
     parser.add_argument("--processes", type=_whole, default=2, help="of each (default 2)")
     parser.add_argument("--threads", type=_whole, default=64, help="of each process (default 64)")

@@ -19,7 +19,7 @@ _OURS, _OTHERS = "#1f6f8b", "#b8c4cc"
 
 
 def draw(caption: str, drains: Drains, growth: Growth, timing: Timing) -> list[Path]:
-    """Write a chart of each thing that was measured; which files."""
+    """Write a chart for each measurement; returns the files."""
     mpl.use("Agg")  # no window
     FOLDER.mkdir(exist_ok=True)
     made = []

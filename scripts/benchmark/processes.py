@@ -1,4 +1,4 @@
-"""Processes that are measured: started in groups of their own, stopped and continued together."""
+"""The measured processes, each in its own process group; stopped and continued together."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def clean_environment(**given: object) -> dict[str, str]:
-    """This process's environment without any setting of ours, and with those given."""
+    """This process's environment without our settings, plus those given."""
     settings = ("CALLBACKS_", "REDIS_", "HEROKU_", "BENCH_", "CELERY_")
     mine = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
     return mine | {"PYTHONPATH": str(ROOT)} | {name: str(value) for name, value in given.items()}
 
 
 def run(command: Sequence[str], env: Mapping[str, str]) -> str:
-    """What a command prints, run to its end."""
+    """Run a command and return its output."""
     done = subprocess.run(
         command, env=dict(env), cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
     )
@@ -31,7 +31,7 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> str:
 
 
 def python(*arguments: str) -> list[str]:
-    """The command of a Python like this one."""
+    """A command that runs this Python."""
     return [sys.executable, *arguments]
 
 
@@ -43,7 +43,7 @@ class Workers:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: Sequence[str]) -> None:
-        """Start one command, in a group of its own."""
+        """Start one command in its own process group."""
         with self._log.open("ab") as out:
             process = subprocess.Popen(
                 command,
@@ -57,11 +57,11 @@ class Workers:
         self._started.append(process)
 
     def freeze(self) -> None:
-        """Stop them where they are: what is enqueued now stays."""
+        """Stop them (SIGSTOP), so that what is enqueued now stays queued."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Continue them."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -70,12 +70,12 @@ class Workers:
                 os.killpg(process.pid, number)
 
     def log_end(self) -> str:
-        """The last that they wrote."""
+        """The end of their log."""
         return self._log.read_text(errors="replace")[-2000:]
 
     def cpu_s(self) -> float:
-        """CPU seconds that all of them have used, with their children that still run."""
-        import psutil  # noqa: PLC0415 - the unit tests' environment does without it
+        """CPU seconds that all of them have used, with their running children."""
+        import psutil  # noqa: PLC0415 - not installed for the unit tests
 
         total = 0.0
         for process in self._started:

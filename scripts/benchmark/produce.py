@@ -1,6 +1,6 @@
-"""Puts callbacks into a queue, in one process and one thread, and says how long it took.
+"""Enqueues callbacks, in one process and one thread, and reports how long it took.
 
-Each way is called by its name with a count: `python -m scripts.benchmark.produce bulk 1000`.
+Called with the name of a way and a count: `python -m scripts.benchmark.produce bulk 1000`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final
 from scripts.benchmark.request import BODY, DATA, headers
 
 URL: Final = os.environ["BENCH_URL"]
-#: Ids are new each time: ours refuses one that it knows.
+#: Makes ids new each time, because ours refuses known ones.
 PREFIX: Final = secrets.token_hex(6)
 _told: dict[str, Any] = {}
 
@@ -35,10 +35,10 @@ def _item(n: int) -> dict[str, Any]:
 
 
 def single(count: int) -> None:
-    """Ours, one call each."""
+    """Ours, one call per callback."""
     from callbacks import enqueue
 
-    enqueue(**_item(0))  # the first call loads and looks up what later ones know; 0 is told twice
+    enqueue(**_item(0))  # the first call also loads modules; 0 is enqueued twice
     with _timed():
         for n in range(count):
             enqueue(**_item(n))
@@ -54,7 +54,7 @@ def bulk(count: int) -> None:
 
 
 def spread(count: int) -> None:
-    """Ours, one now and then, with the moment of each."""
+    """Ours, one now and then; reports the time of each."""
     from callbacks import enqueue
 
     moments = []
@@ -66,7 +66,7 @@ def spread(count: int) -> None:
 
 
 def post(count: int) -> None:
-    """No queue: a bare POST now and then, with the moment of each."""
+    """No queue: a bare POST now and then; reports the time of each."""
     import requests
 
     moments = []
@@ -79,7 +79,7 @@ def post(count: int) -> None:
 
 
 def celery(count: int) -> None:
-    """Celery, one task a callback; one connection and one producer are kept."""
+    """Celery, one task per callback, with one connection and one producer."""
     from scripts.benchmark.celery_app import app, send
 
     body = BODY.decode()
@@ -89,7 +89,7 @@ def celery(count: int) -> None:
 
 
 def celery_by_hand(count: int) -> None:
-    """A list of our own, pipelined, and one trigger."""
+    """A list in Redis, filled in pipelines, and one trigger."""
     from scripts.benchmark.celery_app import QUEUE, books, trigger
 
     with _timed():

@@ -1,8 +1,8 @@
-"""The receiver in a process of its own, where it costs so little that it does not count.
+"""The receiver in its own process, so fast that it does not affect the results.
 
-It answers every request with 200, at once or after a delay, and notes when each came. It is
-steered by lines on its standard input (`reset <delay in s>`, `stats`, `times`), each answered
-by one line of JSON. `ReceiverProcess` starts one and speaks to it.
+It answers every request with 200, at once or after a delay, and records when each came. It is
+controlled by lines on its standard input (`reset <delay in s>`, `stats`, `times`), each answered
+by one line of JSON. `ReceiverProcess` starts one and talks to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from callbacks.cli.receiver import Hit, Receiver, Response
 
 
 class _Noted:
-    """What came since the last reset."""
+    """The requests since the last reset."""
 
     def __init__(self) -> None:
         self._reset(0)
@@ -31,13 +31,13 @@ class _Noted:
         self.first: Hit | None = None
 
     def answer(self, hit: Hit) -> Response:
-        """Note when it came: the behaviour of the receiver."""
+        """Record when a request came; the receiver's behaviour."""
         self.times.append(hit.at_s)
         self.first = self.first or hit
         return self.reply
 
     def order(self, line: str) -> Any:
-        """Do what a line of standard input says; what is answered."""
+        """Execute a line of standard input; returns the answer."""
         word, _, value = line.partition(" ")
         if word == "reset":
             self._reset(float(value))
@@ -54,7 +54,7 @@ class _Noted:
 
 
 class ReceiverProcess:
-    """A receiver process. Times are of the clock that all processes here share (monotonic)."""
+    """A receiver process. Times are on the monotonic clock, which all processes here share."""
 
     def __enter__(self) -> ReceiverProcess:
         self._process = subprocess.Popen(
@@ -62,7 +62,7 @@ class ReceiverProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a Ctrl-C is for us; its end is that of its standard input
+            start_new_session=True,  # not ended by Ctrl-C, but by the end of its standard input
         )
         self.port = int(self._read())
         self.url = f"http://127.0.0.1:{self.port}/hooks/ai"
@@ -79,11 +79,11 @@ class ReceiverProcess:
         return json.loads(self._read())
 
     def reset(self, *, delay_s: float = 0) -> None:
-        """Forget all, and answer after `delay_s` from now on."""
+        """Forget all requests, and answer after `delay_s` from now on."""
         self._order(f"reset {delay_s}")
 
     def stats(self) -> dict[str, Any]:
-        """`count`, `seconds` from the first to the last, `cpu` seconds since its start."""
+        """`count`, `seconds` from the first request to the last, `cpu` seconds since the start."""
         return dict(self._order("stats"))
 
     def first(self) -> tuple[dict[str, str], bytes]:
@@ -96,7 +96,7 @@ class ReceiverProcess:
         return list(self._order("times"))
 
     def await_count(self, count: int, *, within_s: float) -> None:
-        """Wait until so many came."""
+        """Wait until `count` requests have come."""
         give_up = time.monotonic() + within_s
         while (came := self.stats()["count"]) < count:
             if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""The one request that everybody here sends: the same body, headers and kind of signature."""
+"""The request that all contenders send: the same body, headers and kind of signature."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def headers(id: str) -> dict[str, str]:
 
 
 def check(got: Mapping[str, str], body: bytes) -> None:
-    """Raise unless a request, by its headers (in lower case) and body, is what all are to send."""
+    """Raise unless headers (in lower case) and body are those that all have to send."""
     missing = [name for name in EXPECTED if name not in got]
     if missing or len(body) != len(BODY):
         raise AssertionError(f"not the common request: {missing} missing, a body of {len(body)}")

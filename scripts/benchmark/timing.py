@@ -1,4 +1,4 @@
-"""The worker as deployed, by the clock: at rest, its gaps, and its haste."""
+"""The worker as deployed: its cost when idle, the gaps between sends, and its latency."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from scripts.benchmark.table import Row, absolute, compared, percentile
 _WARM: Final = 5
 IDLE: Final = "idle, everything at its default, with the scheduler"
 GAPS: Final = "gaps at the receiver, beside the stagger that was set"
-#: The staggers, ms, each with how many are sent in a quick run and else.
+#: The staggers in ms, each with the number of sends in a quick run and in a full one.
 _GAPS: Final = {200: (10, 75), 50: (30, 200), 20: (60, 400)}
 _SHARES: Final = (0.05, 0.5, 0.95)
 LATENCY: Final = "from enqueue to receipt, CALLBACKS_MAX_DELAY=0, nothing else to do"
 
 
 class Timing:
-    """All of it on our own worker; keeps what the charts need."""
+    """Measures our own worker; keeps what the charts need."""
 
     def __init__(self, options: Options, receiver: ReceiverProcess, say: Say) -> None:
         self._options, self._receiver, self._say = options, receiver, say
@@ -42,7 +42,7 @@ class Timing:
     def _running(
         self, contender: Contender, *more: tuple[str, ...]
     ) -> Iterator[tuple[Place, Workers, redis.Redis]]:
-        """Workers that have sent something already, on a Redis of their own."""
+        """Warmed-up workers with their own Redis."""
         server = self._options.new_server().start()
         try:
             with tempfile.TemporaryDirectory(prefix="callbacks-bench-") as folder:
@@ -60,7 +60,7 @@ class Timing:
             server.stop()
 
     def idle(self) -> list[Row]:
-        """What all processes and Redis do while there is nothing to do."""
+        """What all processes and Redis use while there is nothing to do."""
         with self._running(self._ours({}), periodiq()) as (_, workers, client):
             time.sleep(self._options.at_most(1, 6))
             spans = [
@@ -77,7 +77,7 @@ class Timing:
 
     @staticmethod
     def _span(client: redis.Redis, workers: Workers, span_s: float) -> tuple[float, float, float]:
-        """Over some seconds: % of a core of ours, the same of Redis, its commands a minute."""
+        """Over some seconds: our CPU and Redis' in % of a core, and its commands per minute."""
         started, before = time.monotonic(), usage(client, workers)
         time.sleep(span_s)
         took_s, after = time.monotonic() - started, usage(client, workers)
@@ -92,7 +92,7 @@ class Timing:
         )
 
     def gaps(self) -> list[Row]:
-        """The pace of the stagger alone: one destination, without an interval of its own."""
+        """The pace of the stagger alone: one destination, without its own interval."""
         counts = {ms: self._options.at_most(*of) for ms, of in _GAPS.items()}
         rounds: dict[int, list[list[float]]] = {ms: [] for ms in counts}
         for _ in range(self._options.rounds):
@@ -107,7 +107,7 @@ class Timing:
         ]
 
     def _gaps(self, interval_ms: int, count: int) -> list[float]:
-        """The ms from one receipt to the next, of so many sends."""
+        """The time from one receipt to the next, in ms, for `count` sends."""
         settings = {
             "CALLBACKS_ADAPTIVE": "false",
             "CALLBACKS_SEND_INTERVAL": interval_ms / 1_000,
@@ -123,7 +123,7 @@ class Timing:
         return [(y - x) * 1_000 for x, y in pairwise(times)]
 
     def latency(self) -> list[Row]:
-        """How long one callback takes on an idle system, beside a bare POST of the same."""
+        """How long one callback takes on an idle system, compared with a bare POST."""
         ours, bare, count = [], [], self._options.at_most(5, 30)
         for _ in range(self._options.rounds):
             contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread")
@@ -144,7 +144,7 @@ class Timing:
         ]
 
     def _took_ms(self, contender: Contender, place: Place, count: int) -> list[float]:
-        """How long each took to the receiver. They are far apart, so they come in order."""
+        """How long each took to arrive. They are sent far apart, so they arrive in order."""
         self._receiver.reset()
         moments = contender.enqueue(place, count)["moments"]
         self._receiver.await_count(count, within_s=30)
@@ -153,7 +153,7 @@ class Timing:
 
 
 def _gap(interval_ms: int, rounds: Sequence[Sequence[float]], share: float) -> Row:
-    """A percentile of the gaps, once a round, beside the stagger."""
+    """A percentile of the gaps in each round, beside the stagger."""
     these = [percentile(gaps, share) for gaps in rounds]
     what = f"{interval_ms} ms, {len(rounds[0])} gaps, {share:.0%} are shorter"
     return compared(GAPS, what, these, [interval_ms] * len(these), "ms")

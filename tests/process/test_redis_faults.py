@@ -224,7 +224,7 @@ def test_an_empty_redis_stops_no_worker_and_takes_new_work(
     assert "Traceback" not in workers.output
     assert workers.output.count("event=redis_lost_data") == 2, "each process says so once"
     assert lost_s <= json.loads(command(system, "status", "--json"))["data_lost_at"] <= time.time()
-    assert "lost what it held" in command(system, "status")
+    assert "lost its data" in command(system, "status")
 
 
 def forget(system: System, how: str) -> None:

@@ -58,7 +58,7 @@ def refusal(group: Group) -> str:
         ("valut:secrets", "valut:secrets cannot be loaded: ModuleNotFoundError: No module named"),
         ("vault:secrets", "vault:secrets cannot be loaded: ModuleNotFoundError: No module named"),
         ("keys:secret", "keys:secret cannot be loaded: AttributeError: module 'keys' has no"),
-        ("keys:secrets", "keys:secrets is no function"),
+        ("keys:secrets", "keys:secrets is not a function"),
         ("keys:short", "keys:short does not take (callback_url, environment)"),
     ],
 )

@@ -157,7 +157,7 @@ def test_enqueue_prints_the_id_and_says_when_it_was_known(run: Run, client: redi
     again = run(*words, "--json")
     assert again.exit_code == 0
     assert json.loads(again.stdout) == {"id": "c-1", "accepted": False}
-    assert "known already" in again.stderr
+    assert "already known" in again.stderr
 
 
 def test_enqueue_takes_data_from_a_file_and_from_stdin(
@@ -258,7 +258,7 @@ def test_import_names_bad_lines_skips_them_and_takes_the_others(
     result = run("import", f"{tmp_path}/in.ndjson")
 
     assert result.exit_code == 1
-    assert result.stdout == "2 accepted, 1 known already, 10 bad\n"
+    assert result.stdout == "2 accepted, 1 already known, 10 bad\n"
     *named, last = result.stderr.splitlines()
     assert [line.partition(":")[0] for line in named] == [f"line {n}" for n in range(2, 12)]
     assert last == "callbacks: 10 bad lines skipped"
@@ -327,7 +327,7 @@ def test_status_says_that_redis_lost_what_it_held(run: Run, batcher: Batcher) ->
     since = batcher.tick("a", 1_000, known="older").now_ms / 1000
     shown = json.loads(run("status", "--json").stdout)
     assert (shown["data_since"], shown["data_lost_at"]) == (since, since)
-    assert "lost what it held, seen" in run("status").stdout
+    assert "lost its data, noticed" in run("status").stdout
 
 
 def test_status_for_people_has_no_escape_codes_in_a_pipe(run: Run, batcher: Batcher) -> None:

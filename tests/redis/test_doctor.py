@@ -129,7 +129,7 @@ def test_json_is_a_list_of_checks_with_what_to_do(doctor: Doctor) -> None:
     assert {tuple(check) for check in checks.values()} == {("name", "verdict", "found", "todo")}
     assert checks["scheduler"]["todo"] == "run periodiq callbacks"
     assert checks["version"]["found"].startswith(("Valkey ", "Redis "))
-    assert checks["persistence"]["found"] == "none: what waits is lost when Redis restarts"
+    assert checks["persistence"]["found"] == "none: the queue is lost when Redis restarts"
 
 
 def test_a_bad_setting_is_the_only_check(doctor: Doctor, environment: Callable[..., None]) -> None:
@@ -250,8 +250,8 @@ def test_a_user_that_must_not_read_the_configuration_gets_what_info_tells(
     checks = doctor.checks()
     assert checks["eviction"]["verdict"] == "ok"
     assert checks["memory"]["verdict"] == "warning"
-    assert "(save is unknown: it must not be read here)" in checks["persistence"]["found"]
-    assert checks["timeout"]["found"] == "timeout is unknown: it must not be read here"
+    assert "(save is unknown: this user may not read it)" in checks["persistence"]["found"]
+    assert checks["timeout"]["found"] == "timeout is unknown: this user may not read it"
     whole.config_set("maxmemory-policy", "allkeys-lfu")
     assert doctor.checks(failed="eviction")["eviction"]["found"].startswith("allkeys-lfu")
 
@@ -262,7 +262,7 @@ def test_a_user_that_must_not_read_info_gets_what_the_configuration_tells(
     as_user("+@all", "-info")
     checks = doctor.checks()
     assert checks["eviction"]["verdict"] == "ok"
-    assert checks["version"]["found"] == "the version is unknown: it must not be read here"
+    assert checks["version"]["found"] == "the version is unknown: this user may not read it"
     assert checks["books"]["verdict"] == "ok"
 
 

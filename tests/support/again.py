@@ -1,4 +1,4 @@
-"""Something done again and again beside a test."""
+"""Repeats an action in the background of a test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class Again:
-    """Calls `act` every so many seconds in a thread of its own, until the block ends."""
+    """Calls `act` every `every` seconds in another thread, until the block ends."""
 
     def __init__(self, act: Callable[[], object], *, every: float) -> None:
         self.times = 0
@@ -21,7 +21,7 @@ class Again:
         while not self._stop.is_set():
             try:
                 self._act()
-            except Exception as error:  # noqa: BLE001 - raised where the block ends
+            except Exception as error:  # noqa: BLE001 - raised when the block ends
                 self._failed = error
                 return
             self.times += 1

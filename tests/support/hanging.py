@@ -1,4 +1,4 @@
-"""Receivers that hang, on as many loopback addresses as there may be host names."""
+"""Receivers that hang, on many loopback addresses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Final
 
-#: Where a receiver hangs: when it is connected to, in the TLS handshake, before the head of its
-#: answer, in the body of it.
+#: Where a receiver hangs: while connecting, in the TLS handshake, before the head of its answer,
+#: in its body.
 PLACES: Final = ("connect", "tls", "head", "body")
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nand then"
 
 
 class Hanging:
-    """Listens on all loopback addresses, at one port for each place where it can hang."""
+    """Listens on all loopback addresses, with one port for each place where it can hang."""
 
     def __init__(self) -> None:
         self._sockets = {place: _listening(place) for place in PLACES}
@@ -26,7 +26,7 @@ class Hanging:
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def url(self, n: int, place: str) -> str:
-        """The URL of the n-th host, up to 16,000 of them; each is a destination of its own."""
+        """The URL of the n-th host, of up to 16,000; each is a separate destination."""
         scheme = "https" if place == "tls" else "http"
         return f"{scheme}://127.1.{n // 250}.{n % 250 + 1}:{self._ports[place]}/"
 
@@ -66,7 +66,7 @@ def _listening(place: str) -> socket.socket:
 
 
 def _connecting(port: int) -> socket.socket:
-    """One that fills the queue of a listener that never accepts: what comes next hangs."""
+    """Fill the queue of a listener that never accepts, so that later connections hang."""
     sock = socket.socket()
     sock.setblocking(False)
     sock.connect_ex(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Real processes of ours, as in the Procfile, each in a group of its own."""
+"""Real processes, as in the Procfile, each in its own process group."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 _WORKER = "import sys; from dramatiq.cli import main; sys.exit(main())"
-# What we import of others takes most of a worker's start: here once, before its processes are
-# forked. Our own package, with the broker and its id, is each one's own as ever.
+# Third-party imports take most of a worker's start, so they run once, before its processes are
+# forked. Each process still imports our own package, which has the broker and its id.
 _FORKED_WORKER = f"import pydantic, redis, requests, structlog; {_WORKER}"
 _GEVENT_WORKER = f"from gevent import monkey; monkey.patch_all(); {_WORKER}"
 _SCHEDULER = "from periodiq import entrypoint; entrypoint()"
@@ -24,9 +24,9 @@ REPO = Path(__file__).parents[2]
 
 
 def clean_environment(**given: object) -> dict[str, str]:
-    """This process's environment without any setting of ours, and with those given.
+    """This process's environment without our settings, plus those given.
 
-    Compiled modules are kept: else every process compiles all of them first.
+    Keeps compiled modules, which every process would otherwise compile first.
     """
     mine = {
         name: value
@@ -95,7 +95,7 @@ def web(env: dict[str, str], folder: Path, *, port: str | None) -> Group:
 
 
 class Groups:
-    """All groups that a test starts; none outlives it."""
+    """All process groups that a test starts; none outlives it."""
 
     def __init__(self, env: dict[str, str], folder: Path) -> None:
         self.env, self.folder = env, folder
@@ -111,7 +111,7 @@ class Groups:
         kind: str = "threads",
         **env: object,
     ) -> Group:
-        """`kind`: `threads`, as of `dramatiq`, or `greenlets`, as of `dramatiq-gevent`."""
+        """Start a worker; `kind`: `threads` (`dramatiq`) or `greenlets` (`dramatiq-gevent`)."""
         more = self.env | {name: str(value) for name, value in env.items()}
         group = worker(
             more,
@@ -139,7 +139,7 @@ class Groups:
         return group
 
     def web(self, *, port: str = "0", **env: object) -> Group:
-        """Any free port, unless the environment has PORT."""
+        """Start `callbacks web` on any free port, unless `env` has PORT."""
         more = self.env | {name: str(value) for name, value in env.items()}
         group = web(more, self.folder, port=None if "PORT" in env else port)
         self.started.append(group)
@@ -159,12 +159,12 @@ class Groups:
 
 
 def load() -> float:
-    """How many want each core: below 1 where nobody waits for one."""
+    """The load per core: below 1 if no process waits for one."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def until(met: Callable[[], bool], *, within: float, what: str = "") -> float:
-    """Poll until `met`; how long it took. Fails after `within` seconds, later on a busy machine."""
+    """Poll until `met` and return how long it took; fails after `within` s, more if busy."""
     started = time.monotonic()
     while not met():
         waited, patience = time.monotonic() - started, within + min(30, 2 * load())

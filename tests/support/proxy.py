@@ -1,6 +1,6 @@
-"""A TCP proxy in front of a Redis server that swallows the replies it is told to.
+"""A TCP proxy in front of a Redis server that swallows selected replies.
 
-The command is executed and its reply never comes, as when a connection breaks in between.
+The command is executed but its reply never arrives, as when a connection breaks in between.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from callbacks.batcher.scripts import VERBS
 
 
 def _mark(verb: str) -> bytes:
-    """What a call of this script looks like in the protocol."""
+    """The bytes that identify a call of this script."""
     return b"EVALSHA\r\n$40\r\n" + VERBS[verb].sha.encode() + b"\r\n"
 
 
@@ -34,24 +34,24 @@ class Proxy:
         return f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
 
     def swallow(self, verb: str, *, times: int = 1, hang: bool = False) -> None:
-        """Swallow the replies of the next calls of `verb`, from whichever client they come.
+        """Swallow the replies to the next calls of `verb` by any client.
 
-        The connection is closed then, or left hanging.
+        The connection is then closed, or left hanging.
         """
         with self._lock:
             self._mark, self._left, self._hang = _mark(verb), times, hang
 
     def forward_to(self, server_port: int) -> None:
-        """Take new connections to another server; those that are open stay with the old one."""
+        """Forward new connections to another server; open ones stay with the old one."""
         self._server_port = server_port
 
     def sees(self, request: bytes) -> bool:
-        """Tell whether a request is one whose reply is to be swallowed."""
+        """Whether the reply to a request has to be swallowed."""
         with self._lock:
             return self._left > 0 and self._mark in request
 
     def takes(self, reply: bytes) -> bool:
-        """Count one reply as swallowed. An error is let through: its command did nothing."""
+        """Whether to swallow a reply, which is then counted. Errors pass: they changed nothing."""
         with self._lock:
             if not self._left or reply.startswith(b"-"):
                 return False
@@ -74,7 +74,7 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # else a last one is still accepted
+            self._listener.shutdown(socket.SHUT_RDWR)  # else one more connection is accepted
         self._listener.close()
 
     def _accept(self) -> None:
@@ -92,7 +92,7 @@ class Proxy:
 
 
 class _Link:
-    """One connection. Its client waits for a reply before it sends the next request."""
+    """One connection, whose client waits for each reply before its next request."""
 
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.proxy, self.client, self.server = proxy, client, server

@@ -1,4 +1,4 @@
-"""A listener in the place of a Redis that is away: refuses everybody, and counts who came."""
+"""A listener in place of an unreachable Redis: refuses and counts all connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class Refusals:
-    """Closes each connection to a loopback port at once, as a server does that is going down."""
+    """Closes each connection to a loopback port at once, as a server does that is shutting down."""
 
     def __init__(self, port: int) -> None:
         self.count = 0
@@ -34,6 +34,6 @@ class Refusals:
         trace: TracebackType | None,
     ) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in `accept`
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in `accept`
         self._listener.close()
         self._thread.join(10)

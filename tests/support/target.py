@@ -1,4 +1,4 @@
-"""The receiver as tests use it: `answer(hit, nth)` says what an nth request for an id gets."""
+"""A receiver for tests: `answer(hit, nth)` answers the nth request for an id."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Hit", "Response", "Target"]
 
 
 class Target:
-    """On a free loopback port. An answer is a status, or a response that may take its time.
+    """Listens on a free loopback port. An answer is a status, or a Response with a delay.
 
-    It is given in the receiver's one thread, so it does not wait or sleep.
+    `answer` runs in the receiver's only thread, so it must not wait or sleep.
     """
 
     def __init__(

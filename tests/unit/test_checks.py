@@ -83,7 +83,7 @@ def test_a_server_that_tells_nothing_is_warned_of_and_never_a_crash() -> None:
     unknown = [check for check in checks if check.name not in ("latency", "clock")]
     assert {check.verdict for check in unknown} == {WARNING}
     for check in unknown:
-        assert "unknown: it must not be read here" in check.found, check
+        assert "unknown: this user may not read it" in check.found, check
         assert check.todo.startswith("ask whoever runs this Redis what ")
 
 
@@ -106,7 +106,7 @@ def test_a_server_that_tells_nothing_is_warned_of_and_never_a_crash() -> None:
             "Dragonfly",
             "7.4.0",
             WARNING,
-            "Dragonfly 7.4.0: never tried with this",
+            "Dragonfly 7.4.0: not tested with callbacks",
             "use Redis or Valkey",
         ),
     ],
@@ -152,7 +152,7 @@ def test_a_policy_that_evicts_expiring_keys_fails_because_limits_are_forgotten(p
     assert told(eviction(policy, 100 * MB)) == (
         FAILURE,
         (
-            f"{policy}: at its memory limit Redis deletes the paces, open breakers and limits of"
+            f"{policy}: at its memory limit Redis deletes paces, open breakers and limits of"
             " destinations: receivers get too much"
         ),
         NO_EVICTION,
@@ -172,7 +172,7 @@ def test_keys_that_went_already_are_told_with_the_command_that_names_the_damage(
     assert told(eviction("noeviction", 100 * MB, 3)) == (
         WARNING,
         "noeviction now; 3 keys evicted since Redis started",
-        "callbacks audit tells what is missing",
+        "callbacks audit lists what is missing",
     )
 
 
@@ -235,12 +235,12 @@ DISK = "free space on its disk (df -h; redis-cli CONFIG GET dir), and see the lo
             "append-only file, appendfsync no: half a minute of callbacks can be lost",
             "redis-cli CONFIG SET appendfsync everysec, then CONFIG REWRITE",
         ),
-        ({"aof": False}, WARNING, "none: what waits is lost when Redis restarts", APPEND),
+        ({"aof": False}, WARNING, "none: the queue is lost when Redis restarts", APPEND),
         (
             {"aof": False, "save": None},
             WARNING,
             (
-                "none (save is unknown: it must not be read here): what waits is lost when Redis"
+                "none (save is unknown: this user may not read it): the queue is lost when Redis"
                 " restarts"
             ),
             APPEND,
@@ -304,7 +304,7 @@ def test_latency_is_judged_by_the_median(
     median_ms: float, verdict: CheckStatus, after: str, todo: str
 ) -> None:
     trip = replace(NEAR, median_ms=median_ms, worst_ms=900.0)
-    found = f"{median_ms} ms a round trip, 900.0 ms at worst{after}"
+    found = f"{median_ms} ms per round trip, 900.0 ms at worst{after}"
     assert told(latency(trip)) == (verdict, found, todo)
 
 
@@ -375,9 +375,9 @@ SET_CLOCK = "correct the clock that is wrong (timedatectl set-ntp true)"
             1,
             FAILURE,
             (
-                "that of Redis is 90.0 s behind this machine's: the scheduler's messages count as"
-                " too old, live processes as dead, and with a wrong clock of Redis receivers refuse"
-                " signatures from 5 min on"
+                "that of Redis is 90.0 s behind this machine's: the scheduler's messages are"
+                " dropped, live processes count as dead, and if it is the clock of Redis that is"
+                " wrong, receivers refuse signatures from 5 min on"
             ),
             SET_CLOCK,
         ),
@@ -428,7 +428,7 @@ def test_a_secret_for_other_environments_alone_is_a_warning() -> None:
     check = service_checks.signing(settings(secret_staging=SECRET, environment="pre-prod"))
     assert told(check) == (
         WARNING,
-        "there are secrets, and none for pre-prod: enqueue refuses its callbacks",
+        "there are secrets, but none for pre-prod: enqueue refuses its callbacks",
         "set CALLBACKS_SECRET_PRE_PROD, or CALLBACKS_SECRET for all environments",
     )
 
@@ -457,7 +457,7 @@ def test_an_actor_for_the_dead_that_workers_would_not_find_fails_with_the_call_t
             " this still fails, correct CALLBACKS_ON_DEAD: no worker starts"
         ),
     )
-    assert told(service_checks.on_dead(given, "")) == (OK, "mourn is told of dead letters", "")
+    assert told(service_checks.on_dead(given, "")) == (OK, "mourn is notified of dead letters", "")
     assert service_checks.on_dead(settings(), "").verdict is OK
 
 
@@ -482,8 +482,8 @@ def test_a_deadline_past_the_shutdown_names_the_option_that_fits() -> None:
     assert told(service_checks.deadline(settings(deadline=20))) == (
         WARNING,
         (
-            "a request ends within 20 s: longer than the usual shutdown, which cuts it, so that it"
-            " is sent again"
+            "a request ends within 20 s: longer than the usual shutdown, which cuts it off, so that"
+            " it is sent again"
         ),
         "start workers with --worker-shutdown-timeout 21000, or lower CALLBACKS_DEADLINE to 10",
     )
@@ -509,7 +509,7 @@ def test_bad_settings_are_one_failure() -> None:
         ),
         (
             redis.ConnectionError("Error -2 connecting to h:1. Name or service not known."),
-            "correct the host in REDIS_URL, which has no address here",
+            "correct the host in REDIS_URL, which does not resolve here",
         ),
         (
             redis.ConnectionError("max number of clients reached"),
@@ -521,7 +521,7 @@ def test_bad_settings_are_one_failure() -> None:
         ),
         (
             redis.TimeoutError("Timeout reading from socket"),
-            "see whether Redis hangs (its log, its machine) and whether a firewall is in between",
+            "see whether Redis hangs (its log, its machine) or a firewall is in between",
         ),
         (
             redis.AuthenticationError("invalid username-password pair"),
@@ -529,7 +529,7 @@ def test_bad_settings_are_one_failure() -> None:
         ),
         (
             redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
-            "wait: Redis reads its data from disk (redis-cli INFO persistence shows how far it is)",
+            "wait: Redis is loading its data from disk (redis-cli INFO persistence shows how far)",
         ),
         (
             ClusterUnsupported("REDIS_URL leads to a node of a Redis Cluster"),
@@ -537,7 +537,7 @@ def test_bad_settings_are_one_failure() -> None:
         ),
         (
             redis.ResponseError("DB index is out of range"),
-            "correct the number of the database at the end of REDIS_URL",
+            "correct the database number at the end of REDIS_URL",
         ),
         (
             redis.exceptions.NoPermissionError("no permissions to run 'ping'"),
@@ -601,7 +601,7 @@ AGAIN = "run this again: one may have just ended; if it persists, restart the wo
     [
         (Workers(2, True), 5, OK, "2 processes at work, and one ticks every 3 s", ""),
         (Workers(1, None), 5, OK, "1 process at work", ""),
-        (Workers(0, False), 0, WARNING, "no worker is running; nothing is owed right now", START),
+        (Workers(0, False), 0, WARNING, "no worker is running; nothing to send right now", START),
         (Workers(0, False), 2, FAILURE, "no worker is running; 2 callbacks not sent yet", START),
         (Workers(0, None), 1, FAILURE, "no worker is running; 1 callback not sent yet", START),
         (
@@ -609,7 +609,7 @@ AGAIN = "run this again: one may have just ended; if it persists, restart the wo
             2,
             FAILURE,
             (
-                "1 process on the queue, and none did its regular duties within 3 s; 2 callbacks"
+                "1 process on the queue, but none did its regular duties within 3 s; 2 callbacks"
                 " not sent yet"
             ),
             RESTART,
@@ -618,7 +618,7 @@ AGAIN = "run this again: one may have just ended; if it persists, restart the wo
             Workers(0, True),
             0,
             WARNING,
-            "a worker ticked within 3 s, and none fetches messages; nothing is owed right now",
+            "a worker ticked within 3 s, but none fetches messages; nothing to send right now",
             AGAIN,
         ),
     ],
@@ -643,27 +643,27 @@ def test_destinations_that_are_held_for_want_of_a_secret_fail() -> None:
     held = {"unsigned": 2, "unsigned_why": "vault:secrets raised OSError"}
     assert told(service_checks.secrets(work(changed=held))) == (
         FAILURE,
-        "callbacks for 2 destinations wait: vault:secrets raised OSError; only what expires dies",
-        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending goes on by itself",
+        "callbacks for 2 destinations wait: vault:secrets raised OSError; they can only expire",
+        "see what CALLBACKS_SECRET_RESOLVER does in the workers; sending resumes by itself",
     )
     assert service_checks.secrets(work()).verdict is OK
 
 
 def test_a_missing_scheduler_is_only_a_warning() -> None:
-    after = "; this delays nothing, each worker checks by itself"
+    after = "; this delays nothing, because each worker checks by itself"
     do = "run periodiq callbacks"
-    assert told(service_checks.scheduler(work())) == (OK, "heard of 10 s ago", "")
+    assert told(service_checks.scheduler(work())) == (OK, "seen 10 s ago", "")
     late = service_checks.scheduler(work(scheduled_ms=NOW_MS - 300_000))
-    assert told(late) == (WARNING, f"last heard of 5 min ago{after}", do)
+    assert told(late) == (WARNING, f"last seen 5 min ago{after}", do)
     never = service_checks.scheduler(work(scheduled_ms=None))
-    assert told(never) == (WARNING, f"never heard of{after}", do)
+    assert told(never) == (WARNING, f"never seen{after}", do)
 
 
 def test_a_redis_that_lost_its_data_is_a_warning_for_a_day() -> None:
     lost = service_checks.balance(work(data_lost_ms=NOW_MS - 120_000))
     assert told(lost) == (
         WARNING,
-        "they balance, but Redis lost what it held, seen 2 min ago",
+        "they balance, but Redis lost its data, noticed 2 min ago",
         "enqueue again, with the same ids, what was accepted before; see persistence",
     )
     assert service_checks.balance(work(data_lost_ms=NOW_MS - 86_400_001)).verdict is OK
@@ -678,7 +678,7 @@ def test_books_that_do_not_balance_fail() -> None:
     assert told(service_checks.balance(work(totals={"accepted": 3}))) == (
         FAILURE,
         "they do not balance by 3",
-        "callbacks audit names what is wrong; see whether Redis lost data (eviction, persistence)",
+        "callbacks audit lists what is wrong; see whether Redis lost data (eviction, persistence)",
     )
 
 
@@ -693,7 +693,7 @@ def test_what_waits_is_told_by_age_pause_and_limit() -> None:
     assert told(service_checks.waiting(old, settings())) == (
         WARNING,
         "7 queued, the oldest due for 66 s, 0 processing",
-        "callbacks destinations shows whether one is slow or all; for all start more workers",
+        "callbacks destinations shows whether one is slow or all; if all, start more workers",
     )
     paused = work(queued=7, paused_since_ms=NOW_MS - 7_200_000)
     assert told(service_checks.waiting(paused, settings())) == (
@@ -715,7 +715,7 @@ def test_recent_deaths_are_a_warning_and_old_ones_are_not() -> None:
     assert told(new) == (
         WARNING,
         "4 within the last hour, 9 kept",
-        "callbacks dead show --since 1h tells why; then callbacks dead replay --since 1h",
+        "callbacks dead show --since 1h shows why; then callbacks dead replay --since 1h",
     )
 
 
@@ -726,7 +726,7 @@ def test_destinations_that_are_held_up_are_counted() -> None:
     assert told(held) == (
         WARNING,
         "12 used within a day, 2 with an open breaker, 1 paused",
-        "callbacks destinations shows which; callbacks resume DESTINATION lets one go on now",
+        "callbacks destinations shows which; callbacks resume DESTINATION resumes one now",
     )
 
 

