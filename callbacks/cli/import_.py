@@ -144,7 +144,7 @@ def _size(stream: IO[bytes]) -> int | None:
 @click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @json_option
 def import_(file: IO[bytes], as_json: bool) -> None:
-    """Enqueue many callbacks from NDJSON, one JSON object per line.
+    """Enqueue many callbacks from NDJSON.
 
     Required keys are callback_url and data; optional are event, id, environment, headers,
     expires_in, delay (both in seconds) and lane. Bad lines are reported by number on
