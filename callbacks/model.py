@@ -135,6 +135,7 @@ class ClaimResult(IntEnum):
     CLAIMED = 1
     TOO_EARLY = 2
     SATURATED = 3
+    BUSY = 4
 
 
 @dataclass(frozen=True, slots=True)

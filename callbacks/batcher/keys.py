@@ -42,7 +42,7 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `scheduled` (when the scheduler was last seen),
                                 `ticked` (when a worker last ticked: one is alive),
                                 `full` (refuse enqueues: Redis is near its memory limit),
-                                `unproven_most` (limit of `places`),
+                                `threads` (of all workers), `unproven_most` (limit of `places`),
                                 `unsigned` (the last error of the secret resolver),
                                 `held` (nothing expires before), `jump` (how far Redis' clock
                                 jumped ahead) and `jumped` (when that was noticed),

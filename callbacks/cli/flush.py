@@ -15,6 +15,7 @@ from callbacks.worker.duties import dispatch_once
 _WHY_NONE: Final = {
     ClaimResult.PAUSED: "everything is paused (callbacks resume)",
     ClaimResult.TOO_EARLY: "the last batch was claimed less than CALLBACKS_MIN_INTERVAL ago",
+    ClaimResult.BUSY: "all workers are busy, and enough is claimed for them",
     ClaimResult.SATURATED: "the workers do not keep up; a whole batch is claimed and overdue",
     ClaimResult.LOCK_LOST: "another dispatcher took over the lock",
 }

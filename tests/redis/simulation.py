@@ -114,7 +114,8 @@ class Simulation:
 
     def _tick(self) -> None:
         for n, process in enumerate(self.processes):
-            if self.batcher.tick(f"w-{n}", 2_700, places=process.places.unproven_most).elected:
+            threads, places = process.threads, process.places.unproven_most
+            if self.batcher.tick(f"w-{n}", 2_700, threads=threads, places=places).elected:
                 duties.wake_once(self.batcher, self)
                 duties.recover_once(self.batcher, chance=0.5)
                 duties.flush_once(self.batcher, self)

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
 import redis
 
 from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.store import CLAIM_STEP, HORIZON_MS, Batcher
-from callbacks.model import ClaimResult, Effect, Feedback, Outcome, Unlocked
+from callbacks.model import Claimed, ClaimResult, Effect, Feedback, Outcome, Unlocked
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -20,6 +21,7 @@ from tests.redis.support import (
     now_ms,
     packed,
     put,
+    settle,
     settlement,
 )
 from tests.support.server import cpu_s
@@ -217,6 +219,88 @@ def test_while_the_workers_are_saturated_their_answers_send_no_triggers(
     for one in (first, second):
         told = settlement(batcher, one, Outcome.SENT, 1, feedback=Feedback(Effect.NONE))
         assert told.arm_ms is None
+
+
+def with_threads(make_batcher: Make, threads: int) -> Batcher:
+    """All workers have so many threads; 1,000 callbacks wait, and nothing is paced."""
+    unpaced = {"send_interval": 0, "destination_interval": 0, "destination_concurrency": 0}
+    batcher = make_batcher(**unpaced, batch_size=500, min_interval=0)
+    batcher.tick("w-0", 1_000, threads=threads, places=threads)
+    for n in range(1_000):
+        put(batcher, f"c-{n:03}")
+    return batcher
+
+
+def claim_all(batcher: Batcher) -> list[Claimed]:
+    found: list[Claimed] = []
+    while more := claim(batcher).callbacks:
+        found += more
+    return found
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "waiting"),
+    [(None, 5), (10_000, 0), (1_000, 2), (100, 25), (10, 50)],
+    ids=["unknown", "slow", "a second", "quick", "as quick as counts"],
+)
+def test_no_more_is_claimed_than_the_workers_can_begin_soon(
+    make_batcher: Make, client: redis.Redis, latency_ms: int | None, waiting: int
+) -> None:
+    """Ten threads, and as many more as begin in 250 ms at the latency of their destination."""
+    batcher = with_threads(make_batcher, 10)
+    if latency_ms:
+        client.hset(key(f"dest:{HOST}"), "latency", latency_ms)
+    claimed = claim_all(batcher)
+    assert len(claimed) == 10 + waiting
+    assert claim(batcher).result is ClaimResult.BUSY
+    for one in claimed[:10]:
+        begin(batcher, one)
+    assert claim(batcher).result is ClaimResult.BUSY
+    settle(batcher, claimed[0])
+    client.hset(key(f"dest:{HOST}"), "latency", latency_ms or 500)  # as before this answer
+    assert len(claim_all(batcher)) == 1
+
+
+def test_at_most_a_batch_waits_for_threads(make_batcher: Make) -> None:
+    assert len(claim_all(with_threads(make_batcher, 1_000))) == 500
+
+
+def test_busy_workers_are_asked_again_soon_and_by_one_alone(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = with_threads(make_batcher, 1)
+    (claimed,) = claim(batcher).callbacks
+    begin(batcher, claimed)
+    busy = claim(batcher)
+    assert (busy.result, busy.arm_ms) == (ClaimResult.BUSY, 100)
+    told = settlement(batcher, claimed, Outcome.SENT, 1, feedback=Feedback(Effect.NONE))
+    assert told.arm_ms is None  # a trigger comes at that time
+
+
+def test_what_is_due_later_takes_no_thread_yet(make_batcher: Make, client: redis.Redis) -> None:
+    batcher = with_threads(make_batcher, 2)
+    for one in claim_all(batcher):
+        client.zincrby(key("processing"), 60_000, one.id)  # as a retry's delay would
+    assert len(claim_all(batcher)) == 3  # as before
+
+
+def test_with_a_stagger_slots_ahead_are_given_as_long_as_the_workers_keep_up(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0.2, destination_interval=0, batch_size=50, adaptive=False)
+    batcher.tick("w-0", 1_000, threads=2, places=2)
+    for n in range(80):
+        put(batcher, f"c-{n:02}")
+    first = claim(batcher).callbacks
+    assert len(first) == 11  # up to the horizon
+    client.hdel(key("state"), "last_batch", "slot")
+    for one in first:
+        client.zadd(key("processing"), {one.id: 1_000_000_000_000}, xx=True)  # all are due
+    assert claim(batcher).result is ClaimResult.BUSY
+
+
+def test_workers_of_a_release_that_tells_no_threads_are_not_waited_for(make_batcher: Make) -> None:
+    assert len(claim_all(with_threads(make_batcher, 0))) == 1_000
 
 
 def test_a_callback_is_not_claimed_before_it_is_due(make_batcher: Make) -> None:

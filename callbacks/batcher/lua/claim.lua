@@ -23,8 +23,8 @@
 -- @arg is_first flag: the first step of its batch, which keeps its distance to the one before
 -- @arg has_more flag: where this step is full, another one follows
 -- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps nobody),
---   0 paused, 2 too early, 3 the workers are saturated, -1 the lock is lost; arm: ms until the next
---   trigger, to be sent by this caller, or -1. Times in ms. A token ends in `u` where its destination
+--   0 paused, 2 too early, 3 the workers do not keep up, 4 they are busy, -1 the lock is lost; arm: ms
+--   until the next trigger, to be sent by this caller, or -1. Times in ms. A token ends in `u` where its destination
 --   has not answered lately or hangs: its sender needs a place of those that are for such.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
 -- Cost: O(batch * log n), whatever waits; at most 100 more for what is gone. Where most of the
@@ -35,7 +35,7 @@ if before and string.sub(before, 1, #nonce) == nonce then
   return cjson.decode(string.sub(before, #nonce + 1))
 end
 local s = read_hash(
-  K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger', 'next_batch', 'unproven_most'
+  K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger', 'next_batch', 'unproven_most', 'threads'
 )
 if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- this is that trigger
 if s.paused then return {0, now, -1} end
@@ -52,14 +52,14 @@ end
 
 local last = num(s.last_batch, 0)
 if is_first and now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
-local lagging = redis.call('ZCOUNT', K.processing, now - claim_lease, now - late)
-if lagging > batch_size then
-  -- Said to all: else each settle in the meantime sends a trigger that finds the same.
-  local patience = now + math.max(min_interval, 500)
+-- Ask again later. Said to all: else each settle in the meantime sends a trigger that finds the same.
+local function come_back(code, wait)
   redis.call('HDEL', K.state, 'earliest')
-  redis.call('HSET', K.state, 'earliest', patience)
-  return {3, now, arm(patience)}
+  redis.call('HSET', K.state, 'earliest', now + wait)
+  return {code, now, arm(now + wait)}
 end
+local lagging = redis.call('ZCOUNT', K.processing, now - claim_lease, now - late)
+if lagging > batch_size then return come_back(3, math.max(min_interval, 500)) end
 
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local c = {
@@ -85,6 +85,11 @@ local function line_up(ring, destinations)
 end
 line_up(K.ring, free)
 line_up(K.unproven, math.min(free, room))
+if num(s.threads, 0) > 0 then
+  local startable = startable_of(s.threads, touched, min_interval + 250, batch_size)
+  if startable <= 0 then return come_back(4, math.max(min_interval, 100)) end
+  if stagger == 0 then free = math.min(free, startable) end
+end
 -- While both wait, none is given slots further ahead than until the next batch: else one kind fills
 -- the schedule to its horizon while the other waits for its turn.
 local first = redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')[2]

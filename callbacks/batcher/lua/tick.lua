@@ -16,30 +16,30 @@
 redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
 if places > 0 then redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl) end
 
--- All places of those whose word still counts. One that counts for longer than any word does was
--- given before Redis' clock was set back.
+-- All threads of those whose word still counts, and their places for unproven destinations. A word
+-- that counts for longer than any does was given before Redis' clock was set back.
 local function all_places()
-  local sum, words = 0, redis.call('HGETALL', K.workers)
+  local all, unproven, words = 0, 0, redis.call('HGETALL', K.workers)
   for i = 1, #words, 2 do
-    local its, until_ms = string.match(words[i + 1], '^%d+ (%d+) (%d+)$')
+    local its, share, until_ms = string.match(words[i + 1], '^(%d+) (%d+) (%d+)$')
     if num(until_ms, 0) > now and num(until_ms, 0) <= now + word_ttl then
-      sum = sum + its
+      all, unproven = all + its, unproven + share
     else
       redis.call('HDEL', K.workers, words[i])
     end
   end
-  return sum
+  return all, unproven
 end
 
 local epoch = redis.call('HGET', K.state, 'epoch')
 local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, tick_interval) then return {0, now, 0, epoch, 0} end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
-local total = all_places()
-if total > 0 then
-  redis.call('HSET', K.state, 'ticked', now, 'unproven_most', total)
+local all, unproven = all_places()
+if unproven > 0 then
+  redis.call('HSET', K.state, 'ticked', now, 'threads', all, 'unproven_most', unproven)
 else
-  redis.call('HDEL', K.state, 'unproven_most')
+  redis.call('HDEL', K.state, 'threads', 'unproven_most')
   redis.call('HSET', K.state, 'ticked', now)
 end
 if not epoch then

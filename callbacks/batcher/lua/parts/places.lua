@@ -26,6 +26,20 @@ local function overdue_from(at, latency)
   return is_slow(latency) and at + 1 or at + math.max(1000, 3 * num(latency, 0))
 end
 
+-- How many more callbacks the workers can begin within `span` ms, with so many threads: those that
+-- are free, and those that the answers of these destinations (`turns`) free meanwhile; at most
+-- `most` may wait. What is due later does not count.
+local function startable_of(threads, turns, span, most)
+  local sum, known = 0, 0
+  for _, turn in ipairs(turns) do
+    if turn.latency > 0 then sum, known = sum + turn.latency, known + 1 end
+  end
+  local latency = known > 0 and math.max(50, sum / known) or 500
+  local sending = redis.call('ZCOUNT', K.processing, '-inf', '(0')
+  local waiting = redis.call('ZCOUNT', K.processing, 0, now + 100)
+  return math.min(most, threads - sending + math.floor(threads * span / latency)) - waiting
+end
+
 -- How many more callbacks may be claimed for destinations that have not answered lately or hang:
 -- these share a part of all places (threads or greenlets of all workers), which the ticker knows.
 local function unproven_room()

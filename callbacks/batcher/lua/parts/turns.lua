@@ -18,13 +18,13 @@ function Turn.new(name, from, c)
   turn.ring = turn.unproven and K.unproven or K.ring
   turn.stalled = c.short and not turn.unproven and is_stalled(name, d.latency)
   turn.needs_place = turn.unproven or turn.stalled
-  turn.slot = math.max(turn.reserved, turn.send)
+  turn.slot, turn.latency = math.max(turn.reserved, turn.send), num(d.latency, 0)
   turn.interval, turn.most = pace_of(d.interval, c.set_interval, c.adaptive), c.most
   turn.alone = d.broken or (c.concurrency > 0 and not d.ok)
   if turn.alone then turn.most = 1 end
   if c.concurrency > 0 then
     local allowed = d.ok and c.concurrency or 1
-    turn.interval = math.max(turn.interval, math.ceil(num(d.latency, 0) / allowed))
+    turn.interval = math.max(turn.interval, math.ceil(turn.latency / allowed))
     if redis.call('ZCOUNT', K.inflights .. name, '(' .. now, '+inf') >= allowed then turn.most = 0 end
   end
   return setmetatable(turn, Turn)
