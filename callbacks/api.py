@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import redis
 
 from callbacks.batcher.errors import documented
 from callbacks.batcher.inspector import Status, find
 from callbacks.batcher.paging import pages
-from callbacks.batcher.store import Enqueued
 from callbacks.delivery.callback import AICallback
 from callbacks.model import (
     Cancelled,
     InvalidCallback,
+    Item,
     QueueFull,
     Receipt,
-    Request,
     SettingsError,
     Signal,
     Stored,
@@ -31,20 +30,6 @@ from callbacks.units import ms
 
 #: Callbacks per pipeline.
 CHUNK: Final = 500
-
-
-class Item(NamedTuple):
-    """A callback that is checked and frozen; times are in ms."""
-
-    id: str
-    request: Request
-    delay_ms: int
-    life_ms: int
-
-    def packed(self) -> Enqueued:
-        """The form in which it is stored."""
-        packed = pack(self.request)
-        return self.id, self.request.destination, packed, self.delay_ms, self.life_ms
 
 
 _PARAMETERS: Final = frozenset(
@@ -100,13 +85,10 @@ def enqueue(
         lane=lane,
         now=datetime.now(UTC),
     )
-    name, destination, packed, delay_ms, life_ms = item.packed()
-    with _documented_errors(name):
-        stored = parts.batcher.enqueue(
-            name, destination, packed, delay_ms=delay_ms, life_ms=life_ms
-        )
+    with _documented_errors(item.id):
+        stored = parts.batcher.enqueue(item)
     _announce(parts, [stored])
-    return Receipt(name, stored.accepted)
+    return Receipt(item.id, stored.accepted)
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
@@ -179,7 +161,7 @@ def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
 
     For an item that was not stored, the list has its error.
     """
-    results = parts.batcher.enqueue_many(item.packed() for item in items)
+    results = parts.batcher.enqueue_many(items)
     _announce(parts, [result for result in results if isinstance(result, Stored)])
     return results
 
@@ -239,7 +221,8 @@ def _freeze(
     if not callback.signable:
         problem = f"no secret is configured for environment {callback.request.environment!r}"
         raise InvalidCallback("environment", problem)
-    return Item(callback.id, callback.request, delay_ms, life_ms)
+    request = callback.request
+    return Item(callback.id, request.destination, pack(request), delay_ms, life_ms)
 
 
 def _check_resolver(path: str) -> None:

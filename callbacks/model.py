@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -94,6 +95,19 @@ class Signal(IntEnum):
     NONE = 0
     TRIGGER = 1
     CHECK = 2
+
+
+class Item(NamedTuple):
+    """A callback on its way into the queue, in the order in which `enqueue.lua` takes its parts.
+
+    `request`: frozen and packed. `delay_ms`: until it is due; `life_ms`: until it expires.
+    """
+
+    id: str
+    destination: str
+    request: bytes
+    delay_ms: int
+    life_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from callbacks.model import (
     Demand,
     Feedback,
     Gate,
+    Item,
     Late,
     LaterWhy,
     Look,
@@ -89,9 +90,6 @@ _KEPT_PLACE: Final = {LaterWhy.SUSPECT: 0, LaterWhy.UNPROVEN: 2}
 #: A process's report of its places is valid for this many check intervals, or the next constant.
 WORD_INTERVALS: Final = 4
 WORD_MIN_MS: Final = 10_000
-
-#: id, destination, packed request, ms before it is due, ms after which it expires.
-Enqueued = tuple[str, str, bytes, int, int]
 
 
 def _constants(s: Settings) -> dict[str, int]:
@@ -161,21 +159,18 @@ class Batcher:
 
     # Enqueueing
 
-    def enqueue(
-        self, id: str, destination: str, packed: bytes, *, delay_ms: int, life_ms: int
-    ) -> Stored:
+    def enqueue(self, item: Item) -> Stored:
         """Store one callback; when this returns, it is accepted.
 
         Raises `QueueFull` if there is no room; nothing is stored then.
         """
-        call = self._enqueue_call([(id, destination, packed, delay_ms, life_ms)])
         try:
-            return replies.stored(*self.scripts.run("enqueue", call, tries=1))
+            return replies.stored(*self.scripts.run("enqueue", {"items": item}, tries=1))
         except redis.OutOfMemoryError as error:
             raise replies.no_room() from error
 
-    def enqueue_many(self, items: Iterable[Enqueued]) -> list[Stored | Exception]:
-        """Store many items of (id, destination, packed, delay_ms, life_ms).
+    def enqueue_many(self, items: Iterable[Item]) -> list[Stored | Exception]:
+        """Store many callbacks.
 
         For an item that was not stored, the list has its error (e.g. `QueueFull`). `items` is
         consumed while the first of them are stored.
@@ -185,14 +180,11 @@ class Batcher:
         def calls() -> Iterator[dict[str, Any]]:
             for step in pages(items, ENQUEUE_STEP):
                 sizes.append(len(step))
-                yield self._enqueue_call(step)
+                yield {"items": chain.from_iterable(step)}
 
         answers = self.scripts.run_many("enqueue", calls())
         results = map(replies.results, answers, sizes)
         return list(chain.from_iterable(results))
-
-    def _enqueue_call(self, items: Sequence[Enqueued]) -> dict[str, Any]:
-        return {"items": list(chain.from_iterable(items))}
 
     # Dispatching
 

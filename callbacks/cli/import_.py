@@ -10,7 +10,7 @@ from typing import IO, Any, Final
 import click
 import redis
 
-from callbacks.api import CHUNK, Item, prepare, store
+from callbacks.api import CHUNK, prepare, store
 from callbacks.cli.command import (
     Failure,
     json_option,
@@ -22,7 +22,7 @@ from callbacks.cli.command import (
     say,
 )
 from callbacks.cli.enqueue import read_json
-from callbacks.model import SettingsError, Stored
+from callbacks.model import Item, SettingsError, Stored
 from callbacks.runtime import Runtime
 from callbacks.text import many
 
@@ -99,7 +99,7 @@ class _Import:
                 note(f"line {number}: {error}")
                 continue
             chunk.append((number, item))
-            size += len(item.request.body)
+            size += len(item.request)
             if len(chunk) == CHUNK or size >= _CHUNK_BYTES:
                 self._store(chunk)
                 chunk, size = [], 0

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from callbacks.batcher.client import connect
 from callbacks.batcher.store import Batcher
-from callbacks.model import Batch, Effect, Feedback, Go, Outcome, Reason
+from callbacks.model import Batch, Effect, Feedback, Go, Item, Outcome, Reason
 from callbacks.request.freeze import freeze, pack
 from callbacks.settings import Settings, load_settings
 from scripts.benchmark.contenders import UNPACED
@@ -90,9 +90,9 @@ class _Stock:
             self.batcher.enqueue_many(self._item(n) for n in numbers)
         self.waiting = count
 
-    def _item(self, n: int) -> tuple[str, str, bytes, int, int]:
+    def _item(self, n: int) -> Item:
         destination, packed, _ = self._requests[n % DESTINATIONS]
-        return _ID.format(n), destination, packed, 0, _DAY_MS
+        return Item(_ID.format(n), destination, packed, 0, _DAY_MS)
 
     def claim(self) -> tuple[float, Batch]:
         """Claim one batch; returns the time in ms, and the batch."""

@@ -17,6 +17,7 @@ from callbacks.model import (
     Early,
     Gate,
     Go,
+    Item,
     Later,
     LaterWhy,
     QueueFull,
@@ -96,9 +97,7 @@ class Driver(RuleBasedStateMachine):
 
         def call() -> bool | None:
             try:
-                return self.batcher.enqueue(
-                    id, where, packed, delay_ms=delay, life_ms=life
-                ).accepted
+                return self.batcher.enqueue(Item(id, where, packed, delay, life)).accepted
             except QueueFull:
                 return None
 

@@ -15,7 +15,7 @@ from dataclasses import InitVar, dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from callbacks.model import Again, Answer, Early, Go, Later, LaterWhy, needs_place
+from callbacks.model import Again, Answer, Early, Go, Item, Later, LaterWhy, needs_place
 from callbacks.policy.outcome import classify
 from callbacks.policy.retry import Spent, decide_attempt
 from callbacks.settings import Settings
@@ -80,7 +80,7 @@ class Simulation:
 
     def enqueue(self, id: str, destination: str) -> None:
         packed = f'{destination}\n["{destination}/","production",[]]\n{{}}'.encode()
-        stored = self.batcher.enqueue(id, destination, packed, delay_ms=0, life_ms=86_400_000)
+        stored = self.batcher.enqueue(Item(id, destination, packed, 0, 86_400_000))
         if stored.signal.name == "TRIGGER":
             self.trigger(0)
         if stored.signal.name == "CHECK":

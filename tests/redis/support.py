@@ -15,6 +15,7 @@ from callbacks.model import (
     Effect,
     Feedback,
     Go,
+    Item,
     Outcome,
     Reason,
     Settled,
@@ -45,7 +46,7 @@ def put(
     client = batcher.scripts.client
     if proven and not client.hexists(key(f"dest:{destination}"), "ok"):
         client.hset(key(f"dest:{destination}"), "ok", 1)
-    return batcher.enqueue(id, destination, packed(destination), delay_ms=delay_ms, life_ms=life_ms)
+    return batcher.enqueue(Item(id, destination, packed(destination), delay_ms, life_ms))
 
 
 def claim(batcher: Batcher) -> Batch:

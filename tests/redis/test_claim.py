@@ -10,7 +10,7 @@ import redis
 from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.store import CLAIM_STEP, HORIZON_MS, Batcher
-from callbacks.model import Claimed, ClaimResult, Effect, Feedback, Outcome, Unlocked
+from callbacks.model import Claimed, ClaimResult, Effect, Feedback, Item, Outcome, Unlocked
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -376,7 +376,9 @@ def test_a_large_batch_is_claimed_in_steps_none_of_which_holds_redis_for_long(
     names = [f"https://h{n}.example:443" for n in range(1_000)]
     for host in names:
         client.hset(key(f"dest:{host}"), "ok", 1)
-    batcher.enqueue_many((f"c-{n}", host, packed(host), 0, HOUR_MS) for n, host in enumerate(names))
+    batcher.enqueue_many(
+        Item(f"c-{n}", host, packed(host), 0, HOUR_MS) for n, host in enumerate(names)
+    )
     worked_s = cpu_s(client)
     batch = claim(batcher)
     worked_s = cpu_s(client) - worked_s

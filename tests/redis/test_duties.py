@@ -19,6 +19,7 @@ from callbacks.model import (
     Effect,
     Feedback,
     Gate,
+    Item,
     Later,
     LaterWhy,
     Outcome,
@@ -97,7 +98,7 @@ BUSY = Answer(503, None, "HTTP 503", duration_ms=9)
 def store(batcher: Batcher, id: str = "c-1", url: str = "https://a.example/x") -> None:
     callback = AICallback(url, {"n": 1}, id=id, settings=batcher.settings)
     request = callback.request
-    batcher.enqueue(id, request.destination, pack(request), delay_ms=0, life_ms=ms(3600))
+    batcher.enqueue(Item(id, request.destination, pack(request), 0, ms(3600)))
 
 
 class Waits:
@@ -396,7 +397,7 @@ def test_all_whose_message_is_lost_are_woken_in_one_pass(
         min_interval=0, send_interval=0, destination_interval=0, batch_size=1_000
     )
     for _ in range(2):
-        batcher.enqueue_many((mint_id(), HOST, packed(), 0, HOUR_MS) for _ in range(1_000))
+        batcher.enqueue_many(Item(mint_id(), HOST, packed(), 0, HOUR_MS) for _ in range(1_000))
         client.hset(key(f"dest:{HOST}"), "ok", 1)
         assert len(claim(batcher).callbacks) == 1_000
     late = client.zrange(key("processing"), 0, -1)

@@ -9,7 +9,7 @@ import redis
 from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector, overview
 from callbacks.batcher.store import Batcher
-from callbacks.model import QueueFull, Signal, Stored
+from callbacks.model import Item, QueueFull, Signal, Stored
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -45,7 +45,7 @@ def test_an_accepted_callback_is_in_its_lane_the_ring_and_the_expiry(
 def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: redis.Redis) -> None:
     put(batcher, "c-1")
     before = everything(client)
-    again = batcher.enqueue("c-1", HOST, packed() + b" ", delay_ms=0, life_ms=1)
+    again = batcher.enqueue(Item("c-1", HOST, packed() + b" ", 0, 1))
     after = everything(client)
 
     assert again == Stored(False)
@@ -63,7 +63,7 @@ def test_a_known_id_is_told_by_a_full_redis_too(batcher: Batcher, client: redis.
     put(batcher, "c-1")
     client.config_set("maxmemory", 1)
     try:
-        again = batcher.enqueue("c-1", HOST, packed(), delay_ms=0, life_ms=1)
+        again = batcher.enqueue(Item("c-1", HOST, packed(), 0, 1))
     finally:
         client.config_set("maxmemory", 0)
     assert again == Stored(False)
@@ -192,7 +192,7 @@ def test_a_redis_without_memory_refuses_and_stores_nothing(
     client.config_set("maxmemory", 1)
     with pytest.raises(QueueFull, match="maxmemory"):
         put(batcher, "c-2")
-    (result,) = batcher.enqueue_many([("c-3", HOST, packed(), 0, HOUR_MS)])
+    (result,) = batcher.enqueue_many([Item("c-3", HOST, packed(), 0, HOUR_MS)])
     assert isinstance(result, QueueFull)
     assert not put(batcher, "c-1").accepted  # known: told so although nothing can be written
     client.config_set("maxmemory", 0)
@@ -202,7 +202,7 @@ def test_a_redis_without_memory_refuses_and_stores_nothing(
 def test_many_are_stored_in_one_pipeline_and_each_gets_its_answer(
     batcher: Batcher, inspector: Inspector
 ) -> None:
-    items = [(f"c-{n % 400}", HOST, packed() + str(n).encode(), 0, HOUR_MS) for n in range(500)]
+    items = [Item(f"c-{n % 400}", HOST, packed() + str(n).encode(), 0, HOUR_MS) for n in range(500)]
     stored = batcher.enqueue_many(items)
     assert [reply.accepted for reply in stored] == [True] * 400 + [False] * 100
     assert overview(inspector.scripts).queued == 400
@@ -213,7 +213,7 @@ def test_a_script_flush_is_not_noticed(batcher: Batcher, client: redis.Redis) ->
     client.script_flush()
     put(batcher, "c-2")
     client.script_flush()
-    assert len(batcher.enqueue_many([("c-3", HOST, packed(), 0, HOUR_MS)])) == 1
+    assert len(batcher.enqueue_many([Item("c-3", HOST, packed(), 0, HOUR_MS)])) == 1
 
 
 def test_what_fills_redis_between_two_looks_is_refused_by_it_and_what_it_took_is_delivered(
@@ -222,7 +222,7 @@ def test_what_fills_redis_between_two_looks_is_refused_by_it_and_what_it_took_is
     batcher = make_batcher(send_interval=0, min_interval=0, destination_interval=0)
     put(batcher, "first")
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_000_000)
-    many = [(f"c-{n}", HOST, packed() + b"x" * 2_000, 0, HOUR_MS) for n in range(2_000)]
+    many = [Item(f"c-{n}", HOST, packed() + b"x" * 2_000, 0, HOUR_MS) for n in range(2_000)]
     answers = batcher.enqueue_many(many)
     taken = [answer for answer in answers if isinstance(answer, Stored)]
     refused = [answer for answer in answers if isinstance(answer, QueueFull)]

@@ -10,7 +10,7 @@ import redis
 from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector, find
 from callbacks.batcher.store import Batcher
-from callbacks.model import Effect, Feedback, Go, Later, LaterWhy, Outcome, Reason, State
+from callbacks.model import Effect, Feedback, Go, Item, Later, LaterWhy, Outcome, Reason, State
 from callbacks.request.urls import digest
 from tests.redis.support import (
     HOST,
@@ -378,7 +378,7 @@ def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
     for n in range(700):
         put(batcher, f"later-{n:03}")
     other = packed().replace(b"/x", b"/y")
-    batcher.enqueue("alive", HOST, other, delay_ms=0, life_ms=1_000_000)
+    batcher.enqueue(Item("alive", HOST, other, 0, 1_000_000))
     begin(batcher, first)
     gone = Feedback(Effect.ALIVE, gone=True)
     settle(batcher, first, Outcome.DEAD, feedback=gone, reason=Reason.GONE, callback_url=url)
@@ -405,7 +405,7 @@ def gone_and_live(batcher: Batcher, client: redis.Redis, lane: str) -> tuple[set
     dead, live = set(), set()
     for n, kind in enumerate(lane):
         request = packed() if kind == "g" else packed().replace(b"/x", b"/y")
-        batcher.enqueue(f"{kind}-{n:03}", HOST, request, delay_ms=0, life_ms=1_000_000)
+        batcher.enqueue(Item(f"{kind}-{n:03}", HOST, request, 0, 1_000_000))
         (dead if kind == "g" else live).add(f"{kind}-{n:03}")
     client.hset(key(f"dest:{HOST}"), "ok", 1)
     return dead, live
@@ -446,7 +446,7 @@ def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
     batcher = make_batcher(**FAST, batch_size=100)
     dead, live = gone_and_live(batcher, client, lane)
     other = packed("https://other.example").replace(b"/x", b"/y")
-    batcher.enqueue("other", "https://other.example", other, delay_ms=0, life_ms=1_000_000)
+    batcher.enqueue(Item("other", "https://other.example", other, 0, 1_000_000))
     claimed: set[str] = set()
     for _ in range(4):
         claimed |= {c.id for c in claim(batcher).callbacks}

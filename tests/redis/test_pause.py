@@ -12,7 +12,7 @@ from callbacks.batcher.inspector import Inspector, find, overview
 from callbacks.batcher.scopes import PAGE, pause, resume
 from callbacks.batcher.scripts import VERBS
 from callbacks.batcher.store import STEER_STEP, Batcher
-from callbacks.model import Cancelled, Go, Later, LaterWhy, Outcome, Reason, Refused, State
+from callbacks.model import Cancelled, Go, Item, Later, LaterWhy, Outcome, Reason, Refused, State
 from callbacks.request.urls import Scope, digest
 from callbacks.settings import Settings
 from tests.redis.support import (
@@ -129,7 +129,7 @@ def test_a_lost_reply_is_asked_for_again_and_is_the_first_one(
     with Proxy(server.port) as proxy, redis.from_url(proxy.url, protocol=2) as lossy:
         batcher = Batcher(lossy, make_settings())
         for id in ("c-1", "c-2"):
-            batcher.enqueue(id, HOST, packed(), delay_ms=0, life_ms=0)
+            batcher.enqueue(Item(id, HOST, packed(), 0, 0))
         assert batcher.expire(2) == 2
         put(batcher, "c-3")
         batcher.pause()
@@ -151,7 +151,7 @@ def test_many_dead_letters_are_replayed_and_purged_a_few_at_a_time(batcher: Batc
     client = batcher.scripts.client
     ids = [f"c-{n}" for n in range(2 * STEER_STEP + 1)]
     for id in ids:
-        batcher.enqueue(id, HOST, packed(), delay_ms=0, life_ms=0)
+        batcher.enqueue(Item(id, HOST, packed(), 0, 0))
     assert batcher.expire(len(ids)) == len(ids)
     client.config_resetstat()
     assert batcher.replay(ids) == len(ids)

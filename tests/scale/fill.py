@@ -9,7 +9,8 @@ from redis import Redis
 
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import load
-from callbacks.batcher.store import Batcher, Enqueued
+from callbacks.batcher.store import Batcher
+from callbacks.model import Item
 from tests.redis.bench import verbs
 
 _STEP: Final = 5_000
@@ -25,12 +26,12 @@ def name(n: int) -> str:
     return f"scale-{n:07d}"
 
 
-def items(numbers: Iterable[int], destinations: int, *, life_ms: int) -> Iterator[Enqueued]:
+def items(numbers: Iterable[int], destinations: int, *, life_ms: int) -> Iterator[Item]:
     """Callbacks spread evenly."""
     for n in numbers:
         where = destination(n % destinations)
         packed = f'{where}\n["{where}/hooks","production",[]]\n'.encode() + _BODY
-        yield name(n), where, packed, 0, life_ms
+        yield Item(name(n), where, packed, 0, life_ms)
 
 
 def put(batcher: Batcher, numbers: range, destinations: int, *, life_ms: int = _DAY_MS) -> None:

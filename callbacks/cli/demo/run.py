@@ -38,7 +38,7 @@ from callbacks.cli.demo.screen import progress, show_logs, show_settings, show_s
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.receiver import Behaviour, Hit, Receiver, Response, fail_first, slow
 from callbacks.delivery.callback import AICallback
-from callbacks.model import State
+from callbacks.model import Item, State
 from callbacks.request.freeze import pack
 from callbacks.request.signature import verify
 from callbacks.settings import Settings, load_settings
@@ -152,7 +152,7 @@ class _Demo:
                     urls[name], data, event="demo.finished", id=id, settings=self.settings, now=now
                 )
                 request = callback.request
-                items.append((id, request.destination, pack(request), 0, life_ms))
+                items.append(Item(id, request.destination, pack(request), 0, life_ms))
             for result in batcher.enqueue_many(items):
                 if isinstance(result, Exception):
                     raise result
