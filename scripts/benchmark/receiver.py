@@ -19,7 +19,7 @@ from typing import Any
 from callbacks.cli.receiver import Hit, Receiver, Response
 
 
-class _Noted:
+class Noted:
     """What came since the last reset."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class _Noted:
 
     def order(self, line: str) -> Any:
         """Do what a line of standard input says; what is answered."""
-        word, _, value = line.partition(" ")
+        word, _, value = line.strip().partition(" ")
         if word == "reset":
             self._reset(float(value))
             return True
@@ -119,7 +119,7 @@ class ReceiverProcess:
 def _serve() -> None:
     import uvloop
 
-    noted = _Noted()
+    noted = Noted()
     with Receiver(behaviour=noted.answer, keep=0, new_loop=uvloop.new_event_loop) as receiver:
         print(receiver.port, flush=True)
         for line in sys.stdin:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from callbacks.cli.receiver import Hit
 from scripts.benchmark.alone import marked
 from scripts.benchmark.contenders import Contender
 from scripts.benchmark.drain import Drained
 from scripts.benchmark.drains import Drains
 from scripts.benchmark.options import parse
+from scripts.benchmark.receiver import Noted
 from scripts.benchmark.request import BODY, check, headers
 from scripts.benchmark.server import caption
 from scripts.benchmark.table import Row, absolute, compared, lines, percentile
@@ -95,6 +97,19 @@ def test_the_allocator_is_named_that_is_really_there(
     assert caption(info, maps) == told
 
 
+def test_the_receiver_tells_when_each_request_came() -> None:
+    noted = Noted()
+    for at_s in (1.0, 2.5):
+        noted.answer(Hit(at_s, 0.0, "POST", "/", {}, b"body"))
+
+    assert noted.order("times\n") == [1.0, 2.5]
+    stats = noted.order("stats\n")
+    assert (stats["count"], stats["seconds"]) == (2, 1.5)
+    assert noted.order("reset 0.5\n") is True
+    assert noted.answer(Hit(3.0, 0.0, "POST", "/", {}, b"")).delay_s == 0.5
+    assert noted.order("times\n") == [3.0]
+
+
 class Tried(Drains):
     """Drains that only note who was to be measured; who comes later is faster."""
 
@@ -105,7 +120,7 @@ class Tried(Drains):
 
     def _once(self, contender: Contender, count: int, delay_s: float) -> Drained:
         self.names.append(contender.name)
-        return Drained(len(self.names), 1, 1, 1, 1, 1, 1)
+        return Drained(len(self.names), 1, 1, 1, 1, 1, 1, 1, 1)
 
 
 def test_a_quick_run_shows_the_four_and_tries_no_pools() -> None:
