@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     )
     parser.add_argument("--quick", action="store_true", help="under two minutes: fewer, one round")
     parser.add_argument(
-        "--all", action="store_true", help="the whole table, --curve and --plot: about 25 minutes"
+        "--all", action="store_true", help="the whole table, --curve and --plot: under half an hour"
     )
     parser.add_argument(
         "--only", type=_subjects, default=SUBJECTS, metavar="A,B", help=f"of {','.join(SUBJECTS)}"
