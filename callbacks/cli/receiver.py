@@ -8,43 +8,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_BODY_BYTES: Final = 16_777_216
 
 _BACKLOG: Final = 1_024
 _HEAD_END: Final = b"\r\n\r\n"
+# One pass over a head finds the fields that say where the request ends and whether its connection
+# does, and lines that are no field, as an empty name.
+_FIELDS: Final = re.compile(
+    rb"\r\n(?:(content-length|transfer-encoding|connection):([^\r]*)|[^:\r]*+(?!:))",
+    re.IGNORECASE,
+)
 _PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 
 # (secrets, headers, body, unix time); raises if the signature is not valid.
 Verify = Callable[[Sequence[str], Mapping[str, str], bytes, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One received request; header names are in lower case.
+class Hit(NamedTuple):
+    """One request that came in; header names are in lower case.
 
-    When it was complete: `at_s` on the monotonic clock, `time_s` as unix time. `signature_ok` is
-    None if signatures are not checked.
+    `at_s` is on the monotonic clock, `time_s` the unix time, both when it was complete.
+    `signature_ok` is None where signatures are not checked. `headers` are parsed when they are
+    first read: a benchmark does not read them.
     """
 
     at_s: float
     time_s: float
     method: str
     path: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
     signature_ok: bool | None = None
+
+    def __repr__(self) -> str:
+        return f"Hit(at_s={self.at_s}, {self.method} {self.path}, id={self.id!r})"
 
     @property
     def id(self) -> str:
@@ -176,12 +186,16 @@ class Receiver:
         now_s = time.time()
         is_signed = self._is_signed(headers, body, now_s)
         hit = Hit(time.monotonic(), now_s, method, path, headers, body, is_signed)
+        if self._keep != 0:
+            self._remember(hit)
+        return self._behaviour(hit)
+
+    def _remember(self, hit: Hit) -> None:
         with self._came:
             self.hits.append(hit)
             if self._keep is not None:
-                del self.hits[: max(0, len(self.hits) - self._keep)]
+                del self.hits[: -self._keep]
             self._came.notify_all()
-        return self._behaviour(hit)
 
     def _is_signed(self, headers: Mapping[str, str], body: bytes, now_s: float) -> bool | None:
         if self._verify is None:
@@ -197,14 +211,44 @@ class Receiver:
 _Take = Callable[[str, str, Mapping[str, str], bytes], Response]
 
 
+class _Headers(Mapping[str, str]):
+    """The headers of one request by their names in lower case."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    @cached_property
+    def _fields(self) -> dict[str, str]:
+        fields = (line.partition(":") for line in self._raw.decode("latin-1").split("\r\n")[1:])
+        return {name.lower(): value.strip() for name, _, value in fields}
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+class _Head(NamedTuple):
+    """What a request's head says; `length` is that of its body."""
+
+    method: str
+    path: str
+    length: int
+    is_last: bool
+
+
 class _Connection(asyncio.Protocol):
     """Handles one connection's requests in turn; they may come in parts, or several at once."""
 
     def __init__(self, take: _Take, all: set[_Connection], loop: asyncio.AbstractEventLoop) -> None:
         self._take, self._all, self._loop = take, all, loop
         self._buffer = b""
-        self._head: tuple[str, str, dict[str, str]] | None = None
-        self._length = 0
+        self._head: _Head | None = None
+        self._raw_head = b""
         self._answering = False
 
     def connection_made(self, transport: Any) -> None:
@@ -223,32 +267,29 @@ class _Connection(asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        while not self._answering and self._has_whole_request():
-            method, path, headers = self._head or ("", "", {})
-            body, self._buffer = self._buffer[: self._length], self._buffer[self._length :]
-            self._head = None
-            self._is_last = headers.get("connection", "").lower() == "close"
-            self._answer(self._take(method, path, headers, body))
+        while not self._answering and (head := self._head or self._read_head()):
+            if len(self._buffer) < head.length:
+                self._head = head
+                return
+            body, self._buffer = self._buffer[: head.length], self._buffer[head.length :]
+            self._head, self._is_last = None, head.is_last
+            self._answer(self._take(head.method, head.path, _Headers(self._raw_head), body))
 
-    def _has_whole_request(self) -> bool:
-        if self._head is None and not self._read_head():
-            return False
-        return len(self._buffer) >= self._length
-
-    def _read_head(self) -> bool:
+    def _read_head(self) -> _Head | None:
+        """The next head, if all of it has come and it is one; anything else is answered here."""
         end = self._buffer.find(_HEAD_END)
         if end < 0:
             if len(self._buffer) > MAX_HEAD_BYTES:
                 self.abort()
-            return False
-        self._head, self._buffer = _parsed(self._buffer[:end]), self._buffer[end + 4 :]
-        length = self._head and _body_length(self._head[2])
-        if length is None:
-            self._buffer, self._is_last = b"", True
-            self._send(Response(413 if self._head else 400, close=True))
-            return False
-        self._length = length
-        return True
+            return None
+        self._raw_head, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        request_line, _, _ = self._raw_head.partition(b"\r\n")
+        head = _parsed(request_line, tuple(_FIELDS.findall(self._raw_head)))
+        if isinstance(head, _Head):
+            return head
+        self._buffer, self._is_last = b"", True
+        self._send(Response(head, close=True))
+        return None
 
     def _answer(self, reply: Response) -> None:
         self._answering = bool(reply.until or reply.delay_s)
@@ -335,21 +376,22 @@ def by_path(behaviours: Mapping[str, Behaviour], default: Behaviour | None = Non
     return behave
 
 
-def _parsed(head: bytes) -> tuple[str, str, dict[str, str]] | None:
-    """Method, target and headers; None if it is not an HTTP/1 request."""
-    request_line, *lines = head.decode("latin-1").split("\r\n")
-    parts = request_line.split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-        return None
-    fields = [line.partition(":") for line in lines]
-    if not all(colon for _, colon, _ in fields):
-        return None
-    return parts[0], parts[1], {name.lower(): value.strip() for name, _, value in fields}
+@lru_cache(maxsize=256)  # requests of one sender mostly differ in other fields
+def _parsed(request_line: bytes, fields: tuple[tuple[bytes, bytes], ...]) -> _Head | int:
+    """What a head says, by what `_FIELDS` finds in it; or the status with which it is refused."""
+    parts = request_line.decode("latin-1").split(" ")
+    framing = {name.lower(): value.strip() for name, value in fields}
+    if len(parts) != 3 or not parts[2].startswith("HTTP/1.") or b"" in framing:
+        return 400
+    length = _body_length(framing)
+    if length is None:
+        return 413
+    return _Head(parts[0], parts[1], length, framing.get(b"connection", b"").lower() == b"close")
 
 
-def _body_length(headers: Mapping[str, str]) -> int | None:
-    """The body's length; None if it is too long or unknown."""
-    text = headers.get("content-length", "0")
-    if "transfer-encoding" in headers or not (text.isascii() and text.isdigit()):
+def _body_length(framing: Mapping[bytes, bytes]) -> int | None:
+    """None where it is too long, or cannot be told."""
+    text = framing.get(b"content-length", b"0")
+    if b"transfer-encoding" in framing or not text.isdigit():
         return None
     return int(text) if len(text) < 10 and int(text) <= MAX_BODY_BYTES else None

@@ -14,16 +14,17 @@ from scripts.benchmark.alone import marked, rates, row
 from scripts.benchmark.contenders import UNPACED, prepare_bullmq
 from scripts.benchmark.drains import Drains
 from scripts.benchmark.growth import Growth
+from scripts.benchmark.inflight import InFlight
 from scripts.benchmark.machine import machine
 from scripts.benchmark.options import Options, parse
-from scripts.benchmark.plots import draw
+from scripts.benchmark.plots import TABLE, draw
 from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.server import choose, told
 from scripts.benchmark.table import Row, lines
 from scripts.benchmark.timing import Timing
 
-#: Measurements that a slow receiver would distort.
-_DRAINS: Final = ("drain", "slow", "curve")
+#: Where the receiver counts.
+_DRAINS: Final = ("drain", "slow", "flight", "pinned", "curve")
 
 
 def say(line: str) -> None:
@@ -39,10 +40,13 @@ def main(options: Options) -> None:
     rows: list[Row] = []
     with ReceiverProcess() as receiver:
         drains = Drains(options, receiver, with_bullmq, say)
+        flight = InFlight(options, receiver, with_bullmq, say)
         growth, timing = Growth(options, say), Timing(options, receiver, say)
         subjects: dict[str, Callable[[], list[Row]]] = {
             "drain": drains.at_once,
             "slow": drains.slowly,
+            "flight": flight.rows,
+            "pinned": drains.pinned,
             "enqueue": lambda: enqueueing.rows(options, with_bullmq, say),
             "claim": growth.rows,
             "memory": growth.states,
@@ -61,10 +65,13 @@ def main(options: Options) -> None:
                 rows += marked(found, median(per_s)) if name in _DRAINS else found
         finally:
             unpaced = " ".join(f"{name}={value}" for name, value in UNPACED.items())
-            print("\n".join([caption, f"no pacing: {unpaced}", "", *lines(rows)]))
+            table = "\n".join([caption, f"no pacing: {unpaced}", "", *lines(rows)])
+            print(table)
             print(f"\n{(time.monotonic() - started) / 60:.1f} minutes")
     if options.plot:
-        for path in draw(caption, drains, growth, timing):
+        TABLE.write_text(f"{table}\n")  # beside the charts: whoever quotes them quotes one run
+        say(f"wrote {TABLE}")
+        for path in draw(caption, drains, flight, growth, timing):
             say(f"drew {path}")
 
 

@@ -29,6 +29,8 @@ UNPACED: Final[dict[str, object]] = {
     "CALLBACKS_BATCH_SIZE": 500,
     "CALLBACKS_MIN_INTERVAL": 0.05,
 }
+#: Makes greenlets of threads, before anything else is imported; as `dramatiq-gevent` does.
+_GREEN: Final = "from gevent import monkey; monkey.patch_all(); "
 _DRAMATIQ: Final = "import sys; from dramatiq.cli import main; sys.exit(main())"
 _PERIODIQ: Final = "from periodiq import entrypoint; entrypoint()"
 
@@ -76,10 +78,11 @@ def _produce(way: str) -> tuple[str, ...]:
     return tuple(python("-m", "scripts.benchmark.produce", way))
 
 
-def dramatiq(processes: int, threads: int) -> tuple[str, ...]:
-    """The command of our workers, as in the Procfile."""
+def dramatiq(processes: int, threads: int, kind: str = "threads") -> tuple[str, ...]:
+    """The command of our workers, as in the Procfile: `dramatiq`, or `dramatiq-gevent`."""
+    code = _GREEN + _DRAMATIQ if kind == "greenlets" else _DRAMATIQ
     shape = ("--processes", str(processes), "--threads", str(threads))
-    return (*python("-c", _DRAMATIQ), "callbacks", *shape, "--worker-shutdown-timeout", "11000")
+    return (*python("-c", code), "callbacks", *shape, "--worker-shutdown-timeout", "11000")
 
 
 def periodiq() -> tuple[str, ...]:
@@ -94,10 +97,11 @@ def ours(
     *,
     way: str = "bulk",
     short: str = "callbacks",
+    kind: str = "threads",
 ) -> Contender:
-    """This project."""
-    name = f"callbacks, {processes} x {threads} threads"
-    workers = (dramatiq(processes, threads),)
+    """This project; `kind` is `threads` or `greenlets`."""
+    name = f"callbacks, {processes} x {threads} {kind}"
+    workers = (dramatiq(processes, threads, kind),)
     return Contender(name, short, workers, _produce(way), settings)
 
 
@@ -139,6 +143,13 @@ def ceiling(processes: int, threads: int) -> Contender:
     command = tuple(python("-m", "scripts.benchmark.ceiling", str(processes), str(threads)))
     name = f"bare requests.post loops, {processes} x {threads}"
     return Contender(name, "bare loop", (command,) * processes)
+
+
+def green_ceiling(processes: int, greenlets: int) -> Contender:
+    """The same loops in greenlets."""
+    code = _GREEN + f"from scripts.benchmark.ceiling import main; main({processes}, {greenlets})"
+    name = f"bare requests.post loops, {processes} x {greenlets} greenlets"
+    return Contender(name, "bare gevent loop", (tuple(python("-c", code)),) * processes)
 
 
 def prepare_bullmq(say: Callable[[str], None]) -> bool:

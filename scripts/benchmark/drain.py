@@ -1,7 +1,7 @@
 """One drain: how fast the workers send a number of waiting callbacks.
 
-The same for all contenders: workers are started, warmed up and stopped (SIGSTOP), callbacks are
-enqueued, and workers are continued. The time runs from the first receipt to the last.
+The same for everybody: workers are started and warmed up, stopped (SIGSTOP), given the
+callbacks, and continued. The time runs from the first receipt to the last answer.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One drain; all figures but the rate are per callback.
+    """One drain; all but the rate and the memory for each callback.
 
-    `script_us` is the time that Redis reports for scripts and their commands, `redis_us` the CPU
-    time of its process, which also reads and writes sockets.
+    `script_us` is what Redis counts for scripts and the commands in them, `redis_us` the CPU of
+    its process, which reads and writes sockets, too. `rss_mb` and `pss_mb` are of all worker
+    processes together, at the end.
     """
 
     per_s: float
@@ -53,6 +54,8 @@ class Drained:
     script_us: float
     redis_us: float
     worker_us: float
+    rss_mb: float
+    pss_mb: float
 
 
 def usage(client: redis.Redis, workers: Workers) -> Usage:
@@ -126,17 +129,20 @@ def _drain(
     workers.thaw()
     _await(receiver, workers, place.count, 60 + place.count / 50)
     after, came = usage(client, workers), receiver.stats()
+    rss_mb, pss_mb = workers.memory_mb()
     check(*receiver.first())
 
     def each(name: str, scale: float = 1) -> float:
         return scale * (getattr(after, name) - getattr(before, name)) / place.count
 
     return Drained(
-        per_s=came["count"] / came["seconds"],
+        per_s=came["count"] / (came["seconds"] + delay_s),
         enqueue_s=told["seconds"],
         commands=each("commands"),
         scripts=each("scripts"),
         script_us=each("script_us"),
         redis_us=each("redis_cpu_s", 1e6),
         worker_us=each("worker_cpu_s", 1e6),
+        rss_mb=rss_mb,
+        pss_mb=pss_mb,
     )

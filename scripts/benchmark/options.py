@@ -10,7 +10,18 @@ from typing import Final
 from scripts.benchmark.server import WAYS, choose
 from tests.support.server import Server
 
-SUBJECTS: Final = ("drain", "slow", "enqueue", "claim", "memory", "idle", "gaps", "latency")
+SUBJECTS: Final = (
+    "drain",
+    "slow",
+    "flight",
+    "pinned",
+    "enqueue",
+    "claim",
+    "memory",
+    "idle",
+    "gaps",
+    "latency",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +58,15 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         prog="scripts/bench",
         description="Measures this project beside others on this machine, and prints one table.",
     )
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer, one round")
+    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer, one round")
     parser.add_argument(
-        "--all", action="store_true", help="the whole table, --curve and --plot: about 15 minutes"
+        "--all", action="store_true", help="the whole table, --curve and --plot: under half an hour"
     )
     parser.add_argument(
         "--only", type=_subjects, default=SUBJECTS, metavar="A,B", help=f"of {','.join(SUBJECTS)}"
     )
     parser.add_argument("--curve", action="store_true", help="the drain with 1, 2, 4 processes too")
-    parser.add_argument("--plot", action="store_true", help="write charts into docs/")
+    parser.add_argument("--plot", action="store_true", help="write charts and table into docs/")
     parser.add_argument(
         "--server",
         choices=tuple(WAYS),

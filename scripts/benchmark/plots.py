@@ -1,7 +1,8 @@
-"""Charts of one run, into docs/."""
+"""Charts of one run, into docs/, where its table is written, too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -9,22 +10,29 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from scripts.benchmark.drains import AT_ONCE, SLOWLY, Drains
+from scripts.benchmark.contenders import Contender
+from scripts.benchmark.drains import AT_ONCE, SLOWLY, Drains, Measured
 from scripts.benchmark.growth import BATCH, DESTINATIONS, Growth
+from scripts.benchmark.inflight import MANY, InFlight
 from scripts.benchmark.processes import ROOT
 from scripts.benchmark.timing import Timing
 
 FOLDER: Final = ROOT / "docs"
+TABLE: Final = FOLDER / "bench.txt"
 _OURS, _OTHERS = "#1f6f8b", "#b8c4cc"
 
 
-def draw(caption: str, drains: Drains, growth: Growth, timing: Timing) -> list[Path]:
-    """Write a chart for each measurement; returns the files."""
+def draw(
+    caption: str, drains: Drains, flight: InFlight, growth: Growth, timing: Timing
+) -> list[Path]:
+    """Write a chart of each thing that was measured; which files."""
     mpl.use("Agg")  # no window
     FOLDER.mkdir(exist_ok=True)
     made = []
     if drains.measured:
         made.append(_drains(caption, drains))
+    if flight.measured:
+        made.append(_flight(caption, flight))
     if timing.gaps_ms:
         made.append(_gaps(caption, timing))
     if growth.curve:
@@ -35,7 +43,7 @@ def draw(caption: str, drains: Drains, growth: Growth, timing: Timing) -> list[P
 
 
 def _figure(columns: int = 1) -> tuple[Any, Any]:
-    return plt.subplots(1, columns, figsize=(5.5 * columns, 3.6), squeeze=False)
+    return plt.subplots(1, columns, figsize=(min(16.5, 5.5 * columns), 3.6), squeeze=False)
 
 
 def _save(figure: Any, name: str, caption: str) -> Path:
@@ -58,15 +66,28 @@ def _drains(caption: str, drains: Drains) -> Path:
     for axes, (section, (contenders, measured)) in zip(
         grid[0], drains.measured.items(), strict=True
     ):
-        names = [one.short for one in contenders]
-        rates = [median(done.per_s for done in measured[one.name]) for one in contenders]
-        colors = [_OURS, *[_OTHERS] * (len(names) - 1)]
-        bars = axes.barh(names[::-1], rates[::-1], color=colors[::-1])
-        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-        axes.margins(x=0.12)
-        axes.set_xlabel("callbacks a second, no pacing")
+        _bars(axes, contenders, measured)
         _plain(axes, titles[section])
     return _save(figure, "drain", caption)
+
+
+def _bars(axes: Any, contenders: Sequence[Contender], measured: Measured) -> None:
+    """The rates of all, the first on top and marked."""
+    names = [one.short for one in contenders]
+    rates = [median(done.per_s for done in measured[one.name]) for one in contenders]
+    colors = [_OURS, *[_OTHERS] * (len(names) - 1)]
+    bars = axes.barh(names[::-1], rates[::-1], color=colors[::-1])
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+    axes.margins(x=0.12)
+    axes.set_xlabel("callbacks a second, no pacing")
+
+
+def _flight(caption: str, flight: InFlight) -> Path:
+    figure, grid = _figure(len(flight.measured))
+    for axes, (delay_s, measured) in zip(grid[0], flight.measured.items(), strict=True):
+        _bars(axes, flight.contenders, measured)
+        _plain(axes, f"Receiver takes {1_000 * delay_s:.0f} ms, {MANY} in flight a process")
+    return _save(figure, "inflight", caption)
 
 
 def _gaps(caption: str, timing: Timing) -> Path:

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import psutil
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -74,18 +77,24 @@ class Workers:
         return self._log.read_text(errors="replace")[-2000:]
 
     def cpu_s(self) -> float:
-        """CPU seconds that all of them have used, with their running children."""
-        import psutil  # noqa: PLC0415 - not installed for the unit tests
+        """CPU seconds that all of them have used, with their children that still run."""
+        return sum(sum(times[:2]) for times in self._each(lambda one: one.cpu_times()))
 
-        total = 0.0
+    def memory_mb(self) -> tuple[float, float]:
+        """RSS and PSS of all of them; what several have in common counts once in the PSS."""
+        all = [*self._each(lambda one: one.memory_full_info())]
+        return sum(one.rss for one in all) / 1e6, sum(one.pss for one in all) / 1e6
+
+    def _each(self, read: Callable[[psutil.Process], Any]) -> Iterator[Any]:
+        """What is read of each that runs, and of its children."""
+        import psutil  # noqa: PLC0415 - the unit tests' environment does without it
+
         for process in self._started:
             with contextlib.suppress(psutil.NoSuchProcess):
                 parent = psutil.Process(process.pid)
                 for one in (parent, *parent.children(recursive=True)):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        times = one.cpu_times()
-                        total += times.user + times.system
-        return total
+                        yield read(one)
 
     def __enter__(self) -> Workers:
         return self

@@ -19,8 +19,8 @@ from typing import Any
 from callbacks.cli.receiver import Hit, Receiver, Response
 
 
-class _Noted:
-    """The requests since the last reset."""
+class Noted:
+    """What came since the last reset."""
 
     def __init__(self) -> None:
         self._reset(0)
@@ -37,8 +37,8 @@ class _Noted:
         return self.reply
 
     def order(self, line: str) -> Any:
-        """Execute a line of standard input; returns the answer."""
-        word, _, value = line.partition(" ")
+        """Do what a line of standard input says; what is answered."""
+        word, _, value = line.strip().partition(" ")
         if word == "reset":
             self._reset(float(value))
             return True
@@ -119,7 +119,7 @@ class ReceiverProcess:
 def _serve() -> None:
     import uvloop
 
-    noted = _Noted()
+    noted = Noted()
     with Receiver(behaviour=noted.answer, keep=0, new_loop=uvloop.new_event_loop) as receiver:
         print(receiver.port, flush=True)
         for line in sys.stdin:

@@ -14,6 +14,7 @@ import redis
 
 from scripts.benchmark.contenders import Contender, Place, ours, periodiq
 from scripts.benchmark.drain import usage
+from scripts.benchmark.inflight import MANY
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.processes import Workers
 from scripts.benchmark.receiver import ReceiverProcess
@@ -21,9 +22,11 @@ from scripts.benchmark.table import Row, absolute, compared, percentile
 
 _WARM: Final = 5
 IDLE: Final = "idle, everything at its default, with the scheduler"
+#: A worker has the threads that were chosen, or many greenlets.
+_KINDS: Final = ("threads", "greenlets")
 GAPS: Final = "gaps at the receiver, beside the stagger that was set"
-#: The staggers in ms, each with the number of sends in a quick run and in a full one.
-_GAPS: Final = {200: (10, 75), 50: (30, 200), 20: (60, 400)}
+#: The staggers, ms, each with how many are sent in a quick run and else.
+_GAPS: Final = {200: (10, 75), 50: (30, 200), 20: (60, 400), 5: (200, 1_200)}
 _SHARES: Final = (0.05, 0.5, 0.95)
 LATENCY: Final = "from enqueue to receipt, CALLBACKS_MAX_DELAY=0, nothing else to do"
 
@@ -35,8 +38,11 @@ class Timing:
         self._options, self._receiver, self._say = options, receiver, say
         self.gaps_ms: dict[int, list[float]] = {}
 
-    def _ours(self, settings: Mapping[str, object], way: str = "bulk") -> Contender:
-        return ours(self._options.processes, self._options.threads, settings, way=way)
+    def _ours(
+        self, settings: Mapping[str, object], way: str = "bulk", kind: str = "threads"
+    ) -> Contender:
+        places = MANY if kind == "greenlets" else self._options.threads
+        return ours(self._options.processes, places, settings, way=way, kind=kind)
 
     @contextmanager
     def _running(
@@ -60,19 +66,23 @@ class Timing:
             server.stop()
 
     def idle(self) -> list[Row]:
-        """What all processes and Redis use while there is nothing to do."""
-        with self._running(self._ours({}), periodiq()) as (_, workers, client):
+        """What all processes and Redis do with nothing to do, for each kind of worker."""
+        return [row for kind in _KINDS for row in self._idle(self._ours({}, kind=kind))]
+
+    def _idle(self, contender: Contender) -> list[Row]:
+        with self._running(contender, periodiq()) as (_, workers, client):
             time.sleep(self._options.at_most(1, 6))
             spans = [
-                self._span(client, workers, self._options.at_most(5, 30))
+                self._span(client, workers, self._options.at_most(3, 30))
                 for _ in range(self._options.rounds)
             ]
         cpu, server, commands = zip(*spans, strict=True)
-        shape = f"{self._options.processes} x {self._options.threads} threads"
+        self._say(f"idle: {contender.name}")
+        section = f"{IDLE}; {contender.name}"
         return [
-            absolute(IDLE, f"CPU of the worker ({shape}) and the scheduler", cpu, "% of a core"),
-            absolute(IDLE, "CPU of Redis", server, "% of a core"),
-            absolute(IDLE, "Redis commands, those in scripts too", commands, "a minute"),
+            absolute(section, "CPU of the worker and the scheduler", cpu, "% of a core"),
+            absolute(section, "CPU of Redis", server, "% of a core"),
+            absolute(section, "Redis commands, those in scripts too", commands, "a minute"),
         ]
 
     @staticmethod
@@ -123,25 +133,22 @@ class Timing:
         return [(y - x) * 1_000 for x, y in pairwise(times)]
 
     def latency(self) -> list[Row]:
-        """How long one callback takes on an idle system, compared with a bare POST."""
-        ours, bare, count = [], [], self._options.at_most(5, 30)
+        """How long one callback takes on an idle system, beside a bare POST of the same."""
+        took: dict[str, list[tuple[list[float], list[float]]]] = {kind: [] for kind in _KINDS}
         for _ in range(self._options.rounds):
-            contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread")
-            with self._running(contender) as (place, _, _):
-                time.sleep(self._options.at_most(1, 3))
-                ours.append(self._took_ms(contender, place, count))
-                bare.append(self._took_ms(self._ours({}, "post"), place, count))
-            self._say("latency")
-        return [
-            compared(
-                LATENCY,
-                f"{what} of {count}, beside a bare requests.post",
-                [percentile(took, share) for took in ours],
-                [percentile(took, share) for took in bare],
-                "ms",
-            )
-            for what, share in (("median", 0.5), ("95th percentile", 0.95))
-        ]
+            for kind, rounds in took.items():
+                rounds.append(self._latency(kind))
+                self._say(f"latency, {kind}")
+        return [row for kind, rounds in took.items() for row in _latencies(kind, rounds)]
+
+    def _latency(self, kind: str) -> tuple[list[float], list[float]]:
+        """The ms that each of ours took, and each bare one."""
+        contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread", kind)
+        count = self._options.at_most(5, 30)
+        with self._running(contender) as (place, _, _):
+            time.sleep(self._options.at_most(1, 3))
+            mine = self._took_ms(contender, place, count)
+            return mine, self._took_ms(self._ours({}, "post"), place, count)
 
     def _took_ms(self, contender: Contender, place: Place, count: int) -> list[float]:
         """How long each took to arrive. They are sent far apart, so they arrive in order."""
@@ -150,6 +157,15 @@ class Timing:
         self._receiver.await_count(count, within_s=30)
         times = self._receiver.times()
         return [(came - put) * 1_000 for put, came in zip(moments, times, strict=True)]
+
+
+def _latencies(kind: str, rounds: Sequence[tuple[list[float], list[float]]]) -> Iterator[Row]:
+    """The median and the 95th percentile, once a round."""
+    mine, bare = zip(*rounds, strict=True)
+    for what, share in (("median", 0.5), ("95th percentile", 0.95)):
+        these, those = ([percentile(took, share) for took in all] for all in (mine, bare))
+        named = f"{kind}: {what} of {len(mine[0])}, beside a bare requests.post"
+        yield compared(LATENCY, named, these, those, "ms")
 
 
 def _gap(interval_ms: int, rounds: Sequence[Sequence[float]], share: float) -> Row:

@@ -120,9 +120,11 @@ def test_a_reply_has_what_it_was_given() -> None:
         (b"nonsense\r\n\r\n", b"400"),
         (b"POST / HTTP/2\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\nno field\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\ncontent-length\r\nx: y\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nx: y\r\nno field\r\nx: y\r\n\r\n", b"400"),
         (b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n", b"413"),
         (b"POST / HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", b"413"),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", b"413"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"413"),
     ],
 )
 def test_what_is_no_request_is_refused(request_bytes: bytes, status: bytes) -> None:
@@ -131,6 +133,26 @@ def test_what_is_no_request_is_refused(request_bytes: bytes, status: bytes) -> N
         assert sock.recv(999).split(b" ")[1] == status
         assert sock.recv(1) == b""
         assert receiver.hits == []
+
+
+def test_headers_are_those_that_came() -> None:
+    head = b"X-A:  b:c \r\nx-content-length: 9\r\nCONTENT-LENGTH: 2\r\nx-a: \xe9\r\n\r\n"
+    with Receiver() as receiver, socket.create_connection((receiver.host, receiver.port)) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\n" + head + b"hi")
+        assert sock.recv(999).startswith(b"HTTP/1.1 200 ")
+        (hit,) = receiver.hits
+    assert hit.headers == {"x-a": "é", "x-content-length": "9", "content-length": "2"}
+    assert hit.body == b"hi"
+
+
+@pytest.mark.parametrize(("value", "ends"), [(b"Close", True), (b"keep-alive", False)])
+def test_a_sender_that_wants_no_more_is_let_go(value: bytes, ends: bool) -> None:
+    with Receiver() as receiver, socket.create_connection((receiver.host, receiver.port)) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nConnection: " + value + b"\r\n\r\n")
+        sock.recv(999)
+        sock.settimeout(5 if ends else 0.05)
+        with contextlib.nullcontext() if ends else pytest.raises(TimeoutError):
+            assert sock.recv(1) == b""
 
 
 WHOLE = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
