@@ -20,7 +20,6 @@ _V = TypeVar("_V")
 
 MAX_CALLS: Final = 128  # that somebody waits for at the same time, a thread each
 MAX_HANGING: Final = 256  # of either half: calls that have not ended by their deadline
-MAX_THREADS: Final = MAX_CALLS + 2 * MAX_HANGING
 ABANDON_S: Final = 60.0  # after this a call that hangs is repeated
 IDLE_S: Final = 60.0  # so long a thread waits for its next call
 
