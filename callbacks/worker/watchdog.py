@@ -9,8 +9,11 @@ It watches from a real thread: where greenlets stand in for threads, one that bl
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from _thread import get_ident
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dramatiq import Middleware
@@ -94,12 +97,14 @@ class Watchdog(Middleware):
         # drop what the next one, just begun, is expected to do.
         self._count = threading.Lock()
         self._stop = native("_thread", "allocate_lock")()  # held while it watches
+        self._home = 0
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         """Start watching whichever of our queues this worker consumes."""
         for name in worker.consumers:
             if q_name(name) == QUEUE:
                 self._liveness.beat(consumer_of(name))
+        self._home = native("_thread", "get_ident")()
         self._stop.acquire()
         native("_thread", "start_new_thread")(self._run, (broker,))
 
@@ -144,8 +149,17 @@ class Watchdog(Middleware):
         parts = ", ".join(f"{name} for {age:.0f} s" for name, age in sorted(dead.items()))
         broker.stopping = True
         native("_thread", "start_new_thread")(_exit_after, (self._attempt_s(),))
-        log.critical("watchdog", no_progress=parts, status=STATUS)  # which may hang
+        where = self._blocked_at()
+        log.critical("watchdog", no_progress=parts, blocked_at=where, status=STATUS)  # may hang
         native("time", "sleep")(self._attempt_s())
+
+    def _blocked_at(self) -> str | None:
+        """Say where the one thread of all greenlets is; of many threads one tells little."""
+        if native("_thread", "get_ident") is get_ident:
+            return None
+        frame = sys._current_frames()[self._home]  # noqa: SLF001 - documented, named so as a warning
+        code = frame.f_code
+        return f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}"
 
 
 def _exit_after(seconds: float) -> None:
