@@ -37,12 +37,42 @@ except socket.gaierror as error:
 """
 
 
-def patched(code: str, *words: str, timeout_s: float = 100) -> str:
+#: The child holds a copy of the connections to the receiver and to Redis.
+_FORKED = """
+import os, sys
+import callbacks
+from callbacks.delivery.callback import shared_transport
+from callbacks.settings import load_settings
+
+url = sys.argv[1]
+transport = shared_transport(load_settings())
+
+def work(id):
+    assert transport.post(url, {"webhook-id": id}, b"{}").status == 200
+    assert callbacks.enqueue(url, 1, id=id).accepted
+
+work("before")
+child = os.fork()
+try:
+    assert transport.adapter.idle_connections() == (1 if child else 0)
+    for n in range(20):
+        work(f"parent-{n}" if child else f"child-{n}")
+except BaseException:
+    if not child:
+        os._exit(1)
+    raise
+if not child:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def patched(code: str, *words: str, **env: str) -> str:
     """Run code as in a worker with greenlets; what it printed."""
     line = [sys.executable, "-c", _PATCHED + code, *words]
-    env = os.environ | {"PYTHONPATH": str(REPO)}
+    more = os.environ | {"PYTHONPATH": str(REPO)} | env
     done = subprocess.run(
-        line, cwd=REPO, env=env, capture_output=True, text=True, timeout=timeout_s, check=False
+        line, cwd=REPO, env=more, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -69,15 +99,25 @@ def test_a_worker_whose_one_thread_is_blocked_ends_and_says_where(
     assert system.audit() == []
 
 
-def test_requests_end_in_time_over_tls_and_after_a_fork() -> None:
+def test_requests_end_in_time_over_tls_and_where_bytes_drip() -> None:
     """Of `tests/http`, what greenlets may fail though threads pass."""
     said = patched(
         "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))",
         *("-q", "-p", "no:xdist", "-p", "no:cacheprovider", "tests/http/test_tls.py"),
-        *("tests/http/test_hostile.py", "tests/http/test_transport.py"),
-        *("-k", "test_tls or dripped or fork"),
+        *("tests/http/test_hostile.py", "-k", "test_tls or dripped"),
     )
     assert " passed" in said
+
+
+def test_a_forked_child_shares_no_connection_and_no_lock_with_its_parent(system: System) -> None:
+    with Target() as target:
+        patched(_FORKED, target.url, **system.groups.env)
+        assert target.counts() == {
+            "before": 1,
+            **{f"{who}-{n}": 1 for n in range(20) for who in ("parent", "child")},
+        }
+    assert system.overview().queued == 41
+    assert system.audit() == []
 
 
 def test_a_lookup_that_gets_no_thread_is_told_as_with_threads() -> None:
