@@ -18,11 +18,10 @@ from callbacks.delivery.deadline import Deadline
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
-MAX_CALLS: Final = 128  # concurrent calls that a caller waits for, one thread each
-MAX_HANGING: Final = 256  # calls of either share that have not ended by their deadline
-MAX_THREADS: Final = MAX_CALLS + 2 * MAX_HANGING
-ABANDON_S: Final = 60.0  # after this time a hanging call may be repeated
-IDLE_S: Final = 60.0  # how long a thread waits for its next call
+MAX_CALLS: Final = 128  # that somebody waits for at the same time, a thread each
+MAX_HANGING: Final = 256  # of either half: calls that have not ended by their deadline
+ABANDON_S: Final = 60.0  # after this a call that hangs is repeated
+IDLE_S: Final = 60.0  # so long a thread waits for its next call
 
 
 class TooManyHang(Exception):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from ipaddress import ip_address
 from typing import Any
 
-from callbacks.delivery.daemon_pool import MAX_CALLS, MAX_THREADS, DaemonPool, TooManyHang
+from callbacks.delivery.daemon_pool import MAX_CALLS, DaemonPool, TooManyHang
 from callbacks.delivery.deadline import Deadline
+from callbacks.native import native
 
 # (host, port) -> addresses, best first. It may raise any OSError; its thread may hang.
 Resolver = Callable[[str, int], Sequence[str]]
@@ -32,16 +31,35 @@ def _getaddrinfo() -> Callable[..., list[tuple[Any, ...]]]:
     gevent runs the lookups of the whole process in one pool of ten threads: ten hanging lookups
     would stop all others.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("socket"):
-        return socket.getaddrinfo
-    threadpool: Any = import_module("gevent.threadpool")  # of an extra
-    pool = threadpool.ThreadPool(MAX_THREADS)
-    original = monkey.get_original("socket", "getaddrinfo")
-    return lambda *args, **more: pool.apply(original, args, more)
+    lookup: Callable[..., list[tuple[Any, ...]]] = native("socket", "getaddrinfo")
+    return lookup if lookup is socket.getaddrinfo else partial(_in_a_thread, lookup)
 
 
-os.register_at_fork(after_in_child=_getaddrinfo.cache_clear)
+def _in_a_thread(call: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    """Have a real thread make a call that blocks, while this greenlet waits for it.
+
+    The greenlets that come here are as many as `DaemonPool` has, so nothing else counts them.
+    """
+    hub: Any = import_module("gevent").get_hub()  # of an extra
+    ended = hub.loop.async_()
+    outcome: dict[str, Any] = {}  # nothing of gevent's may be touched from another thread
+
+    def run() -> None:
+        try:
+            outcome["found"] = call(*args, **more)
+        except BaseException as error:  # noqa: BLE001 - it goes to the greenlet
+            outcome["error"] = error
+        ended.send()
+
+    try:
+        native("_thread", "start_new_thread")(run, ())
+    except RuntimeError as error:  # the system has no more
+        raise TooManyHang(f"no thread for the name lookup: {error}") from error
+    hub.wait(ended)
+    ended.close()
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["found"]
 
 
 class Lookups:

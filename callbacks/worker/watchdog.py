@@ -2,19 +2,25 @@
 
 Everything here is made to come back by itself; this is for what nobody thought of, such as a
 thread that died or hangs. A Redis that is away is no reason: a restart would not help.
+
+It watches from a real thread: where greenlets stand in for threads, one that blocks stops all.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from _thread import get_ident
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from dramatiq import Middleware
 from dramatiq.common import q_name
 
 from callbacks.log import log
+from callbacks.native import native
 from callbacks.worker.consumer import QUEUE, consumer_of
 from callbacks.worker.liveness import Liveness
 
@@ -90,21 +96,21 @@ class Watchdog(Middleware):
         # Held over a look at the set and what follows from it: the last message's end must not
         # drop what the next one, just begun, is expected to do.
         self._count = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = native("_thread", "allocate_lock")()  # held while it watches
+        self._home = 0
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         """Start watching whichever of our queues this worker consumes."""
         for name in worker.consumers:
             if q_name(name) == QUEUE:
                 self._liveness.beat(consumer_of(name))
-        self._stop.clear()
-        threading.Thread(
-            target=self._run, args=(broker,), name="callbacks-watchdog", daemon=True
-        ).start()
+        self._home = native("_thread", "get_ident")()
+        self._stop.acquire()
+        native("_thread", "start_new_thread")(self._run, (broker,))
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Stop watching: what is slow now is waited for by others."""
-        self._stop.set()
+        self._stop.release()
 
     def before_process_message(self, broker: Any, message: Any) -> None:
         """Expect messages to end while there are some of ours in work."""
@@ -133,7 +139,7 @@ class Watchdog(Middleware):
     def _run(self, broker: Any) -> None:
         # Neither a slow receiver nor a ticker that waits for its turn is a stall.
         patience_s = PATIENCE_S + self._attempt_s() + self._interval_s()
-        while not self._stop.wait(CONFIRM_S):
+        while not self._stop.acquire(timeout=CONFIRM_S):
             dead = self._watch.verdict(patience_s=patience_s, confirm_s=CONFIRM_S)
             if dead:
                 self._end(broker, dead)
@@ -142,8 +148,20 @@ class Watchdog(Middleware):
         """Let requests in flight end, then go without asking threads that may hang."""
         parts = ", ".join(f"{name} for {age:.0f} s" for name, age in sorted(dead.items()))
         broker.stopping = True
-        last = threading.Timer(self._attempt_s(), os._exit, (STATUS,))
-        last.daemon = True
-        last.start()  # before a line that may hang
-        log.critical("watchdog", no_progress=parts, status=STATUS)
-        last.join()
+        native("_thread", "start_new_thread")(_exit_after, (self._attempt_s(),))
+        where = self._blocked_at()
+        log.critical("watchdog", no_progress=parts, blocked_at=where, status=STATUS)  # may hang
+        native("time", "sleep")(self._attempt_s())
+
+    def _blocked_at(self) -> str | None:
+        """Say where the one thread of all greenlets is; of many threads one tells little."""
+        if native("_thread", "get_ident") is get_ident:
+            return None
+        frame = sys._current_frames()[self._home]  # noqa: SLF001 - documented, named so as a warning
+        code = frame.f_code
+        return f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}"
+
+
+def _exit_after(seconds: float) -> None:
+    native("time", "sleep")(seconds)
+    os._exit(STATUS)

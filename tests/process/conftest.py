@@ -85,11 +85,17 @@ class System:
 
 
 @pytest.fixture
-def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """What a test's workers have for places: threads, unless it is marked `BOTH_KINDS`."""
+    return str(getattr(request, "param", "threads"))
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> Iterator[System]:
     """On Valkey, unless a test is parametrized with the name of another server."""
     aof = ("--appendonly", "yes", "--appendfsync", "everysec")
     server = Server(binaries()[getattr(request, "param", "valkey")], *aof).start()
-    groups = Groups(clean_environment(REDIS_URL=server.url, **SETTINGS), tmp_path)
+    groups = Groups(clean_environment(REDIS_URL=server.url, **SETTINGS), tmp_path, kind=kind)
     made = System(server, groups)
     try:
         with groups:

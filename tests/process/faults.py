@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
+import pytest
+
 from callbacks.batcher.inspector import Status
 from callbacks.model import State
 from tests.process.conftest import System
@@ -33,6 +35,9 @@ OPEN = {
     "min_interval": 0.05,
     "check_interval": 0.5,
 }
+
+#: For the faults that threads and greenlets meet in different ways.
+BOTH_KINDS = pytest.mark.parametrize("kind", ["threads", "greenlets"], indirect=True)
 
 _READY = re.compile(r"\[PID (\d+)\].*Worker process is ready for action")
 _SAID = re.compile(r"^(?:timestamp=|\[\d{4}-)", re.MULTILINE)

@@ -17,7 +17,16 @@ import redis
 import callbacks
 from callbacks.batcher.memory import read_memory
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, Note, consumers, lines, minute_in, module, ready
+from tests.process.faults import (
+    BOTH_KINDS,
+    Enqueue,
+    Note,
+    consumers,
+    lines,
+    minute_in,
+    module,
+    ready,
+)
 from tests.process.test_web import get, listening
 from tests.support.again import Again
 from tests.support.processes import until
@@ -29,6 +38,7 @@ AWAY_S = 8
 DROPPED = re.compile(r"event=message_dropped queue=(\S+)")
 
 
+@BOTH_KINDS
 def test_a_restart_of_redis_in_mid_batch_strands_nothing_and_needs_no_hand(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -58,6 +68,7 @@ def test_a_restart_of_redis_in_mid_batch_strands_nothing_and_needs_no_hand(
     assert system.audit() == []
 
 
+@BOTH_KINDS
 def test_a_stall_of_redis_longer_than_its_timeout_leaves_every_thread_alive(
     system: System, enqueue: Enqueue
 ) -> None:

@@ -13,7 +13,7 @@ import callbacks
 from callbacks.batcher.inspector import find
 from callbacks.model import State
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, Note, busy_s, closest_ms, instants, module
+from tests.process.faults import BOTH_KINDS, Enqueue, Note, busy_s, closest_ms, instants, module
 from tests.support.hanging import PLACES, Hanging
 from tests.support.processes import REPO, until
 from tests.support.target import Hit, Target
@@ -165,6 +165,7 @@ def test_retry_after_parks_the_whole_destination(system: System, enqueue: Enqueu
     assert (status.state, status.retries) == ("sent", 0)
 
 
+@BOTH_KINDS
 def test_spacing_holds_over_processes_and_after_a_stall(system: System, enqueue: Enqueue) -> None:
     system.configure(max_delay=0.5)
     with Target() as target:

@@ -9,6 +9,7 @@ from pathlib import Path
 from callbacks.batcher.inspector import find
 from tests.process.conftest import System
 from tests.process.faults import (
+    BOTH_KINDS,
     TERM_S,
     Enqueue,
     busy_s,
@@ -42,6 +43,7 @@ def test_each_callback_is_delivered_once_with_its_headers_and_bytes(
     assert system.audit() == []
 
 
+@BOTH_KINDS
 def test_sends_are_staggered_evenly_across_batch_ends(system: System, enqueue: Enqueue) -> None:
     system.configure(batch_size=25)
     with Target() as target:

@@ -36,7 +36,10 @@ REQUEST_S = 1.5
 
 
 class Supervisor:
-    """Starts a group of workers again whenever it has ended, as a platform does."""
+    """Starts a group of workers again whenever it has ended, as a platform does.
+
+    In turn one with threads and one with greenlets.
+    """
 
     def __init__(self, system: System, modules: list[str], **env: object) -> None:
         self._system, self._modules, self._env = system, modules, env
@@ -46,7 +49,10 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            group = self._system.groups.worker(threads=64, modules=self._modules, **self._env)
+            kind = "greenlets" if self.starts % 2 else "threads"
+            group = self._system.groups.worker(
+                kind=kind, threads=64, modules=self._modules, **self._env
+            )
             self.starts += 1
             while group.process.poll() is None and not self._stop.wait(0.1):
                 pass

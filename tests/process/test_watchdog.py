@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.process.conftest import System
-from tests.process.faults import Enqueue, sooner
+from tests.process.faults import BOTH_KINDS, Enqueue, sooner
 from tests.support.processes import until
 from tests.support.target import Target
 
@@ -17,6 +17,7 @@ IMPATIENT = (
 SOFTWARE = 70
 
 
+@BOTH_KINDS
 def test_a_worker_whose_consumer_died_ends_while_work_is_due(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_worker_whose_consumer_died_ends_while_work_is_due(
     assert system.audit() == []
 
 
+@BOTH_KINDS
 def test_a_worker_whose_threads_all_hang_ends(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
@@ -62,6 +64,7 @@ def test_a_worker_whose_threads_all_hang_ends(
     assert system.audit() == []
 
 
+@BOTH_KINDS
 def test_a_secret_resolver_that_hangs_holds_up_no_thread_and_costs_no_crash(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
@@ -84,6 +87,7 @@ def test_a_secret_resolver_that_hangs_holds_up_no_thread_and_costs_no_crash(
     assert system.overview().totals["recovered"] == 0
 
 
+@BOTH_KINDS
 def test_a_worker_whose_redis_is_away_stays_and_goes_on(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from callbacks.batcher.inspector import find
 from tests.process.conftest import System
 from tests.process.faults import (
+    BOTH_KINDS,
     OPEN,
     TERM_S,
     Enqueue,
@@ -115,6 +116,7 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
     assert system.audit() == []
 
 
+@BOTH_KINDS
 def test_killed_during_the_request_a_callback_is_sent_once_more_with_its_id(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
@@ -138,6 +140,7 @@ def test_killed_during_the_request_a_callback_is_sent_once_more_with_its_id(
     assert (status.crashes, status.retries) == (1, 0)
 
 
+@BOTH_KINDS
 def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
@@ -161,6 +164,7 @@ def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
     assert 24 - 2 * 4 <= again == system.overview().totals["recovered"]
 
 
+@BOTH_KINDS
 def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_check(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -190,6 +194,7 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
     assert system.overview().totals["recovered"] == 0
 
 
+@BOTH_KINDS
 def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -212,6 +217,7 @@ def test_on_sigterm_every_request_in_flight_ends_however_many_there_are(
         balanced(system, target, 200)
 
 
+@BOTH_KINDS
 def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_once(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
@@ -234,6 +240,7 @@ def test_a_request_that_outlasts_the_shutdown_is_cut_and_its_callback_recovered_
     assert system.overview().totals["recovered"] == 3
 
 
+@BOTH_KINDS
 def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
     system: System, enqueue: Enqueue, tmp_path: Path, record_property: Note
 ) -> None:
@@ -257,6 +264,7 @@ def test_a_group_stopped_past_its_leases_settles_nothing_that_another_has_sent(
     assert after["recovered"] == 5
 
 
+@BOTH_KINDS
 def test_slots_that_passed_while_all_workers_were_stopped_do_not_go_out_at_once(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -297,7 +305,8 @@ def test_a_callback_whose_message_is_lost_goes_out_a_check_and_two_seconds_later
     )
     with Target() as target:
         enqueue(target.url, 20)
-        system.groups.worker(modules=[lossy])
+        # So many that a process which starts before the other has places for all.
+        system.groups.worker(threads=32, modules=[lossy])
         until(lambda: len(phases(system)["claimed"]) == 20, within=15)
         held = phases(system)["claimed"]
         until(system.settled, within=30)

@@ -97,8 +97,8 @@ def web(env: dict[str, str], folder: Path, *, port: str | None) -> Group:
 class Groups:
     """All process groups that a test starts; none outlives it."""
 
-    def __init__(self, env: dict[str, str], folder: Path) -> None:
-        self.env, self.folder = env, folder
+    def __init__(self, env: dict[str, str], folder: Path, *, kind: str = "threads") -> None:
+        self.env, self.folder, self.kind = env, folder, kind
         self.started: list[Group] = []
 
     def worker(
@@ -108,10 +108,13 @@ class Groups:
         threads: int = 16,
         modules: Sequence[str] = (),
         shutdown_ms: int = 11_000,
-        kind: str = "threads",
+        kind: str | None = None,
         **env: object,
     ) -> Group:
-        """Start a worker; `kind`: `threads` (`dramatiq`) or `greenlets` (`dramatiq-gevent`)."""
+        """`kind`: `threads`, as of `dramatiq`, or `greenlets`, as of `dramatiq-gevent`.
+
+        By default it is the one that all workers of these groups have.
+        """
         more = self.env | {name: str(value) for name, value in env.items()}
         group = worker(
             more,
@@ -120,7 +123,7 @@ class Groups:
             threads=threads,
             modules=modules,
             shutdown_ms=shutdown_ms,
-            kind=kind,
+            kind=kind or self.kind,
         )
         self.started.append(group)
         return group
