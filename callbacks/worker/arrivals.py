@@ -53,7 +53,12 @@ class Arrivals:
     @property
     def are_told(self) -> bool:
         """Whether a consumer may sleep until its event is set."""
-        return self._is_heard and self._monotonic() >= self._doubted_until
+        return self._is_heard and not self.are_doubted
+
+    @property
+    def are_doubted(self) -> bool:
+        """Whether a message came lately of which there was no word."""
+        return self._monotonic() < self._doubted_until
 
     def missed(self) -> None:
         """Note that a message came of which there was no word."""
@@ -140,8 +145,8 @@ class Listener(Middleware):
                 word, is_asked = connection.read_response(), False
                 if word[0] == b"message":
                     broker.arrivals.event(word[2].decode().removeprefix(root)).set()
-            elif is_asked:
-                raise redis.TimeoutError("no answer to PING")
+            elif is_asked or broker.arrivals.are_doubted:
+                raise redis.ConnectionError("no answer to PING, or no word of a message")
             else:
                 connection.send_command("PING", check_health=False)
                 is_asked = True

@@ -210,6 +210,24 @@ def test_a_connection_that_answers_no_ping_is_given_up(
         until(told(ours), within=10)
 
 
+@pytest.mark.usefixtures("quiet")
+def test_a_connection_that_brings_no_word_is_made_anew(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, client: redis.Redis
+) -> None:
+    """It may lead to a server that is no primary any more, and hears of nothing."""
+    monkeypatch.setattr(arrivals, "PING_S", 0.2)
+
+    def listeners() -> set[str]:
+        return {each["id"] for each in client.client_list(_type="pubsub")}
+
+    ours = process(redis_url)
+    with listening(ours, redis_url):
+        until(told(ours), within=5)
+        before = listeners()
+        ours.arrivals.missed()
+        until(lambda: bool(listeners()) and not listeners() & before, within=10)
+
+
 def test_doubt_ends_after_a_minute() -> None:
     now = [0.0]
     told_of = Arrivals(lambda: now[0])
