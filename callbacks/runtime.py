@@ -307,6 +307,7 @@ def _own_connection() -> Redis:
 
 def _open_places(total: int) -> None:
     places.open(total, runtime().settings.unproven_share)
+    broker.threads = total
 
 
 places: Final = Places()

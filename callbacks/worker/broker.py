@@ -118,6 +118,8 @@ class CallbacksBroker(RedisBroker):
         self.dead_message_ttl = DEAD_MESSAGE_TTL_MS
         self.queues = set()
         self.stopping = False
+        #: Threads or greenlets of this process's worker; 0 until that boots.
+        self.threads = 0
         self.liveness = liveness or Liveness()
         self._clock_off_ms = 0
         self._heartbeats = Heartbeats(self.heartbeat_timeout / 1_000)

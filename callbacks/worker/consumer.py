@@ -23,6 +23,7 @@ IDLE_POLL_MS: Final = 60
 DELAYED_IDLE_POLL_MS: Final = 100
 #: How long a consumer sleeps while its threads have enough to do, before it fetches more.
 BUSY_POLL_MS: Final = 10
+_PACE_S: Final = 0.1
 #: While a worker shuts down, its consumers only hand on what they hold.
 STOPPING_POLL_MS: Final = 20
 
@@ -35,6 +36,26 @@ def consumer_of(queue_name: str) -> str:
 def connection_closed(error: Exception) -> ConnectionClosed:
     """The one error that Dramatiq's consumer threads survive."""
     return ConnectionClosed(error)  # type: ignore[no-untyped-call]
+
+
+class Pace:
+    """How many messages end, measured every tenth of a second."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._since, self._ended, self._soon = monotonic(), 0, 0
+
+    def count(self) -> None:
+        """Note that a message has ended. A count that two threads make one costs nothing."""
+        self._ended += 1
+
+    def soon(self) -> int:
+        """How many are likely to end within the next tenth of a second."""
+        took_s = self._monotonic() - self._since
+        if took_s >= _PACE_S:
+            self._soon = int(self._ended * _PACE_S / took_s)
+            self._since, self._ended = self._monotonic(), 0
+        return self._soon
 
 
 class Consumer(_RedisConsumer):
@@ -51,6 +72,7 @@ class Consumer(_RedisConsumer):
         self._held = broker.held(queue_name)
         self._arrival = broker.arrivals.event(queue_name)
         self._slept_untold = False
+        self._pace = Pace()
         self._etas: list[tuple[float, str]] = []
         self._ours = q_name(queue_name) == QUEUE
         delayed = queue_name == dq_name(queue_name)
@@ -66,9 +88,8 @@ class Consumer(_RedisConsumer):
             self._calm(lambda: self.broker.acknowledge(self.queue_name))
             self._idle(STOPPING_POLL_MS)
             return None
-        room = self.prefetch - self.outstanding_message_count
-        # Ours: more than the threads can hold is there, so many are fetched at once later.
-        if room <= 0 or (self._ours and 4 * room < self.prefetch):
+        room = self._room()
+        if room <= 0:
             time.sleep(BUSY_POLL_MS / 1_000)
             return None
         self._calm(lambda: self.broker.acknowledge(self.queue_name))
@@ -80,6 +101,19 @@ class Consumer(_RedisConsumer):
         if message is None:
             self._idle(TOLD_POLL_MS if self.broker.arrivals.are_told else self._idle_poll_ms)
         return message
+
+    def _room(self) -> int:
+        """How many messages to fetch now.
+
+        Of ours, no more than this process's threads can begin soon, for another process may have
+        threads that are free; and many at once, as long as its own have something to do.
+        """
+        outstanding, threads = self.outstanding_message_count, self.broker.threads
+        if self.queue_name != QUEUE or not threads:
+            return self.prefetch - outstanding
+        most = min(self.prefetch, threads + self._pace.soon())
+        room = most - outstanding
+        return room if outstanding < threads or 4 * room >= most else 0
 
     def _next_cached(self) -> MessageProxy | None:
         while self.message_cache:
@@ -137,6 +171,7 @@ class Consumer(_RedisConsumer):
             self._calm(lambda: self._end(message, self.broker.do_ack))
             return
         self._end(message, lambda _, redis_id: self.broker.ended(self.queue_name).append(redis_id))
+        self._pace.count()
         if not self.queued_message_ids:
             self._arrival.set()  # nothing is in work any more: it may sleep for long from now on
 
