@@ -108,7 +108,8 @@ class Consumer(_RedisConsumer):
         Of ours, no more than this process's threads can begin soon, for another process may have
         threads that are free; and many at once, as long as its own have something to do.
         """
-        outstanding, threads = self.outstanding_message_count, self.broker.threads
+        outstanding: int = self.outstanding_message_count
+        threads = self.broker.threads
         if self.queue_name != QUEUE or not threads:
             return self.prefetch - outstanding
         most = min(self.prefetch, threads + self._pace.soon())
