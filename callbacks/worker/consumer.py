@@ -112,7 +112,7 @@ class Consumer(_RedisConsumer):
         threads = self.broker.threads
         if self.queue_name != QUEUE or not threads:
             return self.prefetch - outstanding
-        most = min(self.prefetch, threads + self._pace.soon())
+        most: int = min(self.prefetch, threads + self._pace.soon())
         room = most - outstanding
         return room if outstanding < threads or 4 * room >= most else 0
 
