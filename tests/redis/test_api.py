@@ -1,4 +1,4 @@
-"""The public face: enqueue, enqueue_many, cancel, get_status, and bad input."""
+"""The public API: enqueue, enqueue_many, cancel, get_status, and bad input."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_went_in_before_the_queue_was_full_is_told(
         callbacks.enqueue_many(items)
     assert [receipt.id for receipt in caught.value.receipts] == ["t-0", "t-1", "t-2"]
     assert client.zcard(key("expiry")) == 3
-    assert client.llen("callbacks:callbacks.DQ") == 1  # somebody is woken for them
+    assert client.llen("callbacks:callbacks.DQ") == 1  # something is woken for them
 
 
 BAD = [
@@ -234,7 +234,7 @@ def refuse(client: redis.Redis, how: str, name: str) -> None:
 
 @pytest.fixture
 def recovering(client: redis.Redis, environment: Environment) -> Iterator[redis.Redis]:
-    """A server that is whole again when the test is over."""
+    """A server that is restored when the test ends."""
     yield client
     client.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
     client.execute_command("ACL", "SETUSER", "default", "+@all")

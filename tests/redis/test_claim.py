@@ -102,7 +102,7 @@ def test_without_its_lock_a_dispatcher_claims_nothing(
     batcher = make_batcher()
     put(batcher, "c-1")
     fence = batcher.lock("old")
-    client.delete(key("lock"))  # it outlived its time
+    client.delete(key("lock"))  # it outlived its time to live
     assert batcher.claim("old", fence).result is ClaimResult.LOCK_LOST
     newer = batcher.lock("new")
     assert newer == fence + 1

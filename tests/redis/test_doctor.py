@@ -40,7 +40,7 @@ NAMES = [
 
 
 class Simulated:
-    """Time that passes only where somebody sleeps; `then` happens in each sleep."""
+    """Time that passes only in sleeps; `then` is called in each."""
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.at, self.slept, self.then = 0.0, 0.0, then
@@ -56,7 +56,7 @@ class Simulated:
 
 @pytest.fixture
 def whole(server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
-    """The server, set back to what it was afterwards."""
+    """The server, restored afterwards."""
     yield client
     client.replicaof("no", "one")
     for name, value in CONFIG.items():
@@ -65,7 +65,7 @@ def whole(server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
 
 
 class Doctor:
-    """Runs the command; its checks by name."""
+    """Runs the command; returns its checks by name."""
 
     def __call__(self, *words: str) -> Result:
         result = CliRunner().invoke(main, ["doctor", *words])
@@ -74,7 +74,7 @@ class Doctor:
         return result
 
     def checks(self, *modules: str, failed: str = "") -> dict[str, dict[str, Any]]:
-        """Run it with --json; `failed`: the checks that have to be named on stderr."""
+        """Run it with --json; `failed`: the checks that stderr has to name."""
         result = self("--json", *modules)
         checks = {check["name"]: check for check in json.loads(result.stdout)}
         if failed:
@@ -103,7 +103,7 @@ def as_user(whole: redis.Redis, server: Server, environment: Callable[..., None]
     return become
 
 
-# The whole
+# The whole command
 
 
 def test_a_plain_server_has_warnings_and_no_failure_and_is_not_changed(
@@ -315,7 +315,7 @@ def test_a_clock_that_is_off_is_measured(client: redis.Redis, off_s: float) -> N
 
 
 def test_a_slow_redis_is_asked_for_a_few_seconds_at_most(client: redis.Redis) -> None:
-    at = iter(n / 2 for n in range(1_000))  # each look at the clock takes half a second
+    at = iter(n / 2 for n in range(1_000))  # each reading of the clock takes half a second
     trip = read_trip(client, Clock(monotonic=lambda: next(at)))
     assert trip.median_ms == 500
     assert next(at) < 10
@@ -334,7 +334,7 @@ def test_processes_whose_heartbeat_moves_are_at_work_and_resting_ones_are_not(
     client.zadd(HEARTBEATS, {"producer": now_ms(client), "worker": 1, "dead": 1})
 
     def beat() -> None:
-        client.zincrby(HEARTBEATS, 100, "worker")  # its clock is decades behind: no matter
+        client.zincrby(HEARTBEATS, 100, "worker")  # its clock is decades behind: harmless
         client.zadd(HEARTBEATS, {"just started": 5})
 
     client.set(key("tick"), "worker", px=60_000)

@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 def ask(app: App, path: str, method: str = "GET", accept: str = "") -> Answer:
-    """Ask as a WSGI server does."""
+    """Send a request as a WSGI server does."""
     told: list[tuple[str, list[tuple[str, str]]]] = []
     environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT": accept}
     body = b"".join(app(environ, lambda status, headers: told.append((status, headers))))
@@ -48,14 +48,14 @@ def app(batcher: Batcher) -> App:
 
 @pytest.fixture
 def away(make_settings: Callable[..., Settings]) -> App:
-    """An application whose Redis is not there."""
+    """An application whose Redis is away."""
     settings = make_settings().model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     batcher = Batcher(connect(settings), settings)
     return App(Latest(lambda: take(batcher)))
 
 
 def samples(text: str) -> dict[str, float]:
-    """`name` or `name{label=value}` of each sample, and what it says."""
+    """`name` or `name{label=value}` of each sample, with its value."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -158,7 +158,7 @@ def test_without_redis_everything_says_so_and_names_no_address(away: App) -> Non
 
 
 class Text(HTMLParser):
-    """The words of a page, and the tags that could load or run something."""
+    """The text of a page, and the tags that could load or run something."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -219,11 +219,11 @@ def test_head_gets_what_get_would_without_the_body(app: App) -> None:
     assert int(answer.headers["Content-Length"]) > 0
 
 
-# How often Redis is asked
+# How often Redis is queried
 
 
 class Reader:
-    """Counts, and takes its time."""
+    """Counts its calls, and is slow."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher, self.times, self.error = batcher, 0, False

@@ -1,4 +1,4 @@
-"""Each check of `doctor`: its verdict, what it found and what to do, as people read it."""
+"""Each check of `doctor`: its verdict, its finding and its advice, as users read them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MB = 1024 * 1024
 NOW_MS = 1_000_000_000
 SECRET = "whsec_" + "A" * 43 + "="
 
-#: A server with nothing to find fault with.
+#: A server without any fault.
 GOOD = Server(
     name="Valkey",
     version="9.1.2",
@@ -282,7 +282,7 @@ def test_persistence_tells_what_a_restart_costs_and_what_a_full_disk_does(
     assert told(persistence(server(**changed))) == (verdict, found, todo)
 
 
-# The way there
+# The connection
 
 
 SLOW = (
@@ -561,7 +561,7 @@ def test_an_encrypted_and_unverified_connection_is_told() -> None:
     assert told(service_checks.reached(given)) == (OK, found, "")
 
 
-# Workers, scheduler, books
+# Workers, scheduler, balance
 
 
 def work(*, changed: dict[str, Any] | None = None, **books: Any) -> Work:

@@ -1,4 +1,4 @@
-"""docs/glossary.md defines every public word once in its section."""
+"""docs/glossary.md defines every public term once, in its section."""
 
 from __future__ import annotations
 

@@ -154,4 +154,4 @@ def test_near_its_limit_memory_is_kept_for_what_is_under_way(
 ) -> None:
     memory = Memory(used, limit, dead_bytes=500)
     assert decide_room(memory, sent_max=100_000) == Room(full, sent_max, dead_max)
-    assert decide_room(Memory(900, 1_000), sent_max=9).full  # where nobody is dead
+    assert decide_room(Memory(900, 1_000), sent_max=9).full  # without dead letters

@@ -1,4 +1,4 @@
-"""README.md tells of every variable, command, option, state, outcome and reason."""
+"""README.md describes every variable, command, option, state, outcome and reason."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from callbacks.settings import VARIABLES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
-# They stand for other names, see `settings`.
+# Placeholders for other names, see `settings`.
 NO_FIELD = {"REDIS_URL", "CALLBACKS_SECRET_<ENVIRONMENT>"}
 
 
 def section(title: str) -> str:
-    """The text under a heading, up to the next one that is not below it."""
+    """The text under a heading, up to the next one of the same or a higher level."""
     found = re.search(rf"^(#+) {re.escape(title)}$", README, re.MULTILINE)
     assert found, f"README.md has no section {title!r}"
     rest = README[found.end() :]
@@ -63,7 +63,7 @@ def command_row(path: str) -> list[str]:
 
 
 def options(command: click.Command) -> set[str]:
-    """The long names of a command's own options; what all have is told before the table."""
+    """The long names of a command's own options; common ones are described before the table."""
     named = (opt for param in command.params for opt in param.opts if opt.startswith("--"))
     return set(named) - {"--json"}
 

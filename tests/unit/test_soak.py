@@ -1,4 +1,4 @@
-"""The soak is only worth its time if it would see that something is wrong."""
+"""The soak is only worth its time if it notices that something is wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def record(*history: Attempt, state: State = State.SENT, **more: object) -> Reco
 
 
 def seen(*said: Mood, of: Record | None, **more: object) -> Seen:
-    """The callback c-1 with one request for each answer, and counters that fit its record."""
+    """The callback c-1 with one request for each answer, and counters that match its record."""
     status = of.status if of else None
     totals = {
         "accepted": 1,
