@@ -198,7 +198,7 @@ def test_many_connections_are_open_at_once() -> None:
                 sock.close()
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with (
         Receiver() as receiver,
         pytest.raises(OSError, match="in use"),

@@ -278,7 +278,7 @@ def test_a_wrong_setting_stops_a_worker_with_one_line(system: System) -> None:
     assert "many" in lines[0]
 
 
-def test_the_application_is_told_of_each_death(
+def test_the_application_is_notified_of_each_death(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(

@@ -77,7 +77,7 @@ def test_clients_killed_ten_times_a_second_settle_all_the_same(
 
 
 @lost_as
-def test_a_batch_whose_claim_nobody_heard_of_goes_out_once_and_soon(
+def test_a_batch_whose_claim_lost_its_reply_is_sent_once_and_soon(
     system: System, enqueue: Enqueue, recovered: Recovered, hang: bool
 ) -> None:
     system.configure(**FAST)

@@ -134,7 +134,7 @@ def findings(server: Server, scripts: Scripts) -> list[str]:
         return list(audit(Inspector(Scripts(client, scripts.keys))))
 
 
-def test_the_books_balance_wherever_the_append_only_file_was_cut(
+def test_the_totals_balance_wherever_the_append_only_file_was_cut(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     system.configure(**FAST, retry_increment=0.3)

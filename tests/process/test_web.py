@@ -109,7 +109,7 @@ def test_where_the_platform_gives_a_port_it_listens_for_everybody(system: System
     assert get(address.replace("0.0.0.0", "127.0.0.1"), "/healthz")[0] == 200
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(system: System) -> None:
+def test_a_port_in_use_is_reported_in_one_line(system: System) -> None:
     with Target() as target:
         port = target.url.split(":")[2].partition("/")[0]
         web = system.groups.web(port=port)

@@ -112,7 +112,7 @@ def test_an_idle_consumer_sleeps_until_another_process_puts_something_on_its_que
 
 
 @pytest.mark.usefixtures("quiet")
-def test_many_messages_at_once_are_one_word_and_all_are_taken(redis_url: str) -> None:
+def test_many_messages_at_once_are_one_notification_and_all_are_taken(redis_url: str) -> None:
     ours, other = process(redis_url), process(redis_url)
     words = client_of(redis_url).pubsub()
     words.subscribe(channel_of("callbacks"))
@@ -130,7 +130,7 @@ def test_many_messages_at_once_are_one_word_and_all_are_taken(redis_url: str) ->
 
 
 @pytest.mark.usefixtures("quiet")
-def test_messages_that_another_process_gives_back_are_told_of(redis_url: str) -> None:
+def test_messages_that_another_process_returns_are_notified(redis_url: str) -> None:
     ours, other = process(redis_url), process(redis_url)
     other.enqueue(message(7))
     held = other.consume(QUEUE)
@@ -157,7 +157,7 @@ def test_while_its_connection_is_broken_a_consumer_looks_by_itself(
             until(told(ours), within=10)
 
 
-def test_a_user_who_may_not_use_the_channel_is_never_told_and_looks_closely(
+def test_a_user_without_the_channel_is_never_notified_and_polls_closely(
     redis_url: str, client: redis.Redis
 ) -> None:
     client.execute_command(
@@ -175,7 +175,7 @@ def test_a_user_who_may_not_use_the_channel_is_never_told_and_looks_closely(
     client.execute_command("ACL", "DELUSER", "deaf")
 
 
-def test_after_a_message_without_a_word_a_consumer_looks_closely(
+def test_after_a_message_without_a_notification_a_consumer_polls_closely(
     redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message from a release that does not notify."""

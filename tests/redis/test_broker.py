@@ -74,7 +74,7 @@ def test_a_process_knows_its_own_queues_though_their_names_were_deleted(
 
 
 @pytest.mark.parametrize("off_ms", [-86_400_000, 86_400_000], ids=["a day behind", "a day ahead"])
-def test_who_is_dead_is_told_by_whether_its_heartbeat_moves_not_by_its_clock(
+def test_a_dead_worker_is_known_by_a_still_heartbeat_not_by_its_clock(
     client: redis.Redis, off_ms: int
 ) -> None:
     dead, ours, clock = die_with_messages(client), process(client, QUEUE), Clock()

@@ -121,7 +121,7 @@ def test_two_dispatchers_never_hold_the_lock_at_once(batcher: Batcher) -> None:
     assert batcher.lock("b") == fence + 1
 
 
-def test_a_trigger_that_found_the_lock_held_is_told_when_it_is_given_back(
+def test_unlock_reports_a_trigger_that_found_the_lock_held(
     batcher: Batcher, client: redis.Redis
 ) -> None:
     fence = batcher.lock("a")

@@ -765,7 +765,7 @@ def test_cleanup_goes_on_until_nothing_is_left(
 
 
 @pytest.mark.parametrize("verb", ["replay", "purge"])
-def test_what_changes_dead_letters_has_to_be_told_which(run: Run, verb: str) -> None:
+def test_what_changes_dead_letters_needs_a_selection(run: Run, verb: str) -> None:
     assert run("dead", verb).exit_code == 2
     assert run("dead", verb, "--limit", "5").exit_code == 2
     assert run("dead", verb, "--all", "--reason", "gone").exit_code == 2
@@ -870,14 +870,16 @@ def test_a_replay_that_fails_half_way_wakes_for_what_was_replayed(
     assert (overview(unpaced.scripts).queued, woken) == (STEP, [0])
 
 
-def test_a_dry_run_or_wrong_words_wake_nobody(run: Run, unpaced: Batcher, woken: list[int]) -> None:
+def test_a_dry_run_or_wrong_usage_wakes_no_worker(
+    run: Run, unpaced: Batcher, woken: list[int]
+) -> None:
     kill(unpaced, "c-1")
     run("dead", "replay", "--all", "--dry-run")
     run("dead", "replay")
     assert woken == []
 
 
-def test_dead_show_shows_fifty_unless_told_otherwise(run: Run, unpaced: Batcher) -> None:
+def test_dead_show_shows_fifty_by_default(run: Run, unpaced: Batcher) -> None:
     kill(unpaced, *(f"c-{n:02}" for n in range(60)))
     assert len(json.loads(run("dead", "show", "--json").stdout)) == 50
     assert len(json.loads(run("dead", "show", "--all", "--json").stdout)) == 60

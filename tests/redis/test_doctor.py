@@ -160,7 +160,9 @@ def test_an_actor_for_the_dead_is_looked_for_in_the_modules_that_workers_load(
     assert "No module named 'no_such_module'" in failed["found"]
 
 
-def test_a_misspelt_setting_is_told_once(doctor: Doctor, environment: Callable[..., None]) -> None:
+def test_a_misspelt_setting_is_reported_once(
+    doctor: Doctor, environment: Callable[..., None]
+) -> None:
     environment(CALLBACKS_BATCHSIZE="5")
     assert "CALLBACKS_BATCH_SIZE" in doctor.checks()["settings"]["found"]
 
@@ -182,7 +184,7 @@ def test_an_unreachable_redis_is_one_clear_line(
     assert "hunter2" not in result.output
 
 
-def test_a_redis_that_hangs_is_told_within_its_timeout(
+def test_a_redis_that_hangs_is_reported_within_its_timeout(
     doctor: Doctor, server: Server, environment: Callable[..., None]
 ) -> None:
     environment(CALLBACKS_REDIS_TIMEOUT="0.3")
@@ -194,7 +196,7 @@ def test_a_redis_that_hangs_is_told_within_its_timeout(
     assert check["todo"].startswith("see whether Redis hangs")
 
 
-def test_a_wrong_password_is_told_and_not_shown(
+def test_a_wrong_password_is_reported_and_not_shown(
     doctor: Doctor, as_user: Any, server: Server, environment: Callable[..., None]
 ) -> None:
     as_user("+@all")
@@ -204,7 +206,9 @@ def test_a_wrong_password_is_told_and_not_shown(
     assert "letmein" not in str(check)
 
 
-def test_no_more_connections_is_told(doctor: Doctor, whole: redis.Redis, server: Server) -> None:
+def test_no_more_connections_is_reported(
+    doctor: Doctor, whole: redis.Redis, server: Server
+) -> None:
     whole.config_set("maxclients", 1)
     check = doctor.checks(failed="redis")["redis"]
     assert "max number of clients reached" in check["found"]
@@ -275,7 +279,7 @@ def test_a_user_without_our_keys_or_scripts_gets_the_rule_that_is_missing(
     assert check["todo"].startswith("redis-cli ACL SETUSER <user> '~{callbacks}:*' '~callbacks:*'")
 
 
-def test_the_rule_that_is_told_is_enough(doctor: Doctor, as_user: Any) -> None:
+def test_the_suggested_rule_is_sufficient(doctor: Doctor, as_user: Any) -> None:
     as_user("+@all", "-@admin", "~callbacks:*", keys="~{callbacks}:*")
     assert doctor.checks()["books"]["verdict"] == "ok"
     assert callbacks.enqueue("https://a.example/x", 1).accepted
@@ -391,7 +395,7 @@ def test_work_counts_recent_deaths_held_destinations_and_failed_messages(
     assert (work.destinations, work.broken, work.paused, work.failed_messages) == (2, 1, 1, 1)
 
 
-def test_books_that_do_not_balance_fail(doctor: Doctor, client: redis.Redis) -> None:
+def test_totals_that_do_not_balance_fail(doctor: Doctor, client: redis.Redis) -> None:
     client.hincrby(key("counters"), "accepted", 2)
     assert doctor.checks(failed="books")["books"]["found"] == "they do not balance by 2"
 

@@ -629,7 +629,7 @@ def broken_resolver(callback_url: str, environment: str) -> list[str]:
     raise LookupError("the vault is closed")
 
 
-def test_each_death_is_told_once_and_again_only_where_telling_failed(
+def test_each_death_is_reported_once_and_again_only_if_that_failed(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0)

@@ -59,7 +59,7 @@ def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: r
     assert before == after
 
 
-def test_a_known_id_is_told_by_a_full_redis_too(batcher: Batcher, client: redis.Redis) -> None:
+def test_a_full_redis_reports_a_known_id_too(batcher: Batcher, client: redis.Redis) -> None:
     put(batcher, "c-1")
     client.config_set("maxmemory", 1)
     try:

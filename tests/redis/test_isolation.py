@@ -440,7 +440,7 @@ def test_gone_and_live_ones_of_one_destination_all_come_to_their_end(
 
 
 @pytest.mark.parametrize("lane", ["g" * 250 + "l", "l" + "g" * 250 + "l", "g" * 101])
-def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
+def test_more_gone_callbacks_than_one_claim_ends_strand_no_other(
     make_batcher: Make, client: redis.Redis, inspector: Inspector, lane: str
 ) -> None:
     batcher = make_batcher(**FAST, batch_size=100)

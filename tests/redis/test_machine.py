@@ -42,7 +42,7 @@ def one_client() -> Iterator[redis.Redis]:
 
 
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW)])
-def test_any_sequence_of_calls_keeps_the_books_and_ends_every_callback(
+def test_any_sequence_of_calls_keeps_the_balance_and_ends_every_callback(
     client: redis.Redis, number: int, request: pytest.FixtureRequest
 ) -> None:
     examples = request.config.getoption("examples")

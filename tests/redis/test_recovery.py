@@ -182,7 +182,7 @@ def test_a_cancelled_request_that_crashed_stays_cancelled(
     assert state_of(batcher, "c-1") is State.CANCELLED
 
 
-def test_the_books_are_audited_where_memory_is_full(
+def test_an_audit_works_while_memory_is_full(
     batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     put(batcher, "c-1")

@@ -110,7 +110,7 @@ def test_too_few_replicas_and_a_full_disk_are_for_now(
         assert str(error_of(client, *SCRIPTED)).startswith("MISCONF ")
 
 
-def test_a_full_memory_is_told_as_such_in_scripts_too(start: Callable[..., Server]) -> None:
+def test_a_full_memory_is_recognized_in_scripts_too(start: Callable[..., Server]) -> None:
     with ours(start("--maxmemory", "1").url) as client:
         assert kinds(client, *WRITES) == [OutOfMemoryError] * 3
 
@@ -127,7 +127,7 @@ def test_a_script_that_runs_on_is_for_now(start: Callable[..., Server]) -> None:
         endless.join(10)
 
 
-def test_what_a_user_must_not_do_is_told_as_such_in_scripts_too(
+def test_a_missing_permission_is_recognized_in_scripts_too(
     start: Callable[..., Server],
 ) -> None:
     server = start()

@@ -139,7 +139,7 @@ def test_what_is_broken_is_named_and_put_right(
     assert (left.queued, left.processing, left.balance) == (0, 0, 0)
 
 
-def test_a_callback_that_is_missing_is_told_as_lost_and_health_is_ok_again(
+def test_a_missing_callback_is_counted_as_lost_and_health_is_ok_again(
     batcher: Batcher, client: redis.Redis, environment: Callable[..., None]
 ) -> None:
     environment()

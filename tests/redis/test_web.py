@@ -103,7 +103,7 @@ def test_metrics_come_as_open_metrics_where_these_are_asked_for(app: App) -> Non
     assert len(families) == len(set(families))
 
 
-def test_ages_and_losses_are_told_in_seconds(app: App, batcher: Batcher) -> None:
+def test_ages_and_losses_are_in_seconds(app: App, batcher: Batcher) -> None:
     put(batcher, "c-1")
     batcher.scripts.client.hset(key("state"), "lost", 1_700_000_000_000)
     time.sleep(0.05)
@@ -125,7 +125,7 @@ def test_the_health_check_is_well_while_work_goes_on_or_is_paused(
     assert (answer.status, json.loads(answer.body)["health"]) == (200, "paused")
 
 
-def test_held_work_that_no_worker_watches_is_told_by_health_check_and_metric(
+def test_health_check_and_metric_report_held_work_without_a_worker(
     app: App, batcher: Batcher
 ) -> None:
     put(batcher, "c-1")
@@ -139,7 +139,7 @@ def test_held_work_that_no_worker_watches_is_told_by_health_check_and_metric(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/"])
-def test_books_that_do_not_balance_are_told(app: App, batcher: Batcher, path: str) -> None:
+def test_totals_that_do_not_balance_are_reported(app: App, batcher: Batcher, path: str) -> None:
     batcher.scripts.client.hset(key("counters"), "sent", 7)
     answer = ask(app, path)
     assert answer.status == (503 if path == "/healthz" else 200)
@@ -236,7 +236,7 @@ class Reader:
         return take(self.batcher)
 
 
-def test_many_who_look_at_once_are_told_of_one_reading(batcher: Batcher) -> None:
+def test_many_requests_at_once_share_one_reading(batcher: Batcher) -> None:
     read, now = Reader(batcher), [0.0]
     latest = Latest(read, monotonic=lambda: now[0])
     with ThreadPoolExecutor(20) as threads:

@@ -29,7 +29,7 @@ def terms(title: str) -> list[str]:
         ("Why a batch is due", FlushReason),
     ],
 )
-def test_every_public_word_is_defined(title: str, words: type[StrEnum]) -> None:
+def test_every_public_term_is_defined(title: str, words: type[StrEnum]) -> None:
     assert terms(title) == [f"`{word}`" for word in words]
 
 

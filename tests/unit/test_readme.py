@@ -90,14 +90,14 @@ def test_each_command_has_a_row_with_all_its_options(path: str) -> None:
     assert set(re.findall(r"--[a-z-]+", row[2])) == options(COMMANDS[path])
 
 
-def test_no_command_is_told_of_that_does_not_exist() -> None:
+def test_no_command_is_described_that_does_not_exist() -> None:
     told = {re.sub(r" [A-Z\[\]]+$", "", cell) for cell in first_cells("Commands")}
 
     assert told == {f"callbacks {path}" for path in COMMANDS}
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_each_command_takes_json_as_told(path: str) -> None:
+def test_each_command_takes_json_as_described(path: str) -> None:
     assert "Every command takes `--json`" in section("Commands")
     assert any("--json" in param.opts for param in COMMANDS[path].params)
 
@@ -114,7 +114,7 @@ def test_every_reason_has_a_row() -> None:
     assert first_cells("Reasons") == [reason.value for reason in Reason]
 
 
-def test_every_reason_to_flush_is_told() -> None:
+def test_every_reason_to_flush_is_described() -> None:
     listed = re.findall(r"^- `(\w+)`", section("Batches and pace"), re.MULTILINE)
 
     assert listed == [reason.value for reason in FlushReason]
