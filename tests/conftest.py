@@ -16,7 +16,7 @@ from callbacks.batcher.store import Batcher
 from callbacks.settings import Settings, load_settings
 from tests.support.server import Server, binaries
 
-hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is no finding
+hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is not a failure
 hypothesis.settings.load_profile("ours")
 
 
@@ -26,9 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the Redis tier against every server there is, the others against Valkey.
+    """Run the Redis tier against every available server, the other tiers against Valkey.
 
-    The oldest one has its turn where servers differ: in all verbs and in the forms of errors.
+    The oldest one only runs where servers differ: all verbs, and the forms of errors.
     """
     if "server_name" in metafunc.fixturenames:
         place, names = metafunc.definition.nodeid, list(binaries())

@@ -44,7 +44,7 @@ _STYLES: Final = {
 @click.argument("modules", metavar="[MODULE]...", nargs=-1)
 @json_option
 def doctor(modules: tuple[str, ...], as_json: bool) -> None:
-    """Check settings, Redis, workers and books; say what to do.
+    """Check settings, Redis, workers and totals; say what to do.
 
     MODULEs are those that your workers load besides callbacks. Changes nothing, and takes up to
     6 s if no worker is running. Exits with 1 if a check failed; warnings are not failures.

@@ -111,9 +111,9 @@ class Consumer(_RedisConsumer):
         outstanding: int = self.outstanding_message_count
         threads = self.broker.threads
         if self.queue_name != QUEUE or not threads:
-            return self.prefetch - outstanding
+            return int(self.prefetch) - outstanding
         most: int = min(self.prefetch, threads + self._pace.soon())
-        room = most - outstanding
+        room: int = most - outstanding
         return room if outstanding < threads or 4 * room >= most else 0
 
     def _next_cached(self) -> MessageProxy | None:

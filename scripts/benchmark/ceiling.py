@@ -1,7 +1,7 @@
 """What `requests` can do without any queue: each process posts its share in a loop.
 
-Each thread has a session. After a few requests the process stops itself, as the workers of the
-others are stopped while callbacks are enqueued, and goes on when they are continued.
+Each thread has a session. After a few requests the process stops itself, as others' workers are
+stopped while callbacks are enqueued, and runs on when continued.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `send` alone: each callback is a task that waits in Celery's own list in Redis. That is the least
 that does the job, and so the fastest.
 
-`trigger` with `send_claimed`: what one builds to have batches: a list of waiting callbacks, and a
+`trigger` with `send_claimed`, what one builds to get batches: a list of waiting callbacks, and a
 hash of claimed ones. A trigger takes a lock, claims a batch, makes a task for each callback, and
 triggers itself again while more are waiting; a task that has sent removes the claim and counts.
 

@@ -1,4 +1,4 @@
-"""A transport that may reach loopback, and waits longer than a busy machine takes."""
+"""A transport that may reach loopback, with timeouts that suit a busy machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from callbacks.delivery.adapter import GuardedAdapter
 from callbacks.delivery.transport import Transport
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-DEADLINE_S = 1.0  # where it is to be met; not so short that a busy machine meets it too
+DEADLINE_S = 1.0  # where a test expects it; long enough for a busy machine
 SLACK_S = 3.0  # what a busy machine may add
 
 MakeTransport = Callable[..., Transport]
@@ -47,7 +47,7 @@ def ca() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def trusting(ca: trustme.CA) -> ssl.SSLContext:
-    """A client's context that trusts the tests' CA alone."""
+    """A client's context that trusts only the tests' CA."""
     context = ssl.create_default_context()
     ca.configure_trust(context)
     return context

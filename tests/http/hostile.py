@@ -18,7 +18,7 @@ DRIP_S = 0.03
 
 
 class Conversation:
-    """One accepted connection, and what the script does with it."""
+    """One accepted connection, and what a script can do with it."""
 
     def __init__(self, sock: socket.socket, number: int, ended: threading.Event) -> None:
         self.sock = sock
@@ -28,7 +28,7 @@ class Conversation:
         self._rest = b""
 
     def read_request(self) -> bytes:
-        """One whole request; EOFError where the sender has gone."""
+        """One whole request; EOFError if the sender has gone."""
         head = self.read_head()
         length = 0
         for line in head.lower().split(b"\r\n"):
@@ -40,7 +40,7 @@ class Conversation:
         return head + body
 
     def read_head(self) -> bytes:
-        """The head of a request, when all of it is there."""
+        """The head of a request, once it is complete."""
         return self._until(b"\r\n\r\n")
 
     def send(self, data: bytes) -> None:
@@ -82,7 +82,7 @@ class Conversation:
 
 
 class Hostile:
-    """Runs the script for each connection, each in a thread of its own."""
+    """Runs the script for each connection, each in its own thread."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -112,11 +112,11 @@ class Hostile:
         return f"{scheme}://{host}:{self.port}{path}"
 
     def threads(self) -> set[threading.Thread]:
-        """Those that this server has started."""
+        """The threads that this server has started."""
         return {self._acceptor, *self._threads}
 
     def all_ended(self, timeout_s: float = 2.0) -> bool:
-        """Whether the sender has closed every connection, as seen from here."""
+        """Whether the sender has closed every connection."""
         return all(each.saw_end.wait(timeout_s) for each in self.conversations)
 
     def _accept(self) -> None:
@@ -186,7 +186,7 @@ def drips(before: bytes, dripped: bytes) -> Script:
 
 
 def repeats(before: bytes, again: bytes, *, pause_s: float = 0.0) -> Script:
-    """Send `again` without end."""
+    """Send `again` for ever."""
 
     def script(talk: Conversation) -> None:
         talk.read_request()
@@ -213,7 +213,7 @@ def closes_at_once(talk: Conversation) -> None:
 
 
 def replies_unread(reply: bytes) -> Script:
-    """Answer before anything of the request was read, and read none of it."""
+    """Answer without reading anything of the request."""
 
     def script(talk: Conversation) -> None:
         talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -224,7 +224,7 @@ def replies_unread(reply: bytes) -> Script:
 
 
 def reads_slowly(talk: Conversation) -> None:
-    """Take the request a few bytes at a time, for longer than any attempt lasts here."""
+    """Read the request a few bytes at a time, for longer than any attempt lasts here."""
     talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     for _ in range(40):
         talk.sock.recv(16)
@@ -232,7 +232,7 @@ def reads_slowly(talk: Conversation) -> None:
 
 
 def gzip_bomb() -> bytes:
-    """A small reply that would be 10 MB decoded."""
+    """A small reply of 10 MB when decoded."""
     packed = gzip.compress(bytes(10_000_000))
     head = f"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {len(packed)}\r\n\r\n"
     return head.encode() + packed
@@ -243,7 +243,7 @@ def fields(count: int) -> bytes:
 
 
 def megabytes(count: int) -> Script:
-    """A body of so many MB, declared and sent as fast as it is taken."""
+    """A body of `count` MB, declared and sent as fast as it is read."""
 
     def script(talk: Conversation) -> None:
         talk.read_request()
@@ -256,7 +256,7 @@ def megabytes(count: int) -> Script:
 
 @contextlib.contextmanager
 def refusing_port() -> Iterator[int]:
-    """A port that nobody listens on, and that nobody else can take meanwhile."""
+    """A port that nothing listens on, and that nothing else can take meanwhile."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]

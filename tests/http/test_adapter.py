@@ -1,4 +1,4 @@
-"""An application's own session, with our guard, pinned addresses and a deadline for all of it."""
+"""An application's own session, with our guard, pinned addresses and a total deadline."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""No packet leaves for an address that is not public, however it is spelt or resolved.
+"""No packet goes to an address that is not public, however it is spelt or resolved.
 
-Nothing here looks a name up on the network or connects to anything but loopback: resolver
-and connect call are scripted, and the `only_loopback` fixture refuses all else.
+Nothing here resolves a name on the network or connects to anything but loopback: resolver and
+connect call are scripted, and the `only_loopback` fixture refuses everything else.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Names:
 
 
 class Connects:
-    """A scripted connect call: it notes where to, and what it leads to is on loopback."""
+    """A scripted connect call: it records the address, and connects to loopback instead."""
 
     def __init__(self, port: int = 0, **errors: OSError) -> None:
         self._port = port
@@ -151,7 +151,7 @@ SPELLINGS = [
     "240.0.0.1",
 ]
 
-# Readers disagree about the host of these; whichever it is, it must not be reached.
+# Parsers disagree about the host of these; whichever it is, it must not be reached.
 DISGUISES = [
     "http://public.example@127.0.0.1/",
     "http://127.0.0.1@localhost/",
@@ -193,7 +193,7 @@ def test_no_spelling_of_an_inner_address_is_connected_to(
     transport = make_transport(allowed_networks=(), resolve=names, connect=connects)
     answer = transport.post(f"{scheme}://{host}/latest/meta-data", {}, b"{}")
     assert answer.fault in {Reason.BLOCKED_ADDRESS, Reason.DNS, Reason.PROTOCOL}
-    with pytest.raises((BlockedAddress, socket.gaierror, UnicodeError)):  # were the URL let in
+    with pytest.raises((BlockedAddress, socket.gaierror, UnicodeError)):  # if the URL were accepted
         transport.adapter._dialer.dial(
             Origin(scheme, host.strip("[]"), 80), transport.adapter.limits()
         )
@@ -281,7 +281,7 @@ def test_a_name_that_turns_private_is_refused_at_its_next_connection(
         names = Names(**{"rebind.example": [[PUBLIC], ["127.0.0.1"]]})
         transport = make_transport(allowed_networks=(), resolve=names, connect=connects)
         assert transport.post("http://rebind.example/", {}, b"").status == 200
-        wait_until(lambda: transport.adapter.idle_connections() == 0)  # the close has come
+        wait_until(lambda: transport.adapter.idle_connections() == 0)  # the close has arrived
         answer = transport.post("http://rebind.example/", {}, b"")
     assert answer.fault is Reason.BLOCKED_ADDRESS
     assert answer.detail == "127.0.0.1 is not a public address"
@@ -491,7 +491,7 @@ def test_lookups_go_on_while_two_hundred_names_hang() -> None:
             lookups.addresses("new", 80, Deadline(0.05))
         for name in ("a", "b"):
             assert lookups.addresses(name, 80, Deadline(10), proven=True) == [PUBLIC]
-        assert lookups.addresses("new", 80, Deadline(10)) == [PUBLIC]  # when they are given up
+        assert lookups.addresses("new", 80, Deadline(10)) == [PUBLIC]  # when they are abandoned
         faults = {type(each.exception()) for each in hanging}
     assert faults <= {TimeoutError, socket.gaierror}
     release.set()

@@ -1,4 +1,4 @@
-"""Whatever a receiver does, the attempt ends in time, with the right verdict, and frees all."""
+"""Whatever a receiver does, the attempt ends in time, with the right verdict, and leaks nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ENDLESS: dict[str, tuple[Script, int | Reason]] = {
     "request is not read to its end": (hostile.reads_slowly, Reason.TIMEOUT),
 }
 
-# What ends at once, by us or by them.
+# What ends at once, on either side.
 PROMPT: dict[str, tuple[Script, int | Reason]] = {
     "endless fast chunks": (hostile.repeats(CHUNKED, b"1\r\nz\r\n" * 500), 200),
     "endless fast body": (hostile.repeats(HEAD + b"\r\n", b"z" * 9_999), 200),
@@ -192,7 +192,7 @@ def expect(transport: Transport, url: str, verdict: int | Reason, body: bytes = 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_attempt_ends_at_its_deadline(make_transport: MakeTransport, name: str) -> None:
     script, verdict = ENDLESS[name]
-    # Waiting for one byte may take longer than all of it: only the deadline ends these.
+    # The read timeout exceeds the deadline: only the deadline ends these.
     transport = make_transport(read_timeout=30, deadline=DEADLINE_S)
     with Hostile(script) as server:
         took = expect(transport, server.url(), verdict, body=bytes(8_000_000))
@@ -208,7 +208,7 @@ def test_a_bad_reply_gets_the_right_verdict(transport: Transport, name: str) -> 
         assert expect(transport, server.url(), verdict) < SLACK_S
 
 
-# Heads after which the connection is closed anyway: nothing of the body is waited for.
+# Heads after which the connection is closed anyway: the body is not waited for.
 UNKEPT = {
     "close": HEAD + b"connection: close\r\ncontent-length: 5\r\n\r\n",
     "close, in chunks": HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -230,7 +230,7 @@ def test_a_body_is_not_waited_for_where_the_connection_is_closed_anyway(
         assert server.all_ended()
 
 
-# Bodies that keep a connection, but do not end; the head is their verdict.
+# Bodies that keep the connection open but do not end; the head decides.
 UNENDING = {
     "hangs": hostile.answers(HEAD + b"content-length: 5\r\n\r\n"),
     "drips": hostile.drips(HEAD + b"content-length: 999\r\n\r\n", b"z" * 999),

@@ -1,4 +1,4 @@
-"""The receiver for demonstrations and tests does what it is told, for many at once."""
+"""The receiver for demos and tests does what it is told, for many at once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_limited_receiver_lets_its_rate_through() -> None:
     for tick in range(100):  # ten a second for ten seconds
         now = tick / 10
         statuses.append(behave(hit_of("x")).status)
-    # A burst of 3, then 3 a second for 9.9 s: 32 of the 29.7 + 3 that came to be allowed.
+    # A burst of 3, then 3 a second for 9.9 s: 32 of the 29.7 + 3 allowed.
     assert statuses.count(200) == 32
     assert statuses.count(429) == 68
     assert behave(hit_of("x")).headers == (("retry-after", "1"),)
@@ -220,7 +220,7 @@ def test_many_connections_are_open_at_once() -> None:
                 sock.close()
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with (
         Receiver() as receiver,
         pytest.raises(OSError, match="in use"),

@@ -1,4 +1,4 @@
-"""Replies are read strictly, and the same however they are cut into pieces."""
+"""Replies are parsed strictly, and the same however they are split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 def fed(data: bytes, size: int = 16_384, body_limit: int = 0) -> Reply:
-    """A reply that has got all of `data`, in pieces of at most `size` bytes."""
+    """A reply fed with all of `data`, in pieces of at most `size` bytes."""
     reply = Reply(body_limit)
     for start in range(0, len(data), size):
         reply.feed(data[start : start + size])
@@ -24,7 +24,7 @@ def fed(data: bytes, size: int = 16_384, body_limit: int = 0) -> Reply:
 
 
 def with_fields(text: str, body: bytes = b"", start: str = "HTTP/1.1 200 OK") -> Reply:
-    """A reply with these fields, one a line."""
+    """A reply with these fields, one per line."""
     lines = "".join(f"{line}\r\n" for line in text.splitlines())
     return fed(f"{start}\r\n{lines}\r\n".encode("latin-1") + body)
 
@@ -41,7 +41,7 @@ def test_a_reply_is_read_the_same_in_pieces_of_any_size(size: int) -> None:
     assert (reply.status, reply.reason) == (503, "No Luck")
     assert reply.fields["x-a"] == ["1", "2"]
     assert "link" not in reply.fields
-    assert "x" not in reply.fields  # a trailer is no header
+    assert "x" not in reply.fields  # a trailer is not a header
     assert reply.first("retry-after") == "7"
     assert reply.body == b"abcabcdefghijklmnopqrstuvwxyz"
     assert (reply.is_over, reply.may_keep, reply.fault) == (True, True, "")
@@ -221,7 +221,7 @@ def test_fields_interim_replies_and_the_status_line_are_bounded() -> None:
 
 def test_what_is_kept_of_a_body_is_bounded() -> None:
     data = b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n" + b"z" * 90
-    assert len(fed(data, size=10).body) <= 10  # a piece at most beyond the limit
+    assert len(fed(data, size=10).body) <= 10  # at most one piece beyond the limit
     assert 50 < len(fed(data, size=10, body_limit=50).body) <= 60
     assert len(fed(data, size=10, body_limit=90).body) == 90
 
@@ -246,7 +246,7 @@ def test_an_exception_of_another_thread_comes_out_of_the_parser() -> None:
 
 
 class Stopped(Reply):
-    """As when a thread is told to end while llhttp is calling back."""
+    """As when a thread is told to end during a callback from llhttp."""
 
     def on_message_complete(self) -> None:
         raise SystemExit

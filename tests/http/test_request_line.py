@@ -1,4 +1,4 @@
-"""What is stored is what goes out: the URL, byte for byte, to the host that it names."""
+"""The stored URL is sent byte for byte, to the host that it names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from callbacks.settings import Settings
 from tests.http.conftest import MakeTransport
 from tests.http.hostile import OK, Conversation, Hostile
 
-# It ends on loopback all the same.
+# It ends up on loopback anyway.
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 hosts = st.one_of(
@@ -30,7 +30,7 @@ hosts = st.one_of(
 ports = st.one_of(
     st.just(""), st.sampled_from([":80", ":443"]), st.integers(1, 65_535).map(":{}".format)
 )
-# Runs of what readers and senders like to rewrite.
+# Sequences that parsers and clients tend to rewrite.
 pieces = st.one_of(
     st.sampled_from(
         ["/", "//", "..", ".", "%2e", "%2E%2e", "%7e", "~", "%2F", "%2f", "%", "%zz", "%25"]
@@ -45,7 +45,7 @@ urls = st.builds("{}://{}{}{}".format, st.sampled_from(["http", "HTTP"]), hosts,
 
 
 class Raw:
-    """A receiver that keeps the bytes of each head, and stands in for all hosts."""
+    """A receiver that records the bytes of each head, and stands in for all hosts."""
 
     def __init__(self) -> None:
         self.heads: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -121,7 +121,7 @@ def test_what_is_stored_is_on_the_wire_and_the_destination_is_where_it_goes(
         ("/?", "/?"),
         ("/a?b=c?d=%2F%2f", "/a?b=c?d=%2F%2f"),
         ("/%C3%BC/%c3%bc", "/%C3%BC/%c3%bc"),
-        ("/100%?a=%zz", "/100%25?a=%25zz"),  # as an earlier release stored it
+        ("/100%?a=%zz", "/100%25?a=%25zz"),  # as stored by an earlier release
     ],
 )
 def test_a_url_that_is_stored_already_is_sent(

@@ -1,4 +1,4 @@
-"""TLS is verified always: certificate, name, dates, and no version before 1.2."""
+"""TLS is always verified: certificate, name, dates, and no version before 1.2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server_context(cert: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def over_tls(context: ssl.SSLContext, script: Script) -> Script:
-    """The script behind a handshake."""
+    """The script after a handshake."""
 
     def wrapped(talk: Conversation) -> None:
         talk.sock = context.wrap_socket(talk.sock, server_side=True)

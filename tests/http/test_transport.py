@@ -1,4 +1,4 @@
-"""Sending: what goes out, when a connection is used again, and what each failure means."""
+"""Sending: what is sent, when a connection is reused, and what each failure means."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_port_where_nobody_listens_is_a_connect_fault(transport: Transport) ->
     assert answer.detail == os.strerror(111 if sys.platform == "linux" else 61)
 
 
-# Connections that are used again
+# Connections that are reused
 
 
 def test_a_connection_is_used_again(transport: Transport) -> None:
@@ -275,7 +275,7 @@ def test_a_forked_child_uses_no_connection_and_no_lock_of_its_parent(
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert transport.adapter.idle_connections() == 1
-        assert transport.post(url, {}, BODY).status == 200  # on the connection from before
+        assert transport.post(url, {}, BODY).status == 200  # on the previous connection
         assert len(receiver.hits) == 4
 
 
@@ -380,7 +380,7 @@ def test_a_detail_is_one_short_line() -> None:
 def test_making_one_starts_no_thread_and_opens_nothing(make_transport: MakeTransport) -> None:
     threads, descriptors = set(threading.enumerate()), open_descriptors()
     make_transport()
-    assert set(threading.enumerate()) <= threads  # one of an earlier test may end meanwhile
+    assert set(threading.enumerate()) <= threads  # a thread of an earlier test may end meanwhile
     assert open_descriptors() == descriptors
 
 

@@ -24,16 +24,16 @@ SETTINGS = {
 }
 
 
-#: Many times what they take, for a busy machine.
+#: Many times what they need, for a busy machine.
 TIMEOUT_S = 150
-#: A test that may take so long takes half a minute or more.
+#: A test with this timeout takes half a minute or more.
 LONG_S = 200
-#: pytest-xdist gives each process so many to begin with (and then, as told, one by one).
+#: pytest-xdist gives each process this many at first (and then, as configured, one by one).
 FIRST = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in here, and begin with the longest, each in a process of its own."""
+    """Mark the tests in here, and start with the longest, each in its own process."""
     for item in items:
         if "tests/process/" in item.nodeid:
             item.add_marker(pytest.mark.slow)
@@ -103,7 +103,7 @@ def system(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> Iterato
     finally:
         made.close()
         server.stop()
-        for group in groups.started:  # shown where the test fails
+        for group in groups.started:  # shown if the test fails
             sys.stdout.write(group.output[-20_000:])
 
 
@@ -133,10 +133,10 @@ def enqueue(system: System, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def recovered(
     system: System, record_property: Callable[[str, object], None]
 ) -> Callable[..., None]:
-    """What every fault must end in: all is settled, each id has arrived, the books balance.
+    """How every fault must end: all is settled, each id has arrived, the totals balance.
 
-    `since`: when the fault ended (of `time.monotonic`). How long after it the first and the last
-    request came goes into the report.
+    `since`: when the fault ended (of `time.monotonic`). The report says how long after it the first
+    and the last request came.
     """
 
     def check(target: Target, ids: Iterable[str], *, since: float, within: float = 60) -> None:

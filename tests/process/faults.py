@@ -1,4 +1,4 @@
-"""What the fault tests share: settings, sabotage inside of a worker, and the books at the end."""
+"""What the fault tests share: settings, sabotage inside a worker, and the final checks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.process.conftest import System
 from tests.support.processes import REPO, Group, load, until
 from tests.support.target import Hit, Target
 
-#: What a platform leaves for ending between SIGTERM and SIGKILL, with a margin.
+#: The time that a platform allows between SIGTERM and SIGKILL, with a margin.
 TERM_S = 25
 Enqueue = Callable[..., None]
 Note = Callable[[str, object], None]
-#: No pacing, and all places for whoever has not answered yet, so that many are in flight.
+#: No pacing, and all places for unproven destinations, so that many are in flight.
 OPEN = {
     "unproven_share": 1,
     "send_interval": 0,
@@ -43,7 +43,7 @@ _READY = re.compile(r"\[PID (\d+)\].*Worker process is ready for action")
 _SAID = re.compile(r"^(?:timestamp=|\[\d{4}-)", re.MULTILINE)
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
 _SOONER = "from callbacks.batcher import store as batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"
-# As another machine's clock: before anything is imported that keeps a reference to it.
+# Like another machine's clock: set before anything that keeps a reference to it is imported.
 _SKEWED = """import time
 true = time.time
 time.time = lambda: true() + {offset}
@@ -55,23 +55,23 @@ pendulum.now = lambda tz=None: true(tz).add(seconds={offset})
 
 
 def busy_s() -> float:
-    """Give seconds that this machine may add to a time: half a one, and more the more it does."""
+    """Return the seconds that this machine may add to a time: half a second, more if it is busy."""
     return 0.5 + min(4.0, load() / 2)
 
 
 def module(folder: Path, name: str, code: str) -> str:
-    """Write a module that workers import after `callbacks`; returns its name."""
+    """Write a module that workers import after `callbacks`; return its name."""
     (folder / f"{name}.py").write_text(code)
     return name
 
 
 def sooner(folder: Path) -> str:
-    """Give a module with which what crashed is due again within a second."""
+    """Return a module that makes crashed callbacks due again within a second."""
     return module(folder, "sooner", _SOONER)
 
 
 def once(folder: Path, name: str) -> str:
-    """Give code for `first()`: True for one caller in all processes, which leaves its pid."""
+    """Return code for `first()`: True for one caller in all processes, which records its pid."""
     mark = folder / f"{name}.mark"
     return (
         "import os, signal\n"
@@ -87,19 +87,19 @@ def once(folder: Path, name: str) -> str:
 
 
 def marked(folder: Path, name: str) -> int:
-    """Tell the pid of the process that came first, 0 while none did."""
+    """Return the pid of the process that came first, 0 if none has."""
     mark = folder / f"{name}.mark"
     text = mark.read_text() if mark.exists() else ""
     return int(text) if text.endswith("\n") else 0
 
 
 def skewed(folder: Path, offset_s: float) -> dict[str, str]:
-    """Give the environment of workers whose clock is `offset_s` ahead."""
+    """Return the environment of workers whose clock is `offset_s` ahead."""
     return _startup(folder / f"clock{offset_s}", _SKEWED.format(offset=offset_s))
 
 
 def minute_in(folder: Path, seconds: float) -> dict[str, str]:
-    """Give the environment of schedulers whose next full minute is so near."""
+    """Return the environment of schedulers whose next full minute is this near."""
     offset = (-time.time() - seconds) % 60
     return _startup(folder / "minute", _SCHEDULER_AHEAD.format(offset=round(offset)))
 
@@ -111,16 +111,16 @@ def _startup(folder: Path, code: str) -> dict[str, str]:
 
 
 def ready(*groups: Group, processes: int = 2) -> None:
-    """Wait until so many worker processes of each group have booted."""
+    """Wait until this many worker processes of each group have booted."""
     for group in groups:
         until(lambda group=group: booted(group) >= processes, within=20, what="boot")
 
 
 def booted(group: Group) -> int:
-    """Count the living worker processes of a group that have said that they are ready.
+    """Count the living worker processes of a group that have logged that they are ready.
 
-    The groups of a test share their log, and one that was killed early may never have said so:
-    whose line it is, its process id tells.
+    The groups of a test share their log, and one killed early may never have logged it: the process
+    id tells whose line it is.
     """
     return sum(belongs(int(pid), group) for pid in set(_READY.findall(group.output)))
 
@@ -133,12 +133,12 @@ def belongs(pid: int, group: Group) -> bool:
 
 
 def lines(group: Group) -> int:
-    """Count what was said in the log of a test's groups: a traceback is one with its line."""
+    """Count the lines in the log of a test's groups; a traceback counts as one with its line."""
     return len(_SAID.findall(group.output))
 
 
 def command(system: System, *words: str) -> str:
-    """Run `callbacks` with these words; what it printed."""
+    """Run `callbacks` with these arguments; return what it printed."""
     env = system.groups.env | {"PATH": os.environ["PATH"]}
     line = [sys.executable, "-m", "callbacks", *words]
     done = subprocess.run(line, env=env, capture_output=True, text=True, check=True, timeout=100)
@@ -146,7 +146,7 @@ def command(system: System, *words: str) -> str:
 
 
 def consumers(system: System) -> set[tuple[str, str]]:
-    """Who fetches from which queue, watched until each of two processes has from both."""
+    """Who fetches from which queue, watched until two processes have each fetched from both."""
     seen: set[tuple[str, str]] = set()
     give_up = time.monotonic() + 20
     with system.server.client() as client, client.monitor() as monitor:
@@ -167,7 +167,7 @@ def phases(system: System) -> dict[str, dict[str, Status]]:
 
 
 def unlocked(system: System) -> bool:
-    """Tell whether no dispatcher is at work: a dead one's lock would hold all up for 2 s."""
+    """Whether no dispatcher is running: a dead one's lock would hold everything up for 2 s."""
     return not system.overview().lock
 
 
@@ -184,9 +184,9 @@ def first_hits(target: Target) -> dict[str, float]:
 
 
 def instants(system: System, count: int) -> list[int]:
-    """When each attempt at c-0 to c-`count` was allowed to go, by Redis' clock, in order (ms).
+    """When each attempt at c-0 to c-`count` was allowed to start, by Redis' clock, in order (ms).
 
-    Pace is given out there: the requests themselves come later where the machine is busy.
+    Redis sets the pace; the requests themselves come later on a busy machine.
     """
     known = system.inspector.find_many([f"c-{n}" for n in range(count)])
     return sorted(attempt.at_ms for status in known for attempt in status.history)
@@ -197,7 +197,7 @@ def closest_ms(instants_ms: list[int]) -> int:
 
 
 def early_s(system: System, hits: list[Hit]) -> float:
-    """By how much the earliest request came before its instant, negative where none did."""
+    """By how much the earliest request came before its instant, negative if none did."""
     at_s = {hit.id: hit.at_s for hit in hits}
     known = system.inspector.find_many(sorted(at_s))
     return max(to_monotonic(s.history[-1].at_ms / 1_000) - at_s[s.id] for s in known)
@@ -206,13 +206,13 @@ def early_s(system: System, hits: list[Hit]) -> float:
 def lateness(
     claimed: dict[str, Status], hits: dict[str, float], *, since: float = 0.0
 ) -> dict[str, float]:
-    """Seconds by which each came after its slot, or after `since` where that is later."""
+    """Seconds by which each came after its slot, or after `since` if that is later."""
     slots = {id: to_monotonic(s.next_attempt_at or 0) for id, s in claimed.items()}
     return {id: hits[id] - max(slot, since) for id, slot in slots.items()}
 
 
 class Slots:
-    """Watches the slots that callbacks get, to tell how early or late each request came."""
+    """Watches the slots that callbacks get, to see how early or late each request came."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -243,7 +243,7 @@ class Slots:
                     self._seen.setdefault(status.id, []).append((now, due))
 
     def late_s(self, hits: list[Hit]) -> list[float]:
-        """Seconds after the last slot that was seen before each request; those unseen left out."""
+        """Seconds from the last slot seen before each request; unseen ones are left out."""
         late = []
         for hit in hits:
             slots = [due for at, due in self._seen.get(hit.id, ()) if at <= hit.at_s]
@@ -253,7 +253,7 @@ class Slots:
 
 
 def balanced(system: System, target: Target, count: int, *, most: int = 1, dead: int = 0) -> None:
-    """Check what must hold after every fault: all arrived, none too often, the books balance."""
+    """Check what must hold after every fault: all arrived, none too often, the totals balance."""
     until(system.settled, within=10)
     counts, totals = target.counts(), system.overview().totals
     assert set(counts) == {f"c-{n}" for n in range(count)}

@@ -22,12 +22,12 @@ from tests.support.target import Target
 
 MANY = 20_000
 LONG_US = 5_000
-#: Scripts that change dead letters, in a replay or purge of all.
+#: Scripts that change dead letters in a replay or purge of all.
 STEPS = MANY // STEP
 
 
 class Scripts(NamedTuple):
-    """What a command did in scripts: the calls, those over 5 ms, and what all took of Redis."""
+    """What a command did in scripts: the calls, those over 5 ms, and Redis' time for all."""
 
     calls: int
     slow: list[dict[str, Any]]
@@ -39,9 +39,8 @@ class Scripts(NamedTuple):
     def check(self) -> None:
         """Check that there were many, and that they were short.
 
-        SLOWLOG measures by the clock, and any script may wait for the processor in the middle:
-        so the longest of them proves nothing. What counts is how many were long, and what Redis
-        has worked.
+        SLOWLOG measures wall-clock time, and any script may be preempted: so the longest one proves
+        nothing. What counts is how many were long, and Redis' CPU time.
         """
         assert self.calls >= STEPS
         share = 0.01 + min(0.3, load() / 25)
@@ -52,7 +51,7 @@ class Scripts(NamedTuple):
 
 
 def scripts_of(system: System, act: Callable[[], object]) -> Scripts:
-    """Have something done, and tell what it did in scripts."""
+    """Do something, and return what it did in scripts."""
     client = system.batcher.scripts.client
     client.config_set("slowlog-max-len", 2 * MANY)
     client.config_set("slowlog-log-slower-than", LONG_US)
@@ -69,7 +68,7 @@ def scripts_of(system: System, act: Callable[[], object]) -> Scripts:
 
 
 def on_a_terminal(system: System, *words: str) -> str:
-    """Run a command whose stderr is a terminal; what that showed."""
+    """Run a command whose stderr is a terminal; return what that showed."""
     ours, theirs = pty.openpty()
     shown: list[bytes] = []
 
@@ -96,7 +95,7 @@ def on_a_terminal(system: System, *words: str) -> str:
 
 
 def die(system: System) -> None:
-    """End what is past its age."""
+    """Expire what is past its age."""
     while system.batcher.expire(100):
         pass
 
@@ -105,7 +104,7 @@ def die(system: System) -> None:
 def test_twenty_thousand_dead_letters_are_listed_replayed_and_purged_in_short_scripts(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
-    system.configure(max_age=0.05)  # so that what is replayed dies again
+    system.configure(max_age=0.05)  # so that replayed ones die again
     enqueue("https://customer.example/x", MANY)
     die(system)
     said: list[str] = []

@@ -1,4 +1,4 @@
-"""The demo is the first thing that anybody runs."""
+"""The demo is the first thing that people run."""
 
 from __future__ import annotations
 

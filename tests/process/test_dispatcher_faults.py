@@ -36,9 +36,9 @@ from tests.support.again import Again
 from tests.support.processes import clean_environment, until
 from tests.support.target import Target
 
-#: How long a dead dispatcher's lock outlives it.
+#: How long the lock of a dead dispatcher remains.
 LOCK_S = 2
-#: The least time from batch to batch, where many compete for each.
+#: The shortest time between batches, when many compete for each.
 MIN_S = 0.5
 BATCH = re.compile(r"event=batch size=(\d+)")
 
@@ -76,10 +76,10 @@ def test_what_a_killed_dispatcher_had_claimed_goes_out_in_seconds_without_its_me
     )
     assert len(late) > 5, "a busy machine looked too late to tell"
     assert late[5] <= 0.5 + 2 + busy_s()
-    # All are woken together. Those whose turn is too far off go back to their lane, and there
-    # nobody claims them until the dead dispatcher's lock has ended.
+    # All are woken together. Those whose instant is too far ahead go back to their lane, where
+    # nothing claims them until the dead dispatcher's lock has expired.
     assert late[-1] <= LOCK_S + 2 + busy_s()
-    # What it was about to send itself had begun; nothing else may come twice.
+    # What it was sending itself had begun; nothing else may come twice.
     twice = {id for id, n in target.counts().items() if n > 1}
     assert len(twice) <= system.overview().totals["recovered"] <= sent
 
@@ -178,7 +178,7 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     assert min(apart) >= MIN_S * 1000
     assert system.overview().totals["attempts"] == 240
     times = sorted(hit.at_s for hit in target.hits)
-    # A busy machine moves single requests; twenty at once would be a batch without its spacing.
+    # A busy machine delays single requests; twenty at once would be a batch without its stagger.
     twenties = [y - x for x, y in zip(times, times[19:], strict=False)]
     record_property("least s for twenty, ideally 0.95", round(min(twenties), 2))
     assert min(twenties) >= 0.6

@@ -1,4 +1,4 @@
-"""What `doctor` sees of real processes, and what workers say of an evicting Redis."""
+"""What `doctor` sees of real processes, and what workers log about an evicting Redis."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.processes import REPO, until
 
 
 def examine(system: System) -> dict[str, dict[str, Any]]:
-    """Run the command as an operator does; its checks by name."""
+    """Run the command as an operator does; return its checks by name."""
     run = subprocess.run(
         [sys.executable, "-m", "callbacks", "doctor", "--json"],
         env=system.groups.env,

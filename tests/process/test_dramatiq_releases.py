@@ -1,4 +1,4 @@
-"""The oldest Dramatiq that is allowed, and one that is unknown. All other tests use the newest."""
+"""The oldest supported Dramatiq, and an unknown one. All other tests use the newest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis' primary moves, or refuses to be one, and everybody gets on without a restart."""
+"""Redis' primary moves, or stops being one, and everything goes on without a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOUND_S = 5.0
 
 
 class Producer:
-    """Hands in one callback after the other, as an application does; keeps what it was told."""
+    """Enqueues one callback after another, as an application does; records the answers."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -71,15 +71,15 @@ def standby(system: System) -> Iterator[Server]:
 
 
 def fail_over(system: System, standby: Server, proxy: Proxy) -> float:
-    """Make the replica the primary and the primary its replica, with nobody's connection closed.
+    """Make the replica the primary and the primary its replica, without closing connections.
 
-    Gives when the address led to the new primary.
+    Returns when the address led to the new primary.
     """
     with system.server.client() as old, standby.client() as new:
         old.execute_command("FAILOVER")
         until(lambda: new.info("replication")["role"] == "master", within=20)
         until(lambda: old.info("replication")["role"] == "slave", within=20)
-    time.sleep(1)  # addresses move later than roles
+    time.sleep(1)  # addresses change after roles
     proxy.forward_to(standby.port)
     return time.monotonic()
 
@@ -125,7 +125,7 @@ def test_no_finished_outcome_is_thrown_away_while_redis_takes_no_writes(
         workers = system.groups.worker()
         enqueue(target.url, 100)
         until(lambda: len(target.hits) >= 40, within=20)
-        client.execute_command("REPLICAOF", "127.0.0.1", "1")  # nobody is there
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")  # nothing is there
         time.sleep(5)
         assert len(target.hits) < 100
         client.execute_command("REPLICAOF", "NO", "ONE")

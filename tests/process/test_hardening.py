@@ -1,4 +1,4 @@
-"""Each hardening of the broker, with the real fault that it is there for."""
+"""Each hardening of the broker, with the real fault it is for."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_restart_of_redis_in_mid_batch_strands_nothing_and_needs_no_hand(
         said = lines(workers) - said
         record_property("lines while away", said)
         record_property("connections a second while away", round(refused.count / AWAY_S, 1))
-        # Consumers ask every 3 s, a thread with something to settle five times a second.
+        # Consumers retry every 3 s, a thread with something to settle five times a second.
         assert 0 < refused.count <= 100 * AWAY_S
         assert said <= 40
         system.server.start()
@@ -114,7 +114,7 @@ def test_garbage_on_the_queue_is_dropped_and_strands_nobody(
         "m-args": json.dumps(wrong_arguments).encode(),
     }
     for queue in ("callbacks:callbacks", "callbacks:callbacks.DQ"):
-        for id, data in garbage.items():  # in the delay queue those are in the wrong place, too
+        for id, data in garbage.items():  # in the delay queue, too, those are in the wrong place
             client.hset(f"{queue}.msgs", id, data)
             client.rpush(queue, id)
     with Target() as target:
@@ -124,7 +124,7 @@ def test_garbage_on_the_queue_is_dropped_and_strands_nobody(
         until(lambda: acknowledged(client), within=15)
     assert set(target.counts().values()) == {1}
     dropped = Counter(DROPPED.findall(workers.output))
-    # Wrong arguments are a failure like any other, which Dramatiq retries before it gives up.
+    # Wrong arguments are a failure like any other: Dramatiq retries, then gives up.
     assert dropped == {"callbacks": len(garbage) - 1, "callbacks.DQ": len(garbage)}
     assert client.hlen("callbacks:callbacks.XQ.msgs") == 0
     for queue in ("callbacks", "callbacks.DQ"):
@@ -132,7 +132,7 @@ def test_garbage_on_the_queue_is_dropped_and_strands_nobody(
 
 
 def acknowledged(client: redis.Redis) -> bool:
-    """Nothing is held; in the delay queue only the retry of the message with wrong arguments."""
+    """Nothing is held; the delay queue has only the retry of the message with wrong arguments."""
     held = {key: client.scard(key) for key in client.keys("*__acks__*")}
     return all(n <= key.endswith(b".DQ") for key, n in held.items())
 
@@ -206,7 +206,7 @@ def test_a_scheduler_and_workers_started_while_redis_is_away_begin_when_it_comes
 def test_every_key_of_dramatiq_deleted_again_and_again_costs_seconds_and_nothing_else(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:
-    """Messages, acknowledgements and heartbeats: all that is not in the batcher's own keys."""
+    """Messages, acknowledgements and heartbeats: all keys but the batcher's."""
     system.configure(**FAST, send_interval=0.02, destination_interval=0)
     client = system.batcher.scripts.client
     gone: set[bytes] = set()
@@ -275,7 +275,7 @@ def test_every_message_three_times_is_one_request_an_attempt(
 
 
 def quiet(system: System) -> bool:
-    """Tell whether no message is left, neither waiting nor held by a worker."""
+    """Whether no message is left, neither waiting nor held by a worker."""
     client = system.batcher.scripts.client
     return not any(client.hlen(f"callbacks:callbacks{queue}.msgs") for queue in ("", ".DQ"))
 
@@ -289,7 +289,7 @@ def test_a_wrong_setting_stops_a_worker_with_one_line(system: System) -> None:
     assert "many" in lines[0]
 
 
-def test_the_application_is_told_of_each_death(
+def test_the_application_is_notified_of_each_death(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     (tmp_path / "shop.py").write_text(
@@ -302,7 +302,7 @@ def test_the_application_is_told_of_each_death(
     system.configure(**FAST, on_dead="mourn", destination_interval=0)
     until_ready = system.groups.worker(processes=1, modules=["shop"])
     until(lambda: "ready for action" in until_ready.output, within=20)
-    time.sleep(1.5)  # deaths are told of from the first tick on
+    time.sleep(1.5)  # deaths are reported from the first tick on
     with Target(lambda hit, nth: 404) as target:
         enqueue(target.url, 3)
         until((tmp_path / "deaths").exists, within=20)
@@ -336,7 +336,7 @@ def test_the_processes_of_the_procfile_stay_within_twelve_connections_under_load
         assert looker.times >= 10
         assert get(address, "/healthz")[0] == 200
     record_property("connections at most", most)
-    # Four for each worker process, the scheduler's and the web's one, a watchdog's look each.
+    # Four per worker process, one each for the scheduler and `web`, and one per watchdog.
     assert 4 <= most <= 12
 
 

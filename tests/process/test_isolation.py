@@ -1,4 +1,4 @@
-"""One bad receiver harms nobody else, seen at the receivers of real workers."""
+"""One bad receiver harms no others, as measured at the receivers of real workers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def hand_in(system: System, enqueue: Enqueue) -> Callable[..., None]:
     return put
 
 
-#: How long fifty take alone, from the last batch's distance to the pace that has adapted.
+#: How long fifty take alone: the distance to the last batch, and the adapted pace.
 ALONE_S = 11.0
-#: The settings that users have.
+#: The default settings.
 DEFAULTS = {"adaptive": "true"}
 THREADS: dict[str, Any] = {"kind": "threads", "threads": 64}
 GREENLETS: dict[str, Any] = {"kind": "greenlets", "threads": 500}
@@ -55,8 +55,8 @@ def test_hosts_and_names_that_hang_do_not_hold_up_one_that_has_answered(
 ) -> None:
     """With default settings, wherever they hang: connecting, in TLS, in the head, in the body.
 
-    Or in the lookup of their names. The one that answers closes its connections, so that its
-    name is looked up each time.
+    Or in the lookup of their names. The one that answers closes its connections, so that its name
+    is looked up every time.
     """
     system.configure(**DEFAULTS)
     hosts, names = hanging
@@ -71,7 +71,7 @@ def test_hosts_and_names_that_hang_do_not_hold_up_one_that_has_answered(
     check_in_time(system, last_s, record_property)
 
 
-#: A resolver that answers for one name and never for others, below whatever runs lookups.
+#: A resolver that answers for one name and hangs for others, below whatever runs lookups.
 _NAMES = """
 import socket, sys
 from time import sleep
@@ -93,11 +93,11 @@ names["getaddrinfo"] = scripted
 def last_of_fifty(
     hand_in: Callable[..., None], target: Target, url: str, hanging: list[str]
 ) -> float:
-    """Let one destination answer 20 times, many others hang, and then hand in 50 for the one."""
+    """Let one destination answer 20 times and many others hang, then enqueue 50 for the one."""
     hand_in(url, "known", 20)
     until(lambda: len(target.hits) >= 20, within=40)
     callbacks.enqueue_many({"callback_url": each, "data": None} for each in hanging)
-    time.sleep(10)  # they have taken all that they can get
+    time.sleep(10)  # they have taken all they can get
     started = time.monotonic()
     hand_in(url, "late", 50)
 
@@ -109,7 +109,7 @@ def last_of_fifty(
 
 
 def check_in_time(system: System, last_s: float, note: Note) -> None:
-    """Hold the last of the fifty against the time that they take alone, and look at the stagger."""
+    """Compare the last of the fifty with the time they take alone, and check the stagger."""
     stagger_us = system.overview().stagger_us or 0
     note("last of fifty, s", round(last_s, 1))
     note("stagger, ms", stagger_us / 1_000)
@@ -158,7 +158,7 @@ def test_retry_after_parks_the_whole_destination(system: System, enqueue: Enqueu
         enqueue(target.url, 20)
         until(system.settled, within=30)
     first, second = instants(system, 20)[:2]
-    assert second - first >= 3_000  # it has not answered well before, so it is asked alone
+    assert second - first >= 3_000  # it is unproven, so it gets one request at a time
     assert len(target.counts()) == 20
     status = find(system.batcher.scripts, asked[0])
     assert status is not None

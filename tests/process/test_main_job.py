@@ -1,4 +1,4 @@
-"""What a user sees: callbacks go in, batches go out, retries and recovery work by themselves."""
+"""What a user sees: callbacks are enqueued, batches are sent, retries and recovery just work."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_killed_in_mid_batch_everything_arrives_and_only_what_was_in_flight_come
         enqueue(target.url, 400)
         until(lambda: len(target.hits) >= 150, within=30)
         workers.kill()
-        time.sleep(0.4)  # what was in flight is answered to nobody
+        time.sleep(0.4)  # what was in flight gets no answer
         settled = system.overview().totals["sent"]
         before = target.counts()
         assert len(before) < 400

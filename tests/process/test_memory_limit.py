@@ -1,7 +1,6 @@
-"""A Redis with `maxmemory` and `noeviction` that fills up: refused in time, and room made.
+"""A Redis with `maxmemory` and `noeviction` fills up: refused in time, and room made.
 
-That everything but an enqueue works where Redis itself refuses writes is in
-`test_redis_faults.py`.
+`test_redis_faults.py` tests that everything but an enqueue works while Redis itself refuses writes.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def third_is_refused(hit: Hit, nth: int) -> int:
 
 
 def fill(url: str, numbers: count[int]) -> None:
-    """Hand in one burst after the other until one is refused."""
+    """Enqueue one burst after another until one is refused."""
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
         burst = [
@@ -47,7 +46,7 @@ def fill(url: str, numbers: count[int]) -> None:
 
 
 def refused_by_redis(client: redis.Redis) -> int:
-    """How many commands Redis has refused for want of memory."""
+    """How many commands Redis has refused because it lacked memory."""
     return int(client.info("errorstats").get("errorstat_OOM", {"count": 0})["count"])
 
 
@@ -104,7 +103,7 @@ def test_bursts_are_refused_before_redis_refuses_them_and_old_records_make_room(
         until(system.settled, within=60)
         assert "event=dead_letters_forgotten" in workers.output
 
-        # Where Redis itself refuses writes, records are trimmed all the same.
+        # Records are trimmed even if Redis itself refuses writes.
         sent = system.overview().sent_records
         limit = SENT_RECORD_BYTES * 5 * sent // 2
         client.config_set("maxmemory", limit)

@@ -1,4 +1,4 @@
-"""A callback whose sending kills the process must end alone, not take its neighbours with it."""
+"""A callback that kills its process must end alone, without taking its neighbours along."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ class Supervisor:
 
 
 def in_flight(target: Target, at: float) -> int:
-    """How many requests the receiver had and had not answered at an instant (monotonic)."""
+    """How many requests the receiver had not answered at an instant (monotonic)."""
     return sum(hit.at_s <= at < hit.at_s + takes_s(hit.attempt) for hit in target.hits)
 
 
 def takes_s(attempt: int) -> float:
-    """Last tries go alone, one after the other: they are answered soon."""
+    """Last tries are made alone, one after another, so they are answered soon."""
     return REQUEST_S if attempt <= 2 else 0.1
 
 
 class Feed:
-    """Keeps so many bystanders waiting or in flight: hands in their successors as they arrive.
+    """Keeps this many bystanders waiting or in flight: enqueues their successors as they arrive.
 
-    What a dead process held is in nobody's flight, so the receiver counts.
+    Requests of a dead process are not in flight, so the receiver counts.
     """
 
     def __init__(self, system: System, enqueue: Enqueue, target: Target, wanted: int) -> None:
@@ -133,7 +133,7 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
             started = time.monotonic()
             until(poisons_dead, within=200)
             record_property("s until the poison is dead", round(time.monotonic() - started))
-        until(system.settled, within=150)  # who crashed twice goes alone
+        until(system.settled, within=150)  # one that crashed twice goes alone
         record_property("s until the last", round(time.monotonic() - started))
     dead = list(system.inspector.statuses(State.DEAD))
     sent = list(system.inspector.statuses(State.SENT))

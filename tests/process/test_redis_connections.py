@@ -41,7 +41,7 @@ def totals(system: System) -> dict[str, int]:
 
 
 def complaints(worker: Group) -> list[str]:
-    """What a worker says beside its attempts and batches."""
+    """What a worker logs besides its attempts and batches."""
     bad = ("level=warning", "level=error", "[WARNING]", "[ERROR]", "[CRITICAL]", "Traceback")
     return [line for line in worker.output.splitlines() if any(word in line for word in bad)]
 
@@ -77,7 +77,7 @@ def test_clients_killed_ten_times_a_second_settle_all_the_same(
 
 
 @lost_as
-def test_a_batch_whose_claim_nobody_heard_of_goes_out_once_and_soon(
+def test_a_batch_whose_claim_lost_its_reply_is_sent_once_and_soon(
     system: System, enqueue: Enqueue, recovered: Recovered, hang: bool
 ) -> None:
     system.configure(**FAST)
@@ -102,7 +102,7 @@ def test_an_enqueue_that_is_repeated_because_its_reply_was_lost_is_one_callback(
 ) -> None:
     system.configure(**FAST)
     with Proxy(system.server.port) as proxy, Target() as target:
-        system.environ["REDIS_URL"] = proxy.url  # the producer's alone
+        system.environ["REDIS_URL"] = proxy.url  # only the producer's
         enqueue(target.url, 1)
         for _ in range(5):
             proxy.swallow("enqueue", hang=hang)

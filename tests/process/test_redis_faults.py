@@ -56,7 +56,7 @@ def crashed(system: System, ids: list[str]) -> list[str]:
 
 
 def cancel_crashed(system: System, ids: list[str]) -> list[str]:
-    """Cancel whoever lost the worker during its request: it would wait for up to half a minute."""
+    """Cancel callbacks whose worker died during the request: each could wait half a minute."""
 
     def only_crashed_wait() -> bool:
         now = system.overview()
@@ -69,7 +69,7 @@ def cancel_crashed(system: System, ids: list[str]) -> list[str]:
 
 
 def hand_in_until_taken(url: str, id: str) -> None:
-    """What a producer does whose Redis comes and goes: the same id again until it is taken."""
+    """What a producer does while Redis comes and goes: repeat the same id until it is accepted."""
     give_up = time.monotonic() + 20
     while True:
         try:
@@ -134,7 +134,7 @@ def findings(server: Server, scripts: Scripts) -> list[str]:
         return list(audit(Inspector(Scripts(client, scripts.keys))))
 
 
-def test_the_books_balance_wherever_the_append_only_file_was_cut(
+def test_the_totals_balance_wherever_the_append_only_file_was_cut(
     system: System, enqueue: Enqueue, tmp_path: Path
 ) -> None:
     system.configure(**FAST, retry_increment=0.3)
@@ -155,7 +155,7 @@ def test_the_books_balance_wherever_the_append_only_file_was_cut(
     shutil.copytree(system.server.folder / "appendonlydir", whole)
     size = tail(system.server).stat().st_size
     states = set()
-    for nth in range(25):  # an odd step, so that cuts fall into commands and transactions
+    for nth in range(25):  # an odd step, so that cuts fall inside commands and transactions
         keep = size - 1 - nth * (size // 27 + 13)
         shutil.rmtree(system.server.folder / "appendonlydir")
         shutil.copytree(whole, system.server.folder / "appendonlydir")
@@ -240,7 +240,7 @@ def forget(system: System, how: str) -> None:
 
 
 class Stall(NamedTuple):
-    """The server is stopped, or holds back every command, for some seconds."""
+    """The server is stopped, or delays every command, for some seconds."""
 
     how: str
     seconds: float
@@ -257,16 +257,16 @@ class Stall(NamedTuple):
         system.server.signal(signal.SIGCONT)
 
 
-#: Worker threads in all.
+#: Worker threads in total.
 THREADS = 16
 #: Callbacks after the stall.
 AFTER = 3 * THREADS
-#: How long requests are kept until there are so many; a dead thread's would never come.
+#: How long requests are held until there are this many; a dead thread's would never come.
 PATIENCE_S = 20
 
 
 class Together:
-    """An `answer` that keeps requests until one for each thread is in flight at once."""
+    """An `answer` that holds requests until one per thread is in flight at once."""
 
     def __init__(self) -> None:
         self._all: Future[None] = Future()
@@ -351,7 +351,7 @@ def test_a_redis_that_is_read_only_for_six_seconds_loses_nothing(
         workers = system.groups.worker()
         enqueue(target.url, 120)
         until(lambda: len(target.hits) >= 30, within=40)
-        client.execute_command("REPLICAOF", "127.0.0.1", "1")  # nobody listens there
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")  # nothing listens there
         time.sleep(6)
         client.execute_command("REPLICAOF", "NO", "ONE")
         recovered(target, names(120), since=time.monotonic())
@@ -364,12 +364,12 @@ def test_a_redis_that_is_read_only_for_six_seconds_loses_nothing(
 def test_everything_but_an_enqueue_works_on_a_full_redis(
     system: System, enqueue: Enqueue, recovered: Recovered
 ) -> None:
-    """Retries, dead letters, releases, recoveries and cancels; new room is used by itself."""
+    """Retries, dead letters, releases, recoveries and cancels; freed memory is used at once."""
     system.configure(**FAST, retry_increment=0.5, deadline=1, stuck_after=9)
     client = system.batcher.scripts.client
     with Target(in_three_ways) as target:
         enqueue(target.url, 90)
-        client.config_set("maxmemory", 100_000)  # less than an empty one takes
+        client.config_set("maxmemory", 100_000)  # less than an empty one uses
         workers = system.groups.worker()
         until(lambda: len(target.hits) >= 45, within=40)
         release_all(system)

@@ -1,4 +1,4 @@
-"""Secrets stay where they are kept: nothing that is printed or stored has them."""
+"""Secrets stay where they are kept: nothing printed or stored contains them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = (
     ["pause", f"https://a.example/?{QUERY}"],
     ["resume", f"https://a.example/?{QUERY}"],
 )
-#: One process for all: a process each would take most of a second.
+#: One process for all: a separate one would take most of a second.
 ALL_COMMANDS = """
 import json, sys
 from callbacks.cli.main import main

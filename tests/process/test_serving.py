@@ -1,4 +1,4 @@
-"""A worker that could not do what it is started for ends, with one line that says why."""
+"""A worker that cannot do its job exits, with one line that says why."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ MODULES = {
 
 @pytest.fixture(autouse=True)
 def written(tmp_path: Path) -> None:
-    """Modules of an application, where its processes run."""
+    """Modules of an application, in the folder of its processes."""
     for name, text in MODULES.items():
         (tmp_path / f"{name}.py").write_text(text)
 
 
 def refusal(group: Group) -> str:
-    """Wait until it has ended, not well; the one line of ours."""
+    """Wait until it has failed; return our one line."""
     assert group.wait(30) == 1
     assert "Traceback" not in group.output
     assert "ready for action" not in group.output
@@ -89,7 +89,7 @@ def test_an_actor_for_the_dead_that_would_not_hear_is_refused_by_name(
         ["yourbroker", "callbacks"],
         ["yourbroker:broker", "callbacks"],
         ["youruser", "callbacks"],
-        ["tasks", "callbacks"],  # for its actor Dramatiq has made a broker of its own
+        ["tasks", "callbacks"],  # Dramatiq has made its own broker for this actor
     ],
 )
 def test_a_worker_that_serves_another_broker_instead_of_ours_says_what_to_run(

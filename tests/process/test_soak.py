@@ -28,7 +28,7 @@ def test_nothing_is_lost_while_everything_that_takes_part_is_killed_stopped_and_
         try:
             output, _ = soak.communicate()
         finally:
-            soak.terminate()  # where this test is out of time: it puts its processes away
+            soak.terminate()  # on a timeout of this test: it ends its processes
     diary = (tmp_path / "soak.log").read_text()
     assert soak.returncode == 0, output + diary
     assert "Every promise was kept." in output

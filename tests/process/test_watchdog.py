@@ -1,4 +1,4 @@
-"""The watchdog with real workers: who hangs is ended, who only waits for Redis is not."""
+"""The watchdog with real workers: it ends one that hangs, not one that only waits for Redis."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_secret_resolver_that_hangs_holds_up_no_thread_and_costs_no_crash(
         until(lambda: worker.output.count("event=no_secret") >= 2, within=20)
         assert not target.hits
         (tmp_path / "open").touch()
-        enqueue(target.url + "2", 1, start=1)  # the first one's call hangs for ever
+        enqueue(target.url + "2", 1, start=1)  # the call of the first one hangs for ever
         until(lambda: len(target.counts()) == 1, within=20)
     assert system.overview().totals["recovered"] == 0
 

@@ -1,4 +1,4 @@
-"""`callbacks web` as a process of its own: behind a socket, through an outage, to its end."""
+"""`callbacks web` as a real process: behind a socket, through an outage, to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.target import Target
 
 
 def get(address: str, path: str) -> tuple[int, str]:
-    """Ask with a status of any kind; 0: nobody listens."""
+    """Return the status of a request, whatever it is; 0: nothing listens."""
     try:
         with urllib.request.urlopen(address + path, timeout=10) as reply:
             return reply.status, reply.read().decode()
@@ -32,7 +32,7 @@ def get(address: str, path: str) -> tuple[int, str]:
 
 
 def listening(web: Group) -> str:
-    """Wait until it listens; its address."""
+    """Wait until it listens; return its address."""
     until(lambda: "listening on " in web.output, within=20)
     return web.output.partition("listening on ")[2].split()[0]
 
@@ -109,7 +109,7 @@ def test_where_the_platform_gives_a_port_it_listens_for_everybody(system: System
     assert get(address.replace("0.0.0.0", "127.0.0.1"), "/healthz")[0] == 200
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(system: System) -> None:
+def test_a_port_in_use_is_reported_in_one_line(system: System) -> None:
     with Target() as target:
         port = target.url.split(":")[2].partition("/")[0]
         web = system.groups.web(port=port)

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped or told to end in the middle of their work."""
+"""Workers that are killed, stopped or told to end during their work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHECK_S = 3  # the default
 
 
 class Gated:
-    """An `answer` that keeps the first request of each callback until the gate opens."""
+    """An `answer` that holds the first request of each callback until the gate opens."""
 
     def __init__(self) -> None:
         self._gate: Future[None] = Future()
@@ -78,18 +78,18 @@ def test_with_the_defaults_another_group_sends_in_seconds_what_a_killed_one_had_
     system.configure(adaptive="true", send_interval=0.025, send_interval_min=0.025)
 
     def slowly(hit: Hit, nth: int) -> Response:
-        # So slow that no destination is full of dead requests, for it would wait for these.
+        # So slow that no destination is full of dead requests, which it would wait for.
         return Response(delay_s=0.5)
 
     with ExitStack() as stack:
         targets = [stack.enter_context(Target(slowly)) for _ in range(12)]
         doomed, other = system.groups.worker(), system.groups.worker()
         ready(doomed, other)
-        other.signal(signal.SIGSTOP)  # so that all that is in flight is the doomed one's
+        other.signal(signal.SIGSTOP)  # so that everything in flight belongs to the doomed one
         for n, target in enumerate(targets):
             enqueue(target.url, 10, start=10 * n)
         until(lambda: sum(len(t.hits) for t in targets) >= 24, within=30)
-        doomed.signal(signal.SIGSTOP)  # so that what is read holds at the kill
+        doomed.signal(signal.SIGSTOP)  # so that what is read still holds at the kill
         held = phases(system)
         other.signal(signal.SIGCONT)
         doomed.kill()
@@ -152,7 +152,7 @@ def test_killed_after_the_200_and_before_settling_a_callback_is_never_dead(
         until(lambda: len(target.hits) == 24, within=15)
         system.server.signal(signal.SIGSTOP)
         answer.open()
-        time.sleep(0.5)  # nobody sees when the answers have been read
+        time.sleep(0.5)  # nothing shows when the answers have been read
         doomed.kill()
         system.server.signal(signal.SIGCONT)
         system.groups.worker(modules=[sooner(tmp_path)])

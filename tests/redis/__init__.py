@@ -1,4 +1,4 @@
-"""The Redis tier. What the state machine asserts is shown in full, as in a test's own file."""
+"""The Redis tier. Assertions of the state machine are shown in full, as those of test files are."""
 
 import pytest
 

@@ -1,8 +1,8 @@
 """A batcher on a real server whose scripts read a clock that the test moves.
 
-The clock is the only thing that is faked: `now`, which the loader puts before each script, is
-read from a key instead of `TIME`. Whatever expires by itself in Redis expires by this clock, too.
-A script's text may be broken on purpose (`Mutant`), to show that a test notices.
+Only the clock is faked: `now`, which the loader puts before each script, is read from a key instead
+of `TIME`. What Redis expires by itself expires by this clock, too. A script's text can be broken on
+purpose (`Mutant`), to show that a test notices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from callbacks.batcher.scripts import VERBS, Verb
 from callbacks.batcher.store import Batcher
 from callbacks.settings import Settings
 
-#: Any moment will do; the same one makes a run repeatable.
+#: Any time will do; a fixed one makes runs repeatable.
 START_MS: Final = 1_800_000_000_000
 _CLOCK: Final = "{callbacks}:test-clock"
 _ENDS: Final = "{callbacks}:test-ends"
@@ -36,8 +36,8 @@ _FAKED_END: Final = f"""
 """
 _FAKED: Final = f"local now = tonumber(redis.call('GET', '{_CLOCK}'))\n"
 
-#: What was given a time to live since the last look gets its end on the test's clock instead.
-#: Ends are whole seconds away, so the moments between a call and the look do not matter.
+#: Keys given a time to live since the last snapshot get their end on the test's clock instead. Ends
+#: are whole seconds away, so the time between a call and its snapshot does not matter.
 _SNAPSHOT: Final = """
 local all, clock, never = {}, tonumber(redis.call('GET', KEYS[1])), 1000000000000
 for _, name in ipairs(redis.call('KEYS', '*')) do
@@ -77,9 +77,9 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One defect: `old` stands once in the text of `verb`, and `new` takes its place.
+    """One defect: `old` occurs once in the text of `verb`, and `new` replaces it.
 
-    `seed` is one whose random calls meet it soon; others do so later.
+    `seed` is one whose random calls find it soon; others take longer.
     """
 
     verb: str
@@ -89,7 +89,7 @@ class Mutant:
 
 
 def replaced(text: str, old: str, new: str) -> str:
-    """Replace what stands exactly once, so that no replacement can silently do nothing."""
+    """Replace what occurs exactly once, so that no replacement silently does nothing."""
     assert text.count(old) == 1, f"stands {text.count(old)} times: {old!r}"
     return text.replace(old, new)
 
@@ -102,7 +102,7 @@ def verbs() -> list[str]:
 
 @dataclass(frozen=True)
 class Seen:
-    """All keys but the clock at one instant, without `{callbacks}:` before their names."""
+    """All keys but the clock, at one instant, without `{callbacks}:` before their names."""
 
     keys: Mapping[str, Any] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ class Seen:
         return self.keys.get(name, {})
 
     def ring(self) -> dict[str, float]:
-        """Both rings: when each destination with something waiting may next be claimed from."""
+        """Both rings: when each waiting destination may next be claimed from."""
         proven, unproven = self.of("ring"), self.of("unproven")
         assert not proven.keys() & unproven.keys(), "in both rings"
         return {**proven, **unproven}
@@ -120,7 +120,7 @@ class Seen:
         return "ok" not in d or "broken" in d
 
     def needs_place(self, destination: str, now: int) -> bool:
-        """Whether it has not answered lately, or hangs while many do."""
+        """Whether it is unproven, or hangs while many do."""
         flying = self.of(f"inflight:{destination}")
         oldest = min(((at, each) for each, at in flying.items()), default=(0, ""))[1]
         places, most = self.of("places"), self.of("state").get("unproven_most", "inf")
@@ -130,7 +130,7 @@ class Seen:
         return self.is_unproven(destination) or hangs
 
     def family(self, prefix: str) -> dict[str, Any]:
-        """Each member of a family of keys with its content."""
+        """The members of a family of keys, with their contents."""
         start = len(prefix)
         return {name[start:]: v for name, v in self.keys.items() if name.startswith(prefix)}
 
@@ -138,7 +138,7 @@ class Seen:
         return int(self.of(f"lane:{destination}")[id])
 
     def pace_ms(self, key: str, stored: str, settings: Settings) -> int:
-        """The time between two sends that holds now, of `state` or of one `dest:`."""
+        """The current time between two sends, of `state` or of one `dest:`."""
         set_s = settings.send_interval if key == "state" else settings.destination_interval
         adapted = self.of(key).get(stored)
         if not set_s or not settings.adaptive or adapted is None:
@@ -146,7 +146,7 @@ class Seen:
         return -(-int(float(adapted)) // 1000)
 
     def without_noise(self) -> dict[str, Any]:
-        """What a refusal may not change: all but two counts and the buckets of rates."""
+        """What a refusal must not change: all but two counts and the rate buckets."""
         kept = {name: v for name, v in self.keys.items() if not name.startswith("rate:")}
         counts = dict(self.of("counters"))
         kept["counters"] = {k: v for k, v in counts.items() if k not in {"stale", "duplicates"}}
@@ -154,7 +154,7 @@ class Seen:
 
 
 class Bench:
-    """One client and the altered scripts; an example begins with `begin_anew`."""
+    """One client and the altered scripts; an example starts with `begin_anew`."""
 
     def __init__(self, client: redis.Redis, mutant: Mutant | None = None) -> None:
         self.client = client
@@ -181,13 +181,13 @@ class Bench:
         return batcher
 
     def advance(self, ms: int, *, unseen: Iterable[str] = ()) -> None:
-        """Let time pass; `unseen`: keys that may have been given an end since the last look."""
+        """Let time pass; `unseen`: keys that may have got an expiry since the last snapshot."""
         self.now_ms += ms
         names = ["{callbacks}:" + name for name in unseen]
         self._advance(keys=[_CLOCK, _ENDS], args=[ms, *names])
 
     def prove(self, destinations: Iterable[str]) -> None:
-        """Have destinations answered well before, so that they need not go alone."""
+        """Make destinations proven, so that they may have several requests in flight."""
         for name in destinations:
             self.client.hset("{callbacks}:dest:" + name, "ok", 1)
 

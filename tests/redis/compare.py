@@ -1,4 +1,4 @@
-"""The model against every structure in Redis: each id in the structures of its state only."""
+"""Compares the model with every structure in Redis: each id is only in those of its state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.redis.ledger import FINAL, LIVE, Entry, Ledger
 
 
 def compare(ledger: Ledger, seen: Seen, now: int) -> None:
-    """Raise `AssertionError` where a structure, a record or a count is not as it has to be."""
+    """Raise `AssertionError` if a structure, a record or a count is wrong."""
     entries = ledger.within("queued", *LIVE, *FINAL)
     assert _indexes(seen) == _expected(entries)
     assert {k: int(v) for k, v in seen.of("counters").items()} == dict(+ledger.counts)
@@ -59,7 +59,7 @@ def _compare_records(entries: list[Entry], records: dict[str, Any]) -> None:
 
 
 def _compare_in_flight(ledger: Ledger, seen: Seen, now: int) -> None:
-    """Leases that have passed may stay until somebody looks."""
+    """Leases that have ended may stay until something looks."""
     found = seen.family("inflight:")
     sending = ledger.within("sending")
     for e in sending:

@@ -1,4 +1,4 @@
-"""The end of an example: what is left has to become final, without anybody's help."""
+"""The end of an example: whatever is left must become final, without any help."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tests.redis.driver import Driver
 from tests.redis.ledger import LIVE
 
 _OK: Final = Answer(200, None, duration_ms=20)
-#: Holds, breakers, delays and crashes of an example are over by then; nobody's day is.
+#: By then all holds, breakers, delays and crashes of an example are over; nothing has expired.
 _AT_MOST_MS: Final = 6 * 3_600_000
 _ROUNDS: Final = 150
 
 
 def drain(driver: Driver) -> None:
-    """Let time pass and workers work; raise `AssertionError` where something is stuck.
+    """Let time pass and workers work; raise `AssertionError` if something is stuck.
 
-    What is being sent when it begins is never heard of again: its process has died.
+    Requests in flight at the start never end: their process has died.
     """
     began = driver.now
     for _ in range(_ROUNDS):
@@ -51,6 +51,6 @@ def _next(driver: Driver) -> int:
     places = [int(place) for place in driver.seen.ring().values() if place < float("inf")]
     times = waiting + dying + places
     assert times or not driver.ledger.within("queued", *LIVE), "nothing will ever happen again"
-    if driver.seen.of("lock"):  # of a dispatcher that is gone
+    if driver.seen.of("lock"):  # of a dead dispatcher
         return now + LOCK_TTL_MS
     return max(now + 500, min(times, default=now))

@@ -1,4 +1,4 @@
-"""The batcher's calls, each answer and each structure held against the model."""
+"""The batcher's calls; compares each answer and each structure with the model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Driver(RuleBasedStateMachine):
     bench: ClassVar[Bench]
     batcher: Batcher
     ledger: Ledger
-    #: Whether the audit looks too: many round trips, and it finds less than the model.
+    #: Whether to audit, too: many round trips, and it finds less than the model.
     audits: ClassVar[bool] = True
     sound = False
 
@@ -69,14 +69,14 @@ class Driver(RuleBasedStateMachine):
 
     @invariant()
     def audit(self) -> None:
-        """Hold everything against everything after a rule."""
+        """Compare everything after a rule."""
         self.check()
         if self.audits and self.seen != self.audited:
             assert self.bench.problems() == []
             self.audited = self.seen
 
     def check(self) -> None:
-        """Hold every structure against the model; `sound` until the next call."""
+        """Compare every structure with the model; `sound` until the next call."""
         if not self.sound:
             compare(self.ledger, self.seen, self.now)
         self.sound = True
@@ -107,10 +107,10 @@ class Driver(RuleBasedStateMachine):
         assert self.do(call) is expected
         return None if expected else self.assert_unchanged()
 
-    # Getting on
+    # Progress
 
     def obtain(self, place: int, *phases: str) -> Entry | None:
-        """Pick a callback in one of `phases`; bring one there, or try to, where there is none."""
+        """Pick a callback in one of `phases`, or try to bring one there."""
         if not self.ledger.within(*phases):
             self._bring(place, phases[0])
         found = self.ledger.within(*phases)
@@ -132,7 +132,7 @@ class Driver(RuleBasedStateMachine):
             self.dispatch_once("a")
 
     def await_ready(self) -> None:
-        """Let time pass until a batch may be claimed, as far as that helps."""
+        """Let time pass until a batch may be claimed, if that helps."""
         if self.seen.of("lock"):
             self.advance(LOCK_TTL_MS)
         places = [int(at) for at in self.seen.ring().values() if at < float("inf")]
@@ -148,7 +148,7 @@ class Driver(RuleBasedStateMachine):
         self.unlock(owner, fence)
 
     def begin_in_time(self, e: Entry, late: bool = False) -> Gate:
-        """Do what a worker does with a message that comes in time."""
+        """Do what a worker does with a punctual message."""
         self.advance(max(0, e.due - self.now - 100) + 200 * late)
         token = e.token or ""
         gate = self.begin(e.id, token, self.nonce())
@@ -217,7 +217,7 @@ class Driver(RuleBasedStateMachine):
         return gate
 
     def _check_shut(self, id: str, token: str, gate: Gate) -> None:
-        """The gate is shut for a reason that the model does not foresee: it changes nothing."""
+        """The gate is closed for a reason that the model does not predict: nothing changes."""
         assert isinstance(gate, Later | Again)
         assert isinstance(gate, Again) or gate.due_ms >= self.now
         if isinstance(gate, Later) and gate.why is LaterWhy.UNPROVEN:
@@ -261,11 +261,11 @@ class Driver(RuleBasedStateMachine):
         return None if done.released else self.assert_unchanged()
 
     def tick(self, ticker: str, places: int) -> None:
-        """A worker process tells how many places it has; whoever is elected adds them up."""
+        """A worker process reports its places; the elected one adds all up."""
         elected = not self.seen.of("tick")
         done = self.do(lambda: self.batcher.tick(ticker, 2_000, places=places))
         assert done.elected == elected
-        self.batcher.clock = RedisClock()  # time passes for Redis alone here: no jump
+        self.batcher.clock = RedisClock()  # time passes only for Redis here: no jump
         self.ledger.tick(ticker, places, self.now, elected=elected)
 
     def unlock(self, owner: str, fence: int) -> None:

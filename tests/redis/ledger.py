@@ -1,7 +1,7 @@
-"""A plain model of the batcher: told of each call, it says what the answer has to be.
+"""A plain model of the batcher: given each call, it predicts the answer.
 
-Where a script has a choice (which callbacks are claimed, when a crashed one is due again), the
-model is told what was chosen and says whether that was allowed.
+Where a script has a choice (which callbacks to claim, when a crashed one is due again), the model
+gets the choice and checks whether it was allowed.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _RESULTS: Final = {phase: Settled[phase.upper()] for phase in (*FINAL, "retry", 
 class Entry:
     """One callback.
 
-    `lease` ends its stay in PROCESSING, `begun` counts attempts of this life, `put_off` is its
-    end while a request is in flight past it, `unused` tells of an attempt given up, `counts_from`
-    is from when it takes a place of those for unproven destinations.
+    `lease` ends its stay in PROCESSING, `begun` counts the attempts since its last replay,
+    `put_off` is its end of life while a request is in flight past it, `unused`: an attempt was
+    given up, `counts_from` is when it starts to take a place of those for unproven destinations.
     """
 
     id: str
@@ -92,7 +92,7 @@ class Entry:
 
 
 class Ledger:
-    """All callbacks of one example, what was counted, and when sends went out."""
+    """All callbacks of one example, the counters, and when requests were sent."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -102,7 +102,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self.paused = self.full = False
         self.paused_destinations: set[str] = set()  # and `<host>#*`: all its lanes
-        self.resumed_lanes: set[str] = set()  # by themselves, since their host was paused
+        self.resumed_lanes: set[str] = set()  # resumed by themselves, since their host was paused
         self.gone: set[str] = set()
         self.fence = 0
         self.told: int | None = None
@@ -138,7 +138,7 @@ class Ledger:
         e.phase, e.due, e.token, e.lease = "queued", due, None, 0
         e.named, e.probe, e.counts_from = 0, False, 0
 
-    # Taking in
+    # Enqueueing
 
     def refuses(self, id: str) -> bool:
         most, queued = self.settings.max_queued, len(self.within("queued"))
@@ -154,7 +154,7 @@ class Ledger:
     # Dispatching
 
     def claim(self, batch: Batch, now: int, before: Seen, after: Seen) -> None:
-        """Check one claim, and take over what it chose."""
+        """Check one claim, and apply what it chose."""
         s = self.settings
         assert not self.paused
         assert len(batch.callbacks) <= s.batch_size
@@ -173,7 +173,7 @@ class Ledger:
             e.counts_from = now if needs_place(c.token) else 0
             e.probe = "broken" in before.of(f"dest:{e.destination}")
         for id in after.of("dead").keys() - before.of("dead").keys():
-            e = self.entries[id]  # a claim buries what its receiver wants no more
+            e = self.entries[id]  # a claim ends what its receiver no longer wants
             assert (e.phase, e.url in self.gone, e.due <= now) == ("queued", True, True)
             self._finish(e, "dead", "gone", now)
         if batch.callbacks:
@@ -189,7 +189,7 @@ class Ledger:
     # Sending
 
     def gate(self, id: str, token: str, nonce: str, now: int) -> Early | Refused | LaterWhy | None:
-        """Say how `begin` has to answer; None: as it likes, within `go`."""
+        """Predict the answer of `begin`; None: any that `go` allows."""
         e = self.entries.get(id)
         if e is None or e.token != token or e.phase not in LIVE:
             self.counts["stale"] += 1
@@ -203,7 +203,7 @@ class Ledger:
         return LaterWhy.PAUSED if self.stops(e) else None
 
     def go(self, id: str, nonce: str, go: Go, before: Seen, after: Seen) -> bool:
-        """Check an open gate and take it over; False: it answered as it had before."""
+        """Check an open gate and apply it; False: it repeated its earlier answer."""
         e, now, at = self.entries[id], go.now_ms, go.now_ms + go.wait_ms
         fresh, lapsed = e.phase != "sending", self.has_lapsed(id, now)
         stays = int(after.of(f"rec:{id}")["at"]) == e.at
@@ -268,7 +268,7 @@ class Ledger:
         assert all(n <= m for n, m in zip(used, most, strict=True)), "a budget is overdrawn"
 
     def wakes_up_cancelled(self, id: str, now: int) -> bool:
-        """Whether a request that was never made, for its sender was stopped, is wanted no more."""
+        """Whether a request is no longer wanted, and was never made: its sender was stopped."""
         e = self.entries[id]
         return e.phase == "sending" and e.cancelling and now - e.at > MISSED_MS
 
@@ -279,7 +279,7 @@ class Ledger:
         e.token = None
 
     def give_up(self, id: str) -> None:
-        """Take an attempt back whose next instant would be too far ahead."""
+        """Undo an attempt whose next instant would be too far ahead."""
         e = self.entries[id]
         assert not e.unused, "given up twice"
         e.phase, e.nonce, e.unused, e.put_off = "claimed", None, True, 0
@@ -319,13 +319,13 @@ class Ledger:
         if e.phase == "retry" and e.due > now + 1000:
             return False
         waiting = before.of(f"lane:{e.destination}").values()
-        if why is not LaterWhy.SUSPECT:  # it keeps its place before those
+        if why is not LaterWhy.SUSPECT:  # it keeps its place before them
             due = min(due, *map(int, waiting), due)
         self._requeue(e, due)
         return True
 
     def withhold(self, id: str, now: int) -> Settled:
-        """Take an attempt back that has no secret: it has not taken place."""
+        """Undo an attempt that got no secret: it does not count."""
         e = self.entries[id]
         if e.phase != "sending":
             self.counts["stale"] += 1
@@ -339,7 +339,7 @@ class Ledger:
         e.attempts, e.begun = e.attempts - 1, e.begun - 1
         return Settled.QUEUED
 
-    # Keeping promises
+    # Recovery
 
     def wake(self, limit: int, offset: int, repeats: int, now: int) -> Late:
         again = max(ms(self.settings.check_interval), 1000)
@@ -355,7 +355,7 @@ class Ledger:
 
     def reclaim(self, limit: int, now: int, after: Seen) -> Recovered:
         done = [0, 0, 0]
-        # By lease and, of one lease, as Redis walks down: the ids from the last.
+        # By lease; for equal leases in Redis' descending order, the last ids first.
         stuck = sorted(
             self._oldest(("sending",), "lease", now, 999), key=lambda e: (-e.lease, e.id)
         )
@@ -377,7 +377,7 @@ class Ledger:
             done[0] += 1
         held = (e for e in self.entries.values() if 0 < e.counts_from <= now - 60_000)
         for e in sorted(held, key=lambda e: (e.counts_from, e.id))[:limit]:
-            e.counts_from = now  # it is looked at again after the others
+            e.counts_from = now  # it is checked again after the others
         return Recovered(*done)
 
     def expire(self, limit: int, now: int) -> int:
@@ -392,7 +392,7 @@ class Ledger:
         return expired
 
     def trim(self, limit: int, now: int) -> tuple[int, int]:
-        """Forget old records; how many sent or cancelled ones, and how many dead letters."""
+        """Delete old records; returns how many sent or cancelled ones and dead letters."""
         s, ended = self.settings, ("sent", "cancelled")
         over = max(0, min(limit, len(self.within(*ended)) - s.sent_max))
         sent = self._forget(self._oldest(ended, "ended", now, over))
@@ -426,7 +426,7 @@ class Ledger:
             live = sum(its for its, until in self.words.values() if now < until <= now + stays)
             self.unproven_most = live or None
 
-    # Steering
+    # Control
 
     def cancel(self, id: str, now: int) -> Cancelled:
         e = self.entries.get(id)
@@ -442,7 +442,7 @@ class Ledger:
         return Cancelled.CANCELLED
 
     def in_flight(self, where: str | None, now: int) -> int:
-        """How many requests a pause names."""
+        """How many requests a pause reports in flight."""
         sending = [e for e in self.within("sending") if e.lease >= now]
         return sum(where in {None, e.destination} for e in sending)
 

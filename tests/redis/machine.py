@@ -1,6 +1,6 @@
-"""Random sequences of every verb, each answer and every structure held against the model.
+"""Random sequences of every verb; compares each answer and every structure with the model.
 
-An example ends by draining: everything resumed, time passing, until each callback is final.
+An example ends with a drain: everything is resumed and time passes until each callback is final.
 What is stuck never gets there.
 """
 
@@ -41,7 +41,7 @@ SECONDS: Final = (0.001, 0.011, 0.06, 0.25, 0.25, 1, 1, 5, 16, 61, 310, 3_600, 9
 
 
 class Machine(Operator):
-    """The rules: what may happen, in any order, beside what an operator does."""
+    """The rules: what may happen, in any order, besides what an operator does."""
 
     @initialize(
         given=SETTINGS,
@@ -63,7 +63,7 @@ class Machine(Operator):
         if places:
             self.tick("w-0", places)
 
-    # Taking in
+    # Enqueueing
 
     @rule(
         n=ANY,
@@ -134,7 +134,7 @@ class Machine(Operator):
         times=st.sampled_from([1, 1, 3]),
     )
     def deliver(self, place: int, answer: Answer, late: bool, times: int) -> None:
-        """Do what a worker does with messages that come in time."""
+        """Do what a worker does with punctual messages."""
         for _ in range(times):
             e = self.obtain(place, "claimed", "retry")
             gate = e and self.begin_in_time(e, late)
@@ -144,7 +144,7 @@ class Machine(Operator):
 
     @rule(place=ANY)
     def crowd(self, place: int) -> None:
-        """All that is claimed for one destination begins, as far as the gate lets it."""
+        """Everything claimed for one destination begins, as far as the gate allows."""
         first = self.obtain(place, "claimed", "retry")
         for e in self.ledger.within("claimed", "retry"):
             if first and e.destination == first.destination:
@@ -153,7 +153,7 @@ class Machine(Operator):
 
     @rule(place=ANY, fault=st.sampled_from(FAULTS))
     def fail(self, place: int, fault: Answer) -> None:
-        """Several requests to one destination are under way, and all of them fail alike."""
+        """Several requests to one destination are in flight, and all fail alike."""
         self.crowd(place)
         first = self.obtain(place, "sending")
         for e in self.ledger.within("sending"):
@@ -169,7 +169,7 @@ class Machine(Operator):
 
     @rule(place=ANY, ms=st.sampled_from([11, 60, 300, 1_000]), expires=st.booleans())
     def oversleep(self, place: int, ms: int, expires: bool) -> None:
-        """All senders to one destination are stopped past their instants, and ask for new ones."""
+        """All senders to one destination are stopped past their instants and ask for new ones."""
         self.crowd(place)
         self.advance(ms)
         if expires:
@@ -210,7 +210,7 @@ class Machine(Operator):
         answer=st.sampled_from(ANSWERS),
     )
     def come_late(self, place: int, phase: str, other: int, answer: Answer) -> None:
-        """A token and an attempt of any time: its own, or shown for one that is under way."""
+        """A token and an attempt from any time: its own, or used for a request in flight."""
         id, token, attempt = self.tokens[-1 - place % len(self.tokens)]
         e = self.obtain(place, phase) if phase else None
         if e is not None:
@@ -221,7 +221,7 @@ class Machine(Operator):
         self.begin(id, token, self.nonce())
         self.release(id, token, self.now, LaterWhy.PACE)
 
-    # Keeping promises
+    # Recovery
 
     @rule(
         limit=LIMITS,
@@ -244,7 +244,7 @@ class Machine(Operator):
 
     @rule(place=ANY, phase=st.sampled_from(["claimed", "sending"]), ms=st.sampled_from([-1, 0]))
     def vanish(self, place: int, phase: str, ms: int) -> None:
-        """A worker is gone; its lease ends, or not quite yet."""
+        """A worker dies; its lease ends, or not quite yet."""
         e = self.obtain(place, phase)
         if e is not None:
             self.advance(max(0, e.lease - self.now + ms))
@@ -257,7 +257,7 @@ class Machine(Operator):
         answer=st.sampled_from([None, *FAULTS]),
     )
     def age(self, place: int, phase: str, ms: int, answer: Answer | None) -> None:
-        """A callback comes of age; a request that is in flight then may yet fail."""
+        """A callback reaches its end of life; a request in flight then may still fail."""
         e = self.obtain(place, phase)
         if e is None:
             return
@@ -281,7 +281,7 @@ class Machine(Operator):
         until, named = self.do(lambda: self.batcher.deaths(limit))
         assert (until, named) == self.ledger.deaths(limit, self.now)
         if tell:
-            for at in (until, until - 1):  # of two who tell the slower one comes last
+            for at in (until, until - 1):  # of two reports the slower one comes last
                 self.do(lambda at=at: self.batcher.notified(at))
                 self.ledger.told = until
 

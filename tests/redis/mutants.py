@@ -1,7 +1,7 @@
-"""Defects, one in each: the machine has to notice every one of them.
+"""Mutants with one defect each: the machine has to notice every one.
 
-A seed makes that quick. It no longer does where rules or scripts have changed: then others are
-tried, which takes seconds, and a new one is worth looking for.
+A seed makes that quick, until rules or scripts change: then other seeds are tried, which takes
+seconds, and a new one is worth finding.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What people do meanwhile, by command: cancel, pause, resume, forgive, replay and purge.
+"""What operators do meanwhile: cancel, pause, resume, forgive, replay and purge.
 
-Each may be called again because its answer was lost. The second answer has to be the first one.
+Each may be repeated because its answer was lost, and must then give the same answer.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ LANE: Final = "https://a.example:443#1"
 ALL_LANES: Final = "https://a.example:443#*"
 DESTINATIONS: Final = (*(f"https://{name}.example:443" for name in "abc"), LANE)
 ANY: Final = st.integers(0, 9)
-#: Known and unknown ones, some of them more than once.
+#: Known and unknown ones, some more than once.
 IDS: Final = st.lists(ANY.map("c-{}".format) | st.just("nobody"), min_size=1, max_size=6)
 _LOST: Final = st.sampled_from([False, False, True])
 
 
 class Operator(Driver):
-    """The rules of what people do, in any order among the others."""
+    """The rules for operators, in any order among the others."""
 
     # Cancel
 
@@ -51,7 +51,7 @@ class Operator(Driver):
 
     @rule(place=ANY, phase=st.sampled_from(["queued", *LIVE, *FINAL]), lost=_LOST)
     def cancel_somewhere(self, place: int, phase: str, lost: bool) -> None:
-        """In every state, and again where the first answer was lost."""
+        """In every state, and repeated if the first answer was lost."""
         e = self.obtain(place, phase)
         if e is None:
             return
@@ -75,7 +75,7 @@ class Operator(Driver):
 
     @rule(place=ANY, ms=st.sampled_from([5, 11, 60, 300, 1_000]))
     def cancel_asleep(self, place: int, ms: int) -> None:
-        """Its sender is stopped past its instant, and asks for a new one."""
+        """Its sender is stopped past its instant and asks for a new one."""
         e = self.obtain(place, "sending")
         if e is None:
             return
@@ -93,7 +93,7 @@ class Operator(Driver):
 
     @rule(place=ANY, all=st.booleans(), lost=_LOST)
     def pause_under_way(self, place: int, all: bool, lost: bool) -> None:
-        """What is claimed meets a pause at the gate."""
+        """Claimed callbacks meet a pause at the gate."""
         e = self.obtain(place, "claimed", "retry")
         if e is not None:
             self.pause(None if all else e.destination)
@@ -143,7 +143,7 @@ class Operator(Driver):
             self.batcher.call_back([LANE])
         return changed
 
-    # Those that are gone, and the dead
+    # URLs that are gone, and dead letters
 
     @rule(where=st.sampled_from(DESTINATIONS), path=st.sampled_from("xy"), lost=_LOST)
     def forgive(self, where: str, path: str, lost: bool) -> None:
@@ -176,7 +176,7 @@ class Operator(Driver):
 
     @rule(place=ANY)
     def replay_late(self, place: int) -> None:
-        """Its answer is lost, and until it is called again the callback has died anew."""
+        """Its answer is lost, and the callback dies again before it is repeated."""
         e = self.obtain(place, "dead")
         if e is None:
             return

@@ -1,8 +1,8 @@
-"""Workers in virtual time: the real scripts decide, and a clock of the test's own moves.
+"""Workers in virtual time: the real scripts decide, and the test moves the clock.
 
-Nothing sleeps and nothing is sent. A worker process has its places, takes messages when they are
-due and a place is free, and a request ends when its receiver says so. So minutes with a thousand
-receivers that hang take seconds, and a run can be repeated to the millisecond.
+Nothing sleeps and nothing is sent. A worker process has its places and takes a message when it is
+due and a place is free; a request ends when its receiver says so. So minutes with a thousand
+hanging receivers take seconds, and a run is repeatable to the millisecond.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OK: Final = Answer(200, None, duration_ms=20)
 #: A message is fetched a little later than it is due.
 _FETCH_MS: Final = 5
 
-#: The keys that are given an end within the time of a run.
+#: The keys that get an expiry within a run.
 _ENDING: Final = ("lock", "tick", "claimed", "trial")
 
 #: What a receiver answers to a callback, after `duration_ms`.
@@ -38,7 +38,7 @@ Step = Iterator[float]
 
 @dataclass(slots=True)
 class Process:
-    """One worker process: its places, and the messages that it has taken."""
+    """One worker process: its places, and the messages it has taken."""
 
     threads: int
     share: float
@@ -124,7 +124,7 @@ class Simulation:
         self.at(self.now + ms(self.batcher.settings.check_interval), self._tick)
 
     def _take(self, id: str, token: str) -> None:
-        """Whoever has room takes a message, the processes in turn; with none it waits for one."""
+        """Processes with free places take messages in turn; without one, they wait for it."""
         process = next(self._turns)
         if process.busy >= process.threads:
             process = min(self.processes, key=lambda p: (p.busy >= p.threads, len(p.waiting)))

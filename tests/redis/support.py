@@ -1,4 +1,4 @@
-"""Short ways to seed the batcher and to see all of its structures."""
+"""Short ways to seed the batcher and to read all its structures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def put(
     life_ms: int = HOUR_MS,
     proven: bool = True,
 ) -> Stored:
-    """Enqueue one; `proven`: its destination has answered well before, so it need not go alone."""
+    """Enqueue one; `proven`: its destination is proven, so it need not go alone."""
     client = batcher.scripts.client
     if proven and not client.hexists(key(f"dest:{destination}"), "ok"):
         client.hset(key(f"dest:{destination}"), "ok", 1)
@@ -63,7 +63,7 @@ def claim(batcher: Batcher) -> Batch:
 
 
 def to_head(client: redis.Redis, destination: str = HOST) -> None:
-    """Let a destination that waits be the next one in its ring."""
+    """Make a waiting destination the next one in its ring."""
     for ring in ("ring", "unproven"):
         client.zadd(key(ring), {destination: 1}, xx=True)
 
@@ -92,7 +92,7 @@ def settle(
     feedback: Feedback | None = None,
     **more: Any,
 ) -> Settled:
-    """Settle with no word about the destination, unless the test has one."""
+    """Settle without an effect on the destination, unless the test gives one."""
     return settlement(
         batcher, claimed, outcome, attempt, feedback=feedback or Feedback(effect), **more
     ).settled
@@ -124,12 +124,12 @@ def key(name: str) -> str:
 
 
 def backdate(client: redis.Redis, name: str, member: str, ms: int) -> None:
-    """Move a time of a sorted set into the past: time passes without a sleep."""
+    """Move a time in a sorted set into the past: time passes without a sleep."""
     client.zincrby(key(name), -ms, member)
 
 
 def everything(client: redis.Redis) -> dict[str, Any]:
-    """All keys with their contents, to show that nothing has changed."""
+    """All keys with their contents, to check that nothing has changed."""
     read = {
         b"string": client.get,
         b"hash": client.hgetall,

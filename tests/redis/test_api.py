@@ -1,4 +1,4 @@
-"""The public face: enqueue, enqueue_many, cancel, get_status, and bad input."""
+"""The public API: enqueue, enqueue_many, cancel, get_status, and bad input."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_many_are_stored_when_the_call_returns(
     assert client.zcard(key("expiry")) == 1200
 
 
-def test_what_went_in_before_the_queue_was_full_is_told(
+def test_what_was_stored_before_the_queue_was_full_is_reported(
     environment: Environment, client: redis.Redis
 ) -> None:
     environment(CALLBACKS_MAX_QUEUED=3)
@@ -71,7 +71,7 @@ def test_what_went_in_before_the_queue_was_full_is_told(
         callbacks.enqueue_many(items)
     assert [receipt.id for receipt in caught.value.receipts] == ["t-0", "t-1", "t-2"]
     assert client.zcard(key("expiry")) == 3
-    assert client.llen("callbacks:callbacks.DQ") == 1  # somebody is woken for them
+    assert client.llen("callbacks:callbacks.DQ") == 1  # something is woken for them
 
 
 BAD = [
@@ -198,7 +198,7 @@ def test_a_delayed_callback_is_not_due_before(environment: Environment) -> None:
     assert status.next_attempt_at >= before + 119
 
 
-def test_an_unreachable_redis_is_told_within_its_timeout_with_the_callbacks_id(
+def test_an_unreachable_redis_raises_within_its_timeout_with_the_callbacks_id(
     environment: Environment,
 ) -> None:
     environment(REDIS_URL="redis://127.0.0.1:1/0", CALLBACKS_REDIS_TIMEOUT=0.5)
@@ -209,7 +209,7 @@ def test_an_unreachable_redis_is_told_within_its_timeout_with_the_callbacks_id(
     assert caught.value.callback_id == "t-9"  # type: ignore[attr-defined]
 
 
-def test_a_frozen_redis_is_told_within_its_timeout(
+def test_a_frozen_redis_raises_within_its_timeout(
     environment: Environment, client: redis.Redis
 ) -> None:
     environment(CALLBACKS_REDIS_TIMEOUT=0.3)
@@ -234,7 +234,7 @@ def refuse(client: redis.Redis, how: str, name: str) -> None:
 
 @pytest.fixture
 def recovering(client: redis.Redis, environment: Environment) -> Iterator[redis.Redis]:
-    """A server that is whole again when the test is over."""
+    """A server that is restored when the test ends."""
     yield client
     client.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
     client.execute_command("ACL", "SETUSER", "default", "+@all")

@@ -1,4 +1,4 @@
-"""Consumers that sleep until they are told of a message, and what happens where nobody tells."""
+"""Consumers that sleep until they are notified of a message, and what happens without it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def listening(broker: CallbacksBroker, url: str) -> Iterator[Listener]:
 
 
 class Worker:
-    """A thread that takes messages as Dramatiq's consumer thread does, and counts its looks."""
+    """A thread that takes messages as Dramatiq's consumer thread does, and counts its polls."""
 
     def __init__(self, broker: CallbacksBroker) -> None:
         self.consumer = broker.consume(QUEUE, prefetch=8)
@@ -84,7 +84,7 @@ class Worker:
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A consumer that is told of arrivals looks by itself only after a minute."""
+    """A consumer that is notified of arrivals polls by itself only after a minute."""
     monkeypatch.setattr("callbacks.worker.consumer.TOLD_POLL_MS", 60_000)
 
 
@@ -107,12 +107,12 @@ def test_an_idle_consumer_sleeps_until_another_process_puts_something_on_its_que
         for n in range(3):
             other.enqueue(message(n))
             until(lambda n=n: worker.numbers() == [*range(n + 1)], within=5)  # type: ignore[misc]
-        # What has ended is acknowledged although the consumer could sleep for a minute.
+        # Finished messages are acknowledged although the consumer could sleep for a minute.
         until(lambda: not client.keys("*__acks__*"), within=5)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_many_messages_at_once_are_one_word_and_all_are_taken(redis_url: str) -> None:
+def test_many_messages_at_once_are_one_notification_and_all_are_taken(redis_url: str) -> None:
     ours, other = process(redis_url), process(redis_url)
     words = client_of(redis_url).pubsub()
     words.subscribe(channel_of("callbacks"))
@@ -125,12 +125,12 @@ def test_many_messages_at_once_are_one_word_and_all_are_taken(redis_url: str) ->
         if word["type"] == "message":
             heard.append(word["data"])
     assert b"callbacks:callbacks" in heard
-    assert len(heard) <= 3  # the listener's own, and one or two while they were taken
+    assert len(heard) <= 3  # the listener's own, and one or two while messages were taken
     words.close()
 
 
 @pytest.mark.usefixtures("quiet")
-def test_messages_that_another_process_gives_back_are_told_of(redis_url: str) -> None:
+def test_messages_that_another_process_returns_are_notified(redis_url: str) -> None:
     ours, other = process(redis_url), process(redis_url)
     other.enqueue(message(7))
     held = other.consume(QUEUE)
@@ -152,12 +152,12 @@ def test_while_its_connection_is_broken_a_consumer_looks_by_itself(
         until(told(ours), within=5)
         for n in range(3):
             assert client.client_kill_filter(_type="pubsub") >= 1
-            other.enqueue(message(n))  # nobody may hear of it
+            other.enqueue(message(n))  # nothing may hear of it
             until(lambda n=n: worker.numbers() == [*range(n + 1)], within=5)  # type: ignore[misc]
             until(told(ours), within=10)
 
 
-def test_a_user_who_may_not_use_the_channel_is_never_told_and_looks_closely(
+def test_a_user_without_the_channel_is_never_notified_and_polls_closely(
     redis_url: str, client: redis.Redis
 ) -> None:
     client.execute_command(
@@ -175,10 +175,10 @@ def test_a_user_who_may_not_use_the_channel_is_never_told_and_looks_closely(
     client.execute_command("ACL", "DELUSER", "deaf")
 
 
-def test_after_a_message_without_a_word_a_consumer_looks_closely(
+def test_after_a_message_without_a_notification_a_consumer_polls_closely(
     redis_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that a release put there which knows no words."""
+    """A message from a release that does not notify."""
     monkeypatch.setattr("callbacks.worker.consumer.TOLD_POLL_MS", 1_000)
     ours, other = process(redis_url), process(redis_url)
     with listening(ours, redis_url), Worker(ours) as worker:
@@ -204,7 +204,7 @@ def test_a_connection_that_answers_no_ping_is_given_up(
     with listening(ours, redis_url):
         until(told(ours), within=5)
         time.sleep(1)
-        assert ours.arrivals.are_told  # it was asked several times
+        assert ours.arrivals.are_told  # it was polled several times
         client.client_pause(1_500, all=True)
         until(lambda: not ours.arrivals.are_told, within=5)
         until(told(ours), within=10)

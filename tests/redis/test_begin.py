@@ -79,7 +79,7 @@ def test_a_begin_whose_reply_was_lost_is_answered_again(
 
 
 def missed(make_batcher: Make, client: redis.Redis, *, stagger: float) -> tuple[Batcher, Claimed]:
-    """Begin one of a destination of 30 s, as nonce `n`; its process is stopped past its instant."""
+    """Begin one (interval 30 s, nonce `n`); its process is stopped past its instant."""
     batcher = make_batcher(min_interval=0, send_interval=stagger, destination_interval=30)
     claimed = claim_one(batcher)
     assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Go)
@@ -119,7 +119,7 @@ def test_a_missed_instant_whose_next_one_is_far_is_given_up_and_counted_once(
 
 
 def taken(client: redis.Redis) -> int:
-    """Another callback of the destination has taken an instant; the next one is then."""
+    """Another callback to the destination has taken an instant; the next one is then."""
     at = now_ms(client) + 28_000
     client.hset(key(f"dest:{HOST}"), "send", at)
     return at
@@ -285,7 +285,7 @@ def test_with_pacing_off_nobody_waits(make_batcher: Make) -> None:
 
 
 def suspects(batcher: Batcher, client: redis.Redis, **crashes: int) -> list[Claimed]:
-    """Claim callbacks to a destination each that have crashed so often."""
+    """Claim callbacks, each to its own destination, that have crashed this often."""
     for id, count in crashes.items():
         put(batcher, id, f"https://{id}.example:443")
         if count:
@@ -310,7 +310,7 @@ def test_the_last_try_is_made_while_no_other_suspect_is_in_flight(
     begin(batcher, last)
     assert refused(batcher, next_last)
     assert refused(batcher, once)
-    begin(batcher, never)  # nobody suspects it
+    begin(batcher, never)  # it is not suspected
     assert settle(batcher, last) is Settled.SENT
     begin(batcher, next_last)
     assert list(audit(inspector)) == []
@@ -341,7 +341,7 @@ def test_a_trial_ends_with_its_lease(make_batcher: Make, client: redis.Redis) ->
     client.zadd(key("suspects"), {"a": 1})
     begin(batcher, second)
     assert settle(batcher, first) is Settled.SENT
-    assert client.get(key("trial")) == b"b"  # a late end does not end another's trial
+    assert client.get(key("trial")) == b"b"  # a late settle does not end another's trial
 
 
 def test_a_repeated_begin_of_a_trial_is_not_refused_by_itself(
@@ -362,7 +362,7 @@ def test_who_slept_past_its_lease_has_lost_its_place_in_flight(
     put(batcher, "c-1"), put(batcher, "c-2")
     a, b = claim(batcher).callbacks
     assert isinstance(batcher.begin(a.id, a.token, nonce="n"), Go)
-    client.hincrby(key("rec:c-1"), "at", -15_000)  # its process is stopped for so long
+    client.hincrby(key("rec:c-1"), "at", -15_000)  # its process is stopped for this long
     backdate(client, f"inflight:{HOST}", a.id, 15_000)
     assert isinstance(batcher.begin(b.id, b.token), Go)
     before = everything(client)

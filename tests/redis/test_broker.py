@@ -1,4 +1,4 @@
-"""What our broker keeps in Redis, and clears up."""
+"""What our broker keeps in Redis, and cleans up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clock:
 
 
 def forget(broker: CallbacksBroker, passes: int = 1) -> list[int]:
-    """See who is dead a minute after a first look, some passes."""
+    """Detect dead workers a minute after a first look, in several passes."""
     clock = Clock()
     broker._heartbeats = Heartbeats(60, clock)
     assert broker.forget_dead_workers() == 0
@@ -39,7 +39,7 @@ def process(client: redis.Redis, *queues: str) -> CallbacksBroker:
 
 
 def die_with_messages(client: redis.Redis) -> CallbacksBroker:
-    """An application's process whose broker is ours: it fetched three messages and was killed."""
+    """An application's process with our broker: it fetched three messages and was killed."""
     dead = process(client, QUEUE, APP)
     for queue_name, delay in ((QUEUE, None), (APP, None), (APP, 60_000)):
         dead.enqueue(Message(queue_name, "actor", (), {}, {}), delay=delay)
@@ -53,7 +53,7 @@ def test_an_applications_messages_of_a_dead_process_go_back_to_their_queues(
     client: redis.Redis,
 ) -> None:
     dead = die_with_messages(client)
-    ours = process(client, QUEUE)  # it knows nothing of the application's queues
+    ours = process(client, QUEUE)  # it does not know the application's queues
     assert forget(ours) == [3]
     assert client.zscore("callbacks:__heartbeats__", dead.broker_id) is None
     assert not client.keys("*__acks__*")
@@ -74,7 +74,7 @@ def test_a_process_knows_its_own_queues_though_their_names_were_deleted(
 
 
 @pytest.mark.parametrize("off_ms", [-86_400_000, 86_400_000], ids=["a day behind", "a day ahead"])
-def test_who_is_dead_is_told_by_whether_its_heartbeat_moves_not_by_its_clock(
+def test_a_dead_worker_is_known_by_a_still_heartbeat_not_by_its_clock(
     client: redis.Redis, off_ms: int
 ) -> None:
     dead, ours, clock = die_with_messages(client), process(client, QUEUE), Clock()

@@ -1,6 +1,6 @@
 """What an application may expect of `RedisBroker` on its own queues holds with our broker.
 
-Every test runs with both, so that none expects more of ours, or less, than of Dramatiq's.
+Every test runs with both, so that it expects the same from ours as from Dramatiq's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Workers = Callable[..., Worker]
 def another(
     request: pytest.FixtureRequest, server: Server, client: redis.Redis
 ) -> Iterator[Brokers]:
-    """Makes brokers, each as of a process of its own."""
+    """Makes brokers, each as if in its own process."""
     clients: list[redis.Redis] = []
 
     def make() -> RedisBroker:
@@ -83,7 +83,7 @@ def put(broker: RedisBroker, count: int) -> None:
 
 
 def fetch(consumer: Any, count: int) -> list[Any]:
-    """The next messages; a look that finds none counts as one, too."""
+    """The next messages; a poll that finds none counts, too."""
     return [next(consumer) for _ in range(count)]
 
 
@@ -136,7 +136,7 @@ def test_what_is_acknowledged_is_gone(broker: RedisBroker, client: redis.Redis) 
     consumer = broker.consume(QUEUE, timeout=1)
     got = next(consumer)
     assert got is not None
-    assert broker.do_qsize(QUEUE) == 2  # the message, and that somebody has it
+    assert broker.do_qsize(QUEUE) == 2  # the message, and that it is held
     consumer.ack(got)
     assert broker.do_qsize(QUEUE) == 0
     assert client.keys("app:*pictures*") == []
@@ -213,7 +213,7 @@ def test_what_cannot_be_ended_makes_room_and_can_be_ended_later(
         with pytest.raises(ConnectionClosed):
             getattr(consumer, end)(first)
         assert consumer.outstanding_message_count == 1
-    assert numbers(fetch(consumer, 2)) == [2, None]  # there was room for one, and nothing twice
+    assert numbers(fetch(consumer, 2)) == [2, None]  # room for one, and nothing twice
     assert consumer.outstanding_message_count == 2
     getattr(consumer, end)(first)
     assert consumer.outstanding_message_count == 2

@@ -104,7 +104,7 @@ def test_without_its_lock_a_dispatcher_claims_nothing(
     batcher = make_batcher()
     put(batcher, "c-1")
     fence = batcher.lock("old")
-    client.delete(key("lock"))  # it outlived its time
+    client.delete(key("lock"))  # it outlived its time to live
     assert batcher.claim("old", fence).result is ClaimResult.LOCK_LOST
     newer = batcher.lock("new")
     assert newer == fence + 1
@@ -123,7 +123,7 @@ def test_two_dispatchers_never_hold_the_lock_at_once(batcher: Batcher) -> None:
     assert batcher.lock("b") == fence + 1
 
 
-def test_a_trigger_that_found_the_lock_held_is_told_when_it_is_given_back(
+def test_unlock_reports_a_trigger_that_found_the_lock_held(
     batcher: Batcher, client: redis.Redis
 ) -> None:
     fence = batcher.lock("a")

@@ -48,7 +48,7 @@ URL = "https://a.example/hooks?token=hunter2"
 
 @pytest.fixture
 def run(environment: Callable[..., None]) -> Callable[..., Result]:
-    """Run the command with words; a failure to exit properly is the test's failure."""
+    """Run the command with these arguments; an unexpected exception fails the test."""
     del environment
 
     def invoke(*words: str, input: str | bytes | None = None) -> Result:
@@ -76,7 +76,7 @@ def kill(batcher: Batcher, *ids: str, destination: str = HOST, **more: Any) -> N
 
 @pytest.fixture
 def unpaced(environment: Callable[..., None], make_batcher: Callable[..., Batcher]) -> Batcher:
-    """A batcher that claims and sends without pace, as the commands under test do, too."""
+    """A batcher that claims and sends without pacing, as the tested commands do, too."""
     pace = {"send_interval": 0, "destination_interval": 0, "min_interval": 0}
     pace |= {"destination_concurrency": 0, "batch_size": 1_000}
     environment(**{f"CALLBACKS_{name.upper()}": value for name, value in pace.items()})
@@ -97,7 +97,7 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 def test_every_command_says_what_it_does_in_one_uncut_sentence(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(main, [*path, "--help"], env={"CALLBACKS_BATCH_SIZE": "bad"})
     assert shown.exit_code == 0
-    # On a terminal of 80 columns click fills 78; the runner by itself takes all 80.
+    # On a terminal of 80 columns click fills 78; the runner alone takes all 80.
     overview = CliRunner().invoke(main, [*path[:-1], "--help"], terminal_width=78).stdout
     (line,) = (line for line in overview.splitlines() if line.split()[:1] == [path[-1]])
     assert line.endswith(".")
@@ -381,7 +381,7 @@ def look(oldest_due_ms: int | None = None) -> Look:
     [
         (books(), look(), "ok"),
         (books(ticked_ms=NOW - 3_600_000), look(), "ok"),
-        # Ready for 30 s and no batch yet: that may well be a large backlog.
+        # Ready for 30 s without a batch: that can be a large backlog.
         (books(queued=1), look(NOW - 30_000), "ok"),
         # 5 s of max_delay, 0.5 s of min_interval and 60 s of drain target are over.
         (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_500), "ok"),
@@ -400,7 +400,7 @@ def look(oldest_due_ms: int | None = None) -> Look:
             look(NOW - 90_000),
             "no worker: none claims: callbacks are ready, no batch for 90 s",
         ),
-        # Whatever is owed counts: what is processing, and what is held and not ready.
+        # All unsent callbacks count: those processing, and those held and not ready.
         (books(processing=1, ticked_ms=NOW - 60_000), look(), "ok"),
         (
             books(processing=1, ticked_ms=NOW - 60_001),
@@ -470,7 +470,7 @@ def test_status_says_full_where_redis_is(
 
 
 def test_what_waits_on_purpose_is_no_worker_and_no_backlog() -> None:
-    """A batch of every ten minutes, ticks of every minute: none of that is a fault."""
+    """A batch every ten minutes, ticks every minute: no fault."""
     batches = {"CALLBACKS_MIN_INTERVAL": "300", "CALLBACKS_MAX_DELAY": "300"}
     settings = load_settings(batches | {"CALLBACKS_CHECK_INTERVAL": "60"})
     waiting = books(queued=1, ticked_ms=NOW - 170_000, last_batch_ms=NOW - 600_000)
@@ -728,7 +728,7 @@ def test_resuming_a_url_lifts_its_mark_and_leaves_its_destination_paused(
 def test_cancel_by_state(run: Run, unpaced: Batcher) -> None:
     put(unpaced, "c-1")
     assert run("cancel", "c-1").stdout == "c-1 is cancelled\n"
-    assert run("cancel", "c-1").stdout == "c-1 is cancelled\n"  # it holds, whoever did it
+    assert run("cancel", "c-1").stdout == "c-1 is cancelled\n"  # it stays, whoever did it
     unknown = run("cancel", "c-0")
     assert (unknown.exit_code, unknown.stderr) == (
         1,
@@ -765,7 +765,7 @@ def test_cleanup_goes_on_until_nothing_is_left(
 
 
 @pytest.mark.parametrize("verb", ["replay", "purge"])
-def test_what_changes_dead_letters_has_to_be_told_which(run: Run, verb: str) -> None:
+def test_what_changes_dead_letters_needs_a_selection(run: Run, verb: str) -> None:
     assert run("dead", verb).exit_code == 2
     assert run("dead", verb, "--limit", "5").exit_code == 2
     assert run("dead", verb, "--all", "--reason", "gone").exit_code == 2
@@ -837,7 +837,7 @@ def test_ids_that_are_no_dead_letters_are_named_and_the_others_done(
 
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The delays of the checks that this process has asked for."""
+    """The delays of the checks that this process has requested."""
     checks: list[int] = []
     monkeypatch.setattr(BrokerMessages, "check", lambda _self, delay_ms: checks.append(delay_ms))
     return checks
@@ -870,14 +870,16 @@ def test_a_replay_that_fails_half_way_wakes_for_what_was_replayed(
     assert (overview(unpaced.scripts).queued, woken) == (STEP, [0])
 
 
-def test_a_dry_run_or_wrong_words_wake_nobody(run: Run, unpaced: Batcher, woken: list[int]) -> None:
+def test_a_dry_run_or_wrong_usage_wakes_no_worker(
+    run: Run, unpaced: Batcher, woken: list[int]
+) -> None:
     kill(unpaced, "c-1")
     run("dead", "replay", "--all", "--dry-run")
     run("dead", "replay")
     assert woken == []
 
 
-def test_dead_show_shows_fifty_unless_told_otherwise(run: Run, unpaced: Batcher) -> None:
+def test_dead_show_shows_fifty_by_default(run: Run, unpaced: Batcher) -> None:
     kill(unpaced, *(f"c-{n:02}" for n in range(60)))
     assert len(json.loads(run("dead", "show", "--json").stdout)) == 50
     assert len(json.loads(run("dead", "show", "--all", "--json").stdout)) == 60
@@ -984,7 +986,7 @@ def test_children_end_even_where_they_do_not_want_to(
     with alive.open() as pipe:
         assert pipe.readline() == "up\n"
         children.stop()
-        assert pipe.read() == ""  # ends when nobody is left who could write
+        assert pipe.read() == ""  # ends when no writer is left
 
 
 def test_a_child_that_ends_by_itself_is_a_failure_that_names_it(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Redis' clock jumps: nothing expires, is purged, or counts as crashed by that alone.
+"""Redis' clock jumps: that alone expires, purges and crashes nothing.
 
-The scripts' clock is the test's; the time that passes in the process is, too.
+The test controls the scripts' clock and the time in the processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHECK_MS = 3_000
 
 
 class World:
-    """Several processes at one Redis; `pass_ms` for all, `jump` of Redis' clock alone."""
+    """Several processes on one Redis; `pass_ms` for all, `jump` for Redis' clock alone."""
 
     def __init__(self, bench: Bench, settings: Settings) -> None:
         self.bench, self.settings, self.here_s = bench, settings, 1_000.0
@@ -64,7 +64,7 @@ def state_of(batcher: Batcher, id: str) -> str:
 
 
 def fill(world: World) -> Claimed:
-    """One that waits, one being sent, one dead letter, and one sent."""
+    """One queued, one in flight, one dead letter, and one sent."""
     batcher = world.first
     for id, outcome in (("dead", Outcome.DEAD), ("sent", Outcome.SENT)):
         claimed = claim_one(batcher, id)
@@ -113,7 +113,7 @@ def test_leases_are_renewed_in_bounded_steps_by_everybody_who_notices(
     for id in leases:
         client.hset(key(f"rec:{id}"), mapping={"s": "sending", "d": HOST})
     world.jump(jump_ms)
-    world.first.renew = lambda limit: 0  # it is stopped in between
+    world.first.renew = lambda limit: 0  # stopped in between
     assert world.first.tick("first", 1).jump_ms
     assert other.tick("other", 1).jump_ms == 0
     scores = {score for _, score in client.zrange(key("processing"), 0, -1, withscores=True)}
@@ -136,7 +136,7 @@ def test_what_waits_is_sent_in_the_meantime_and_a_request_that_vanished_is_a_cra
     assert isinstance(batcher.begin("waits", claimed["waits"].token), Go)
     world.pass_ms(16_000)
     batcher.tick("first", 1)
-    assert batcher.reclaim(100, chance=0).recovered == 2  # the one of before, and this one
+    assert batcher.reclaim(100, chance=0).recovered == 2  # the one before, and this one
     status = find(batcher.scripts, "sending")
     assert status is not None
     assert (status.state, status.crashes) == ("queued", 1)
@@ -216,7 +216,7 @@ def test_a_clock_that_is_put_right_lifts_it(world: World) -> None:
     assert duties(batcher) == NOTHING
     world.pass_ms(16_000)
     batcher.tick("first", 1)
-    assert batcher.reclaim(100, chance=0).recovered == 1  # its lease is no two days away
+    assert batcher.reclaim(100, chance=0).recovered == 1  # its lease is less than two days away
 
 
 def test_status_doctor_and_cleanup_tell_of_it(
@@ -251,7 +251,7 @@ def test_status_doctor_and_cleanup_tell_of_it(
         (1_064_100, 13.0, 13.0, 61_000),
         (943_000, 13.0, 13.0, 0),
         (941_000, 13.0, 13.0, -61_900),
-        (4_600_000, 3_610.0, 3_610.0, 0),  # this process slept
+        (4_600_000, 3_610.0, 3_610.0, 0),  # this process was asleep
     ],
 )
 def test_a_jump_is_what_neither_waiting_nor_sleeping_explains(

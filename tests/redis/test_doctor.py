@@ -40,7 +40,7 @@ NAMES = [
 
 
 class Simulated:
-    """Time that passes only where somebody sleeps; `then` happens in each sleep."""
+    """Time that passes only in sleeps; `then` is called in each."""
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.at, self.slept, self.then = 0.0, 0.0, then
@@ -56,7 +56,7 @@ class Simulated:
 
 @pytest.fixture
 def whole(server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
-    """The server, set back to what it was afterwards."""
+    """The server, restored afterwards."""
     yield client
     client.replicaof("no", "one")
     for name, value in CONFIG.items():
@@ -65,7 +65,7 @@ def whole(server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
 
 
 class Doctor:
-    """Runs the command; its checks by name."""
+    """Runs the command; returns its checks by name."""
 
     def __call__(self, *words: str) -> Result:
         result = CliRunner().invoke(main, ["doctor", *words])
@@ -74,7 +74,7 @@ class Doctor:
         return result
 
     def checks(self, *modules: str, failed: str = "") -> dict[str, dict[str, Any]]:
-        """Run it with --json; `failed`: the checks that have to be named on stderr."""
+        """Run it with --json; `failed`: the checks that stderr has to name."""
         result = self("--json", *modules)
         checks = {check["name"]: check for check in json.loads(result.stdout)}
         if failed:
@@ -103,7 +103,7 @@ def as_user(whole: redis.Redis, server: Server, environment: Callable[..., None]
     return become
 
 
-# The whole
+# The whole command
 
 
 def test_a_plain_server_has_warnings_and_no_failure_and_is_not_changed(
@@ -160,7 +160,9 @@ def test_an_actor_for_the_dead_is_looked_for_in_the_modules_that_workers_load(
     assert "No module named 'no_such_module'" in failed["found"]
 
 
-def test_a_misspelt_setting_is_told_once(doctor: Doctor, environment: Callable[..., None]) -> None:
+def test_a_misspelt_setting_is_reported_once(
+    doctor: Doctor, environment: Callable[..., None]
+) -> None:
     environment(CALLBACKS_BATCHSIZE="5")
     assert "CALLBACKS_BATCH_SIZE" in doctor.checks()["settings"]["found"]
 
@@ -182,7 +184,7 @@ def test_an_unreachable_redis_is_one_clear_line(
     assert "hunter2" not in result.output
 
 
-def test_a_redis_that_hangs_is_told_within_its_timeout(
+def test_a_redis_that_hangs_is_reported_within_its_timeout(
     doctor: Doctor, server: Server, environment: Callable[..., None]
 ) -> None:
     environment(CALLBACKS_REDIS_TIMEOUT="0.3")
@@ -194,7 +196,7 @@ def test_a_redis_that_hangs_is_told_within_its_timeout(
     assert check["todo"].startswith("see whether Redis hangs")
 
 
-def test_a_wrong_password_is_told_and_not_shown(
+def test_a_wrong_password_is_reported_and_not_shown(
     doctor: Doctor, as_user: Any, server: Server, environment: Callable[..., None]
 ) -> None:
     as_user("+@all")
@@ -204,7 +206,9 @@ def test_a_wrong_password_is_told_and_not_shown(
     assert "letmein" not in str(check)
 
 
-def test_no_more_connections_is_told(doctor: Doctor, whole: redis.Redis, server: Server) -> None:
+def test_no_more_connections_is_reported(
+    doctor: Doctor, whole: redis.Redis, server: Server
+) -> None:
     whole.config_set("maxclients", 1)
     check = doctor.checks(failed="redis")["redis"]
     assert "max number of clients reached" in check["found"]
@@ -275,7 +279,7 @@ def test_a_user_without_our_keys_or_scripts_gets_the_rule_that_is_missing(
     assert check["todo"].startswith("redis-cli ACL SETUSER <user> '~{callbacks}:*' '~callbacks:*'")
 
 
-def test_the_rule_that_is_told_is_enough(doctor: Doctor, as_user: Any) -> None:
+def test_the_suggested_rule_is_sufficient(doctor: Doctor, as_user: Any) -> None:
     as_user("+@all", "-@admin", "~callbacks:*", keys="~{callbacks}:*")
     assert doctor.checks()["books"]["verdict"] == "ok"
     assert callbacks.enqueue("https://a.example/x", 1).accepted
@@ -315,7 +319,7 @@ def test_a_clock_that_is_off_is_measured(client: redis.Redis, off_s: float) -> N
 
 
 def test_a_slow_redis_is_asked_for_a_few_seconds_at_most(client: redis.Redis) -> None:
-    at = iter(n / 2 for n in range(1_000))  # each look at the clock takes half a second
+    at = iter(n / 2 for n in range(1_000))  # each reading of the clock takes half a second
     trip = read_trip(client, Clock(monotonic=lambda: next(at)))
     assert trip.median_ms == 500
     assert next(at) < 10
@@ -334,7 +338,7 @@ def test_processes_whose_heartbeat_moves_are_at_work_and_resting_ones_are_not(
     client.zadd(HEARTBEATS, {"producer": now_ms(client), "worker": 1, "dead": 1})
 
     def beat() -> None:
-        client.zincrby(HEARTBEATS, 100, "worker")  # its clock is decades behind: no matter
+        client.zincrby(HEARTBEATS, 100, "worker")  # its clock is decades behind: harmless
         client.zadd(HEARTBEATS, {"just started": 5})
 
     client.set(key("tick"), "worker", px=60_000)
@@ -391,7 +395,7 @@ def test_work_counts_recent_deaths_held_destinations_and_failed_messages(
     assert (work.destinations, work.broken, work.paused, work.failed_messages) == (2, 1, 1, 1)
 
 
-def test_books_that_do_not_balance_fail(doctor: Doctor, client: redis.Redis) -> None:
+def test_totals_that_do_not_balance_fail(doctor: Doctor, client: redis.Redis) -> None:
     client.hincrby(key("counters"), "accepted", 2)
     assert doctor.checks(failed="books")["books"]["found"] == "they do not balance by 2"
 

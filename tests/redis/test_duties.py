@@ -72,7 +72,7 @@ class Recorder:
 
 
 class Receiver:
-    """Answers as told and keeps what was posted."""
+    """Gives scripted answers and records what was posted."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
@@ -102,7 +102,7 @@ def store(batcher: Batcher, id: str = "c-1", url: str = "https://a.example/x") -
 
 
 class Waits:
-    """A timer in which time passes only by waiting."""
+    """A timer whose time passes only in waits."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -191,7 +191,7 @@ def test_a_check_that_comes_too_early_arms_the_next_one_once(
 ) -> None:
     batcher, messages = make_batcher(), Recorder()
     put(batcher, "c-1")
-    client.hset(key("state"), "check_at", 0)  # the message that enqueue asked for was lost
+    client.hset(key("state"), "check_at", 0)  # the message that enqueue requested was lost
     duties.flush_once(batcher, messages)
     duties.flush_once(batcher, messages)
     (wait,) = messages.checks
@@ -274,14 +274,14 @@ def test_a_process_that_slept_past_its_lease_sends_nothing_that_was_taken_back(
     (claimed,) = claim(batcher).callbacks
 
     class Stopped(Waits):
-        """Stopped for a minute before its instant; meanwhile the lease is taken back."""
+        """Stopped for a minute before its instant; meanwhile the callback is reclaimed."""
 
         def sleep(self, seconds: float, /) -> None:
             client.zadd(key("processing"), {"c-1": 1})
             assert batcher.reclaim(10, chance=0).recovered == 1
             super().sleep(seconds + 60)
 
-    client.hset(key("state"), "send", now_ms(client) + 200)  # so that it has to wait at all
+    client.hset(key("state"), "send", now_ms(client) + 200)  # so that it has to wait
     receiver = Receiver()
     result = sent(batcher, receiver, claimed.id, claimed.token, timer=Stopped())
     assert result.gate is Refused.STALE
@@ -464,7 +464,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @pytest.fixture
 def vault() -> Iterator[list[str]]:
-    """What `vault_resolver` gives; empty: it fails."""
+    """What `vault_resolver` returns; it fails if empty."""
     OPEN.clear()
     yield OPEN
     OPEN.clear()
@@ -477,7 +477,7 @@ def vault_resolver(callback_url: str, environment: str) -> list[str]:
 
 
 def end_waits(batcher: Batcher) -> None:
-    """Let all waits of the one destination pass: its own, its pace, and those in its lane."""
+    """End all waits of the one destination: its hold, its pace, and those in its lane."""
     client, name = batcher.scripts.client, "https://a.example:443"
     client.hset(key(f"dest:{name}"), mapping={"hold": 0, "slot": 0, "send": 0})
     client.hset(key("state"), mapping={"slot": 0, "send": 0})
@@ -522,7 +522,7 @@ def test_without_a_secret_a_callback_waits_at_no_cost_however_long_it_takes(
 
 
 def unpaced_vault(make_batcher: Make) -> Batcher:
-    """A batcher with a closed vault, whose one destination has answered before."""
+    """A batcher with a closed vault, whose only destination is proven."""
     resolver = "tests.redis.test_duties:vault_resolver"
     pace = {"send_interval": 0, "destination_interval": 0, "min_interval": 0}
     batcher = make_batcher(secret_resolver=resolver, **pace)
@@ -541,7 +541,7 @@ def test_one_callback_without_a_secret_holds_up_no_other_and_several_in_a_row_ho
         begin(batcher, one)
     assert batcher.withhold(first.id, first.token, 1, detail="x").settled is Settled.QUEUED
     assert client.hget(dest, "why") is None
-    for one in (second, third):  # in a row, and together
+    for one in (second, third):  # one by one, and together
         assert batcher.withhold(one.id, one.token, 1, detail="x").settled is Settled.QUEUED
         assert batcher.withhold(one.id, one.token, 1, detail="x").settled is Settled.STALE
         assert (client.hget(dest, "why"), client.hget(dest, "unsigned")) == (b"secret", b"2")
@@ -630,7 +630,7 @@ def broken_resolver(callback_url: str, environment: str) -> list[str]:
     raise LookupError("the vault is closed")
 
 
-def test_each_death_is_told_once_and_again_only_where_telling_failed(
+def test_each_death_is_reported_once_and_again_only_if_that_failed(
     make_batcher: Make, client: redis.Redis
 ) -> None:
     batcher = make_batcher(send_interval=0, destination_interval=0)
@@ -645,7 +645,7 @@ def test_each_death_is_told_once_and_again_only_where_telling_failed(
         client.zadd(key("expiry"), {f"c-{n:03}": 1})
     assert batcher.expire(200) == 150
     assert duties.notify_once(batcher, tell) == 0  # a moment later
-    for n in range(150):  # most of them at one millisecond
+    for n in range(150):  # most of them in the same millisecond
         client.zadd(key("dead"), {f"c-{n:03}": client.zscore(key("dead"), f"c-{n:03}") - 2000})
     client.hset(key("state"), "told", 1)
     with pytest.raises(RuntimeError):

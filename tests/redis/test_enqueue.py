@@ -59,7 +59,7 @@ def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: r
     assert before == after
 
 
-def test_a_known_id_is_told_by_a_full_redis_too(batcher: Batcher, client: redis.Redis) -> None:
+def test_a_full_redis_reports_a_known_id_too(batcher: Batcher, client: redis.Redis) -> None:
     put(batcher, "c-1")
     client.config_set("maxmemory", 1)
     try:
@@ -131,7 +131,7 @@ def test_without_a_delay_each_callback_triggers_unless_a_trigger_is_on_its_way(
     batcher = make_batcher(max_delay=0)
     assert put(batcher, "c-1").signal is Signal.TRIGGER
     assert put(batcher, "c-2").signal is Signal.NONE
-    client.hdel(key("state"), "next_batch")  # it has come
+    client.hdel(key("state"), "next_batch")  # it has arrived
     assert put(batcher, "c-3").signal is Signal.TRIGGER
 
 
@@ -194,7 +194,7 @@ def test_a_redis_without_memory_refuses_and_stores_nothing(
         put(batcher, "c-2")
     (result,) = batcher.enqueue_many([Item("c-3", HOST, packed(), 0, HOUR_MS)])
     assert isinstance(result, QueueFull)
-    assert not put(batcher, "c-1").accepted  # known: told so although nothing can be written
+    assert not put(batcher, "c-1").accepted  # known: reported although nothing can be written
     client.config_set("maxmemory", 0)
     assert everything(client) == before
 

@@ -1,4 +1,4 @@
-"""What answers do to their destination: breaker, hold, pace, concurrency, gone URLs."""
+"""How answers affect their destination: breaker, hold, pace, concurrency, gone URLs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dest(client: redis.Redis, destination: str = HOST) -> dict[str, str]:
 
 
 def fail(batcher: Batcher, times: int, feedback: Feedback = FAULT, **more: object) -> None:
-    """Let so many callbacks of HOST fail once, each; they wait for a retry in PROCESSING."""
+    """Let `times` callbacks of HOST fail once each; they wait for a retry in PROCESSING."""
     for _ in range(times):
         put(batcher, f"f-{fail.counter}", proven=False)  # type: ignore[attr-defined]
         fail.counter += 1  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ fail.counter = 0  # type: ignore[attr-defined]
 
 
 def end_hold(client: redis.Redis, destination: str = HOST) -> None:
-    """Let the hold of a destination pass without waiting."""
+    """End the hold of a destination without waiting."""
     client.hset(key(f"dest:{destination}"), "hold", 1)
     to_head(client, destination)
 
@@ -137,7 +137,7 @@ def test_a_success_of_the_trial_closes_the_breaker_and_resets_the_interval(
     (probe,) = claim(batcher).callbacks
     begin(batcher, probe)
     done = settlement(batcher, probe, Outcome.SENT, 1, feedback=FINE)
-    assert done.arm_ms is not None  # somebody has to trigger the others
+    assert done.arm_ms is not None  # something has to trigger the others
     state = dest(client)
     assert not {"broken", "hold", "why", "opens", "interval", "fails"} & set(state)
     end_hold(client)
@@ -172,7 +172,7 @@ def test_a_dead_trial_is_tried_with_another_callback_after_its_lease(
     put(batcher, "c-1"), put(batcher, "c-2")
     end_hold(client)
     assert [c.id for c in claim(batcher).callbacks] == ["c-1"]
-    end_hold(client)  # its worker died, the hold of the trial has passed
+    end_hold(client)  # its worker died; the hold for the probe has passed
     assert [c.id for c in claim(batcher).callbacks] == ["c-2"]
 
 
@@ -190,7 +190,7 @@ def test_a_destination_that_asks_to_be_left_alone_is(
         batcher, asking, Outcome.RETRY, 1, feedback=park, delay_ms=7000, park=True,
         throttled=True,
     )  # fmt: skip
-    assert done.arm_ms is None  # beyond what is armed: the ticker sees to it
+    assert done.arm_ms is None  # too far ahead to be armed: left to the ticker
     assert dest(client)["why"] == "park"
     gate = batcher.begin(claimed.id, claimed.token)
     assert isinstance(gate, Later)
@@ -297,7 +297,7 @@ def test_a_fault_now_and_then_does_not_slow_a_destination(
 def test_faults_among_its_answers_slow_a_destination(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    # The share of faults: 0, 100, 190 thousandths, and only what is 150 or more counts.
+    # The share of faults: 0, 100, 190 thousandths; only 150 and more counts.
     assert answers(make_batcher, client, "xxx") == [200_000, 200_000, 300_000]
 
 
@@ -390,7 +390,7 @@ def test_what_is_queued_for_a_gone_url_dies_when_its_turn_comes(
         passes += 1
         assert passes < 9
     dead = client.zcard(key("dead"))
-    assert dead == 701  # all 700 and the first: none of them was claimed
+    assert dead == 701  # all 700 and the first: none was claimed
     status = find(batcher.scripts, "later-000")
     assert status is not None
     assert (status.state, status.reason, status.attempts) == (State.DEAD, "gone", 0)
@@ -440,7 +440,7 @@ def test_gone_and_live_ones_of_one_destination_all_come_to_their_end(
 
 
 @pytest.mark.parametrize("lane", ["g" * 250 + "l", "l" + "g" * 250 + "l", "g" * 101])
-def test_more_gone_ones_than_one_claim_buries_leave_nobody_behind(
+def test_more_gone_callbacks_than_one_claim_ends_strand_no_other(
     make_batcher: Make, client: redis.Redis, inspector: Inspector, lane: str
 ) -> None:
     batcher = make_batcher(**FAST, batch_size=100)
@@ -468,7 +468,7 @@ def test_resuming_a_destination_clears_its_hold_breaker_and_interval(
     assert len(claim(batcher).callbacks) == 2
 
 
-#: Two had answered within the hour and fail now, one had not, the others answer.
+#: Two that answered within the hour fail now, one never answered, the others do.
 SEEN_MS = {f"c-{n}": 1_000 for n in range(6)} | {"c-2": HOUR_MS + 1}
 
 
@@ -516,7 +516,7 @@ def test_a_process_that_slept_past_its_instant_gets_a_new_one(
         gate = batcher.begin(c.id, c.token, nonce=f"n-{c.id}")
         assert isinstance(gate, Go)
         gates.append((c, gate))
-    for c, _ in gates:  # all of them stopped for five seconds
+    for c, _ in gates:  # all were stopped for five seconds
         client.hincrby(key(f"rec:{c.id}"), "at", -5000)
     client.hincrby(key("state"), "send", -5000)
     again = [batcher.begin(c.id, c.token, nonce=f"n-{c.id}") for c, _ in gates]
@@ -558,7 +558,7 @@ def test_settling_does_not_trigger_a_batch_before_its_time(
     for c in batch.callbacks:
         begin(batcher, c)
         arms.append(settlement(batcher, c, Outcome.SENT, 1, feedback=FINE).arm_ms)
-    assert arms == [None] * 5  # the one that is armed already will do
+    assert arms == [None] * 5  # the one already armed suffices
 
 
 def test_a_slow_receiver_is_not_claimed_for_in_whole_batches(

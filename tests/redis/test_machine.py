@@ -14,7 +14,7 @@ from tests.support.server import Server, binaries
 
 SLOW = pytest.mark.slow
 
-#: What is found is not made small: that takes minutes. To shrink it, add `Phase.shrink`.
+#: Failing examples are not shrunk: that takes minutes. To shrink one, add `Phase.shrink`.
 SETTINGS = settings(
     max_examples=40,
     stateful_step_count=30,
@@ -24,7 +24,7 @@ SETTINGS = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-#: So many times 40 examples are tried before a defect counts as unnoticed.
+#: How often 40 examples are tried before a defect counts as unnoticed.
 TRIES = 10
 
 
@@ -42,7 +42,7 @@ def one_client() -> Iterator[redis.Redis]:
 
 
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=SLOW), pytest.param(2, marks=SLOW)])
-def test_any_sequence_of_calls_keeps_the_books_and_ends_every_callback(
+def test_any_sequence_of_calls_keeps_the_balance_and_ends_every_callback(
     client: redis.Redis, number: int, request: pytest.FixtureRequest
 ) -> None:
     examples = request.config.getoption("examples")

@@ -1,4 +1,4 @@
-"""cancel, pause, resume, replay, purge, and the books."""
+"""cancel, pause, resume, replay, purge, and the balance."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_cancel_stops_a_sender_that_was_stopped_before_its_request(
 def test_an_attempt_that_is_given_up_and_then_cancelled_stays_counted(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    """Totals never fall, and it is not made any more."""
+    """Totals never fall, and the attempt is not made any more."""
     batcher = make_batcher(send_interval=0, destination_interval=30, adaptive=False)
     claimed = claim_one(batcher)
     assert isinstance(batcher.begin(claimed.id, claimed.token, nonce="n"), Go)
@@ -102,7 +102,7 @@ def test_an_attempt_that_is_given_up_and_then_cancelled_stays_counted(
 def test_what_people_do_is_answered_alike_when_it_is_repeated(
     batcher: Batcher, client: redis.Redis
 ) -> None:
-    """Its reply may be lost; then our own wrapper calls it again."""
+    """Its reply may be lost; then our wrapper calls it again."""
     for id in ("c-1", "c-2"):
         claimed = claim_one(batcher, id)
         begin(batcher, claimed)
@@ -232,7 +232,7 @@ def test_the_host_alone_and_one_lane_alone_are_paused_and_resumed(
     pause(batcher, Scope(f"{HOST}#a"))
     assert claimed_from(batcher, client) == {f"{HOST}#b"}
     pause(batcher, WHOLE)
-    assert resume(batcher, Scope(f"{HOST}#a")).changed  # goes on although its host does not
+    assert resume(batcher, Scope(f"{HOST}#a")).changed  # resumed although its host is not
     put(batcher, "c-b", f"{HOST}#b")
     assert claimed_from(batcher, client) == {f"{HOST}#a"}
     put(batcher, "c-a", f"{HOST}#a")
@@ -274,7 +274,7 @@ def test_steering_a_host_of_many_lanes_never_holds_redis_for_long(
     assert len(resume(batcher, WHOLE).lanes) == many
     assert client.zcount(key("unproven"), "-inf", "(+inf") == many
     stats = client.info("commandstats")
-    # Of each on average, for a busy machine stops in the middle of any one.
+    # The average of each, because a busy machine may stall any single one.
     assert stats["cmdstat_evalsha"]["usec_per_call"] < 2_000
     assert stats["cmdstat_zscan"]["usec_per_call"] < 2_000
     assert stats["cmdstat_evalsha"]["calls"] >= many / PAGE

@@ -1,4 +1,4 @@
-"""A Redis user that may not run what managed services forbid: each duty does what it can."""
+"""A Redis user without the commands that managed services forbid: each duty does what it can."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_who_may_not_read_how_much_is_used_does_not_let_enqueues_in_again(
     batcher: Batcher, client: redis.Redis
 ) -> None:
     assert read_memory(batcher.scripts) is None
-    batcher.admit(full=True)  # said by a process that may
+    batcher.admit(full=True)  # reported by a process that may
     duties.trim_once(batcher)
     assert client.hget(key("state"), "full") == b"1"
 

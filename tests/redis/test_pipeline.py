@@ -1,4 +1,4 @@
-"""Commands of many threads over one connection: each gets its own reply, whatever befalls it."""
+"""Commands of many threads over one connection: each gets its own reply, whatever happens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANY = 64
 
 @pytest.fixture
 def pooled(server: Server, client: redis.Redis) -> Iterator[redis.Redis]:
-    del client  # it empties the server
+    del client  # it flushes the server
     pool = redis.BlockingConnectionPool.from_url(
         server.url, max_connections=2, timeout=2, socket_timeout=1, protocol=2
     )
@@ -101,7 +101,7 @@ def test_an_interrupted_sender_leaves_nobody_waiting(
     pipeline: AutoPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupt(BaseException):
-        """As Dramatiq raises in the middle of anything."""
+        """As Dramatiq raises anywhere."""
 
     started, go = threading.Event(), threading.Event()
 
@@ -126,14 +126,14 @@ def test_who_waits_too_long_gives_up_and_the_next_one_sends(
     pooled: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = AutoPipeline(pooled, patience_s=0.2)
-    pipeline._is_led = True  # by a thread that is gone
+    pipeline._is_led = True  # by a dead thread
     with pytest.raises(redis.TimeoutError):
         pipeline.call("ECHO", "1")
     assert pipeline.call("ECHO", "2") == b"2"
 
 
 class Lapsing:
-    """A lock whose timed wait is over just when somebody releases it."""
+    """A lock whose timed wait ends just when it is released."""
 
     def __init__(self, release: Callable[[], None]) -> None:
         self._lock = threading.Lock()
@@ -158,14 +158,14 @@ def test_who_gets_something_at_the_last_moment_takes_it(
     def release() -> None:
         (waiting,) = pipeline._waiting
         if gets == "its reply":
-            pipeline._waiting.clear()  # it was taken on
+            pipeline._waiting.clear()  # it was accepted
             waiting.reply = b"x"
             waiting.done.release()
         else:
             pipeline._pass_on(leader)
 
     class Late(combining._Call):
-        """A call that waits too long by a moment."""
+        """A call that waits slightly too long."""
 
         def __init__(self, command: bytes) -> None:
             super().__init__(command)
@@ -173,7 +173,7 @@ def test_who_gets_something_at_the_last_moment_takes_it(
 
     monkeypatch.setattr(combining, "_Call", Late)
     assert pipeline.call("ECHO", "x") == b"x"
-    if gets == "its reply":  # whoever sends goes on to do so, and nobody else does beside
+    if gets == "its reply":  # the sending thread goes on, and no other one sends
         assert pipeline._is_led
         pipeline._pass_on(leader)
     monkeypatch.undo()
@@ -192,7 +192,7 @@ def test_what_cannot_be_sent_fails_its_own_caller(pipeline: AutoPipeline) -> Non
 
 
 def test_a_forked_child_waits_for_nobody(pipeline: AutoPipeline, server: Server) -> None:
-    pipeline._is_led = True  # by a thread that will not be in the child
+    pipeline._is_led = True  # by a thread that the child will not have
     child = os.fork()
     if not child:
         pipeline._pool = server.client().connection_pool

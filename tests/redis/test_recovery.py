@@ -1,4 +1,4 @@
-"""release, reclaim, expire, wake and trim: what brings callbacks back and ends old ones."""
+"""release, reclaim, expire, wake and trim: what recovers callbacks and ends old ones."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_cancelled_request_that_crashed_stays_cancelled(
     assert state_of(batcher, "c-1") is State.CANCELLED
 
 
-def test_the_books_are_audited_where_memory_is_full(
+def test_an_audit_works_while_memory_is_full(
     batcher: Batcher, client: redis.Redis, inspector: Inspector
 ) -> None:
     put(batcher, "c-1")
@@ -340,7 +340,7 @@ def test_what_a_dead_letter_takes_is_measured_only_near_the_memory_limit(
 
     before = commands()
     assert dead_bytes(0) == dead_bytes(10**10) == 0
-    assert commands() - before == 4 + 2 + 1  # a command each, and this very count
+    assert commands() - before == 4 + 2 + 1  # one command each, and exactly this count
     taken = dead_bytes(1)
     assert 200 < taken < 2_000
     client.set(key("cb:c-1"), b"x" * 100_000)

@@ -1,4 +1,4 @@
-"""Every error form of every server there is, asked of real ones; what a connection makes of it."""
+"""Every form of error of every server, from real ones, and what a connection makes of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.server import Server, binaries
 
 SET = ("SET", "a", 1)
 SCRIPTED = ("EVAL", "return redis.call('SET', 'a', 1)", 0)
-#: In a function, and where the key is declared.
+#: In a function, in a script that declares its key.
 NESTED = (
     "EVAL",
     "local function set()\n return redis.call('SET', KEYS[1], 1)\nend\nset()",
@@ -36,7 +36,7 @@ GET = ("GET", "a")
 
 @pytest.fixture
 def start(server_name: str) -> Iterator[Callable[..., Server]]:
-    """Servers of a test's own, whose condition is nobody else's."""
+    """A test's own servers, whose state affects no others."""
     started: list[Server] = []
 
     def run(*options: str) -> Server:
@@ -51,7 +51,7 @@ def start(server_name: str) -> Iterator[Callable[..., Server]]:
 
 @contextlib.contextmanager
 def ours(url: str, **more: object) -> Iterator[redis.Redis]:
-    """Our client, with which each command may use another connection."""
+    """Our client, in which each command may use another connection."""
     environ = {f"CALLBACKS_{name.upper()}": str(value) for name, value in more.items()}
     with connect(load_settings({"REDIS_URL": url} | environ)) as client:
         yield client
@@ -98,7 +98,7 @@ def test_too_few_replicas_and_a_full_disk_are_for_now(
     server = start("--min-replicas-to-write", "1")
     with ours(server.url) as client:
         assert error_of(client, *SET).__class__ is NotNow
-        if server_name != "redis-6.2":  # whose scripts may write all the same
+        if server_name != "redis-6.2":  # whose scripts may still write
             assert kinds(client, SCRIPTED, NESTED) == [NotNow] * 2
         client.config_set("min-replicas-to-write", 0)
         client.set("b", 1)
@@ -110,7 +110,7 @@ def test_too_few_replicas_and_a_full_disk_are_for_now(
         assert str(error_of(client, *SCRIPTED)).startswith("MISCONF ")
 
 
-def test_a_full_memory_is_told_as_such_in_scripts_too(start: Callable[..., Server]) -> None:
+def test_a_full_memory_is_recognized_in_scripts_too(start: Callable[..., Server]) -> None:
     with ours(start("--maxmemory", "1").url) as client:
         assert kinds(client, *WRITES) == [OutOfMemoryError] * 3
 
@@ -127,7 +127,7 @@ def test_a_script_that_runs_on_is_for_now(start: Callable[..., Server]) -> None:
         endless.join(10)
 
 
-def test_what_a_user_must_not_do_is_told_as_such_in_scripts_too(
+def test_a_missing_permission_is_recognized_in_scripts_too(
     start: Callable[..., Server],
 ) -> None:
     server = start()
@@ -197,7 +197,7 @@ def test_a_demoted_servers_connections_are_all_made_anew(start: Callable[..., Se
             raw.replicaof("127.0.0.1", new.port)  # type: ignore[no-untyped-call]
         proxy.forward_to(new.port)
         for connection in (first, second):
-            connection._since = 0  # they are not young
+            connection._since = 0  # not among the young ones
         assert kinds(client, SET) == [NotPrimary]
         one, other = pool.get_connection(), pool.get_connection()
         assert {one, other} == {first, second}

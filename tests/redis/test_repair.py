@@ -1,4 +1,4 @@
-"""audit --repair: each structure broken in each way is named, mended, and everything delivered."""
+"""audit --repair: each kind of damage is found and repaired, and everything is delivered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Break = tuple[Any, ...]
 LANE, RING, DEST = key(f"lane:{HOST}"), key("ring"), key(f"dest:{HOST}")
 P, EXPIRY, SENT, DEAD = (key(name) for name in ("processing", "expiry", "sent", "dead"))
 
-#: By name: the commands that break something, the callback it is about, what it is afterwards.
+#: By name: the commands that break something, the affected callback, its state afterwards.
 BREAKS: Final[dict[str, tuple[list[Break], str, str]]] = {
     "queued, in no structure": ([("ZREM", LANE, "queued")], "queued", "queued"),
     "queued, lane and end lost": (
@@ -77,7 +77,7 @@ BREAKS: Final[dict[str, tuple[list[Break], str, str]]] = {
 
 @pytest.fixture
 def batcher(make_batcher: Make) -> Batcher:
-    """One callback in each state, with the state's name as its id."""
+    """One callback in each state, with that state as its id."""
     made = make_batcher(
         send_interval=0, destination_interval=0, min_interval=0, batch_size=4,
         destination_concurrency=0, breaker_failures=0,
@@ -101,7 +101,7 @@ def test_a_claimed_callback_without_its_record_is_one_finding(
 
 
 def deliver_all(batcher: Batcher, client: redis.Redis) -> None:
-    """Take back what is under way, and send everything."""
+    """Reclaim what is in flight, and send everything."""
     for id in client.zrange(P, 0, -1):
         client.zadd(P, {id: 1})
     batcher.reclaim(100, chance=0)
@@ -139,7 +139,7 @@ def test_what_is_broken_is_named_and_put_right(
     assert (left.queued, left.processing, left.balance) == (0, 0, 0)
 
 
-def test_a_callback_that_is_missing_is_told_as_lost_and_health_is_ok_again(
+def test_a_missing_callback_is_counted_as_lost_and_health_is_ok_again(
     batcher: Batcher, client: redis.Redis, environment: Callable[..., None]
 ) -> None:
     environment()

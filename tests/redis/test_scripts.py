@@ -1,4 +1,4 @@
-"""How verbs are called: by their hash, and by their text where Redis has forgotten them."""
+"""How verbs are called: by their hash, and by their text if Redis has forgotten them."""
 
 from __future__ import annotations
 

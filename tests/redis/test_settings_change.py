@@ -1,4 +1,4 @@
-"""Settings may change between restarts: what is stored is judged by those of now."""
+"""Settings may change between restarts: stored values are judged by the current ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Destinations that have not answered lately never hold up those that have."""
+"""Unproven destinations never hold up proven ones."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_without_a_place_the_gate_is_shut_and_the_callback_stays_the_next_one(
 def test_a_destination_in_both_rings_is_claimed_from_once(
     make_batcher: Make, client: redis.Redis
 ) -> None:
-    """A producer of an older release knows one ring only, and puts it there."""
+    """A producer of an older release only knows one ring, and puts it there."""
     batcher = make_batcher(send_interval=0, destination_interval=0, min_interval=0)
     for n in range(2):
         put(batcher, f"a-{n}", PROVEN, proven=False)
@@ -229,7 +229,7 @@ def test_the_places_of_all_live_processes_are_added_up(
 
     assert most(("a", 16)) == 16
     assert most(("b", 16)) == 32
-    client.hset(key("workers"), "a", f"32 16 {now_ms(client) - 1}")  # not heard of lately
+    client.hset(key("workers"), "a", f"32 16 {now_ms(client) - 1}")  # no recent report
     assert most(("b", 16)) == 16
     assert client.hkeys(key("workers")) == [b"b"]
 
@@ -246,10 +246,10 @@ def answers(id: str) -> Answer:
 
 
 def beside(client: redis.Redis, hosts: int, receiver: Receiver, threads: int) -> Simulation:
-    """Default settings, two processes: what issue after issue has been measured with.
+    """Default settings, two processes: the usual setup for measuring such problems.
 
-    One destination has answered 20 times; ten seconds after a callback each for `hosts` others it
-    gets 50.
+    One destination has answered 20 times. `hosts` others get a callback each; ten seconds later the
+    one gets 50.
     """
     settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
     run = Simulation(Bench(client), settings, receiver, threads=(threads, threads))
@@ -268,7 +268,7 @@ def beside(client: redis.Redis, hosts: int, receiver: Receiver, threads: int) ->
 
 
 def lateness(run: Simulation) -> list[int]:
-    """When each of the 50 went out, in ms after they were handed in."""
+    """When each of the 50 was sent, in ms after they were enqueued."""
     start = min(run.sent.values())
     return sorted(at - start - 30_000 for id, at in run.sent.items() if id.startswith("p"))
 
@@ -293,8 +293,8 @@ def test_hanging_hosts_hold_nobody_up_with_default_settings(
     assert found[-1] <= max(alone[-1], with_answering[-1]) + 2_000
     assert median(found) <= max(median(alone), median(with_answering)) + 2_000
     assert max(run.staggers) <= 0.2, "never slower because of those that never worked"
-    # Each gets its three tries, in turn: of 10 s each over half of the places and half as much
-    # again, for a place is taken again at the next batch only; 200 ms apart; 90 s of waits.
+    # Each gets its three tries in turn: 10 s each over half of the places, and half as much again
+    # because a place is only reused by the next batch; 200 ms apart; 90 s of waits.
     places, tries = threads, 3 * hosts  # half of two processes
     run.run_until(run.now + 15_000 * tries // places + 200 * tries + 90_000)
     assert {f"h-{n}" for n in range(hosts)} <= run.sent.keys()
@@ -333,7 +333,7 @@ def test_many_that_answer_slowly_leave_places_to_the_quick_ones(
 
 
 def backlog_of_newcomers(client: redis.Redis, many: int, receiver: Receiver) -> Simulation:
-    """So many wait, one callback each, and their arrivals no longer count."""
+    """This many wait, with one callback each, whose arrivals no longer count."""
     settings = load_settings({"REDIS_URL": "redis://127.0.0.1:1/0"})
     run = Simulation(Bench(client), settings, receiver, threads=(64, 64))
     run.batcher.pause()
@@ -349,7 +349,7 @@ def test_a_backlog_of_newcomers_that_answer_is_gone_within_the_drain_target(
     client: redis.Redis,
 ) -> None:
     run = backlog_of_newcomers(client, 3_000, answers)
-    # The last ones are less than a batch, and go at the base rate and one for each place.
+    # The last ones, less than a batch, go at the base rate plus one per place.
     run.run_until(run.now + 60_000 + 10_000)
     assert len(run.sent) == 3_000
 
@@ -379,7 +379,7 @@ def test_hosts_that_reset_while_the_only_good_one_is_quiet_hold_it_up_for_no_lon
     for n in range(hosts):
         run.enqueue(f"h-{n}", f"https://h{n}.example:443")
     run.enqueue("p-0", PROVEN)
-    run.run_until(run.now + 70_000)  # the good one was not asked within the minute
+    run.run_until(run.now + 70_000)  # the good one was not tried within the minute
     resets = True
 
     def attack(seconds: int) -> None:
@@ -421,7 +421,7 @@ def test_a_shorter_stagger_keeps_its_distance_to_an_instant_that_is_still_ahead(
     batcher.set_stagger(Stagger(0.2, 5, StaggerWhy.NETWORK))
     ahead = now_ms(client) + 60_000
     client.hset(key("state"), mapping={"slot": ahead + 5_000, "send": ahead + 5_000})
-    for interval_s in (0.2, 0.2, 1):  # a longer one moves nothing
+    for interval_s in (0.2, 0.2, 1):  # a longer one changes nothing
         batcher.set_stagger(Stagger(1 / interval_s, interval_s, StaggerWhy.BASE))
         found = client.hmget(key("state"), "slot", "send")
         assert [int(at or 0) for at in found] == [ahead + 200, ahead + 200]

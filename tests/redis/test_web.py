@@ -33,7 +33,7 @@ class Answer(NamedTuple):
 
 
 def ask(app: App, path: str, method: str = "GET", accept: str = "") -> Answer:
-    """Ask as a WSGI server does."""
+    """Send a request as a WSGI server does."""
     told: list[tuple[str, list[tuple[str, str]]]] = []
     environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT": accept}
     body = b"".join(app(environ, lambda status, headers: told.append((status, headers))))
@@ -48,14 +48,14 @@ def app(batcher: Batcher) -> App:
 
 @pytest.fixture
 def away(make_settings: Callable[..., Settings]) -> App:
-    """An application whose Redis is not there."""
+    """An application whose Redis is away."""
     settings = make_settings().model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     batcher = Batcher(connect(settings), settings)
     return App(Latest(lambda: take(batcher)))
 
 
 def samples(text: str) -> dict[str, float]:
-    """`name` or `name{label=value}` of each sample, and what it says."""
+    """`name` or `name{label=value}` of each sample, with its value."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -103,7 +103,7 @@ def test_metrics_come_as_open_metrics_where_these_are_asked_for(app: App) -> Non
     assert len(families) == len(set(families))
 
 
-def test_ages_and_losses_are_told_in_seconds(app: App, batcher: Batcher) -> None:
+def test_ages_and_losses_are_in_seconds(app: App, batcher: Batcher) -> None:
     put(batcher, "c-1")
     batcher.scripts.client.hset(key("state"), "lost", 1_700_000_000_000)
     time.sleep(0.05)
@@ -125,7 +125,7 @@ def test_the_health_check_is_well_while_work_goes_on_or_is_paused(
     assert (answer.status, json.loads(answer.body)["health"]) == (200, "paused")
 
 
-def test_held_work_that_no_worker_watches_is_told_by_health_check_and_metric(
+def test_health_check_and_metric_report_held_work_without_a_worker(
     app: App, batcher: Batcher
 ) -> None:
     put(batcher, "c-1")
@@ -139,7 +139,7 @@ def test_held_work_that_no_worker_watches_is_told_by_health_check_and_metric(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/"])
-def test_books_that_do_not_balance_are_told(app: App, batcher: Batcher, path: str) -> None:
+def test_totals_that_do_not_balance_are_reported(app: App, batcher: Batcher, path: str) -> None:
     batcher.scripts.client.hset(key("counters"), "sent", 7)
     answer = ask(app, path)
     assert answer.status == (503 if path == "/healthz" else 200)
@@ -158,7 +158,7 @@ def test_without_redis_everything_says_so_and_names_no_address(away: App) -> Non
 
 
 class Text(HTMLParser):
-    """The words of a page, and the tags that could load or run something."""
+    """The text of a page, and the tags that could load or run something."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -219,11 +219,11 @@ def test_head_gets_what_get_would_without_the_body(app: App) -> None:
     assert int(answer.headers["Content-Length"]) > 0
 
 
-# How often Redis is asked
+# How often Redis is queried
 
 
 class Reader:
-    """Counts, and takes its time."""
+    """Counts its calls, and is slow."""
 
     def __init__(self, batcher: Batcher) -> None:
         self.batcher, self.times, self.error = batcher, 0, False
@@ -236,7 +236,7 @@ class Reader:
         return take(self.batcher)
 
 
-def test_many_who_look_at_once_are_told_of_one_reading(batcher: Batcher) -> None:
+def test_many_requests_at_once_share_one_reading(batcher: Batcher) -> None:
     read, now = Reader(batcher), [0.0]
     latest = Latest(read, monotonic=lambda: now[0])
     with ThreadPoolExecutor(20) as threads:

@@ -30,9 +30,9 @@ MOST_MS: Final = 5.0
 @click.option("--batch-size", type=click.IntRange(20), default=100, show_default=True)
 @click.option("--commands", type=click.BOOL, default=True, show_default=True)
 def scale(count: int, destinations: int, batch_size: int, commands: bool) -> None:
-    """Measure every verb and command on a Redis of its own that holds very much.
+    """Measure every verb and command on a separate Redis with a large backlog.
 
-    Exits 1 where a script of ours held Redis for more than 5 ms.
+    Exits 1 if a script of ours held Redis for more than 5 ms.
     """
     screen = Console(width=110)
     server = Server(binaries()["valkey"]).start()

@@ -1,4 +1,4 @@
-"""The commands an operator would reach for: when do they say the first word, and the last?"""
+"""The commands an operator would use: when do they print their first output, and their last?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PATIENCE_S: Final = 600.0
 
 @dataclass
 class Run:
-    """One command; seconds. `code` is None where it had to be killed."""
+    """One command, in seconds. `code` is None if it had to be killed."""
 
     first_s: float | None
     took_s: float
@@ -65,7 +65,7 @@ def run(command: tuple[str, ...], environ: Mapping[str, str], gauge: Gauge) -> R
 
 
 def _first_output(process: subprocess.Popen[bytes], began: float) -> float | None:
-    """Read all it says until it ends; when the first of it came."""
+    """Read all its output until it ends; return when the first came."""
     assert process.stdout is not None
     first_s = None
     with selectors.DefaultSelector() as selector:

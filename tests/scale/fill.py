@@ -1,4 +1,4 @@
-"""What lies there before anything is measured."""
+"""What is stored before anything is measured."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def put(batcher: Batcher, numbers: range, destinations: int, *, life_ms: int = _
 
 
 def prove(client: Redis, destinations: int) -> None:
-    """Have every destination used lately, as `begin`, `settle` and `claim` leave it."""
+    """Make every destination recently used, as `begin`, `settle` and `claim` leave it."""
     seconds, micros = client.time()
     now = seconds * 1000 + micros // 1000
     for page in pages(range(destinations), _STEP):
@@ -54,6 +54,6 @@ def prove(client: Redis, destinations: int) -> None:
 
 
 def load_scripts(client: Redis) -> None:
-    """Compile every verb, which no measured call shall pay for."""
+    """Compile every verb, so that no measured call pays for it."""
     for verb in verbs():
         client.script_load(load(verb).text)

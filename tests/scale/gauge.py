@@ -1,4 +1,4 @@
-"""How long a call takes for its caller, and how long Redis does nothing else meanwhile."""
+"""How long a call takes for its caller, and how long it blocks Redis."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from redis import Redis
 
 _T = TypeVar("_T")
 
-#: From so many microseconds on Redis notes a command, and so many of them.
+#: From how many microseconds on Redis logs a command, and how many it keeps.
 _NOTED_US: Final = 50
 _NOTED: Final = 1_000
 
 
 @dataclass
 class Cost:
-    """Of each call: ms for its caller, and ms of the longest command of it in Redis."""
+    """For each call: ms for its caller, and ms of its longest command in Redis."""
 
     caller_ms: list[float] = field(default_factory=list)
     redis_ms: list[float] = field(default_factory=list)
 
 
 class Gauge:
-    """Costs by name, in the order of their first call.
+    """Costs by name, in order of their first call.
 
-    Redis' own `SLOWLOG` tells how long a command took. It measures by the clock, also while
-    Redis has to wait for a processor in the middle, so what its thread has worked is the most
-    that counts.
+    `SLOWLOG` tells how long a command took. That is wall-clock time, also while Redis waits for a
+    processor, so the CPU time of its thread is the upper bound.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -39,7 +38,7 @@ class Gauge:
         client.config_set("slowlog-max-len", _NOTED)
 
     def measure(self, name: str, call: Callable[[], _T]) -> _T:
-        """Call it and note what it cost."""
+        """Call it and record what it cost."""
         cost = self.costs.setdefault(name, Cost())
         self.client.slowlog_reset()
         worked_ms, began = self._worked_ms(), time.perf_counter()
@@ -54,7 +53,7 @@ class Gauge:
         return 1000 * float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 
     def slowest(self) -> tuple[float, str]:
-        """The longest command since the last `SLOWLOG RESET`: ms, and how it begins."""
+        """The longest command since the last `SLOWLOG RESET`: its ms and its start."""
         noted = [(e["duration"] / 1000, e["command"]) for e in self.client.slowlog_get(_NOTED)]
         ms, command = max(noted, default=(0.0, b""))
         return ms, command[:24].decode(errors="replace")

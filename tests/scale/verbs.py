@@ -15,10 +15,10 @@ from tests.scale.fill import destination, items, name, put
 from tests.scale.gauge import Gauge
 
 _TIMES: Final = 5
-#: Dead letters that lie there while they are replayed and purged.
+#: Dead letters in store while some are replayed and purged.
 _DYING: Final = 20_000
 _DAY_MS: Final = 86_400_000
-#: No more than some batches are ever claimed.
+#: At most a few batches are ever claimed.
 _CLAIMED: Final = 1_000
 
 
@@ -99,7 +99,7 @@ class Verbs:
         self.gauge.measure("settle", call)
 
     def _crowd(self) -> None:
-        """A thousand are claimed, and late; then those that were being sent have crashed."""
+        """A thousand are claimed and late; then those in flight crash."""
         measure, batcher = self.gauge.measure, self.batcher
         claimed: list[Claimed] = []
         while len(claimed) < _CLAIMED:
@@ -123,7 +123,7 @@ class Verbs:
         return self.gauge.measure(f"reclaim of {PASS} that crashed", call).recovered
 
     def _die(self) -> None:
-        """Twenty thousand at once come to the end of their life, and many records are old."""
+        """Twenty thousand expire at once, and many records are old."""
         last = self.count * 2
         put(self.batcher, range(last, last + _DYING), self.destinations, life_ms=1)
         expire = partial(self.batcher.expire, EXPIRE_PASS)

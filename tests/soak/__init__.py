@@ -1,1 +1,1 @@
-"""A bounded soak: thousands of callbacks through the real processes while these are killed."""
+"""A bounded soak: thousands of callbacks through real processes that are being killed."""

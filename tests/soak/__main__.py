@@ -28,10 +28,10 @@ from tests.soak.verdict import judge
     help="For the logs; by default a new temporary one. It stays.",
 )
 def soak(seed: int | None, minutes: float, count: int | None, folder: Path | None) -> None:
-    """Send many callbacks while everything that takes part is killed, stopped and restarted.
+    """Send many callbacks while everything involved is killed, stopped and restarted.
 
-    Everything runs on this machine, on a Redis of its own. Exits 0 where every promise was
-    kept, and 1 with what is wrong.
+    Everything runs on this machine, with its own Redis. Exits 0 if every promise was kept, else 1,
+    and prints what is wrong.
     """
     if seed is None:
         seed = secrets.randbelow(2**31)

@@ -1,4 +1,4 @@
-"""What happened when: one file for people, one count for the summary."""
+"""What happened when: a file to read, and counts for the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hand that strikes: carries a plan's faults out, each at its time, and notes each."""
+"""Carries out the faults of a plan, each at its time, and logs each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.soak.diary import Diary
 from tests.soak.plan import Fault, FaultKind
 from tests.soak.system import Place, System
 
-#: How long a holder of the dispatch lock is looked for, and how long a stopped process is
-#: watched: a lock that stays held meanwhile is held by it.
+#: How long to look for a holder of the dispatch lock, and how long to watch a stopped process: if
+#: the lock stays held meanwhile, that process holds it.
 _HUNT_S: Final = 5.0
 _WATCH_S: Final = 0.15
-#: A lock that was taken longer ago is that of one who is stopped or dead already.
+#: A lock taken longer ago belongs to a process that is stopped or dead already.
 _FRESH_MS: Final = LOCK_TTL_MS - 300
 
 
@@ -54,7 +54,7 @@ class Striker:
         }
 
     def run(self, faults: Sequence[Fault], ended: threading.Event) -> None:
-        """Strike them all, and do what follows; everything runs again when this returns."""
+        """Cause them all, and what has to follow; everything runs again when this returns."""
         for fault in faults:
             self._at(fault.at_s, lambda fault=fault: self._hands[fault.kind](fault))
         while self._later:
@@ -130,7 +130,7 @@ class Striker:
     # The dispatcher
 
     def _dispatcher(self, fault: Fault) -> None:
-        """Stop a worker while somebody holds the lock, until it is the one who does."""
+        """Kill or stop the holder of the lock, found by stopping one worker after another."""
         found = None
         with contextlib.suppress(redis.RedisError), self._client() as client:
             found = self._holder(client)
@@ -142,7 +142,7 @@ class Striker:
             self._stop(fault, *found)
 
     def _client(self) -> redis.Redis:
-        """One that gives up at once: the supervisor waits for us."""
+        """A client that gives up at once: the supervisor waits for us."""
         never = Retry(NoBackoff(), 0)
         return self.system.server.client(socket_timeout=1.0, retry=never)
 
@@ -174,7 +174,7 @@ class Striker:
         return None
 
     def _stays(self, client: redis.Redis, owner: bytes) -> bool:
-        """Whether the lock is the same owner's all the time that somebody is watched."""
+        """Whether the lock keeps the same owner all the time that a process is watched."""
         until = time.monotonic() + _WATCH_S
         while time.monotonic() < until:
             if client.get("{callbacks}:lock") != owner:
@@ -207,10 +207,10 @@ class Striker:
         self._note(fault, "Redis")
 
     def _written_out(self) -> bool:
-        """Have everything that Redis acknowledges written to the kernel; False: no answer.
+        """Make Redis write all that it acknowledges to the kernel; False: no answer.
 
-        With `everysec` it answers while a write waits for an fsync that is under way, for up to
-        2 s. A SIGKILL then loses what was acknowledged, as a power cut would, whatever we do.
+        With `everysec` it answers while a write waits for an fsync in progress, for up to 2 s. A
+        SIGKILL then loses acknowledged writes, as a power cut would, whatever we do.
         With `no` it writes before it answers; its restart sets `everysec` again.
         """
         try:

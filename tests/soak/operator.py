@@ -1,6 +1,6 @@
-"""The operator's side: cancels, pauses, resumes, replays and purges, and insists on an answer.
+"""The operator's side: cancels, pauses, resumes, replays and purges, until it gets an answer.
 
-The only one who does so. What is said holds until the end, and the verdict holds the books to it.
+It is the only operator, so its answers hold until the end, and the verdict checks them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.soak.plan import Deed, DeedKind
 from tests.soak.verdict import Cancel, Record
 
 _PAUSE_S: Final = 0.2
-#: Cancelled are some of those that were handed in last, for they are under way.
+#: It cancels some of those enqueued last, because they are in progress.
 _RECENT: Final = 300
 _MOST_DEAD: Final = 200
 _NOBODY: Final = "soak-nobody"
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 def read_records(inspector: Inspector, ids: Iterable[str]) -> dict[str, Record]:
-    """Each callback as the books have it; unknown ones are left out."""
+    """Each callback as it is recorded; unknown ones are left out."""
     records: dict[str, Record] = {}
     for page in pages(ids, PAGE):
         answers = inspector.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
@@ -50,10 +50,10 @@ def read_records(inspector: Inspector, ids: Iterable[str]) -> dict[str, Record]:
 
 
 class Operator:
-    """Does a plan's deeds, one after another.
+    """Carries out a plan's operations, one after another.
 
-    `cancels`: what was said of an id last. `lives`: those that a callback had before it was
-    replayed. `purged`: what was forgotten. `troubles`: answers that were wrong.
+    `cancels`: the last answer for an id. `lives`: those that a callback had before its replays.
+    `purged`: what was deleted. `troubles`: wrong answers.
     """
 
     def __init__(self, batcher: Batcher, accepted: Mapping[str, float], diary: Diary) -> None:
@@ -81,7 +81,7 @@ class Operator:
             self._hands[deed.kind](deed)
 
     def _insist(self, call: Callable[[], _T]) -> _T:
-        """Ask until there is an answer, as a person would."""
+        """Repeat until there is an answer, as a person would."""
         while True:
             try:
                 return call()
@@ -173,7 +173,7 @@ class Operator:
         self._expect(deed, done, len(dead))
 
     def _some_dead(self, deed: Deed) -> dict[str, Record]:
-        """Half of the dead letters, of those that the producer will not hand in again."""
+        """Half of the dead letters that the producer will not enqueue again."""
         found = self._insist(lambda: list(islice(self.inspector.ids(State.DEAD), _MOST_DEAD)))
         known = sorted({id for id in found if id in self.accepted})
         some = random.Random(deed.pick).sample(known, (len(known) + 1) // 2)

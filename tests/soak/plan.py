@@ -1,7 +1,7 @@
-"""What a soak will do, made from its seed alone: bursts, faults, and the receiver's moods.
+"""What a soak will do, derived from its seed: bursts, faults, and the receiver's behaviour.
 
-Pure: the same seed and sizes give the same plan. What the machine makes of it, when a signal
-arrives in the middle of what, is never the same twice.
+Pure: the same seed and sizes give the same plan. What a signal interrupts on a machine is never the
+same twice.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from enum import StrEnum
 from typing import Final
 
 DESTINATIONS: Final = 50
-#: So many for the default of ten minutes.
+#: This many for the default of ten minutes.
 CALLBACKS_PER_MINUTE: Final = 2_000
-#: Callbacks come in over this share of the time, and faults strike over that.
+#: Callbacks are enqueued during this share of the time, and faults happen during that.
 _PRODUCING: Final = 0.75
 _STRIKING: Final = 0.85
-#: On average; fewer seconds where it takes that for each kind of fault to come once.
+#: On average; less if every kind of fault would not happen once otherwise.
 _FAULT_EVERY_S: Final = 5.0
 _START_S: Final = 3.0
 _BURST_EVERY_S: Final = 1.5
 _DEED_EVERY_S: Final = 4.0
-#: One callback in so many has a short life, so that there are dead letters.
+#: One callback in this many expires soon, so that there are dead letters.
 _SHORT_LIFE: Final = 40
 
 
@@ -58,7 +58,7 @@ class DeedKind(StrEnum):
     PURGE = "the operator purges dead letters"
 
 
-#: For how long it stays stopped, or away, in seconds. A worker that sleeps past the lease of an
+#: How long it stays stopped, or away, in seconds. A worker that sleeps past the lease of an
 #: attempt (8 s here) or of the dispatch lock (2 s) wakes up to find its work given to others.
 _LENGTHS: Final = {
     FaultKind.WORKER_STOP: (0.5, 12.0),
@@ -71,11 +71,11 @@ _LENGTHS: Final = {
     FaultKind.REDIS_PAUSE: (0.5, 6.0),
     FaultKind.REDIS_PAUSE_WRITES: (0.5, 6.0),
 }
-#: How long a pause lasts. A long one of everything would do nothing but hold the soak up.
+#: How long a pause lasts. A long one of everything would only delay the soak.
 _PAUSES: Final = {DeedKind.PAUSE_ALL: (0.5, 3.0), DeedKind.PAUSE_ONE: (1.0, 6.0)}
-#: Cancels strike at most different moments, so they come most often.
+#: Cancels can come at the most different moments, so they are the most frequent.
 _OFTEN_DONE: Final = (DeedKind.CANCEL, DeedKind.CANCEL, DeedKind.REPLAY)
-#: Kinds that strike more than once a round.
+#: Kinds that come more than once a round.
 _OFTEN: Final = (FaultKind.WORKER_KILL, FaultKind.DISPATCHER_KILL, FaultKind.REDIS_KILL)
 
 
@@ -90,7 +90,7 @@ class Mood(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, so many seconds after the start. `pick` in [0, 1) chooses among victims."""
+    """One fault, in seconds after the start. `pick` in [0, 1) chooses among victims."""
 
     at_s: float
     kind: FaultKind
@@ -100,7 +100,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """One deed of the operator. `pick` in [0, 1) chooses what it is done to."""
+    """One operation. `pick` in [0, 1) chooses its target."""
 
     at_s: float
     kind: DeedKind
@@ -110,7 +110,7 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Callbacks number `first` to `first + size - 1`, handed in together or one by one."""
+    """Callbacks number `first` to `first + size - 1`, enqueued together or one by one."""
 
     at_s: float
     first: int
@@ -120,7 +120,7 @@ class Burst:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All of it."""
+    """A whole plan."""
 
     seed: int
     count: int
@@ -154,7 +154,7 @@ def _bursts(chance: random.Random, count: int, over_s: float) -> Iterator[Burst]
 
 
 def _faults(chance: random.Random, until_s: float) -> Iterator[Fault]:
-    """Deal the kinds in rounds, each shuffled, so that no kind waits for its luck."""
+    """Deal the kinds in shuffled rounds, so that no kind depends on luck."""
     number = max(len(FaultKind), round((until_s - _START_S) / _FAULT_EVERY_S))
     deck: list[FaultKind] = []
     while len(deck) < number:
@@ -168,7 +168,7 @@ def _faults(chance: random.Random, until_s: float) -> Iterator[Fault]:
 
 
 def _deeds(chance: random.Random, until_s: float) -> Iterator[Deed]:
-    """Deal them like the faults, beginning with all kinds."""
+    """Deal them like the faults, starting with all kinds."""
     number = max(len(DeedKind), round((until_s - _START_S) / _DEED_EVERY_S))
     deck: list[DeedKind] = []
     while len(deck) < number:
@@ -192,7 +192,7 @@ def name(number: int) -> str:
 
 
 def lane(number: int) -> str:
-    """Its destination's name: they take unequal shares."""
+    """Its destination's name; their shares are unequal."""
     return f"customer-{min(number % DESTINATIONS, number // 3 % DESTINATIONS)}"
 
 

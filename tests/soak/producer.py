@@ -1,4 +1,4 @@
-"""The application's side: hands callbacks in, and repeats with the same id after an error."""
+"""The application's side: enqueues callbacks, and repeats with the same id after an error."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.soak.diary import Diary
 from tests.soak.plan import Burst, expires_in, name
 
 _PAUSE_S: Final = 0.2
-#: What the contract lets an enqueue raise. Anything else is a finding.
+#: What an enqueue is documented to raise. Anything else is a finding.
 _REPEATED: Final = (redis.ConnectionError, redis.TimeoutError, QueueFull)
 
 
 class Producer:
-    """Hands a plan's bursts in. `accepted`: when (s since 1970) the enqueue of an id returned."""
+    """Enqueues a plan's bursts. `accepted`: when (s since 1970) the enqueue of an id returned."""
 
     def __init__(
         self, environ: Mapping[str, str], url_of: Callable[[int], str], diary: Diary
@@ -31,7 +31,7 @@ class Producer:
         self.accepted: dict[str, float] = {}
 
     def run(self, bursts: Sequence[Burst], closed: threading.Event) -> None:
-        """Hand all in, each burst at its time or after the one before."""
+        """Enqueue all, each burst at its time or after the one before."""
         for burst in bursts:
             if closed.wait(max(0.0, burst.at_s - self.diary.elapsed())):
                 return
@@ -58,7 +58,7 @@ class Producer:
     def _repeat(
         self, hand_in: Callable[[], object], items: list[dict[str, Any]], closed: threading.Event
     ) -> None:
-        """Until it is taken, as an application does that must not lose one."""
+        """Repeat until it is accepted, as an application that must not lose one does."""
         noted: set[str] = set()
         while not closed.is_set():
             try:

@@ -1,4 +1,4 @@
-"""The receiver's side: it fails by plan, and remembers what it said to whom."""
+"""The receiver's side: it fails as planned, and records every answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SILENCE_S: Final = 4.0
 
 
 class Receiver(Target):
-    """A target whose moods follow from the seed."""
+    """A target whose behaviour follows from the seed."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(self._say)
@@ -21,12 +21,12 @@ class Receiver(Target):
         self.requests: list[Request] = []
 
     def url_of(self, number: int) -> str:
-        """Where callback `number` goes."""
+        """The URL of callback `number`."""
         return f"{self.url}/{lane(number)}"
 
     def _say(self, hit: Hit, nth: int) -> Response:
         said, after_s = mood(self.seed, hit.id, nth)
-        # Before it goes out: what a sender has got from us is written down.
+        # Before it is sent: every answer that a sender got is recorded.
         self.requests.append(Request(hit.id, hit.attempt, said))
         if said in {Mood.OK, Mood.BUSY}:
             return Response(200 if said is Mood.OK else 503, delay_s=after_s)

@@ -1,4 +1,4 @@
-"""The summary for people."""
+"""The summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.soak.verdict import Seen, Verdict
 
 
 def show(plan: Plan, seen: Seen, verdict: Verdict, diary: Diary, screen: Console) -> None:
-    """Print the table, and then what is wrong."""
+    """Print the table, then what is wrong."""
     table = Table("what", "how many", title=f"Soak with seed {plan.seed}", title_justify="left")
     for what, figure in _rows(plan, seen, verdict, diary):
         table.add_row(what, figure)

@@ -1,4 +1,4 @@
-"""One soak from the empty server to what was seen."""
+"""One soak, from the empty server to the evidence."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tests.soak.receiver import Receiver
 from tests.soak.system import System
 from tests.soak.verdict import Seen
 
-#: After the last burst and the last fault: breakers that opened, and callbacks that crashed
-#: (due again after up to 60 s), have to come to their end in it.
+#: After the last burst and the last fault, time for open breakers and crashed callbacks (due again
+#: after up to 60 s) to finish.
 SETTLE_S: Final = 300.0
-#: A full queue holds the producer up. It gives up after the last burst's time and so much.
+#: A full queue delays the producer. It gives up this long after the last burst's time.
 HAND_IN_S: Final = 600.0
 _POLL_S: Final = 0.2
 
 
 def run(plan: Plan, folder: Path, diary: Diary) -> Seen:
-    """Do all that the plan says, wait until everything is settled, and look at the books."""
+    """Carry out the plan, wait until everything is settled, and read what was recorded."""
     with Receiver(plan.seed) as receiver:
         system = System(folder, diary)
         try:
@@ -50,7 +50,7 @@ class _Soak:
         batcher = Batcher(self.client, self.settings)
         self.inspector = Inspector(batcher.scripts)
         self.operator = Operator(batcher, self.producer.accepted, diary)
-        #: For the producer, and for everything.
+        #: For the producer, and in total.
         self.closed, self.ended = threading.Event(), threading.Event()
         self.troubles: list[str] = []
 
@@ -71,7 +71,7 @@ class _Soak:
         return self._see(waiting)
 
     def _await_work(self, work: set[Future[None]], supervisor: Future[None]) -> None:
-        """All have to finish; an error of any of them is raised here."""
+        """All have to finish; an error in any of them is raised here."""
         left = {*work, supervisor}
         until_s = self.plan.bursts[-1].at_s + HAND_IN_S
         while left > {supervisor}:
@@ -87,7 +87,7 @@ class _Soak:
         self.diary.note(f"{accepted} callbacks are handed in and all faults have struck")
 
     def _await_settled(self, supervisor: Future[None]) -> int:
-        """Wait for an end; how many are still queued or processing where there is none."""
+        """Wait for the end; return how many are still queued or processing."""
         give_up = time.monotonic() + SETTLE_S
         while True:
             waiting = self._waiting()

@@ -1,7 +1,7 @@
-"""The system under test: Redis, groups of workers, a scheduler, and who restarts them.
+"""The system under test: Redis, groups of workers, a scheduler, and their supervisor.
 
-The supervisor does what Heroku or systemd would: a group whose main process has exited is
-cleared away and started anew, and one that does not end within 30 s of a SIGTERM is killed.
+The supervisor does what Heroku or systemd would: it restarts a group whose main process has exited,
+and kills one that does not end within 30 s of a SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.server import Server, binaries
 
 WORKER_GROUPS: Final = 2
 _THREADS: Final = 16
-#: What Heroku gives a process between SIGTERM and SIGKILL.
+#: What Heroku allows between SIGTERM and SIGKILL.
 _GRACE_S: Final = 30.0
 _RESTART_S: Final = 0.3
 _POLL_S: Final = 0.1
@@ -32,7 +32,7 @@ SETTINGS: Final = {
     "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8",
     "CALLBACKS_SEND_INTERVAL": "0.02",
     "CALLBACKS_DESTINATION_INTERVAL": "0.02",
-    # 2.5 % of 503 and 1 % of timeouts at any pace would make it grow to its default of 30 s.
+    # 2.5 % of 503 and 1 % of timeouts at any pace would let it grow to its default of 30 s.
     "CALLBACKS_DESTINATION_INTERVAL_MAX": "0.5",
     "CALLBACKS_RETRY_INCREMENT": "2",
     "CALLBACKS_DEADLINE": "3",
@@ -41,9 +41,9 @@ SETTINGS: Final = {
 
 
 class Place:
-    """Where one group runs, one after another. `asked`: it was told to end, or hit.
+    """A slot in which groups run one after another. `asked`: it was told to end, or hit.
 
-    Who is stopped at a SIGTERM has the grace after it goes on.
+    A process stopped at its SIGTERM gets the grace after it continues.
     """
 
     def __init__(self, name: str, start: Callable[[], Group]) -> None:
@@ -61,7 +61,7 @@ class Place:
         self.group.signal(signal.SIGTERM)
 
     def stopped(self, seconds: float) -> None:
-        """One of its processes is stopped for so long."""
+        """One of its processes is stopped for this long."""
         self.goes_on_at = max(self.goes_on_at, time.monotonic() + seconds)
         if self.kill_at is not None:
             self.kill_at = max(self.kill_at, self.goes_on_at + _GRACE_S)
@@ -82,9 +82,9 @@ class System:
         ]
         self.scheduler = Place("scheduler", lambda: scheduler(env, folder))
         self._env = env
-        #: Who ended without being asked to, and who did not although he was.
+        #: What ended without being asked, and what did not although it was.
         self.troubles: list[str] = []
-        #: When Redis is to be back; None: it is up.
+        #: When Redis comes back; None: it is up.
         self.redis_back_at: float | None = None
         self.lock = threading.RLock()
 
@@ -156,7 +156,7 @@ class System:
         return (run.stdout + run.stderr).splitlines() or [f"exit code {run.returncode}"]
 
     def stop(self) -> None:
-        """End everything, stopped processes too."""
+        """End everything, also stopped processes."""
         for place in self.places:
             place.group.kill()
         self.server.stop()

@@ -1,9 +1,7 @@
-"""Was every promise kept? Pure: it holds what the producer, the receiver and the books say
-against each other.
+"""Was every promise kept? Pure: compares what the producer, the receiver and the records say.
 
-An attempt is a number in a callback's history, and each request shows the number of its
-attempt. So every request that beyond the first was one too many can be named: the books tell
-what they made of the attempt that it belongs to.
+An attempt is a number in a callback's history, and each request has the number of its attempt. So
+every request too many can be named: the history says how its attempt ended.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from tests.soak.plan import Mood
 RETRIES: Final = 2
 CRASHES: Final = 3
 _FINAL: Final = frozenset({State.SENT, State.DEAD, State.CANCELLED})
-#: Findings of one kind are named one by one up to so many.
+#: Up to this many findings of one kind are listed one by one.
 _NAMED: Final = 5
 
 
@@ -37,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A callback as the books have it at the end, with what `Status` does not tell."""
+    """A callback as recorded at the end, with what `Status` does not have."""
 
     status: Status
     throttled: int
@@ -45,7 +43,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """What a cancel said, and how many attempts there had been right after it."""
+    """The answer to a cancel, and the number of attempts right after it."""
 
     said: Cancelled
     attempts: int
@@ -53,10 +51,10 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything that was seen. `accepted`: when (s since 1970) the enqueue of an id returned.
+    """All the evidence. `accepted`: when (s since 1970) the enqueue of an id returned.
 
-    `lives`: what a callback had come to each time before it was replayed; `purged`: before it
-    was forgotten; `cancels`: what its last cancel said, unless it was replayed afterwards.
+    `lives`: a callback's record before each of its replays; `purged`: before it was purged;
+    `cancels`: the answer to its last cancel, unless it was replayed afterwards.
     """
 
     accepted: Mapping[str, float]
@@ -72,12 +70,12 @@ class Seen:
 
     @property
     def all_records(self) -> dict[str, Record]:
-        """What every callback has come to, also those that were purged."""
+        """The final record of every callback, also of purged ones."""
         return {**self.purged, **self.records}
 
 
 class Repeat(StrEnum):
-    """Why a callback was sent again although its receiver had said 2xx."""
+    """Why a callback was sent again although its receiver had answered 2xx."""
 
     CRASHED = "its 2xx was never settled: the sender was killed, or stopped past its lease"
     TOO_LATE = "its 2xx came after the sender's deadline, or the sender was stopped meanwhile"
@@ -97,7 +95,7 @@ class Verdict:
     took_s: list[float] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """What is wrong, a line each; of a kind that comes often the first few and how many."""
+        """What is wrong, one line each; of a frequent kind the first few and the count."""
         lines = []
         for kind, cases in self.wrong.items():
             lines += [f"{kind}: {case}" for case in cases[:_NAMED]]
@@ -107,7 +105,7 @@ class Verdict:
 
 
 def judge(seen: Seen) -> Verdict:
-    """Compare the three books, id by id, and then their sums."""
+    """Compare the three sources, id by id, and then their sums."""
     verdict, records = Verdict(), seen.all_records
     by_id: dict[str, list[Request]] = defaultdict(list)
     for request in seen.requests:
@@ -159,7 +157,7 @@ def _problems(
 
 
 def _outcome_problems(status: Status, requests: Sequence[Request]) -> Iterator[tuple[str, str]]:
-    """Every answer in the books was given, and what is sent was received."""
+    """Every recorded answer was given, and everything `sent` was received."""
     said = {(request.attempt, request.said) for request in requests}
     for entry in status.history:
         if entry.status is not None and (entry.attempt, Mood(str(entry.status))) not in said:
@@ -174,7 +172,7 @@ def _outcome_problems(status: Status, requests: Sequence[Request]) -> Iterator[t
 def _repeat_problems(
     status: Status, requests: Sequence[Request], repeats: Counter[Repeat]
 ) -> Iterator[tuple[str, str]]:
-    """Every request has an attempt of its own; one more after a 2xx needs a known cause."""
+    """Every request has its own attempt; one more after a 2xx needs a known cause."""
     entries = {entry.attempt: entry for entry in status.history}
     for attempt, times in Counter(request.attempt for request in requests).items():
         if times > 1:
@@ -197,7 +195,7 @@ def _repeat_problems(
 
 
 def _cancel_problems(record: Record, cancel: Cancel | None) -> Iterator[tuple[str, str]]:
-    """A cancel is the last word, and nobody else cancels."""
+    """A cancel is final, and nothing else cancels."""
     state, attempts = record.status.state, record.status.attempts
     in_time = cancel is not None and cancel.said is not Cancelled.FINAL
     if state is State.CANCELLED and not in_time:
@@ -259,10 +257,10 @@ def _imbalance(seen: Seen) -> Iterator[tuple[str, str]]:
 
 
 def _given_up(seen: Seen, spent: Sequence[Record]) -> int:
-    """How many attempts may have been counted and not made.
+    """How many attempts may have been counted but not made.
 
-    Whose process was stopped before its request gives its attempt up, and makes it later without
-    counting it again. A cancel, an end of life or a lost lease in between keeps it from that.
+    A process that was stopped before its request gives its attempt up, and makes it later without
+    counting it again, unless a cancel, an expiry or a lost lease comes in between.
     """
     statuses = [record.status for record in spent]
     ended = sum(s.state is State.CANCELLED or s.reason == Reason.EXPIRED for s in statuses)

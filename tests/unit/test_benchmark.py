@@ -1,4 +1,4 @@
-"""The parts of scripts/bench that could make its figures wrong without anyone seeing it."""
+"""The parts of scripts/bench that could silently make its figures wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_contender_that_sends_something_else_is_found_out() -> None:
 
 
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
-    # 10/5 = 2, 30/10 = 3, 100/10 = 10: their median is 3; that of the medians would be 30/10.
+    # 10/5 = 2, 30/10 = 3, 100/10 = 10: their median is 3; the ratio of the medians would be 30/10.
     row = compared("s", "w", [10, 30, 100], [5, 10, 10], "/s")
 
     assert row == Row("s", "w", "30.0 /s", "10.0 /s", 3, "10.0 to 100.0")
@@ -85,7 +85,7 @@ def test_drains_are_void_where_the_receiver_is_too_slow() -> None:
             "/lib/libc.so.6\n/somewhere/libmimalloc.so.3.4",
             "Valkey 9.1.2 with mimalloc (preloaded)",
         ),
-        (  # it was to be preloaded, and was not
+        (  # should have been preloaded, but was not
             {"server_name": "valkey", "redis_version": "7.2.4", "mem_allocator": "libc"},
             "/lib/libc.so.6",
             "Valkey 7.2.4 with libc",
@@ -112,7 +112,7 @@ def test_the_receiver_tells_when_each_request_came() -> None:
 
 
 class Tried(Drains):
-    """Drains that only note who was to be measured; who comes later is faster."""
+    """Drains that only record who is measured; later ones are faster."""
 
     def __init__(self, *arguments: str) -> None:
         nobody: Any = None

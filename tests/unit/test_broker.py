@@ -1,4 +1,4 @@
-"""What our broker takes for granted of Dramatiq's private parts, and what it adds."""
+"""What our broker assumes about Dramatiq's private parts, and what it adds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from callbacks.worker.compatibility import misfit
 
 
 def away() -> tuple[redis.Redis, str]:
-    """A client whose Redis is away: nobody listens on that port."""
+    """A client whose Redis is away: nothing listens on that port."""
     return connect(load_settings({"REDIS_URL": "redis://127.0.0.1:1"})), "x"
 
 
@@ -33,7 +33,7 @@ def test_this_dramatiq_has_the_private_parts_that_we_know() -> None:
 def test_our_broker_sets_everything_that_theirs_does() -> None:
     plain = set(vars(RedisBroker(client=redis.Redis(), middleware=[])))
     provided = set(vars(CallbacksBroker(lambda: (redis.Redis(), "x"), middleware=[])))
-    assert plain - provided == {"client", "namespace", "scripts"}  # properties of ours
+    assert plain - provided == {"client", "namespace", "scripts"}  # our properties
 
 
 def test_making_a_broker_connects_to_nothing() -> None:

@@ -1,4 +1,4 @@
-"""One callback's secrets and its sending, where the application's resolver is slow or hangs."""
+"""A callback's secrets and its sending, while the application's resolver is slow or hangs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER = "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhlcm90"
 
 
 class Sender:
-    """Keeps what it was told of the time that is gone."""
+    """Records the elapsed times it was given."""
 
     def __init__(self) -> None:
         self.spent_s: list[float] = []
@@ -45,7 +45,7 @@ class Sender:
 def released(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[threading.Event]:
-    """Make a resolver that waits for this event; it is set when the test is over."""
+    """Make a resolver that waits for this event, which is set when the test ends."""
     event, module = threading.Event(), ModuleType(f"resolver_for_{request.node.name}")
 
     def find(_callback_url: str, _environment: str) -> list[str]:
@@ -131,7 +131,7 @@ def test_where_the_system_gives_no_thread_nothing_is_sent(
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    fresh = DaemonPool(_resolve, name="secret resolver")  # without threads that wait
+    fresh = DaemonPool(_resolve, name="secret resolver")  # without waiting threads
     monkeypatch.setattr("callbacks.delivery.callback._RESOLUTIONS", fresh)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     answer = callback(request, 10).send(sender=Sender())

@@ -1,4 +1,4 @@
-"""Each check of `doctor`: its verdict, what it found and what to do, as people read it."""
+"""Each check of `doctor`: its verdict, its finding and its advice, as users read them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MB = 1024 * 1024
 NOW_MS = 1_000_000_000
 SECRET = "whsec_" + "A" * 43 + "="
 
-#: A server with nothing to find fault with.
+#: A server without any fault.
 GOOD = Server(
     name="Valkey",
     version="9.1.2",
@@ -165,7 +165,7 @@ def test_an_evicting_policy_without_a_limit_fails_too_and_says_so() -> None:
     assert "at its memory limit (there is no limit yet) Redis deletes" in check.found
 
 
-def test_keys_that_went_already_are_told_with_the_command_that_names_the_damage() -> None:
+def test_keys_already_evicted_are_reported_with_the_command_that_finds_the_damage() -> None:
     check = eviction("allkeys-lru", 100 * MB, 1_200)
     assert check.found.endswith("; 1,200 keys evicted since Redis started")
     assert check.todo == f"{NO_EVICTION}, then see callbacks audit"
@@ -282,7 +282,7 @@ def test_persistence_tells_what_a_restart_costs_and_what_a_full_disk_does(
     assert told(persistence(server(**changed))) == (verdict, found, todo)
 
 
-# The way there
+# The connection
 
 
 SLOW = (
@@ -461,7 +461,7 @@ def test_an_actor_for_the_dead_that_workers_would_not_find_fails_with_the_call_t
     assert service_checks.on_dead(settings(), "").verdict is OK
 
 
-def test_a_cluster_is_told_once_and_its_advice_once() -> None:
+def test_a_cluster_is_reported_once_and_its_advice_once() -> None:
     error = ClusterUnsupported("REDIS_URL leads to a node of a Redis Cluster; point it at another")
     found = (
         "Redis at redis://127.0.0.1:6379/0 answers: REDIS_URL leads to a node of a Redis Cluster"
@@ -555,13 +555,13 @@ def test_a_redis_that_cannot_be_used_is_a_failure_with_its_own_way_out(
     assert told(service_checks.unreached(settings(), error)) == (FAILURE, found, todo)
 
 
-def test_an_encrypted_and_unverified_connection_is_told() -> None:
+def test_an_encrypted_and_unverified_connection_is_reported() -> None:
     given = settings(redis_url="rediss://:hunter2@h:6380/1", redis_tls_verify="false")
     found = "answers at rediss://h:6380/1, encrypted, its certificate not verified"
     assert told(service_checks.reached(given)) == (OK, found, "")
 
 
-# Workers, scheduler, books
+# Workers, scheduler, balance
 
 
 def work(*, changed: dict[str, Any] | None = None, **books: Any) -> Work:
@@ -639,7 +639,7 @@ def test_where_status_says_no_worker_the_check_fails_whatever_was_seen(
     assert told(check) == (FAILURE, "no worker: the last was seen 2 min ago", todo)
 
 
-def test_destinations_that_are_held_for_want_of_a_secret_fail() -> None:
+def test_destinations_on_hold_without_a_secret_fail() -> None:
     held = {"unsigned": 2, "unsigned_why": "vault:secrets raised OSError"}
     assert told(service_checks.secrets(work(changed=held))) == (
         FAILURE,
@@ -669,7 +669,7 @@ def test_a_redis_that_lost_its_data_is_a_warning_for_a_day() -> None:
     assert service_checks.balance(work(data_lost_ms=NOW_MS - 86_400_001)).verdict is OK
 
 
-def test_books_that_do_not_balance_fail() -> None:
+def test_totals_that_do_not_balance_fail() -> None:
     assert told(service_checks.balance(work(queued=2))) == (
         OK,
         "they balance: 2 accepted in total",
@@ -682,7 +682,7 @@ def test_books_that_do_not_balance_fail() -> None:
     )
 
 
-def test_what_waits_is_told_by_age_pause_and_limit() -> None:
+def test_waiting_work_is_judged_by_age_pause_and_limit() -> None:
     none = service_checks.waiting(work(), settings())
     assert told(none) == (OK, "0 queued, 0 processing", "")
     # The default max_delay of 5 s and drain target of 60 s make 65 s.

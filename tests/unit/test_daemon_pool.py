@@ -1,4 +1,4 @@
-"""Calls that hang: nobody waits for them for ever, neither those who asked nor others."""
+"""Calls that hang: neither their callers nor others wait for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from callbacks.delivery.deadline import Deadline
 
 
 class Hanging:
-    """A function that hangs for keys above 0, until the test is over; 0 and less it gives back."""
+    """A function that hangs for keys above 0 until the test ends, and returns others."""
 
     def __init__(self) -> None:
         self.released = threading.Event()
@@ -29,7 +29,7 @@ class Hanging:
         return key
 
     def hang(self, *keys: int) -> None:
-        """Call each and give it up."""
+        """Call each and give up on it."""
         with ThreadPoolExecutor(daemon_pool.MAX_CALLS // 2) as callers:
             for error in callers.map(self._error_of, keys):
                 assert isinstance(error, TimeoutError)
@@ -106,7 +106,7 @@ def test_keys_that_hung_before_leave_room_for_those_that_did_not(
     hanging.hang(2, 3, 4)
     assert hanging.pool.result(0, Deadline(10)) == 0
     hanging.hang(5)
-    with pytest.raises(TooManyHang, match="too many calls hang: call"):  # 8 hang: no thread more
+    with pytest.raises(TooManyHang, match="too many calls hang: call"):  # 8 hang: no more threads
         hanging.pool.result(0, Deadline(0.05))
     assert hanging.pool.result(0, Deadline(10), proven=True) == 0
 

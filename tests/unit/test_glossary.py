@@ -1,4 +1,4 @@
-"""docs/glossary.md defines every public word once in its section."""
+"""docs/glossary.md defines every public term once, in its section."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def terms(title: str) -> list[str]:
         ("Why a batch is due", FlushReason),
     ],
 )
-def test_every_public_word_is_defined(title: str, words: type[StrEnum]) -> None:
+def test_every_public_term_is_defined(title: str, words: type[StrEnum]) -> None:
     assert terms(title) == [f"`{word}`" for word in words]
 
 

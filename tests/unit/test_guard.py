@@ -12,7 +12,7 @@ from callbacks.delivery.guard import BlockedAddress, Guard
 
 PUBLIC_ONLY = Guard()
 
-# Written out again on purpose: a range that is lost from the code has to be missed here.
+# Repeated on purpose: a range lost from the code must be missed here.
 REFUSED_IPV4 = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -60,7 +60,7 @@ REFUSED_IPV6 = [
     "ff00::/8",  # multicast
 ]
 
-# The neighbours of the refused ranges that no other refused range takes in.
+# The neighbours of the refused ranges that are in no other refused range.
 PUBLIC_IPV4 = [
     "1.0.0.0",
     "9.255.255.255",

@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from callbacks.cli import web
 from callbacks.cli.main import main
 
-#: Loaded where they are used: in workers and the scheduler, for a line of the log, by a command,
-#: and by the status page.
+#: Loaded only when used: by workers and the scheduler, for a log line, by a command, by the status
+#: page.
 LATER = (
     "callbacks.cli", "callbacks.monitor.probes", "callbacks.web", "click", "httptools", "pendulum",
     "periodiq", "prometheus_client", "requests", "rich", "structlog", "waitress",
 )  # fmt: skip
 SETTINGS = ("pydantic",)
-#: Redis is away here, which is known only once everything for an enqueue is loaded.
+#: Redis is away here; that shows only after everything for an enqueue is loaded.
 ENQUEUE = """
 try:
     callbacks.enqueue("https://customer.example/hooks", {"n": 1})

@@ -1,4 +1,4 @@
-"""Lines of Dramatiq's consumers while Redis is away."""
+"""Log lines of Dramatiq's consumers while Redis is away."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_other_lines_other_consumers_and_other_loggers_pass() -> None:
 
 
 class _SlowPipe:
-    """Standard error whose first write takes until `go`."""
+    """A standard error whose first write blocks until `go`."""
 
     def __init__(self) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
@@ -88,12 +88,12 @@ def written(pipe: _SlowPipe) -> list[str]:
     return [line.split(" ", 2)[2] for line in pipe.text.splitlines()]
 
 
-@pytest.mark.parametrize("count", [3, 12])  # 12: more than are left to others without waiting
+@pytest.mark.parametrize("count", [3, 12])  # 12: more than others take without waiting
 def test_nobody_waits_long_for_the_one_who_writes_and_he_writes_their_lines_too(
     pipe: _SlowPipe, count: int
 ) -> None:
     for n in range(count):
-        logs.log.info("more", n=n)  # returns, although the first one is still writing
+        logs.log.info("more", n=n)  # returns although the first one is still writing
     assert pipe.text == ""
     pipe.go.set()
     until(lambda: pipe.text.endswith(f"n={count - 1}\n"), within=10)

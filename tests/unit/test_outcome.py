@@ -128,7 +128,7 @@ def date(offset_s: int) -> str:
         ("-1", None),
         ("1.5", None),
         ("+5", None),
-        ("\u0667", None),  # a digit, but none of HTTP's
+        ("\u0667", None),  # a digit, but not one that HTTP allows
         ("soon", None),
         (date(90), 90),
         (date(-90), 0),

@@ -1,4 +1,4 @@
-"""A worker process's places, and that nobody who is stopped in the middle keeps one."""
+"""A worker process's places, which nothing keeps when it is stopped midway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from callbacks.worker.places import Places
 
 
 class Stopped(Exception):
-    """As Dramatiq's `TimeLimitExceeded` and `Shutdown`."""
+    """Like Dramatiq's `TimeLimitExceeded` and `Shutdown`."""
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_without_a_delay_one_callback_is_a_batch() -> None:
     batch_size=st.integers(1, 200),
     max_delay=st.integers(0, 10_000),
 )
-def test_waiting_as_long_as_told_makes_a_batch_due_and_a_moment_less_does_not(
+def test_waiting_max_delay_makes_a_batch_due_and_a_moment_less_does_not(
     ready: int, waited: int, batch_size: int, max_delay: int
 ) -> None:
     decision = decide_flush(look(ready, waited), batch_size=batch_size, max_delay_ms=max_delay)
@@ -124,7 +124,7 @@ def test_not_now_costs_no_retry_ten_times_and_waits_longer_each_time() -> None:
     assert decisions[10] == Decision(Outcome.RETRY, Reason.RATE_LIMITED, 30.0)
 
 
-def test_a_receiver_that_says_when_is_taken_at_its_word() -> None:
+def test_a_retry_after_is_obeyed() -> None:
     asked = Classification(
         Outcome.RETRY, Reason.RATE_LIMITED, Feedback(Effect.ALIVE, hold_ms=7000), throttled=True
     )
@@ -154,4 +154,4 @@ def test_near_its_limit_memory_is_kept_for_what_is_under_way(
 ) -> None:
     memory = Memory(used, limit, dead_bytes=500)
     assert decide_room(memory, sent_max=100_000) == Room(full, sent_max, dead_max)
-    assert decide_room(Memory(900, 1_000), sent_max=9).full  # where nobody is dead
+    assert decide_room(Memory(900, 1_000), sent_max=9).full  # without dead letters

@@ -1,4 +1,4 @@
-"""README.md tells of every variable, command, option, state, outcome and reason."""
+"""README.md describes every variable, command, option, state, outcome and reason."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from callbacks.settings import VARIABLES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
-# They stand for other names, see `settings`.
+# Placeholders for other names, see `settings`.
 NO_FIELD = {"REDIS_URL", "CALLBACKS_SECRET_<ENVIRONMENT>"}
 
 
 def section(title: str) -> str:
-    """The text under a heading, up to the next one that is not below it."""
+    """The text under a heading, up to the next one of the same or a higher level."""
     found = re.search(rf"^(#+) {re.escape(title)}$", README, re.MULTILINE)
     assert found, f"README.md has no section {title!r}"
     rest = README[found.end() :]
@@ -63,7 +63,7 @@ def command_row(path: str) -> list[str]:
 
 
 def options(command: click.Command) -> set[str]:
-    """The long names of a command's own options; what all have is told before the table."""
+    """The long names of a command's own options; common ones are described before the table."""
     named = (opt for param in command.params for opt in param.opts if opt.startswith("--"))
     return set(named) - {"--json"}
 
@@ -90,14 +90,14 @@ def test_each_command_has_a_row_with_all_its_options(path: str) -> None:
     assert set(re.findall(r"--[a-z-]+", row[2])) == options(COMMANDS[path])
 
 
-def test_no_command_is_told_of_that_does_not_exist() -> None:
+def test_no_command_is_described_that_does_not_exist() -> None:
     told = {re.sub(r" [A-Z\[\]]+$", "", cell) for cell in first_cells("Commands")}
 
     assert told == {f"callbacks {path}" for path in COMMANDS}
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_each_command_takes_json_as_told(path: str) -> None:
+def test_each_command_takes_json_as_described(path: str) -> None:
     assert "Every command takes `--json`" in section("Commands")
     assert any("--json" in param.opts for param in COMMANDS[path].params)
 
@@ -114,7 +114,7 @@ def test_every_reason_has_a_row() -> None:
     assert first_cells("Reasons") == [reason.value for reason in Reason]
 
 
-def test_every_reason_to_flush_is_told() -> None:
+def test_every_reason_to_flush_is_described() -> None:
     listed = re.findall(r"^- `(\w+)`", section("Batches and pace"), re.MULTILINE)
 
     assert listed == [reason.value for reason in FlushReason]

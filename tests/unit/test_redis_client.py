@@ -1,4 +1,4 @@
-"""What of a Redis URL and of the settings reaches the connections."""
+"""Which parts of a Redis URL and of the settings reach the connections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from callbacks.settings import load_settings
 
 
 def made(url: str, **more: str) -> Any:
-    """A connection as the pool makes it; it is not open."""
+    """A connection as the pool makes it, not open yet."""
     settings = load_settings({"REDIS_URL": url, "CALLBACKS_REDIS_TIMEOUT": "1.5"} | more)
     return connect(settings).connection_pool.make_connection()
 

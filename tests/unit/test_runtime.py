@@ -1,4 +1,4 @@
-"""What a process has one of is made once."""
+"""What a process has only one of is made once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from callbacks.settings import Settings, load_settings
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Settings]]:
-    """What is made, slowly, so that other callers come in the meantime."""
+    """Made slowly, so that other callers come in the meantime."""
     made: list[Settings] = []
 
     def slow() -> Settings:

@@ -1,4 +1,4 @@
-"""The header of each Lua file is its interface: it has to say what the body does."""
+"""The header of each Lua file is its interface: it must match the body."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parts(verb: str) -> tuple[str, str]:
 
 
 def words(text: str) -> set[str]:
-    """Every name in a text that is no field of something else, nor a comment or a string."""
+    """Every name in a text, except fields, comments and strings."""
     code = re.sub(r"--[^\n]*|'[^'\n]*'", "", text)
     return set(re.findall(r"(?<![\w.:])([A-Za-z_]\w*)", code))
 

@@ -1,4 +1,4 @@
-"""What the check that our broker is served leans on in Dramatiq, which is pinned."""
+"""What the check that workers serve our broker relies on in Dramatiq, which is pinned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_worker_process_of_dramatiq_has_the_names_that_are_read() -> None:
     ("modules", "served", "refused"),
     [
         (["yours", "callbacks"], OTHER, True),
-        (["yours", "callbacks"], OURS, False),  # it has taken ours
+        (["yours", "callbacks"], OURS, False),  # it uses our broker
         (["yours", "others"], OTHER, False),
         (["yours:broker", "callbacks.runtime"], OTHER, True),
         (["callbacks", "yours"], OURS, False),
@@ -37,7 +37,7 @@ def test_only_a_command_that_names_us_and_serves_another_broker_is_refused(
     monkeypatch: pytest.MonkeyPatch, modules: list[str], served: Any, refused: bool
 ) -> None:
     def worker_process(args: Any, broker: Any) -> None:
-        check_served(OURS)  # which reads both from here
+        check_served(OURS)  # it reads args and broker from here
         assert args.broker
         assert broker
 

@@ -1,4 +1,4 @@
-"""Every variable: what it becomes, what is refused, and how an error reads."""
+"""Every variable: its value, what is refused, and how the error reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from callbacks.units import ms
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
 
-# The public table: variable, default as it is documented, default as it is used.
+# The public table: variable, default as documented, default as used.
 DEFAULTS = [
     ("CALLBACKS_REDIS_URL", "redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
     ("CALLBACKS_REDIS_TLS_VERIFY", "true", True),
@@ -360,7 +360,7 @@ def test_a_schedule_that_outlasts_a_callbacks_age_is_refused() -> None:
         "2105: its last retries would come too late"
     )
     assert load_settings(given | {"CALLBACKS_MAX_AGE": "2106"}).retry_delays == (5, 300, 1_800)
-    # The default retries are for the default age; a shorter one just has fewer of them.
+    # The default retries suit the default age; a shorter age just allows fewer.
     assert load_settings({"CALLBACKS_MAX_AGE": "60"}).retry_delays == (30, 60)
 
 

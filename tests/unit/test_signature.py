@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks 1.0, held against the reference package."""
+"""Signatures of Standard Webhooks 1.0, compared with the reference package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak is only worth its time if it would see that something is wrong."""
+"""The soak is only worth its time if it notices that something is wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def record(*history: Attempt, state: State = State.SENT, **more: object) -> Reco
 
 
 def seen(*said: Mood, of: Record | None, **more: object) -> Seen:
-    """The callback c-1 with one request for each answer, and counters that fit its record."""
+    """The callback c-1 with one request for each answer, and counters that match its record."""
     status = of.status if of else None
     totals = {
         "accepted": 1,
@@ -111,12 +111,12 @@ def test_a_second_request_of_one_attempt_is_an_unexplained_repeat() -> None:
     assert "unexplained repeat: c-1 attempt 1 made 2 requests" in verdict.lines()
 
 
-def test_a_request_that_the_books_know_nothing_of_is_an_unexplained_repeat() -> None:
+def test_a_request_without_a_recorded_attempt_is_an_unexplained_repeat() -> None:
     verdict = judge(seen(Mood.OK, Mood.OK, of=record(SENT)))
     assert "unexplained repeat: c-1 attempt 2 is not in its history" in verdict.lines()
 
 
-def test_a_2xx_that_the_books_call_a_failure_is_an_unexplained_repeat() -> None:
+def test_a_2xx_recorded_as_a_failure_is_an_unexplained_repeat() -> None:
     reset = replace(BUSY, status=None, reason="reset")
     verdict = judge(seen(Mood.OK, Mood.OK, of=record(reset, replace(SENT, attempt=2))))
     assert kinds(verdict) == {"unexplained repeat"}
@@ -168,7 +168,7 @@ def test_an_attempt_that_was_given_up_and_then_cancelled_may_stay_counted() -> N
     assert kinds(judge(counted)) == {"unbalanced"}
 
 
-def test_a_cancel_is_the_last_word() -> None:
+def test_a_cancel_is_final() -> None:
     cancelled = record(state=State.CANCELLED, reason="cancelled")
     said = {"c-1": Cancel(Cancelled.CANCELLED, 0)}
     assert judge(replace(seen(of=cancelled), cancels=said)).lines() == []
@@ -181,7 +181,7 @@ def test_a_cancel_is_the_last_word() -> None:
     assert kinds(judge(later)) == {"not cancelled"}
 
 
-def test_books_that_do_not_balance_are_named() -> None:
+def test_totals_that_do_not_balance_are_named() -> None:
     good = seen(Mood.OK, of=record(SENT))
     verdict = judge(replace(good, totals=dict(good.totals) | {"sent": 2}))
     assert verdict.lines() == ["unbalanced: sent is 2, the records say 1"]

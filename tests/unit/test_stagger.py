@@ -33,7 +33,7 @@ def decide(
     ("ready", "accepted", "before", "rate", "why"),
     [
         (0, 0, None, 5, StaggerWhy.BASE),
-        (300, 0, None, 5, StaggerWhy.BASE),  # 300 / 60 s: just what the base does
+        (300, 0, None, 5, StaggerWhy.BASE),  # 300 / 60 s: exactly the base rate
         (600, 0, None, 10, StaggerWhy.DEMAND),
         (600, 20, None, 30, StaggerWhy.DEMAND),  # 20 arrive, half of that on top
         (3_000, 20, None, 70, StaggerWhy.DEMAND),  # 20 arrive, 3,000 / 60 wait
@@ -58,7 +58,7 @@ def test_the_rate_covers_arrivals_and_backlog(
 @pytest.mark.parametrize(
     ("tried", "failing", "interval_s"),
     [
-        (9, 9, 0.2),  # too few to say anything
+        (9, 9, 0.2),  # too few to tell
         (10, 10, 5.0),  # 32 times 0.2 s is 6.4 s, beyond the bound of 5 s
         (10, 9, 0.2),  # one still answers, so our network is there
         (1_000, 999, 0.2),
@@ -77,9 +77,9 @@ def test_a_backlog_of_ten_thousand_is_gone_in_its_time_and_not_in_ever_smaller_s
     while ready > 0:
         decision = decide(int(ready), 0, before)
         before = decision.rate_per_s
-        ready -= 1 / decision.interval_s  # a second's work
+        ready -= 1 / decision.interval_s  # one second of work
         elapsed += 1
-    assert elapsed <= 60 + 20  # the last batch goes at the base rate of 5 a second
+    assert elapsed <= 60 + 20  # the last batch is sent at the base rate of 5 per second
 
 
 @given(
@@ -105,11 +105,11 @@ def test_who_has_not_answered_lately_gets_requests_on_top_of_the_others() -> Non
     ("waiting", "per_s", "before", "rate"),
     [
         (3_000, 128, None, 50),  # 3,000 / 60 s
-        (3_000, 6, None, 6),  # they hang, and a place comes free now and then
+        (3_000, 6, None, 6),  # they hang, and a place becomes free now and then
         (3_000, 0, 50, 5),  # they hang, and all places are taken
         (1_200, 60, 50, 50),  # not lowered while they drain ...
         (1_200, 30, 50, 50),
-        (1_200, 12, 50, 24),  # ... but where their places come free more slowly
+        (1_200, 12, 50, 24),  # ... unless their places become free more slowly
         (99, 60, 50, 5),
     ],
 )

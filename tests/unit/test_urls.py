@@ -1,4 +1,4 @@
-"""What is accepted as a callback URL, how it is spelled, and where it belongs."""
+"""Which callback URLs are accepted, how they are normalized, and their destinations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ urls = st.builds(
         ("http://my_service:8000/Path", "http://my_service:8000/Path"),
         ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/"),
         ("http://[2001:DB8:0:0:0:0:0:1]:8080/x", "http://[2001:db8::1]:8080/x"),
-        # What a receiver may tell apart stays as it is.
+        # What a receiver may distinguish stays as it is.
         ("https://a.example/x/../y/./?b=%7e", "https://a.example/x/../y/./?b=%7e"),
         ("https://a.example/%2e%2e/%41~", "https://a.example/%2e%2e/%41~"),
         ("https://a.example//b//c;d=1", "https://a.example//b//c;d=1"),
@@ -62,7 +62,7 @@ urls = st.builds(
         ("https://a.example?#part", "https://a.example/?"),
         ("https://a.example/a#b?c", "https://a.example/a"),
         ("https://a.example/?a=1?b=2&c[]=+", "https://a.example/?a=1?b=2&c[]=+"),
-        # What may not stand in a URL is encoded, a stray % too.
+        # What is not allowed in a URL is encoded, also a stray %.
         ("https://a.example/100%?b=%zz%4", "https://a.example/100%25?b=%25zz%254"),
         ('https://a.example/{x}"<y>^`|', "https://a.example/%7Bx%7D%22%3Cy%3E%5E%60%7C"),
     ],

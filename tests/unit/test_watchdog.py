@@ -1,4 +1,4 @@
-"""When a process has to end, and when it is only waiting."""
+"""When a process has to end, and when it only waits."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_one_that_slept_gets_the_time_to_get_on(clock: Clock, liveness: Liveness
     clock.now += 30
     assert look(watch) == {}
     clock.now += 61
-    assert look(watch) == {}  # a suspicion of its own again
+    assert look(watch) == {}  # a new suspicion
 
 
 @pytest.mark.parametrize("due", [False, None])
@@ -117,7 +117,7 @@ def test_messages_have_to_end_only_while_some_of_ours_are_in_work(
     dog.before_process_message(None, ours[0])
     clock.now += 50
     dog.before_process_message(None, ours[1])
-    assert liveness.stale(40) == {MESSAGES: 50}  # a second one that begins is no progress
+    assert liveness.stale(40) == {MESSAGES: 50}  # another one that begins is not progress
     dog.after_process_message(None, ours[1])
     assert liveness.stale(40) == {}
     dog.after_process_message(None, other)
@@ -130,7 +130,7 @@ def test_messages_have_to_end_only_while_some_of_ours_are_in_work(
 
 def test_a_message_that_begins_while_the_last_one_ends_is_watched(clock: Clock) -> None:
     class Interleaved(Liveness):
-        """Another thread's message begins, if it may, at the moment of the drop."""
+        """Another thread's message begins, if it can, during the drop."""
 
         def drop(self, name: str) -> None:
             begins.start()

@@ -2,8 +2,8 @@
 --
 -- @keys state
 -- @arg full flag: refuse, else let in
--- Returns 1: that is a change; 0: it was so.
--- Twice: the second is told 0.
+-- Returns 1: changed; 0: it was so already.
+-- Twice: the second returns 0.
 -- Cost: O(1).
 local was = redis.call('HDEL', K.state, 'full')  -- a removal first: a full Redis lets the rest pass
 if not full then return was end

@@ -5,30 +5,30 @@
 -- @arg id text
 -- @arg token text: of the claim
 -- @arg nonce text: random, of this call
--- @arg attempt_lease ms: of the attempt's lease
+-- @arg attempt_lease ms: the lease of the attempt
 -- @arg stagger ms: between two sends, 0: none
 -- @arg interval ms: between two sends to one destination, 0: none
--- @arg adaptive flag: both as they have adapted, else as given
+-- @arg adaptive flag: use both as adapted, else as given
 -- @arg concurrency number: most requests in flight to one destination, 0: no limit
--- @arg max_wait ms: that the caller may sleep until its instant
--- @arg missed ms: after its instant from which a caller needs a new one
--- @arg last number: crashes that leave a callback one try, which it makes alone
--- @arg longest ms: the longest stagger or interval that there can be
--- @arg has_place flag: the caller has a place for a destination that has not answered lately or
---   hangs
+-- @arg max_wait ms: the longest the caller may sleep until its instant
+-- @arg missed ms: how late an instant may be used; after that the caller needs a new one
+-- @arg last number: after this many crashes a callback has one try left, which it makes alone
+-- @arg longest ms: the longest possible stagger or interval
+-- @arg has_place flag: the caller has a place for a destination that is unproven or hangs
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue}: go after
---   `wait` ms, the attempt is counted, overdue: ms from its instant after which it takes a place of
---   those for destinations that have not answered lately, 0: it does at once; {2, due, why}: later,
---   release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5 others
---   that have crashed are in flight, 6 it needs a place that its caller has not); {3, wait}: not
---   due for so many ms, send another message; {4}: past its life; {0}: a stale token, or cancelled
---   while its process was stopped; {5}: begun already, or begun past its lease while another has its
---   place in flight; {6, wait}: too long before its slot, or its trial waits for others in flight,
---   ask again in so many ms.
--- Twice: the same nonce gets the same answer while the attempt lasts. Where its instant has passed
---   unused (its process was stopped, say), it gets a new one, or where that is too far ahead {2},
---   and the attempt has not taken place; but once only, then it goes late.
+--   `wait` ms, the attempt is counted, overdue: ms from its instant until it takes a place of those
+--   for unproven destinations, 0: it does at once; {2, due, why}: later, release it until then (why
+--   1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in
+--   flight, 6 it needs a place and its caller has none); {3, wait}: not due for that many ms, send
+--   another message; {4}: past its end of life; {0}: a stale token, or cancelled while its process
+--   was stopped; {5}: begun already, or its lease has ended and another has its place in flight;
+--   {6, wait}: too long before its slot, or its trial waits for others in flight, ask again in that
+--   many ms.
+-- Twice: the same nonce gets the same answer while the attempt lasts. If its instant has passed
+--   unused (its process was stopped, say), it gets a new one, or {2} if that is too far ahead, and
+--   the attempt has not taken place; but only once: after that it goes late.
 -- Cost: O(log n).
+-- One file: its checks are one decision; they share their locals, and their order matters.
 local r = read_record(
   id, 'token', 'phase', 'destination', 'due', 'attempts', 'retries', 'throttled', 'crashes',
   'nonce', 'begun_at', 'is_probe', 'is_counted', 'ends_at', 'is_cancelled'
@@ -56,7 +56,7 @@ local crashes, unproven = num(r.crashes, 0), is_unproven(d.ok, d.broken)
 local needs_place = unproven
   or (are_places_short(s.unproven_most) and is_stalled(destination, d.latency))
 
--- Reserve an instant, send and lease: the writes of a begin, and of a begin again.
+-- The writes of a begin and of a repeated one: the instant, the lease, the attempt.
 local function go(at, attempt)
   local expires = at + attempt_lease
   redis.call('ZREM', inflight, id)  -- a removal first: a full Redis lets the rest pass
@@ -70,7 +70,7 @@ local function go(at, attempt)
   if not (d.send or d.paused) then keep_dest(K.dests .. destination, num(d.hold, 0)) end
   if phase ~= 'sending' and not r.is_counted then count('attempts', 1) end
 end
--- Undo that: it is claimed, as before, until its caller releases it. Its next attempt has been counted already.
+-- Undo that: it is claimed again until its caller releases it. Its next attempt is counted already.
 local function give_up(attempts)
   redis.call('ZREM', inflight, id)
   redis.call('ZREM', K.places, id)
@@ -82,7 +82,7 @@ local function give_up(attempts)
 end
 local function full()
   if concurrency == 0 then return false end
-  -- One at a time to whoever has not answered well yet, or is tried again after faults.
+  -- An unproven destination gets one request at a time.
   return redis.call('ZCOUNT', inflight, '(' .. now, '+inf') >= (unproven and 1 or concurrency)
 end
 local function answer(wait, attempt)
@@ -94,7 +94,7 @@ end
 
 if phase == 'sending' then
   local at, attempt = num(r.begun_at, now), num(r.attempts, 1)
-  if r.is_cancelled and now - at > missed then  -- its request was never made, and is wanted no more
+  if r.is_cancelled and now - at > missed then  -- its request was never made and is no longer wanted
     leave_processing(id, destination)
     LastTry.leave(id)
     clear_record(id, 'token')
@@ -128,8 +128,8 @@ if needs_place and not has_place then return {2, now, 6} end
 local trial = LastTry.waits(id, crashes, last, attempt_lease)
 if trial == 'other' then return {2, now + 1000, 5} end
 if trial == 'own' then return {6, 200} end  -- those in flight end within a lease
--- A reservation counts as in flight. Where sends follow each other closely, one that is made
--- long before its slot would keep the next one's place.
+-- A reservation counts as in flight. When sends follow each other closely, one made long before its
+-- slot would take the place of the next.
 if concurrency > 0 and due - now > 10 and math.max(stagger, interval) < 100 then
   return {6, due - now - 5}
 end

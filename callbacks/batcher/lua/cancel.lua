@@ -5,7 +5,7 @@
 -- @arg id text
 -- Returns 1: cancelled, by this call or before; 2: a request is in flight, there will be none
 --   after it; 0: sent or dead already; -1: unknown.
--- Twice: the second says the same, unless the request in flight has ended.
+-- Twice: the second returns the same, unless the request in flight has ended.
 -- Cost: O(log n).
 local r = read_record(id, 'phase', 'destination', 'is_probe')
 if not redis.call('ZSCORE', K.expiry, id) then

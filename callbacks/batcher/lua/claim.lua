@@ -6,29 +6,31 @@
 -- @arg fence text: number that came with the lock
 -- @arg nonce text: random token of this claim
 -- @arg most number: most callbacks of this step
--- @arg horizon ms: that a slot may lie ahead
+-- @arg horizon ms: how far ahead a slot may lie
 -- @arg min_interval ms: from one batch to the next
 -- @arg flow_interval ms: from one batch to the next while callbacks keep coming
 -- @arg stagger ms: between two slots, 0: none
 -- @arg interval ms: between two slots of one destination, 0: none
--- @arg adaptive flag: both as they have adapted, else as given
+-- @arg adaptive flag: use both as adapted, else as given
 -- @arg concurrency number: most requests in flight to one destination, 0: no limit
--- @arg claim_lease ms: past its slot at which a callback is taken back
--- @arg begun_lease ms: of an attempt's lease, shorter than `claim_lease`
--- @arg look_ahead ms: within which the next batch is armed
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg late ms: past its slot from which a claimed callback counts as late
--- @arg longest ms: the longest stagger that there can be
+-- @arg claim_lease ms: a callback this long past its slot is taken back
+-- @arg begun_lease ms: the lease of an attempt, shorter than `claim_lease`
+-- @arg look_ahead ms: how far ahead the next batch is armed
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg late ms: a claimed callback this long past its slot counts as late
+-- @arg longest ms: the longest possible stagger
 -- @arg batch_size number: most callbacks of a batch
--- @arg is_first flag: the first step of its batch, which keeps its distance to the one before
--- @arg has_more flag: where this step is full, another one follows
--- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps nobody),
---   0 paused, 2 too early, 3 the workers do not keep up, 4 they are busy, -1 the lock is lost; arm: ms
---   until the next trigger, to be sent by this caller, or -1. Times in ms. A token ends in `u` where its destination
---   has not answered lately or hangs: its sender needs a place of those that are for such.
+-- @arg is_first flag: the first step of its batch, which keeps `min_interval` to the batch before
+-- @arg has_more flag: if this step is full, another one follows
+-- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps
+--   nothing), 0 paused, 2 too early, 3 the workers do not keep up, 4 they are busy, -1 the lock is
+--   lost; arm: ms until the next trigger, which this caller has to send, or -1. Times in ms. A
+--   token ends in `u` if its destination is unproven or hangs: its sender needs one of the places
+--   for these.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
--- Cost: O(batch * log n), whatever waits; at most 100 more for what is gone. Where most of the
--- destinations have no slot yet, O(batch^2) steps of Lua.
+-- Cost: O(batch * log n), however much waits, plus at most 100 for callbacks whose URL is gone. If
+-- most destinations have no slot yet, O(batch^2) steps of Lua.
+-- One file: one transaction, half of it interface; the turns are in parts/turns.
 if redis.call('GET', K.lock) ~= owner .. ':' .. fence then return {-1, now, -1} end
 local before = redis.call('GET', K.claimed)
 if before and string.sub(before, 1, #nonce) == nonce then
@@ -41,8 +43,8 @@ if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') en
 if s.paused then return {0, now, -1} end
 stagger = pace_of(s.stagger, stagger, adaptive)
 
--- Ask for the next trigger at the earliest useful time, if anything will be ready by then. Those
--- that have not answered lately and find no place are not: the answer that frees one asks again.
+-- Ask for the next trigger at the earliest useful time, if anything will be ready by then. Unproven
+-- destinations without a place are not: the answer that frees one asks again.
 local function arm(earliest)
   local first = num(redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')[2], math.huge)
   if unproven_room() > 0 then first = math.min(first, first_unproven()) end
@@ -52,7 +54,7 @@ end
 
 local last = num(s.last_batch, 0)
 if is_first and now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
--- Ask again later. Said to all: else each settle in the meantime sends a trigger that finds the same.
+-- Ask again later. Stored for all: else each settle until then sends a trigger that finds the same.
 local function come_back(code, wait)
   redis.call('HDEL', K.state, 'earliest')
   redis.call('HSET', K.state, 'earliest', now + wait)
@@ -77,7 +79,7 @@ local touched, seen, proven, unproven = {}, {}, Line.new(free), Line.new(room)
 local function line_up(ring, destinations)
   if destinations <= 0 then return end
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)) do
-    -- In both rings stands what a process of an older release has put there: it has one turn.
+    -- A process of an older release may have put it into both rings: it has one turn.
     local turn = not seen[name] and Turn.new(name, ring, c)
     seen[name], touched[#touched + 1] = true, turn or nil
     if turn and turn.most > 0 then (turn.needs_place and unproven or proven):add(turn) end
@@ -90,8 +92,8 @@ if num(s.threads, 0) > 0 then
   if startable <= 0 then return come_back(4, math.max(min_interval, 100)) end
   if stagger == 0 then free = math.min(free, startable) end
 end
--- While both wait, none is given slots further ahead than until the next batch: else one kind fills
--- the schedule to its horizon while the other waits for its turn.
+-- While both kinds wait, slots reach only to the next batch: else one kind fills the schedule to
+-- its horizon while the other waits.
 local first = redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')[2]
 if unproven.last > 0 and num(first, math.huge) < math.huge then limit = math.min(limit, now + window) end
 c.share = math.max(1, math.ceil(free / math.max(1, proven.last + unproven.last)))
@@ -125,7 +127,7 @@ if #picked > 0 then
   redis.call('HSET', K.state, 'slot', slot, 'last_batch', now, 'earliest', earliest)
 end
 
--- While callbacks keep coming, the next batch is armed although none waits at this moment.
+-- While callbacks keep coming, the next batch is armed even if none waits now.
 if not (has_more and #picked == most) then
   answer[3] = arm(earliest)
   if answer[3] < 0 and #picked * 8 >= batch_size then

@@ -1,10 +1,10 @@
--- Name the callbacks that have died since `told`, oldest first; the first call of all sets `told`.
+-- List the callbacks that have died since `told`, oldest first; the very first call sets `told`.
 --
 -- @keys dead rec: state
--- @arg limit number: most callbacks, but all of one millisecond
--- Returns {until, id, reason, id, reason, ...}: `until` is what to pass to `notified` when all of them
---   have been told of. The first call of all names nobody and begins at its own time.
--- Twice: the same are named until `told` has moved on.
+-- @arg limit number: most callbacks, but always all of one millisecond
+-- Returns {until, id, reason, id, reason, ...}: `until` is what to pass to `notified` when all of
+--   them have been reported. The very first call lists none and starts at its own time.
+-- Twice: the same are listed until `told` moves on.
 -- Cost: O(limit + log n).
 local told = num(redis.call('HGET', K.state, 'told'))
 if not told then
@@ -12,7 +12,7 @@ if not told then
   redis.call('HSET', K.state, 'told', now - 1000)
   return {now - 1000}
 end
--- What died within the last second waits: another may yet die at the same millisecond.
+-- What died within the last second waits: another may yet die in the same millisecond.
 local last = now - 1000
 local page = redis.call('ZRANGEBYSCORE', K.dead, '(' .. told, last, 'WITHSCORES', 'LIMIT', 0, limit)
 if #page == 2 * limit then last = num(page[#page]) end

@@ -1,36 +1,37 @@
--- Take callbacks in: store each frozen request and put its id into its destination's lane.
+-- Accept callbacks: store each frozen request and put its id into its destination's lane.
 --
 -- @keys cb: rec: lane: ring dest: expiry processing state counters rate: unproven places
 -- @arg max_queued number: most that may wait, 0: no limit
--- @arg batch_size number: as many ready are a full batch
--- @arg max_delay ms: that a callback may wait for its batch
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg look_ahead ms: within which a batch may be held back by the last one
--- @arg items list: of each callback: id, destination, packed request, ms before it is due, ms
---   after which it expires
+-- @arg batch_size number: this many ready callbacks are a full batch
+-- @arg max_delay ms: the longest a callback may wait for its batch
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg look_ahead ms: the furthest ahead that the last batch may put off the next
+-- @arg items list: for each callback: id, destination, packed request, ms until it is due, ms until
+--   it expires
 -- Returns three numbers for each callback: 1, 0, 0: accepted; 1, 1, 0: and a batch is full or
---   overdue, trigger it; 1, 2, ms: and a check is wanted in so many ms; 0, 0, 0: the id is known;
---   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. Where it is at the
---   limit, the call fails as a whole, and nothing is stored.
--- Twice: the second is told 0, 0, 0 and changes nothing but `duplicates`.
--- Cost: O(items * log n); once in 200 ms at most also O(batch) to count what is ready.
+--   overdue, trigger it; 1, 2, ms: and a check is wanted in that many ms; 0, 0, 0: the id is known;
+--   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. At the limit, the
+--   whole call fails and nothing is stored.
+-- Twice: the second returns 0, 0, 0 and changes only `duplicates`.
+-- Cost: O(items * log n); at most every 200 ms also O(batch) to count what is ready.
+-- One file: what one item changes decides the answer to the next.
 local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
 local next_batch, check_at, peek_at, paused = num(s.next_batch, 0), num(s.check_at, 0), num(s.peek_at, 0), s.paused
 local earliest = reserved(s.earliest, look_ahead)
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 local known, taken, ends, lanes = 0, {}, {}, {}
 
--- Whether a trigger that comes in time is on its way. One that is overdue counts for as long as no
--- claim has answered it: while no worker runs, no more are sent, and for one that is lost the
--- ticker makes up. What is `short` of life cannot wait for that.
+-- Whether a trigger that arrives in time is on its way. An overdue one counts until a claim answers
+-- it: while no worker runs, no more are sent, and the ticker replaces a lost one. A callback
+-- `short` of life cannot wait for that.
 local function is_armed(due, wanted, short)
   if next_batch <= 0 or due > math.max(next_batch, now) then return false end
   if short and next_batch < now - 200 then return false end
   return next_batch <= math.max(wanted, earliest, now)
 end
 
--- Who has to come for a callback that is due then: 1 a trigger, 2 a check, 0 nobody new. One that
--- ends before its batch would be overdue does not wait for it.
+-- What to send for a callback that is due then: 1 a trigger, 2 a check, 0 nothing. One that expires
+-- before its batch would be overdue does not wait for it.
 local function wake(due, ends_at)
   if paused then return 0, 0 end
   local wanted = due + max_delay
@@ -58,7 +59,7 @@ local function say(at, code, signal, wait)
   answer[at], answer[at + 1], answer[at + 2] = code, signal, wait
 end
 
--- Store a request, and note where its id belongs.
+-- Store a request, and collect where its id belongs.
 local function take(at, id, destination, request, delay, life)
   if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
     known = known + 1

@@ -1,13 +1,13 @@
--- End what is past its age: dead, reason `expired`; a request in flight may end first.
+-- End callbacks past their end of life: dead, reason `expired`; a request in flight may end first.
 --
 -- @keys expiry rec: cb: processing sent dead inflight: lane: ring counters rate: unproven
 -- @keys places state dest:
 -- @arg limit number: most callbacks
 -- @arg attempt_lease ms: after which one in flight is looked at again
--- @arg latest ms: later than which it cannot be unless the clock has jumped; -1: unknown
--- Returns how many expired: none while it is held, for Redis' clock has jumped.
--- Where that request has failed, the end of life is again what it was.
--- Twice: the second finds only what has come of age since.
+-- @arg latest ms: it cannot be later than this unless the clock has jumped; -1: unknown
+-- Returns how many expired: none while expiry is held because Redis' clock has jumped.
+-- If that request fails, the end of life is again what it was.
+-- Twice: the second finds only what has come to its end since.
 -- Cost: O(limit * log n).
 if age_is_unsure(latest) then return 0 end
 local expired = 0

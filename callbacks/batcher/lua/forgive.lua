@@ -1,8 +1,8 @@
--- Lift the mark that a URL is gone (it answered 410).
+-- Remove the 410 mark of a URL.
 --
 -- @keys gone answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl ms: that its answer is kept
+-- @arg answer_ttl ms: how long its answer is kept
 -- @arg url text: its SHA-1
 -- Returns 1: it was marked; 0: it was not.
 -- Twice: the same nonce gets the same answer.

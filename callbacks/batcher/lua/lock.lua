@@ -4,7 +4,7 @@
 -- @arg owner text: token of the dispatcher
 -- @arg lock_ttl ms: until it frees itself
 -- Returns the fence, from 1; 0: another holds the lock.
--- Twice: the owner that holds it already keeps its fence and its time.
+-- Twice: an owner that holds it already keeps its fence and its time.
 -- Cost: O(1).
 if lasts(K.lock, lock_ttl) then
   local fence = string.match(redis.call('GET', K.lock), '^' .. owner .. ':(%d+)$')

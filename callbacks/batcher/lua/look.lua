@@ -1,9 +1,9 @@
--- See what waits, for the decision whether a flush is due; changes nothing.
+-- Read what waits, to decide whether a flush is due; changes nothing.
 --
 -- @keys ring lane: expiry processing state unproven places
--- @arg batch_size number: count ready callbacks up to here
+-- @arg batch_size number: count ready callbacks up to this
 -- Returns {now, paused (0 or 1), ready, due time of the oldest ready or -1, when the next
---   destination gets ready or -1, queued, processing, 1 if a trigger is overdue and no claim has
+--   destination becomes ready or -1, queued, processing, 1 if a trigger is overdue and no claim has
 --   answered it}, times in ms.
 -- Cost: O(batch).
 local ready, oldest = ready_of(batch_size)

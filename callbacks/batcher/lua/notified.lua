@@ -1,4 +1,4 @@
--- Remember up to when deaths have been told of.
+-- Remember up to when deaths have been reported.
 --
 -- @keys state
 -- @arg told_until ms: from `deaths`

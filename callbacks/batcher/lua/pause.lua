@@ -1,10 +1,10 @@
--- Stop claims and begins: of all, of one destination, or of a host's lanes, known or not.
+-- Stop claims and begins: for all, for one destination, or for a host's lanes, known or not.
 --
 -- @keys state dest: ring inflight: processing destinations unproven
--- @arg destination text: empty: all; `<host>#*`: every lane of that host; those that wait have to
---   be withdrawn from the ring, see `withdraw`
+-- @arg destination text: empty: all; `<host>#*`: every lane of that host; waiting ones have to be
+--   withdrawn from the ring, see `withdraw`
 -- Returns how many requests are still in flight.
--- Twice: paused is paused.
+-- Twice: it stays paused, with the later time.
 -- Cost: O(log n).
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 if destination ~= '' then

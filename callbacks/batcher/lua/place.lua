@@ -1,9 +1,9 @@
--- Say whether a lane holds anything and where it is in its ring, at one instant; changes nothing.
+-- Read whether a lane holds anything and its place in its ring, at one instant; changes nothing.
 --
 -- @keys lane: ring unproven dest:
 -- @arg destination text
--- Returns {1 if the lane holds something, place in the ring or an empty string, 1 if it waits
---   there for more than a minute longer than it has to, 1 if it stands in both rings}.
+-- Returns {1 if the lane holds something, place in the ring or an empty string, 1 if it waits there
+--   over a minute longer than it has to, 1 if it is in both rings}.
 -- Cost: O(log n).
 local proven, unproven = redis.call('ZSCORE', K.ring, destination), redis.call('ZSCORE', K.unproven, destination)
 local place = proven or unproven

@@ -1,10 +1,10 @@
--- Forget dead letters for good.
+-- Delete dead letters for good.
 --
 -- @keys dead rec: cb: counters rate: answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl ms: that its answer is kept
+-- @arg answer_ttl ms: how long its answer is kept
 -- @arg ids list
--- Returns how many were purged; an id that is no dead letter is passed over.
+-- Returns how many were purged; any id that is not a dead letter is skipped.
 -- Twice: the same nonce gets the same answer.
 -- Cost: O(ids * log n).
 local before = Answer.before(nonce)

@@ -1,21 +1,22 @@
--- Take back what is stuck: PROCESSING -> QUEUE, or dead when its sending crashed too often.
+-- Take back stuck callbacks: PROCESSING -> QUEUE, or dead after too many crashes.
 --
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate:
 -- @keys suspects trial unproven places
 -- @arg limit number: most callbacks
 -- @arg max_crashes number: crashed attempts after which a callback is dead
--- @arg spread_min ms: after a crash it is due again in crashes * (from this
--- @arg spread_max ms: to this)
--- @arg chance number: in [0, 1), picks the wait together with its place in the pass
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg claim_lease ms: past its slot at which a claimed callback is taken back
--- @arg latest ms: later than which it cannot be unless the clock has jumped; -1: unknown
--- Returns {recovered, crashed to death, cancelled}.
--- Twice: the second finds only what is past its lease since.
+-- @arg spread_min ms: after a crash it is due again in crashes * (at least this
+-- @arg spread_max ms: at most this)
+-- @arg chance number: random in [0, 1), picks the wait together with its place in the pass
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg claim_lease ms: a claimed callback this long past its slot is taken back
+-- @arg latest ms: it cannot be later than this unless the clock has jumped; -1: unknown
+-- Returns {recovered, dead after crashes, cancelled}.
+-- Twice: the second finds only leases that have ended since.
 -- Cost: O(limit * log n).
+-- One file: one pass; its three results share what was read, and most of the writes.
 local done = {0, 0, 0}
 
--- An attempt that had begun and never ended: its process died, or cannot reach Redis.
+-- An attempt that began and never ended: its process died, or cannot reach Redis.
 local function crashed(id, r)
   local crashes = num(r.crashes, 0) + 1
   local begun_at = num(r.begun_at, now)
@@ -31,7 +32,8 @@ local function crashed(id, r)
   return 1, crashes
 end
 
--- Those whose request should long have ended, unless it is the clock; then those that never began.
+-- Requests that should have ended long ago, unless the clock has jumped; then those that never
+-- began.
 local stuck = {}
 if latest < 0 or now <= latest then
   stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
@@ -64,14 +66,14 @@ for i, id in ipairs(stuck) do
     set_record(id, 'phase', 'queued', 'due', due)
     to_lane(destination, id, due, window)
   else
-    clear_record(id, 'token')  -- should its sender come back, it is stale
+    clear_record(id, 'token')  -- if its sender comes back, it is stale
     finish(id, destination, what, reason)
   end
   done[kind] = done[kind] + 1
 end
 
--- PROCESSING is the truth: a place of whoever has left it long ago is free. One that is taken moves
--- behind the others, for the next pass to look at these; it counts as before.
+-- PROCESSING is the truth: the place of a callback that left it long ago is free. One still taken
+-- moves behind the others, which the next pass looks at; it counts as before.
 redis.call('ZREM', K.places, '')  -- a removal first: a full Redis lets the rest pass
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.places, '-inf', now - 60000, 'LIMIT', 0, limit)) do
   if redis.call('ZSCORE', K.processing, id) then

@@ -1,23 +1,23 @@
--- Give a claimed callback that has not begun back to its lane, PROCESSING -> QUEUE, at no cost.
+-- Return a claimed callback that has not begun to its lane, PROCESSING -> QUEUE, using up nothing.
 --
 -- @keys processing rec: lane: ring dest: state unproven places
 -- @arg id text
 -- @arg token text: of the claim
 -- @arg due ms: when it may go, 0: now
--- @arg place number: 1: it keeps its place before those that wait in its lane, and its
---   destination's gate holds it back; 0: it is not claimed before it is due; 2: its destination,
---   which has not answered lately, keeps its place before the others of that kind, too
--- @arg full ms: for which its full destination is not claimed from, 0: not full
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg look_ahead ms: within which the next batch is armed
--- Returns {1, arm}: released, arm: ms until the next trigger, to be sent by this caller, or -1;
---   {0, -1}: a stale token, or begun or even tried meanwhile, nothing changed.
+-- @arg place number: 1: it goes first in its lane, and only its destination's gate holds it back;
+--   0: it is not claimed before it is due; 2: as 1, and its unproven destination goes first in its
+--   ring, too
+-- @arg full ms: how long its full destination is not claimed from, 0: not full
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg look_ahead ms: how far ahead the next batch is armed
+-- Returns {1, arm}: released, arm: ms until the next trigger, which this caller has to send, or -1;
+--   {0, -1}: a stale token, or begun or even tried meanwhile; nothing changed.
 -- Twice: the token ends with the release, so the second changes nothing.
 -- Cost: O(log n).
 if due == 0 then due = now end
 local r = read_record(id, 'token', 'phase', 'destination', 'is_probe', 'due')
 if r.token ~= token or not (r.phase == 'claimed' or r.phase == 'retry') then return {0, -1} end
--- Whoever releases has found it due: this release is of before another's attempt.
+-- A release is of a callback that was due: this one is older than another worker's attempt.
 if r.phase == 'retry' and num(r.due, 0) > now + 1000 then return {0, -1} end
 local destination = r.destination
 local dest = K.dests .. destination

@@ -1,12 +1,12 @@
--- Give requests in flight their lease anew after a jump of Redis' clock; some in each call.
+-- Renew the leases of requests in flight after a jump of Redis' clock, some in each call.
 --
 -- @keys state processing rec: inflight:
 -- @arg limit number: most callbacks
--- @arg attempt_lease ms: of an attempt's lease
--- @arg max_wait ms: that an attempt's instant may lie ahead
--- Returns how many leases were renewed: of requests that had begun before the jump was noticed, so
---   that by the clock they have lasted too long, or will.
--- Twice: the second goes on with the others, and changes nothing where there are none.
+-- @arg attempt_lease ms: the lease of an attempt
+-- @arg max_wait ms: how far ahead an attempt's instant may lie
+-- Returns how many leases were renewed: of requests begun before the jump was noticed, whose leases
+--   end too soon or too late by the new clock.
+-- Twice: the second goes on with the others, if there are any.
 -- Cost: O(limit * log n).
 local jumped = num(redis.call('HGET', K.state, 'jumped'))
 if not jumped then return 0 end

@@ -1,17 +1,18 @@
--- Put one callback right that an audit has named: into the one structure where it belongs.
+-- Repair one callback that an audit has found: put it into the one structure where it belongs.
 --
 -- @keys rec: cb: lane: ring dest: processing expiry sent dead inflight: counters rate:
 -- @keys unproven places
 -- @arg id text
--- @arg hint text: where to look for it if it does not say itself
--- @arg max_age ms: after which it expires where its end of life is lost
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- Returns what it is now: queued, processing, sent, cancelled, dead, or forgotten where nothing
---   but an entry of an index was left.
--- What could still be sent is never ended: with its request it is final only where record and
--- index say so both. Without one it is dead as `crashed`, for an accepted callback does not vanish.
+-- @arg hint text: destination to look in if its record and request name none
+-- @arg max_age ms: after which it expires if its end of life is lost
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- Returns its state: queued, processing, sent, cancelled, dead, or forgotten if only an index entry
+--   was left.
+-- What can still be sent is never ended: while its request is kept, it is final only if record and
+-- index agree. Without a request it is dead as `crashed`: an accepted callback does not vanish.
 -- Twice: the second finds it where it belongs and changes nothing.
 -- Cost: O(log n).
+-- One file: the cases exclude each other in this order, and share what was read.
 local r = read_record(
   id, 'phase', 'destination', 'due', 'ended_at', 'ends_at', 'is_cancelled', 'begun_at'
 )
@@ -23,7 +24,7 @@ local is_final = phase == 'sent' or phase == 'cancelled' or phase == 'dead'
 local index = phase == 'dead' and K.dead or K.sent
 local place = redis.call('ZSCORE', K.processing, id)
 
--- Everywhere but in `but`.
+-- Remove it from every structure except `but`.
 local function only_in(but)
   if hint ~= '' and (but ~= 'lane' or hint ~= name) then leave_lane(hint, id) end
   if but ~= 'lane' then leave_lane(name, id) end
@@ -79,7 +80,7 @@ if place and is_claimed then
   only_in(K.processing)
   live_on()
   local begun, at = phase == 'sending', num(place)
-  if begun and at >= 0 then  -- its lease is the one that its request in flight has
+  if begun and at >= 0 then  -- its lease is that of its request in flight
     local ends = num(redis.call('ZSCORE', K.inflights .. name, id), now)
     redis.call('ZADD', K.processing, -ends, id)
   end

@@ -1,8 +1,8 @@
--- Give a destination that an audit has named the place in the ring that its lane and its gate say.
+-- Put a destination that an audit has found at its place in the ring, from its lane and gate.
 --
 -- @keys lane: ring dest: unproven
 -- @arg destination text
--- @arg window ms: ahead of its next slot that a destination is claimed from
+-- @arg window ms: how long before its next slot a destination is claimed from
 -- Returns 1.
 -- Twice: it gets the same place.
 -- Cost: O(log n).

@@ -1,12 +1,12 @@
--- Put dead letters back into the queue: same id, new budgets, a new life.
+-- Put dead letters back into the queue: same id, new budgets, new end of life.
 --
 -- @keys dead rec: cb: lane: ring dest: expiry counters rate: unproven answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl ms: that its answer is kept
+-- @arg answer_ttl ms: how long its answer is kept
 -- @arg max_age ms: after which they expire
--- @arg window ms: ahead of its next slot that a destination is claimed from
+-- @arg window ms: how long before its next slot a destination is claimed from
 -- @arg ids list
--- Returns how many were replayed; an id that is no dead letter is passed over.
+-- Returns how many were replayed; any id that is not a dead letter is skipped.
 -- Twice: the same nonce gets the same answer, and what has died again stays dead.
 -- Cost: O(ids * log n).
 local before = Answer.before(nonce)

@@ -1,13 +1,13 @@
--- Let claims and begins go on, of all, of one destination, or of a host's lanes.
+-- Resume claims and begins: for all, for one destination, or for a host's lanes.
 --
 -- @keys state dest: ring lane: unproven answer:
 -- @arg nonce text: random, of this call
--- @arg answer_ttl ms: that its answer is kept
--- @arg destination text: empty: all; `<host>#*`: every lane of that host; those that wait have to
---   be called back one by one
--- @arg itself flag: named by itself, it goes on also where its host's lanes are paused
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- A destination loses its hold and its breaker, too.
+-- @arg answer_ttl ms: how long its answer is kept
+-- @arg destination text: empty: all; `<host>#*`: every lane of that host; waiting ones have to be
+--   resumed one by one
+-- @arg itself flag: named itself: it resumes even while its host's lanes are paused
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- Ends a destination's hold and closes its breaker, too.
 -- Returns 1: was paused, on hold or broken; 0: was not.
 -- Twice: the same nonce gets the same answer.
 -- Cost: O(log n).

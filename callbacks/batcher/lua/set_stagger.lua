@@ -1,17 +1,17 @@
--- Set the stagger that has been decided; where it is shorter, it counts from the last instant on.
+-- Store the stagger; a shorter one counts from the last instant on.
 --
 -- @keys state
--- @arg rate text: sends per 1000 s that are wanted
+-- @arg rate text: sends per 1000 s that it aims at
 -- @arg stagger_us us: between two sends
 -- @arg why text: the reason
--- Returns 1: it changed; 0: it is as it was.
+-- Returns 1: it changed; 0: it is the same.
 -- Twice: the second changes nothing.
 -- Cost: O(1).
 local s = read_hash(K.state, 'stagger', 'slot', 'send')
 local before = num(s.stagger, 0)
 redis.call('HDEL', K.state, 'stagger')  -- a removal first: a full Redis lets the rest pass
 redis.call('HSET', K.state, 'rate', rate, 'stagger', stagger_us, 'why', why)
--- What was made with the longer one lies that far ahead, and would hold everybody up once more.
+-- Times set with the longer stagger lie that far ahead, and would hold everything up once more.
 if stagger_us < before then
   for _, field in ipairs({'slot', 'send'}) do
     local last = math.max(now, num(s[field], 0) - us_to_ms(before))

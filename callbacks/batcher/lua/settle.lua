@@ -12,26 +12,27 @@
 -- @arg throttled flag: does not use up a retry
 -- @arg entry text: the attempt for the history, a JSON list
 -- @arg detail text: one line about the failure
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg look_ahead ms: within which the next batch is armed
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg look_ahead ms: how far ahead the next batch is armed
 -- @arg effect text: on the destination: ok, alive, fault, none
 -- @arg transport flag: failed in transport
--- @arg duration ms: that the request took
--- @arg hold ms: for which the destination asked to be left alone, 0: it did not
--- @arg factor number: thousandths by which its interval changes
+-- @arg duration ms: how long the request took
+-- @arg hold ms: how long the destination asked us to wait, 0: it did not
+-- @arg factor number: by which its interval is multiplied, in thousandths
 -- @arg interval_us us: where the interval starts
 -- @arg interval_min_us us
 -- @arg interval_max_us us
--- @arg failures number: consecutive faults that open the breaker, 0: none do
--- @arg open_min ms: for which it opens at first
--- @arg open_max ms: for which it opens at most
+-- @arg failures number: consecutive faults that open the breaker, 0: never
+-- @arg open_min ms: how long it opens at first
+-- @arg open_max ms: how long it opens at most
 -- @arg gone_url text: SHA-1 of a URL that is gone, or empty
--- Returns {code, arm, interval, breaker}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits in its lane,
---   4 dead, 5 cancelled meanwhile; 0: a stale token or attempt, nothing changed. arm: ms until
---   the next trigger, to be sent by this caller, or -1. interval: us, the destination's now, or -1
---   where it has not adapted; breaker: 1 it opened, 2 it closed, 0 neither.
+-- Returns {code, arm, interval, breaker}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits
+--   in its lane, 4 dead, 5 cancelled meanwhile; 0: a stale token or attempt, nothing changed. arm:
+--   ms until the next trigger, which this caller has to send, or -1. interval: us, the
+--   destination's now, or -1 if it has not adapted; breaker: 1 it opened, 2 it closed, 0 neither.
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
+-- One file: one transaction, a third of it interface; its checks and writes share their locals.
 local results = {sent = 1, retry = 2, queued = 3, dead = 4, cancelled = 5}
 
 local r = read_record(

@@ -1,14 +1,14 @@
--- Bring destinations forward whose next slot was made with a longer interval than there is now.
+-- Move destinations forward whose next slot was made with an interval longer than now possible.
 --
 -- @keys ring dest: lane: unproven
--- @arg offset number: how many to pass over, which earlier calls have left where they were
+-- @arg offset number: how many to skip, which earlier calls have left in place
 -- @arg limit number: most destinations that are read
--- @arg longest_interval ms: the longest interval of a destination that there can be
--- @arg horizon ms: that a slot may lie ahead beyond that
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg unproven flag: of those that have not answered lately, else of the others
--- Returns {read, moved}: how many of those furthest back in the ring were read, and brought forward.
--- Twice: the second finds the others.
+-- @arg longest_interval ms: the longest possible interval of a destination
+-- @arg horizon ms: how far beyond that a slot may lie ahead
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg unproven flag: look at the unproven ring, else at the proven one
+-- Returns {read, moved}: how many of those furthest back in the ring were read, and moved forward.
+-- Twice: the second finds only those left.
 -- Cost: O(limit * log n).
 local moved = 0
 local furthest = now + longest_interval + horizon

@@ -1,10 +1,10 @@
--- Sizes, schedule and totals, all read at one instant; changes nothing.
+-- Read sizes, schedule and totals at one instant; changes nothing.
 --
 -- @keys expiry processing dead sent ring lane: lock state counters rate: unproven
 -- Returns {now, queued, processing, dead, sent records, destinations waiting, due time of the
---   oldest callback waiting or -1, holder of the lock or '', state, counters, the same of the
---   last minute}; the last three as lists {field, value, ...}, times in ms.
--- Cost: O(destinations waiting), the first 150 of each ring are read: a millisecond or two.
+--   oldest callback waiting or -1, holder of the lock or '', state, counters, the same for the last
+--   minute}; the last three as lists {field, value, ...}, times in ms.
+-- Cost: O(destinations waiting), at most 150 of each ring: a millisecond or two.
 local oldest = -1
 for _, ring in ipairs({K.ring, K.unproven}) do
   for _, destination in ipairs(redis.call('ZRANGE', ring, 0, 149)) do

@@ -1,23 +1,23 @@
--- Be the one ticker of an interval, and see whether Redis still holds the same data.
+-- Elect the one ticker of an interval, and check whether Redis still holds the same data.
 --
 -- @keys tick state workers expiry processing
--- @arg ticker text: who asks
+-- @arg ticker text: the caller
 -- @arg tick_interval ms
 -- @arg known text: the epoch that the caller remembers, or empty
 -- @arg threads number: threads or greenlets of the caller
--- @arg places number: how many of them destinations may take that have not answered lately
--- @arg word_ttl ms: for which that counts
--- Returns {elected, now, lost, epoch, busy}: elected 1 you are, 0 another is; now: ms; lost 1: the
---   caller remembers another epoch, so Redis has lost its data since; epoch: names these data,
---   and begins with the ms at which they began; busy 1 where there is a callback that has not ended,
---   or memory is short.
--- Twice: the second is told that it is not elected, or is after a loss: one tick more.
+-- @arg places number: how many of them unproven destinations may take
+-- @arg word_ttl ms: how long these two count
+-- Returns {elected, now, lost, epoch, busy}: elected 1 the caller is, 0 another is; now: ms; lost
+--   1: the caller remembers another epoch, so Redis has lost its data since; epoch: identifies the
+--   data, and starts with the ms when they began; busy 1: a callback has not ended, or memory is
+--   short.
+-- Twice: the second is not elected, or, after a loss, is: one extra tick.
 -- Cost: O(1), and O(worker processes) for the one that is elected.
 redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
 if places > 0 then redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl) end
 
--- All threads of those whose word still counts, and their places for unproven destinations. A word
--- that counts for longer than any does was given before Redis' clock was set back.
+-- All threads of the workers whose report still counts, and their places for unproven destinations.
+-- A report that would count for longer than `word_ttl` was made before Redis' clock was set back.
 local function all_places()
   local all, unproven, words = 0, 0, redis.call('HGETALL', K.workers)
   for i = 1, #words, 2 do

@@ -1,15 +1,15 @@
--- Forget old records: sent and cancelled ones, dead letters, destinations long unused.
+-- Delete old records: sent and cancelled ones, dead letters, destinations long unused.
 --
 -- @keys sent dead rec: cb: destinations lane: dest: counters rate: gone state tried failing
 -- @arg limit number: most of each kind
--- @arg dead_limit number: most dead letters, fewer since their bodies may be large
--- @arg sent_ttl ms: that a sent record is kept
+-- @arg dead_limit number: most dead letters, fewer because their bodies may be large
+-- @arg sent_ttl ms: how long a sent record is kept
 -- @arg sent_max number: most sent records kept
--- @arg dead_ttl ms: that a dead letter is kept
+-- @arg dead_ttl ms: how long a dead letter is kept
 -- @arg dead_max number: most dead letters kept, -1: no limit
--- @arg latest ms: later than which it cannot be unless the clock has jumped; -1: unknown
--- Where it has jumped, nothing goes for its age.
--- Returns {sent records forgotten, dead letters purged, destinations forgotten}.
+-- @arg latest ms: it cannot be later than this unless the clock has jumped; -1: unknown
+-- If it has jumped, nothing is deleted for its age.
+-- Returns {sent records deleted, dead letters purged, destinations deleted}.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n). `limit` is at most 4,000: all keys of a kind go in one command.
 local unsure = age_is_unsure(latest)
@@ -22,7 +22,7 @@ local function forget(index, ids)
   return #ids
 end
 
--- The oldest that are too many or too old, `at_once` at most.
+-- Delete the oldest, those too many or too old, at most `at_once`.
 local function cut(index, most, ttl, at_once)
   local over, cut_off = redis.call('ZCARD', index) - most, 0
   if most >= 0 and over > 0 then
@@ -38,7 +38,7 @@ local dead = cut(K.dead, dead_max, dead_ttl, dead_limit)
 if dead > 0 then count('purged', dead) end
 
 redis.call('ZREMRANGEBYRANK', K.gone, 0, -100001)  -- the newest 100,000 marks stay
--- What was tried is looked at for a minute (see demand).
+-- `demand` looks one minute back.
 redis.call('ZREMRANGEBYSCORE', K.tried, '-inf', now - 60000)
 redis.call('ZREMRANGEBYSCORE', K.failing, '-inf', now - 60000)
 

@@ -1,7 +1,7 @@
--- Let callbacks end by their age again, although Redis' clock has jumped: a person says so.
+-- Resume expiry by age after a jump of Redis' clock: an operator says so.
 --
 -- @keys state
 -- Returns 1: it was held; 0: it was not.
--- Twice: the second is told 0.
+-- Twice: the second returns 0.
 -- Cost: O(1).
 return math.min(1, redis.call('HDEL', K.state, 'held', 'jump'))

@@ -1,11 +1,11 @@
--- Give the dispatch lock back, if it is still this owner's.
+-- Release the dispatch lock, if it is still this owner's.
 --
 -- @keys lock state
 -- @arg owner text: token of the dispatcher
 -- @arg fence text: number that came with the lock
--- Returns 1: given back; 2: and a trigger was due meanwhile, which found the lock held, so that
---   it is to be sent again; 0: the lock was another's, or nobody's.
--- Twice: the second finds nothing of its own.
+-- Returns 1: released; 2: and a trigger that was due meanwhile found the lock held: send it again;
+--   0: the lock was another's, or nobody's.
+-- Twice: the second returns 0.
 -- Cost: O(1).
 if redis.call('GET', K.lock) ~= owner .. ':' .. fence then return 0 end
 redis.call('DEL', K.lock)

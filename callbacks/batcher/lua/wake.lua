@@ -1,16 +1,16 @@
--- Name the claimed callbacks that are past their slot and not begun: their message may be lost.
+-- List the claimed callbacks past their slot that have not begun: their messages may be lost.
 --
 -- @keys processing rec:
--- @arg offset number: how many late ones to pass over, which an earlier call has read
+-- @arg offset number: how many late ones to skip, which an earlier call has read
 -- @arg limit number: most callbacks that are read
--- @arg repeats number: most that are named although they have been named before: where workers are
---   slow, their messages must not pile up
--- @arg late ms: past its slot from which one counts
--- @arg claim_lease ms: past its slot at which a callback is taken back
--- @arg again ms: after which the same callback is named again
+-- @arg repeats number: most that are listed again: while workers are slow, messages must not pile
+--   up
+-- @arg late ms: a callback this long past its slot counts as late
+-- @arg claim_lease ms: a callback this long past its slot is taken back
+-- @arg again ms: after which the same callback is listed again
 -- Returns {read, repeats, id, token, id, token, ...}: how many were read, and how many of those
---   named have been named before.
--- Twice: those named are not named again for `again` ms.
+--   listed had been listed before.
+-- Twice: those listed are not listed again for `again` ms.
 -- Cost: O(limit + log n).
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local ids = redis.call('ZRANGEBYSCORE', K.processing, now - claim_lease, now - late, 'LIMIT', offset, limit)

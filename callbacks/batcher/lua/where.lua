@@ -1,8 +1,8 @@
--- Say which structures hold a callback, all read at one instant; changes nothing.
+-- Read which structures hold a callback, at one instant; changes nothing.
 --
 -- @keys rec: cb: lane: processing expiry sent dead inflight:
 -- @arg id text
--- @arg lane text: where to look for it if it does not say itself
+-- @arg lane text: where to look if its record and request name none
 -- Returns {now, destination, due time in its lane, place in PROCESSING, end of life, when sent
 --   or cancelled, when dead, in flight until, 1 if its request is kept, field, value, field, ...
 --   of its record}; an empty string for what is not there.

@@ -1,9 +1,9 @@
--- Take destinations that are paused out of the ring, so that no claim comes to them.
+-- Move paused destinations to the end of the ring for good, so that no claim reaches them.
 --
 -- @keys dest: ring inflight: unproven
 -- @arg names list
 -- Returns how many requests to them are still in flight.
--- Twice: the second finds them out already; one that was resumed meanwhile stays in.
+-- Twice: the second changes nothing; a destination resumed meanwhile stays where it is.
 -- Cost: O(names * log n).
 local flying = 0
 redis.call('ZREM', K.ring, '')  -- a removal first: a full Redis lets the rest pass

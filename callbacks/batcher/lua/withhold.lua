@@ -1,20 +1,21 @@
--- Give a begun attempt back for want of a secret: nothing was sent, it has not taken place.
+-- Undo a begun attempt that got no secret: nothing was sent, and it does not count.
 --
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate: state
 -- @keys suspects trial unproven places
 -- @arg id text
 -- @arg token text: of the claim
 -- @arg attempt text: from begin
--- @arg detail text: what the resolver did, for people
--- @arg secret_hold_min ms: for which it waits at first, doubling
--- @arg secret_hold_max ms: for which it waits at most
--- @arg window ms: ahead of its next slot that a destination is claimed from
--- @arg look_ahead ms: within which the next batch is armed
--- Returns {code, arm, wait}: code 3 waits in its lane for `wait` ms, 5 cancelled meanwhile, 0: a stale
---   token or attempt, nothing changed. arm: ms until the next trigger, to be sent by this caller, or
---   -1.
+-- @arg detail text: what the resolver did, to be shown
+-- @arg secret_hold_min ms: how long it waits at first, doubling
+-- @arg secret_hold_max ms: how long it waits at most
+-- @arg window ms: how long before its next slot a destination is claimed from
+-- @arg look_ahead ms: how far ahead the next batch is armed
+-- Returns {code, arm, wait}: code 3 waits in its lane for `wait` ms, 5 cancelled meanwhile, 0: a
+--   stale token or attempt, nothing changed. arm: ms until the next trigger, which this caller has
+--   to send, or -1.
 -- Twice: the token ends with it, so the second changes nothing.
 -- Cost: O(log n).
+-- One file: one transaction; the destination's hold and the callback's wait share what was read.
 local r = read_record(
   id, 'token', 'attempts', 'phase', 'destination', 'is_cancelled', 'crashes', 'ends_at',
   'is_probe', 'unsigned'
@@ -39,8 +40,8 @@ if r.ends_at then end_of_life(id, r.ends_at) end
 
 local function doubled(times) return math.min(secret_hold_max, secret_hold_min * 2 ^ math.min(times, 30)) end
 
--- One that fails alone waits alone. Where nothing goes out in between, its destination is held, so
--- that not all of its callbacks are tried in vain; those that began together are one failure.
+-- A callback that fails alone waits alone. If nothing is sent in between, its destination is held,
+-- so that its other callbacks are not tried in vain; attempts begun together are one failure.
 local d = read_hash(dest, 'hold', 'why', 'unsigned', 'paused')
 local hold, times = num(d.hold, 0), num(d.unsigned, 0)
 local held = d.why == 'secret' and hold > now

@@ -1,4 +1,4 @@
-// Puts COUNT callbacks into the queue with addBulk, a thousand a call, and says how long it took.
+// Puts COUNT callbacks into the queue with addBulk, a thousand per call, and reports how long it took.
 import { randomBytes } from "node:crypto";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";

@@ -1,4 +1,4 @@
-// The same request as request.py's: BENCH_BODY, signed anew for each attempt.
+// The same request as in request.py: BENCH_BODY, signed anew for each attempt.
 import { createHmac } from "node:crypto";
 
 const key = Buffer.from(process.env.BENCH_SECRET.slice("whsec_".length), "base64");

@@ -1,10 +1,9 @@
 // One worker process: a job is one callback.
 //
-// Set for throughput: `concurrency` jobs at once on one event loop, as many connections as that
-// kept open by undici's Pool, without pipelining (a slow answer would hold up those behind it;
-// and a POST is not pipelined anyway). What is done is removed, and no events are written for
-// anyone to read (they are kept short below, for they cannot be switched off). A job that fails
-// is tried 3 times, as by us.
+// Tuned for throughput: `concurrency` jobs at once on one event loop, with as many connections kept
+// open by undici's Pool, without pipelining (a slow answer would hold up those behind it, and a
+// POST is not pipelined anyway). Finished jobs are removed. Nobody reads the events: they cannot be
+// switched off, so few are kept (see produce.mjs). A failed job is tried 3 times, as by us.
 import { Worker } from "bullmq";
 import { Redis } from "ioredis";
 import { Pool } from "undici";

@@ -1,6 +1,5 @@
--- The answer to a call that a person waits for, kept for its repeat should its reply have been lost.
--- The nonce is that of the call, and of its repeats. That nothing was
--- changed is not kept.
+-- The answer to a call that a person waits for, kept for a repeat of the call in case its reply is
+-- lost. A call and its repeats share a nonce. An answer of 0 (nothing changed) is not kept.
 local Answer = {}
 
 function Answer.before(nonce)

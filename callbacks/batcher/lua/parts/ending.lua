@@ -1,7 +1,7 @@
--- How a callback ends that is not being sent.
+-- The end of a callback that is not being sent.
 
--- End one that waits, is claimed or is to be tried again, by what its record says of `phase`,
--- `destination` and `is_probe`. Should its sender come yet, its token is stale.
+-- End a callback that is queued, claimed or waiting for a retry. `record` has its `phase`,
+-- `destination` and `is_probe`. If its sender still comes, its token is stale.
 local function end_unsent(id, record, state, reason)
   local destination = destination_of(id, record.destination) or ''
   leave_lane(destination, id)

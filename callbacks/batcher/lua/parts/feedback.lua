@@ -1,7 +1,8 @@
--- What an answer says about its destination: its pace, its hold, its breaker.
--- `a` is the answer: effect, transport, reason, duration, hold,
--- factor, at (when the attempt began), probe (it was a broken destination's trial), and the
--- settings interval, interval_min, interval_max (us), failures, open_min, open_max (ms).
+-- What an answer says about its destination: its pace, its hold, its breaker. `a` is the answer:
+-- effect, transport, reason, duration, hold, factor, at (when the attempt began), probe (of a
+-- half-open breaker), and the settings interval, interval_min, interval_max (us), failures,
+-- open_min, open_max (ms).
+-- One file: the methods of one table, which collect the changed fields of one hash.
 local Feedback = {}
 Feedback.__index = Feedback
 
@@ -22,7 +23,7 @@ function Feedback:put(field, value)
   self.set[#self.set + 1] = value
 end
 
--- Attempts of this minute and of the one before, and the last outcome, for people.
+-- Attempts in this minute and the one before, and the last outcome, to be shown.
 function Feedback:count()
   local d, minute = self.d, math.floor(now / 60000)
   local same = num(d.m, 0) == minute
@@ -33,9 +34,9 @@ function Feedback:count()
   if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
 end
 
--- How long it takes to answer, and which of those that answered within the last hour failed in
--- transport within the last minute: where all of them did, it is our own network. Those that have
--- never worked say nothing about it.
+-- How long it takes to answer, and which destinations that answered within the last hour failed in
+-- transport within the last minute: if all of them did, it is our own network. Those that never
+-- worked say nothing about it.
 function Feedback:watch()
   local took = self.a.duration
   self:put('latency', math.floor(0.7 * num(self.d.latency, took) + 0.3 * took))
@@ -57,9 +58,9 @@ function Feedback:watch()
   end
 end
 
--- The share of faults among its last answers, in thousandths, each answer a tenth of it. One
--- that fails now and then, whatever the pace, is not slowed: at 2.4 % of failures growth and
--- shrinking are even, and above that it would end at the longest interval.
+-- The share of faults among its last answers, in thousandths; each answer has a weight of a tenth.
+-- A destination that fails now and then, whatever its pace, is not slowed: at 2.4 % of failures
+-- growth and shrinking cancel out, and above that it would end at the longest interval.
 function Feedback:often()
   local share = num(self.d.share, 0)
   local after = math.floor(0.9 * share + (self.a.effect == 'fault' and 100 or 0))
@@ -70,7 +71,7 @@ end
 function Feedback:pace()
   local a, d, often = self.a, self.d, self:often()
   local pace = num(d.interval, a.interval) * a.factor / 1000
-  -- Once for each burst: answers to what was under way at the last growth are no news.
+  -- Once per burst: answers to attempts begun before the last growth do not count.
   local grows = a.factor > 1000 and a.at >= num(d.grown, 0) and (a.effect ~= 'fault' or often)
   if grows then self:put('grown', now) end
   if not grows and a.factor >= 1000 then return end
@@ -111,7 +112,7 @@ end
 
 function Feedback:make()
   local a, d, held = self.a, self.d, self.hold
-  -- It was held back for this very answer, or because it was full.
+  -- It was held until this answer, or because it was full.
   if d.why == 'full' or a.probe then
     redis.call('HDEL', self.dest, 'hold', 'why')
     held = 0

@@ -1,9 +1,9 @@
--- Who is to blame when a process dies in the middle of many requests? A crash is counted for
--- each callback in flight, so the last one, which ends a callback, has to come while no other
--- suspect is in flight. `last`: as many crashes leave one try.
+-- Which callback is to blame when a process dies during many requests? A crash counts for each one
+-- in flight, so the last try, which may end a callback, is made while no other suspect is in
+-- flight. `last`: the number of crashes that leaves one try.
 local LastTry = {}
 
--- Why a callback has to wait: `other`, for a trial, or `own`, where it is its own, for the
+-- Why a callback has to wait: `other`, for another's trial, or `own`, before its own trial, for the
 -- suspects in flight. Then the trial is announced, so that no more of them begin.
 function LastTry.waits(id, crashes, last, lease)
   if crashes == 0 then return false end

@@ -1,34 +1,33 @@
 -- Places: threads or greenlets of all workers, of which unproven destinations share a part.
 
--- Whether answers take so long that each request counts as overdue: many such destinations would
--- else hold all places, each in its own good time.
+-- Whether answers take so long that every request counts as overdue: else many slow destinations
+-- together would hold all places.
 local function is_slow(latency)
   return num(latency, 0) >= 2000
 end
 
--- Whether requests that hang or are slow hold places beyond those that unproven destinations share,
--- `most` (false where no worker has told how many there are).
+-- Whether requests that hang or are slow hold more places than `most`, which unproven destinations
+-- share (false while no worker has reported its places).
 local function are_places_short(most)
   return most and redis.call('ZCOUNT', K.places, '-inf', now) > 1.25 * most
 end
 
--- Whether a destination that has answered lately hangs just now or is slow: its oldest request in
--- flight is overdue. This counts while places are short only: a slow answer now and then costs
--- nobody anything.
+-- Whether a proven destination is slow or hangs just now: its oldest request in flight is overdue.
+-- This only counts while places are short: an occasional slow answer does no harm.
 local function is_stalled(destination, latency)
   if is_slow(latency) then return true end
   local oldest = redis.call('ZRANGE', K.inflights .. destination, 0, 0)[1]
   return oldest and num(redis.call('ZSCORE', K.places, oldest), math.huge) <= now
 end
 
--- From when on a request to a destination that has answered lately is overdue.
+-- When a request to a proven destination is overdue.
 local function overdue_from(at, latency)
   return is_slow(latency) and at + 1 or at + math.max(1000, 3 * num(latency, 0))
 end
 
--- How many more callbacks the workers can begin within `span` ms, with so many threads: those that
--- are free, and those that the answers of these destinations (`turns`) free meanwhile; at most
--- `most` may wait. What is due later does not count.
+-- How many more callbacks the workers can begin within `span` ms: one for each free thread, and
+-- for each that an answer of these destinations (`turns`) frees by then; at most `most` may wait.
+-- What is due later does not count.
 local function startable_of(threads, turns, span, most)
   local sum, known = 0, 0
   for _, turn in ipairs(turns) do
@@ -40,8 +39,8 @@ local function startable_of(threads, turns, span, most)
   return math.min(most, threads - sending + math.floor(threads * span / latency)) - waiting
 end
 
--- How many more callbacks may be claimed for destinations that have not answered lately or hang:
--- these share a part of all places (threads or greenlets of all workers), which the ticker knows.
+-- How many more callbacks may be claimed for destinations that are unproven or hang: these share a
+-- part of all places, which the ticker stores.
 local function unproven_room()
   local most = redis.call('HGET', K.state, 'unproven_most')
   if not most then return math.huge end

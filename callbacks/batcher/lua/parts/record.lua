@@ -1,6 +1,7 @@
 -- A callback's record, by the names of its fields, and its end.
+-- One file: all that knows how a record is stored.
 
--- The fields of `rec:<id>` as they are stored, short because there is one record for each callback.
+-- The stored names of the fields of `rec:<id>`, short because each callback has a record.
 local FIELD = {
   phase = 's', destination = 'd', token = 't', due = 'due', attempts = 'a', retries = 'r', crashes = 'c',
   throttled = 'th', begun_at = 'at', nonce = 'bn', woken_at = 'w', is_probe = 'p', is_counted = 'u',
@@ -8,13 +9,13 @@ local FIELD = {
   ended_at = 'f',
 }
 
--- The names of fields as they are stored; every `step`-th of the list is one.
+-- A list in which every `step`-th item is a field's name, with the stored names instead.
 local function stored(list, step)
   for i = 1, #list, step do list[i] = FIELD[list[i]] end
   return unpack(list)
 end
 
--- Some fields of a record, false where one is not there.
+-- Some fields of a record, false for a missing one.
 local function read_record(id, ...)
   local names, record = {...}, {}
   local values = redis.call('HMGET', K.recs .. id, stored({...}, 1))
@@ -22,7 +23,7 @@ local function read_record(id, ...)
   return record
 end
 
--- Set fields: a name and a value of each.
+-- Set fields: a name and a value for each.
 local function set_record(id, ...)
   redis.call('HSET', K.recs .. id, stored({...}, 2))
 end
@@ -39,7 +40,7 @@ local function count_stale()
   count_refused('stale', 1)
 end
 
--- A history with one more entry; of a very long one (many replays) the oldest go.
+-- A history with one more entry; a very long one (many replays) loses its oldest.
 local function with_entry(history, entry)
   if not history or history == '' then return entry end
   if #history > 6000 then
@@ -48,7 +49,7 @@ local function with_entry(history, entry)
   return history .. ',' .. entry
 end
 
--- Where a callback belongs: its record knows, or else the first line of its request.
+-- A callback's destination: from its record, or else the first line of its request.
 local function destination_of(id, known)
   if known then return known end
   return string.match(redis.call('GETRANGE', K.cbs .. id, 0, 2999), '^([^\n]*)\n')
@@ -60,16 +61,16 @@ local function end_of_life(id, at)
   clear_record(id, 'ends_at')
 end
 
--- Take a callback out of PROCESSING, with what it holds while it is there.
+-- Take a callback out of PROCESSING, and free what it holds while it is there.
 local function leave_processing(id, destination)
   redis.call('ZREM', K.processing, id)
   redis.call('ZREM', K.inflights .. destination, id)
   redis.call('ZREM', K.places, id)
 end
 
--- End a callback that has left PROCESSING as `state` (sent, dead or cancelled); `...`: more fields
--- of its record, names and values. Begins with removals, which a full Redis allows, so that what
--- frees memory works when there is none.
+-- End a callback that has left PROCESSING as `state` (sent, dead or cancelled); `...`: names and
+-- values of more fields. Begins with removals, which a full Redis allows, so that what frees memory
+-- works when there is none.
 local function finish(id, destination, state, reason, ...)
   redis.call('ZREM', K.expiry, id)
   if state == 'dead' then

@@ -1,7 +1,8 @@
 -- Lanes, and the two rings of destinations with something waiting.
+-- One file: a lane and its place in a ring change together.
 
--- When a destination may next be claimed from, whatever waits there, or `inf` while paused; the
--- ring that it belongs to, and the other one.
+-- When a destination may next be claimed from, whatever waits there (`inf` while paused); the ring
+-- it belongs to, and the other one.
 local function gate_of(destination, window)
   local d = read_hash(K.dests .. destination, 'paused', 'slot', 'send', 'hold', 'ok', 'broken')
   local gate = (d.paused or host_paused(destination)) and math.huge
@@ -10,8 +11,8 @@ local function gate_of(destination, window)
   return gate, K.ring, K.unproven
 end
 
--- Put a destination into the ring for what is due then. One that waits there already only moves
--- forward, so that one with many arrivals does not overtake the others.
+-- Put a destination into its ring for a callback that is due then. One that is there already only
+-- moves forward: later arrivals do not push it back.
 local function join_ring(destination, due, window)
   local gate, ring, other = gate_of(destination, window)
   redis.call('ZREM', other, destination)
@@ -23,8 +24,8 @@ local function to_lane(destination, id, due, window)
   join_ring(destination, due, window)
 end
 
--- Give a destination its place in its ring anew, not before `now` (the tail of those ready).
--- Returns that place, `inf` while it is paused or has nothing waiting.
+-- Put a destination at its place in its ring, not before `now` (the tail of those ready). Returns
+-- that place, `inf` while it is paused or has nothing waiting.
 local function to_ring(destination, window)
   local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
   if not first[1] then
@@ -39,7 +40,7 @@ local function to_ring(destination, window)
   return place
 end
 
--- When the first destination of those that have not answered lately may be claimed from.
+-- When the first unproven destination may be claimed from.
 local function first_unproven()
   return num(redis.call('ZRANGE', K.unproven, 0, 0, 'WITHSCORES')[2], math.huge)
 end

@@ -1,8 +1,8 @@
 -- When the next batch is asked for.
 
--- Have the next trigger sent at `at`, or say -1: one that comes by then is on its way (until
--- 200 ms past its time, for it may wait for a thread), or it is further ahead than `look_ahead`,
--- where the ticker finds it.
+-- Arm the next trigger for `at` and return the ms until then, or -1: one due by then is on its way
+-- (until 200 ms past its time: it may wait for a thread), or `at` is beyond `look_ahead`, where the
+-- ticker sends it.
 local function arm_trigger(at, look_ahead)
   local s = read_hash(K.state, 'next_batch', 'paused', 'earliest')
   local armed = num(s.next_batch, 0)

@@ -1,13 +1,14 @@
--- Destinations taking turns in one claim, and the slots that they get.
--- `c` is the claim: most (callbacks), concurrency, set_interval, adaptive, share (how many ids to
--- read at once), any_gone, buried (how many), short (of places).
+-- Destinations taking turns in one claim, and the slots they get. `c` is the claim: most
+-- (callbacks), concurrency, set_interval, adaptive, share (how many ids to read at once), any_gone,
+-- buried (how many), short (of places).
+-- One file: turns, lines and the dealing change the same state.
 local Turn = {}
 Turn.__index = Turn
 
--- A destination's next slot, the time between its slots (no shorter than its answers allow at
--- its concurrency), and how many it may give. Who has not answered well yet, or is tried again
--- after faults, goes alone: one request, and nothing more until its answer. `from`: the ring it was
--- found in, which is no longer its own where its state has expired meanwhile.
+-- A destination's next slot, the time between its slots (no shorter than its answers allow at its
+-- concurrency), and how many callbacks it may give. One without a 2xx yet, or tried again after
+-- faults, goes alone: one request, and nothing more until its answer. `from`: the ring it was found
+-- in, which is not its own if its state has expired meanwhile.
 function Turn.new(name, from, c)
   local d = read_hash(
     K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used'
@@ -30,16 +31,16 @@ function Turn.new(name, from, c)
   return setmetatable(turn, Turn)
 end
 
--- Of the request only the head is read: a destination and a URL, which has no quotation mark.
+-- Reads only the head of the request: a destination and a URL, which has no quotation mark.
 function Turn:is_gone(id)
   local head = redis.call('GETRANGE', K.cbs .. id, 0, 7999)
   local url = string.match(head, '^[^\n]*\n%["([^"]*)"')
   return url and redis.call('ZSCORE', K.gone, redis.sha1hex(url))
 end
 
--- The next callback that is due, past those whose URL is gone: these are buried, 100 at most.
--- Read by rank, as they are taken out later: by score, Redis would walk over far nodes of a long
--- lane. `later`: when the first one that is not yet due will be.
+-- The next callback that is due. Those before it whose URL is gone are ended, at most 100. Reads by
+-- rank, as they are removed later: by score, Redis would walk to distant nodes of a long lane.
+-- `later`: when the first one that is not yet due will be.
 function Turn:next_id()
   local c, wanted, lane = self.c, self.taken + 1, K.lanes .. self.name
   while not self.ids[wanted] and not self.exhausted do
@@ -67,15 +68,14 @@ function Turn:next_id()
   return self.ids[wanted]
 end
 
--- Write what the claim has changed of the destination alone, and collect the rest in `w`: by ring
--- `on` (score, name) and `off` (name) where it waits now, if at all, `used` (now, name) once in ten
--- minutes, and `asked` (now, name) where it has answered lately: until the answer that is as good as
--- one, for our own network may be there. `held` ms: nothing more until the one request that says how
--- it is going; settle lifts that.
+-- Write what changes in the destination's own hash, and collect the rest in `w`: for each ring,
+-- `on` (score, name) and `off` (name): where it waits now, if at all; `used` (now, name) every ten
+-- minutes; `asked` (now, name) if it is proven: until its answer it does not speak against our own
+-- network. `held` ms: the hold of one that is full or goes alone; settle ends it.
 function Turn:done(held, window, w)
   local set = {}
   local dest, slot = K.dests .. self.name, self.slot
-  local waits = self:next_id()  -- reads by rank: before the ones taken leave
+  local waits = self:next_id()  -- reads by rank: before those taken are removed
   local renews = self.taken > 0 and now - self.used >= 600000
   if self.taken > 0 then
     redis.call('ZREMRANGEBYRANK', K.lanes .. self.name, 0, self.taken - 1)
@@ -104,7 +104,7 @@ function Turn:done(held, window, w)
     return
   end
   -- One that could have had a slot and got none keeps its place. One whose slot is too far ahead
-  -- must not, nor one that hangs: they would take the place of others in each claim.
+  -- does not, nor one that hangs: they would take the place of others in each claim.
   local keeps = waits and self.taken == 0 and self.most > 0 and self.slot <= now + window
   if keeps and self.from == self.ring and not self.stalled then return end
   local place = math.max(slot - window, self.hold, not waits and self.later or 0, now)
@@ -112,7 +112,7 @@ function Turn:done(held, window, w)
   on[#on + 1], on[#on + 2] = place, self.name
 end
 
--- The turns of one kind, in their order. `left`: how many callbacks they may give together.
+-- The turns of one kind, in order. `left`: how many callbacks they may give together.
 local Line = {}
 Line.__index = Line
 
@@ -125,7 +125,7 @@ function Line:add(turn)
   self.turns[self.last] = turn
 end
 
--- Where the first one stands that can use this slot, and else when the soonest can.
+-- The index of the first turn that can use this slot, or else nil and when the soonest can.
 function Line:next(slot)
   local soonest
   if self.left <= 0 then return nil end
@@ -137,7 +137,7 @@ function Line:next(slot)
   return nil, soonest
 end
 
--- Take the one that stands at `i`; those before it move up.
+-- Take the turn at `i`; those before it move up.
 function Line:take(i)
   local turn = self.turns[i]
   for n = i, self.first + 1, -1 do self.turns[n] = self.turns[n - 1] end
@@ -146,10 +146,10 @@ function Line:take(i)
 end
 
 -- Slots are unique over all and spaced within each destination. Of the slots that both lines can
--- use each gets every other one, so that however many have not answered lately, those that have go
--- on. Where nobody can use the next slot, the schedule jumps ahead, but only within the window that
--- has to be filled until the next batch comes, so that a newcomer does not wait behind holes.
--- Returns {id, turn, slot} of each callback, and the slot after the last.
+-- use, each gets every other one, so that proven destinations go on however many unproven ones
+-- wait. If no turn can use the next slot, the schedule jumps ahead, but only within the window to
+-- be filled until the next batch, so that a newcomer does not wait behind gaps. Returns {id, turn,
+-- slot} for each callback, and the slot after the last.
 local function deal(line, other, slot, stagger, most, limit, window_end)
   local picked = {}
   while #picked < most and slot <= limit do
