@@ -32,12 +32,13 @@ from callbacks.monitor.redis_checks import eviction
 from callbacks.units import ms
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
+from callbacks.worker.cores import pin
 from callbacks.worker.duties import notify_once, shorten_once, tick_once
 from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
-from callbacks.worker.serving import check_named, check_served, find_actor
+from callbacks.worker.serving import check_named, check_served, find_actor, sibling
 from callbacks.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ def prepare_process() -> None:
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
+    if settings.pin_cores:
+        pin(*sibling())
 
 
 def refuse_cluster(settings: Settings) -> None:

@@ -172,6 +172,8 @@ class Settings(BaseModel):
     """How long a dead callback (with its body) is kept."""
     sent_max: Annotated[int, whole(0, 10**9)] = 100_000
     """Maximum number of sent records; the oldest are deleted first."""
+    pin_cores: Switch = False
+    """Keep each worker process on one core, if it runs threads and no core gets two."""
     log_format: LogFormat = "logfmt"
     """`logfmt`, `json` or `console`."""
 

@@ -85,6 +85,14 @@ def check_served(ours: Broker) -> None:
         )
 
 
+def sibling() -> tuple[int, int]:
+    """Number this worker process among those of one `dramatiq`, from 0, and count them."""
+    worker = _worker_frame()
+    if worker is None:
+        raise RuntimeError("this is no worker process of Dramatiq's")
+    return worker.f_locals["worker_id"], worker.f_locals["args"].processes
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(":")[0].partition(".")[0] == _PACKAGE
 

@@ -64,6 +64,7 @@ DEFAULTS = [
     ("CALLBACKS_SENT_TTL", "86400", 86_400.0),
     ("CALLBACKS_DEAD_TTL", "604800", 604_800.0),
     ("CALLBACKS_SENT_MAX", "100000", 100_000),
+    ("CALLBACKS_PIN_CORES", "false", False),
     ("CALLBACKS_LOG_FORMAT", "logfmt", "logfmt"),
 ]
 
@@ -129,6 +130,7 @@ def test_the_table_for_the_documentation_has_every_variable_and_its_meaning() ->
         ("CALLBACKS_SECRET_RESOLVER", "my_app.hooks:secrets.find", "my_app.hooks:secrets.find"),
         ("CALLBACKS_ON_DEAD", "tell_support", "tell_support"),
         ("CALLBACKS_ENVIRONMENT", "pr-12", "pr-12"),
+        ("CALLBACKS_PIN_CORES", "true", True),
         ("CALLBACKS_LOG_FORMAT", "json", "json"),
     ],
 )
