@@ -24,7 +24,7 @@ from scripts.benchmark.table import Row, lines
 from scripts.benchmark.timing import Timing
 
 #: Where the receiver counts.
-_DRAINS: Final = ("drain", "slow", "flight", "curve")
+_DRAINS: Final = ("drain", "slow", "flight", "pinned", "curve")
 
 
 def say(line: str) -> None:
@@ -46,6 +46,7 @@ def main(options: Options) -> None:
             "drain": drains.at_once,
             "slow": drains.slowly,
             "flight": flight.rows,
+            "pinned": drains.pinned,
             "enqueue": lambda: enqueueing.rows(options, with_bullmq, say),
             "claim": growth.rows,
             "memory": growth.states,

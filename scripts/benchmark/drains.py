@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Final
 
-from scripts.benchmark.contenders import Contender, bullmq, ceiling, celery, ours
+from scripts.benchmark.contenders import UNPACED, Contender, bullmq, ceiling, celery, ours
 from scripts.benchmark.drain import Drained, drain
 from scripts.benchmark.options import Options, Say
 from scripts.benchmark.receiver import ReceiverProcess
@@ -19,6 +20,8 @@ Pools = Sequence[tuple[str, int]]
 SLOW_S: Final = 0.1
 AT_ONCE: Final = "drain, no pacing, the receiver answers at once"
 SLOWLY: Final = "drain, no pacing, the receiver takes 100 ms"
+PINNED: Final = "drain, each worker process kept on one core, beside the same roaming"
+_ANSWERS: Final = {"at once": 0.0, "after 100 ms": SLOW_S}
 _TRIAL: Final = 1_000
 #: With answers at once few threads do best, for one Python process has one lock.
 _FEW: Final = 8
@@ -95,6 +98,26 @@ class Drains:
             rows.append(absolute(section, f"{name}: CPU of the workers, each", cost, "µs"))
             busy = [one.worker_us * one.per_s / 1e6 for one in all]
             rows.append(absolute(section, f"{name}: cores that they keep busy", busy, ""))
+        return rows
+
+    def pinned(self) -> list[Row]:
+        """Ours with each process kept on one core, beside ours that roams, in turn."""
+        o = self._options
+        both = [
+            replace(
+                ours(o.processes, o.threads, UNPACED | {"CALLBACKS_PIN_CORES": wanted}), name=name
+            )
+            for wanted, name in (("true", "pinned"), ("false", "roaming"))
+        ]
+        rows = []
+        for told, delay_s in {"at once": 0.0}.items() if o.quick else _ANSWERS.items():
+            done: dict[str, list[Drained]] = {one.name: [] for one in both}
+            for _ in range(o.rounds):
+                for one in both:
+                    done[one.name].append(self._once(one, o.at_most(1_000, 4_000), delay_s))
+            for name, what, unit in (("per_s", "rate", "/s"), _COSTS[0]):
+                these, those = ([getattr(each, name) for each in all] for all in done.values())
+                rows.append(compared(PINNED, f"answers {told}: {what}", these, those, unit))
         return rows
 
     def _contenders(self, pools: Pools, delay_s: float, *, loops: int) -> list[Contender]:

@@ -55,12 +55,16 @@ class InFlight:
         return [*self._rates(), *self._memory()]
 
     def _once(self, contender: Contender, places: int, delay_s: float) -> Drained:
-        span_s = self._options.at_most(2, 5)  # so long, if the processor does not limit it
-        count = min(self._options.at_most(2_000, 6_000), round(places / delay_s * span_s))
+        count = self._count(places, delay_s)
         server = self._options.new_server()
         done = drain(contender, self._receiver, server, count, delay_s=delay_s)
         self._say(f"{contender.name}, {delay_s:g} s: {figure(done.per_s, '/s')}")
         return done
+
+    def _count(self, places: int, delay_s: float) -> int:
+        """So many that a drain lasts some seconds, if the processor does not limit it."""
+        span_s = self._options.at_most(2, 5)
+        return min(self._options.at_most(2_000, 6_000), round(places / delay_s * span_s))
 
     def _rates(self) -> Iterator[Row]:
         mine, *others = self.contenders

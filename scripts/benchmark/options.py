@@ -14,6 +14,7 @@ SUBJECTS: Final = (
     "drain",
     "slow",
     "flight",
+    "pinned",
     "enqueue",
     "claim",
     "memory",

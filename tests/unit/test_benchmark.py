@@ -11,6 +11,7 @@ from scripts.benchmark.alone import marked
 from scripts.benchmark.contenders import Contender
 from scripts.benchmark.drain import Drained
 from scripts.benchmark.drains import Drains
+from scripts.benchmark.inflight import InFlight
 from scripts.benchmark.options import parse
 from scripts.benchmark.receiver import Noted
 from scripts.benchmark.request import BODY, check, headers
@@ -156,3 +157,61 @@ def test_everything_is_the_whole_table_with_curve_and_charts() -> None:
     assert options.curve
     assert options.plot
     assert options.subjects == parse([]).subjects
+
+
+class TriedInFlight(InFlight):
+    """Only notes who was to be measured, with what delay; who comes later is faster."""
+
+    def __init__(self, *arguments: str) -> None:
+        nobody: Any = None
+        super().__init__(parse(arguments), nobody, True, print)
+        self.runs: list[tuple[str, float]] = []
+
+    def _once(self, contender: Contender, places: int, delay_s: float) -> Drained:
+        self.runs.append((contender.short, delay_s))
+        return Drained(len(self.runs), 1, 1, 1, 1, 1, 1, 1, 1)
+
+
+def test_a_thousand_in_flight_are_measured_in_turn_with_each_delay() -> None:
+    flight = TriedInFlight()
+
+    rows = flight.rows()
+
+    names = [one.short for one in flight.contenders]
+    assert names == [
+        "callbacks, greenlets",
+        "callbacks, 500 threads",
+        "callbacks, 64 threads",
+        "BullMQ",
+        "bare gevent loop",
+    ]
+    assert flight.runs == [(name, delay_s) for delay_s in (0.1, 0.5, 1.0) for name in names] * 3
+    assert [len({row.section for row in rows}), len(rows)] == [4, 3 * 8 + 8]
+    # The first round's runs are 1 to 15: ours came to 1, 6, 11, and its neighbour to one more.
+    assert rows[0] == Row(
+        rows[0].section, rows[0].what, "16.0 /s", "17.0 /s", 16 / 17, "1.00 to 31.0"
+    )
+
+
+def test_a_quick_run_has_one_delay_in_flight_and_shorter_drains() -> None:
+    quick, full = TriedInFlight("--quick"), TriedInFlight()
+
+    quick.rows()
+
+    assert {delay_s for _, delay_s in quick.runs} == {0.5}
+    assert [full._count(places, 1.0) for places in (128, 1_000)] == [640, 5_000]
+    assert [full._count(places, 0.1) for places in (128, 1_000)] == [6_000, 6_000]
+    assert [quick._count(places, 0.5) for places in (128, 1_000)] == [512, 2_000]
+
+
+def test_pinned_workers_are_measured_in_turn_with_roaming_ones() -> None:
+    drains = Tried()
+
+    rows = drains.pinned()
+
+    assert drains.names == ["pinned", "roaming"] * 6
+    assert [row.what for row in rows] == [
+        f"answers {told}: {what}"
+        for told in ("at once", "after 100 ms")
+        for what in ("rate", "CPU of the worker processes")
+    ]
