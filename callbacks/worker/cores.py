@@ -30,10 +30,14 @@ def pin(index: int, processes: int) -> None:
     # one machine do not all begin with its first core.
     start = zlib.crc32(multiprocessing.current_process().authkey)
     core = core_of(index, cores, start)
-    for thread in threading.enumerate():  # later ones stay where the one is that starts them
-        if thread.native_id is not None:
-            os.sched_setaffinity(thread.native_id, {core})
-    log.info("core_pinned", core=core, cores=len(cores))
+    try:
+        for thread in threading.enumerate():  # later ones stay where the one is that starts them
+            if thread.native_id is not None:
+                os.sched_setaffinity(thread.native_id, {core})
+    except OSError as error:  # a sandbox that forbids it
+        log.warning("core_not_pinned", reason=str(error))
+    else:
+        log.info("core_pinned", core=core, cores=len(cores))
 
 
 def core_of(index: int, cores: Sequence[int], start: int) -> int:

@@ -72,10 +72,10 @@ def _drains(caption: str, drains: Drains) -> Path:
 
 
 def _bars(axes: Any, contenders: Sequence[Contender], measured: Measured) -> None:
-    """The rates of all, the first on top and marked."""
+    """The rates of all, the first on top, and ours marked."""
     names = [one.short for one in contenders]
     rates = [median(done.per_s for done in measured[one.name]) for one in contenders]
-    colors = [_OURS, *[_OTHERS] * (len(names) - 1)]
+    colors = [_OURS if name.startswith("callbacks") else _OTHERS for name in names]
     bars = axes.barh(names[::-1], rates[::-1], color=colors[::-1])
     axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
     axes.margins(x=0.12)

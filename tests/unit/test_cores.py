@@ -103,3 +103,17 @@ def test_where_something_speaks_against_it_nothing_is_changed() -> None:
     cores.pin(0, len(before) + 1)
 
     assert cores.usable_cores() == before
+
+
+@pytest.mark.skipif(not cores.usable_cores(), reason="this system cannot keep a process on a core")
+def test_a_sandbox_that_forbids_it_does_not_keep_a_worker_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbid(_thread: int, _cores: set[int]) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    monkeypatch.setattr(cores, "quota", lambda: math.inf)
+    monkeypatch.setattr(cores, "is_green", lambda: False)
+
+    cores.pin(0, 1)
