@@ -59,11 +59,12 @@ def test_others_get_through_while_two_hundred_calls_hang_for_ever(hanging: Hangi
 
 def test_others_wait_no_longer_than_those_before_them_have(hanging: Hanging) -> None:
     every_place = daemon_pool.MAX_CALLS // 2
+
+    def briefly(key: int) -> int:
+        return hanging.pool.result(key, Deadline(1))  # counted from when its thread runs
+
     with ThreadPoolExecutor(every_place) as callers:
-        before = [
-            callers.submit(hanging.pool.result, key, Deadline(1))
-            for key in range(1, every_place + 1)
-        ]
+        before = [callers.submit(briefly, key) for key in range(1, every_place + 1)]
         wait_until(lambda: hanging.pool.under_way() == every_place)
         assert hanging.pool.result(0, Deadline(10)) == 0
     assert {type(each.exception()) for each in before} == {TimeoutError}
