@@ -37,7 +37,7 @@ from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
-from callbacks.worker.serving import check_named, check_served, find_actor
+from callbacks.worker.serving import check_named, check_served, check_threads, find_actor
 from callbacks.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -284,6 +284,7 @@ def work_is_due() -> bool:
 
 
 def _open_places(total: int) -> None:
+    check_threads(total)
     places.open(total, runtime().settings.unproven_share)
 
 
