@@ -6,6 +6,7 @@ thread is stuck, or blocks whoever calls it, needs a real one.
 
 from __future__ import annotations
 
+import _thread
 import sys
 from importlib import import_module
 from typing import Any
@@ -17,3 +18,8 @@ def native(module: str, name: str) -> Any:
     if monkey is not None:
         return monkey.get_original(module, name)
     return getattr(import_module(module), name)
+
+
+def has_greenlets() -> bool:
+    """Whether what this process takes for threads are greenlets."""
+    return native("_thread", "get_ident") is not _thread.get_ident

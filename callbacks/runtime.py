@@ -39,7 +39,13 @@ from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
-from callbacks.worker.serving import check_named, check_served, find_actor, sibling
+from callbacks.worker.serving import (
+    check_named,
+    check_served,
+    check_threads,
+    find_actor,
+    sibling,
+)
 from callbacks.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -306,6 +312,7 @@ def _own_connection() -> Redis:
 
 
 def _open_places(total: int) -> None:
+    check_threads(total)
     places.open(total, runtime().settings.unproven_share)
     broker.threads = total
 

@@ -7,6 +7,8 @@ that names the variable or the command, and exit code 1.
 from __future__ import annotations
 
 import inspect
+import os
+import resource
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import dramatiq
 from dramatiq import Actor, Broker
 
+from callbacks.native import has_greenlets
 from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.worker.compatibility import misfit
 
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from callbacks.settings import Settings
 
 _PACKAGE: Final = "callbacks"
+#: Of a process beside those for messages: the main one, two consumers, Dramatiq's for time limits,
+#: ticker and watchdog. And the parent's, whose second one reads the others' log lines.
+_OWN_THREADS: Final = 6
+_PARENTS_THREADS: Final = 2
 
 
 def refuse(line: str) -> NoReturn:
@@ -32,6 +39,24 @@ def check_dramatiq() -> None:
     """Refuse to serve if our broker does not support this Dramatiq."""
     if _worker_frame() is not None and (line := misfit()):
         refuse(line)
+
+
+def check_threads(threads: int) -> None:
+    """Refuse more threads than the system gives, while there are still enough to say so.
+
+    Else the parent may get none: it dies, and its processes go on without anybody to stop them.
+    """
+    worker, limit = _worker_frame(), resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    is_limited = sys.platform == "linux" and limit != resource.RLIM_INFINITY and os.geteuid() != 0
+    if worker is None or not is_limited or has_greenlets():
+        return
+    processes = worker.f_locals["args"].processes
+    needed = processes * (threads + _OWN_THREADS) + _PARENTS_THREADS
+    if needed > limit:
+        refuse(
+            f"--processes {processes} --threads {threads} takes {needed} processes and threads,"
+            f" and this user may have {limit} (ulimit -u); take fewer, or run dramatiq-gevent"
+        )
 
 
 def check_named(settings: Settings, ours: Broker) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from _thread import get_ident
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,7 +19,7 @@ from dramatiq import Middleware
 from dramatiq.common import q_name
 
 from callbacks.log import log
-from callbacks.native import native
+from callbacks.native import has_greenlets, native
 from callbacks.worker.consumer import QUEUE, consumer_of
 from callbacks.worker.liveness import Liveness
 
@@ -155,7 +154,7 @@ class Watchdog(Middleware):
 
     def _blocked_at(self) -> str | None:
         """Say where the one thread of all greenlets is; of many threads one tells little."""
-        if native("_thread", "get_ident") is get_ident:
+        if not has_greenlets():
             return None
         frame = sys._current_frames()[self._home]  # noqa: SLF001 - documented, named so as a warning
         code = frame.f_code

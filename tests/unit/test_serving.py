@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import resource
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +14,15 @@ from dramatiq import cli
 from dramatiq.brokers.stub import StubBroker
 
 from callbacks.settings import load_settings
-from callbacks.worker.serving import check_named, check_served, find_actor
+from callbacks.worker.serving import check_named, check_served, check_threads, find_actor
 
 OURS, OTHER = StubBroker(), StubBroker()
 
 
 def test_a_worker_process_of_dramatiq_has_the_names_that_are_read() -> None:
     assert {"args", "broker"} <= set(cli.worker_process.__code__.co_varnames)
-    assert {"broker", "modules"} <= vars(cli.make_argument_parser().parse_args(["a", "b"])).keys()
+    arguments = vars(cli.make_argument_parser().parse_args(["a", "b"]))
+    assert {"broker", "modules", "processes"} <= arguments.keys()
     assert "args" in inspect.signature(cli.worker_process).parameters
 
 
@@ -48,6 +51,32 @@ def test_only_a_command_that_names_us_and_serves_another_broker_is_refused(
             worker_process(args, served)
     else:
         worker_process(args, served)
+
+
+@pytest.mark.parametrize(
+    ("threads", "limit", "user", "refused"),
+    [
+        (121, 256, 1000, False),  # 2 * (121 + 6) + 2 = 256
+        (122, 256, 1000, True),
+        (122, resource.RLIM_INFINITY, 1000, False),
+        (122, 256, 0, False),  # which no limit holds for
+    ],
+)
+def test_more_threads_than_the_system_gives_are_refused(
+    monkeypatch: pytest.MonkeyPatch, threads: int, limit: int, user: int, refused: bool
+) -> None:
+    def worker_process(args: Any) -> None:
+        check_threads(threads)
+        assert args
+
+    monkeypatch.setattr(cli, "worker_process", worker_process)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    if refused:
+        with pytest.raises(SystemExit, match=r"takes 258 .* may have 256 \(ulimit -u\)"):
+            worker_process(SimpleNamespace(processes=2))
+    else:
+        worker_process(SimpleNamespace(processes=2))
 
 
 def test_outside_of_a_worker_process_nothing_is_refused() -> None:
