@@ -130,7 +130,7 @@ def test_many_messages_at_once_are_one_notification_and_all_are_taken(redis_url:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_messages_that_another_process_returns_are_notified(redis_url: str) -> None:
+def test_messages_that_another_process_returns_are_announced(redis_url: str) -> None:
     ours, other = process(redis_url), process(redis_url)
     other.enqueue(message(7))
     held = other.consume(QUEUE)

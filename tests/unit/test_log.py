@@ -89,9 +89,7 @@ def written(pipe: _SlowPipe) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [3, 12])  # 12: more than others take without waiting
-def test_nobody_waits_long_for_the_one_who_writes_and_he_writes_their_lines_too(
-    pipe: _SlowPipe, count: int
-) -> None:
+def test_threads_leave_their_lines_to_the_one_that_is_writing(pipe: _SlowPipe, count: int) -> None:
     for n in range(count):
         logs.log.info("more", n=n)  # returns although the first one is still writing
     assert pipe.text == ""
