@@ -22,8 +22,10 @@ from redis import Redis
 
 from callbacks.log import log
 
-#: How long an idle consumer sleeps while it is told of arrivals.
+#: How long an idle consumer sleeps while it is told of arrivals; that of delayed messages is in no
+#: hurry.
 TOLD_POLL_MS: Final = 10_000
+DELAYED_TOLD_POLL_MS: Final = 30_000
 #: After a message that was not announced consumers look closely for so long.
 DOUBT_S: Final = 60.0
 #: The listener asks so often whether its connection is alive.

@@ -14,7 +14,7 @@ from dramatiq.common import dq_name, q_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from callbacks.log import log
-from callbacks.worker.arrivals import TOLD_POLL_MS
+from callbacks.worker.arrivals import DELAYED_TOLD_POLL_MS, TOLD_POLL_MS
 
 QUEUE: Final = "callbacks"
 #: How long a consumer sleeps at most when nothing is due and it is not told of arrivals.
@@ -77,6 +77,7 @@ class Consumer(_RedisConsumer):
         self._ours = q_name(queue_name) == QUEUE
         delayed = queue_name == dq_name(queue_name)
         self._idle_poll_ms = DELAYED_IDLE_POLL_MS if delayed else IDLE_POLL_MS
+        self._told_poll_ms = DELAYED_TOLD_POLL_MS if delayed else TOLD_POLL_MS
 
     def __next__(self) -> MessageProxy | None:
         if self._ours:
@@ -99,7 +100,7 @@ class Consumer(_RedisConsumer):
         self._slept_untold = False
         message = self._next_cached()
         if message is None:
-            self._idle(TOLD_POLL_MS if self.broker.arrivals.are_told else self._idle_poll_ms)
+            self._idle(self._told_poll_ms if self.broker.arrivals.are_told else self._idle_poll_ms)
         return message
 
     def _room(self) -> int:
@@ -163,7 +164,7 @@ class Consumer(_RedisConsumer):
             most_ms = min(most_ms, max(0, int(self._etas[0][0] - time.time() * 1_000) + 1))
         if most_ms:
             is_told = self._arrival.wait(most_ms / 1_000)
-            self._slept_untold = most_ms == TOLD_POLL_MS and not is_told
+            self._slept_untold = most_ms == self._told_poll_ms and not is_told
         self._arrival.clear()  # before the next fetch, which finds what arrived until then
 
     def ack(self, message: MessageProxy) -> None:
