@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LOGGER: Final = logging.getLogger("callbacks")
 
 _KEY_ORDER: Final = ("timestamp", "level", "event", "id", "destination")
+#: What structlog writes differently than `str` does, besides spaces and equals signs.
+_NOT_PLAIN: Final = re.compile(r'["\\\n]|=(?:True|False|None)\b').search
 _format = {"name": "logfmt", "own": False}
 
 
@@ -43,7 +46,22 @@ def _renderer(name: str) -> Any:
         return _structlog().processors.JSONRenderer()
     if name == "console":
         return _structlog().dev.ConsoleRenderer(colors=False)
+    return _logfmt
+
+
+@cache
+def _any_logfmt() -> Any:
     return _structlog().processors.LogfmtRenderer(key_order=_KEY_ORDER, drop_missing=True)
+
+
+def _logfmt(logger: Any, method: str, event: EventDict) -> Any:
+    """What structlog's renderer makes of a line, in a third of its time if nothing needs quotes."""
+    ordered = {name: event[name] for name in _KEY_ORDER if name in event} | event
+    line = " ".join([f"{name}={value}" for name, value in ordered.items()])
+    if line.count(" ") == len(event) - 1 and line.count("=") == len(event):
+        if not _NOT_PLAIN(line):
+            return line
+    return _any_logfmt()(logger, method, event)
 
 
 @cache
@@ -54,7 +72,7 @@ def _stamp() -> Any:
 def _render(logger: Any, method: str, event: EventDict) -> Any:
     event = {name: value for name, value in event.items() if value is not None}
     if _format["own"]:
-        event = _structlog().processors.add_log_level(logger, method, event)
+        event["level"] = method
         event = _stamp()(logger, method, event)
     return _renderer(str(_format["name"]))(logger, method, event)
 
@@ -63,10 +81,10 @@ class _Outlet:
     """The standard logger, or in our own processes standard error."""
 
     def __getattr__(self, name: str) -> Any:
-        return self._write if _format["own"] and name in _LEVELS else getattr(LOGGER, name)
+        return self.write if _format["own"] and name in _LEVELS else getattr(LOGGER, name)
 
     @staticmethod
-    def _write(line: str) -> None:
+    def write(line: str) -> None:
         _STREAM.write(line + "\n")
 
 
@@ -129,6 +147,14 @@ class _Log:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_logger(), name)
+
+    @staticmethod
+    def info(event: str, **fields: Any) -> None:
+        """Log a line. In our own processes this goes past structlog's logger: each attempt does."""
+        if not _format["own"]:
+            _logger().info(event, **fields)
+        elif LOGGER.isEnabledFor(logging.INFO):
+            _Outlet.write(_render(None, "info", {**fields, "event": event}))
 
 
 @cache
