@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import pairwise
 from typing import Any, Final
 
 import hiredis
@@ -26,20 +27,25 @@ from redis import Redis
 #: more are added.
 MOST: Final = 50
 MOST_BYTES: Final = 262_144
+_NONE_YET: Final = object()
 
 
 class _Call:
-    """One command. `done` is released once: with the reply, or when its thread shall send."""
+    """One command. `done` is released once: with the reply, or when its thread shall send.
 
-    __slots__ = ("command", "done", "leads", "reply", "since")
+    `next`: the call whose thread this one's wakes, once it has its own reply.
+    """
+
+    __slots__ = ("command", "done", "has_left", "leads", "next", "reply", "since")
 
     def __init__(self, command: bytes) -> None:
         self.command = command  # already packed
         self.done = threading.Lock()
         self.done.acquire()
-        self.leads = False
+        self.leads = self.has_left = False
+        self.next: _Call | None = None
         self.since = time.monotonic()
-        self.reply: Any = None
+        self.reply: Any = _NONE_YET
 
 
 _all: Final[weakref.WeakSet[AutoPipeline]] = weakref.WeakSet()
@@ -93,6 +99,7 @@ class AutoPipeline:
                 self._await(call)
             if call.leads:
                 self._lead(call)
+            self._wake_next(call)
         except BaseException:  # the thread was interrupted, at any point
             self._leave(call)
             raise
@@ -118,9 +125,10 @@ class AutoPipeline:
         if call.done.acquire(timeout=self._patience_s):
             return
         with self._lock:
-            # The reply, or the turn to send, may have come just now. Then `done` is free and has
-            # to be taken, because the sender will release it again.
-            if call.done.acquire(blocking=False):
+            # The turn to send may have come just now. Then `done` is free and has to be taken,
+            # because the sender will release it again. Or the reply has, and whoever is to wake
+            # this thread is late.
+            if call.done.acquire(blocking=False) or call.reply is not _NONE_YET:
                 return
             self._is_led = False  # the sending thread is gone, interrupted halfway
         raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
@@ -130,10 +138,12 @@ class AutoPipeline:
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
+            call.has_left = True
         self._pass_on(call)
+        self._wake_next(call)
 
     def _lead(self, own: _Call) -> None:
-        """Send this command and those waiting, hand out the replies, and let the next one send."""
+        """Send this command and those waiting, fetch the replies, and let the next one send."""
         calls, began = self._gather(own), time.monotonic()
         replies: list[Any] = []
         try:
@@ -145,10 +155,24 @@ class AutoPipeline:
         finally:  # also if this thread is interrupted: the others must not wait for it
             while len(replies) < len(calls):
                 replies.append(redis.ConnectionError("the thread that was sending was interrupted"))
+            for call, following in pairwise(calls):
+                call.next = following
             for call, reply in zip(calls, replies, strict=True):
                 call.reply = reply
-                call.done.release()
             self._pass_on(own)
+
+    def _wake_next(self, call: _Call) -> None:
+        """Let the next thread of a piece take its reply, passing over those that have left.
+
+        If all were woken at once, they would wait for the interpreter together, and be woken in
+        vain whenever a thread lets go of it for a moment.
+        """
+        with self._lock:
+            following, call.next = call.next, None
+            while following and following.has_left:
+                following = following.next
+        if following:
+            following.done.release()
 
     def _gather(self, own: _Call) -> list[_Call]:
         """Take the waiting calls, as many as fit into one piece."""

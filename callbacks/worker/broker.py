@@ -63,6 +63,7 @@ _CHUNK: Final = 500
 #: Most heartbeats that are looked at in one pass, those that tell the oldest times first.
 _MOST_HEARTBEATS: Final = 1_000
 _PAGE: Final = 100
+_FAILED: Final = "Unexpected failure in %s of %r."
 
 #: The middleware of a broker, and for each signal those that listen, with their methods.
 _Listeners = tuple[list[Middleware], dict[str, list[tuple[Middleware, Callable[..., Any]]]]]
@@ -153,7 +154,7 @@ class CallbacksBroker(RedisBroker):
             except MiddlewareError:
                 raise
             except Exception:  # noqa: BLE001 - as Dramatiq does
-                self._complain(name, middleware)
+                self.logger.critical(_FAILED, name, middleware, exc_info=True)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """The same after something has happened, in the opposite order."""
@@ -162,10 +163,7 @@ class CallbacksBroker(RedisBroker):
             try:
                 method(self, *args, **kwargs)
             except Exception:  # noqa: BLE001 - as Dramatiq does
-                self._complain(name, middleware)
-
-    def _complain(self, name: str, middleware: Middleware) -> None:
-        self.logger.critical("Unexpected failure in %s of %r.", name, middleware, exc_info=True)
+                self.logger.critical(_FAILED, name, middleware, exc_info=True)
 
     def _listeners(self, name: str) -> list[tuple[Middleware, Callable[..., Any]]]:
         """Return each middleware with a method of its own for a signal, and that method."""
