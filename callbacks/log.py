@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -30,7 +30,10 @@ LOGGER: Final = logging.getLogger("callbacks")
 _KEY_ORDER: Final = ("timestamp", "level", "event", "id", "destination")
 #: What structlog writes differently than `str` does, besides spaces and equals signs.
 _NOT_PLAIN: Final = re.compile(r'["\\\n]|=(?:True|False|None)\b').search
-_format = {"name": "logfmt", "own": False}
+#: So many characters of any kind fit into one write that a pipe does not tear (PIPE_BUF).
+_MOST_CHARS: Final = 1_000
+_STDERR: Final = 2
+_format = {"name": "logfmt", "own": False, "direct": False}
 
 
 @cache
@@ -134,7 +137,19 @@ class _Stream:
             while True:
                 texts.append(self._texts.popleft())
         with suppress(OSError, ValueError, AttributeError):  # a lost line must not stop any work
-            sys.stderr.write("".join(texts))  # looked up each time: Dramatiq replaces it
+            if _format["direct"]:
+                _write_directly(texts)
+            else:
+                sys.stderr.write("".join(texts))  # looked up each time: Dramatiq replaces it
+
+
+def _write_directly(texts: Sequence[str]) -> None:
+    """Write to the process's own standard error, so that other processes' lines do not mix in."""
+    pieces = ["".join(texts)]
+    if len(pieces[0]) > _MOST_CHARS:
+        pieces = [*texts]
+    for piece in pieces:
+        os.write(_STDERR, piece.encode(errors="replace"))
 
 
 _STREAM: Final = _Stream()
@@ -216,7 +231,11 @@ def rate_limit() -> None:
             handler.setStream(_STREAM)
 
 
-def configure(log_format: str, *, level: int = logging.INFO) -> None:
-    """Write this package's lines to stderr in `log_format`, with time and level."""
-    _format.update(name=log_format, own=True)
+def configure(log_format: str, *, level: int = logging.INFO, direct: bool = False) -> None:
+    """Write this package's lines to stderr in `log_format`, with time and level.
+
+    `direct`: not through `sys.stderr`. In a worker that is a pipe to Dramatiq's parent process,
+    which reads and writes each line once more.
+    """
+    _format.update(name=log_format, own=True, direct=direct)
     LOGGER.setLevel(level)

@@ -38,7 +38,7 @@ from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
-from callbacks.worker.serving import check_named, check_served, find_actor
+from callbacks.worker.serving import check_named, check_served, find_actor, owns_stderr
 from callbacks.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def prepare_process() -> None:
         refuse_cluster(settings)
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, direct=owns_stderr())
     logs.rate_limit()
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:

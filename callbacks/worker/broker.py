@@ -58,6 +58,11 @@ end
 if is_empty then redis.pcall("publish", KEYS[4], KEYS[3]) end
 """
 )
+#: Acknowledges messages of one queue.
+_ACKNOWLEDGE: Final = b"""
+redis.call("srem", KEYS[1], unpack(ARGV))
+redis.call("hdel", KEYS[2], unpack(ARGV))
+"""
 #: Most messages that are acknowledged or given back in one command, and that are enqueued.
 _CHUNK: Final = 500
 #: Most heartbeats that are looked at in one pass, those that tell the oldest times first.
@@ -139,6 +144,7 @@ class CallbacksBroker(RedisBroker):
                 name: _Script(pipeline, _REMOVAL_FIRST + text) for name, text in _scripts.items()
             }
             scripts["enqueue"] = _Script(pipeline, _ENQUEUE)
+            scripts["acknowledge"] = _Script(pipeline, _ACKNOWLEDGE)
             self._connected = (client, namespace, scripts)
         return self._connected
 
@@ -153,7 +159,7 @@ class CallbacksBroker(RedisBroker):
                 method(self, *args, **kwargs)
             except MiddlewareError:
                 raise
-            except Exception:  # noqa: BLE001 - as Dramatiq does
+            except Exception:
                 self.logger.critical(_FAILED, name, middleware, exc_info=True)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -162,7 +168,7 @@ class CallbacksBroker(RedisBroker):
         for middleware, method in reversed(self._listeners(name)):
             try:
                 method(self, *args, **kwargs)
-            except Exception:  # noqa: BLE001 - as Dramatiq does
+            except Exception:
                 self.logger.critical(_FAILED, name, middleware, exc_info=True)
 
     def _listeners(self, name: str) -> list[tuple[Middleware, Callable[..., Any]]]:
@@ -356,12 +362,10 @@ class CallbacksBroker(RedisBroker):
         look, and no thread has to wait for Redis with it.
         """
         ended = self.ended(queue_name)
+        keys = [self._acks(self.broker_id, queue_name), f"{self.namespace}:{queue_name}.msgs"]
         while ids := _popped(ended, _CHUNK):
             try:
-                with self.client.pipeline(transaction=False) as pipe:
-                    pipe.srem(self._acks(self.broker_id, queue_name), *ids)
-                    pipe.hdel(f"{self.namespace}:{queue_name}.msgs", *ids)
-                    pipe.execute()
+                self.scripts["acknowledge"](keys=keys, args=ids)
             except redis.RedisError:
                 ended.extend(ids)
                 raise
