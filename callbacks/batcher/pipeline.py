@@ -69,6 +69,12 @@ class AutoPipeline:
     sending thread vanishes.
     """
 
+    @classmethod
+    def of(cls, client: Redis) -> AutoPipeline:
+        """Return the one that serves this client's pool already, or a new one."""
+        pool = client.connection_pool
+        return next((one for one in tuple(_all) if one._pool is pool), None) or cls(client)
+
     def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
         self._pool = client.connection_pool
         timeout_s = self._pool.connection_kwargs.get("socket_timeout") or 5.0

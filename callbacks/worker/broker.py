@@ -139,7 +139,7 @@ class CallbacksBroker(RedisBroker):
     def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
         if self._connected is None:
             client, namespace = self._connect()
-            pipeline = AutoPipeline(client)
+            pipeline = AutoPipeline.of(client)
             scripts = {
                 name: _Script(pipeline, _REMOVAL_FIRST + text) for name, text in _scripts.items()
             }
