@@ -73,11 +73,11 @@ class AutoPipeline:
     def of(cls, client: Redis) -> AutoPipeline:
         """Return the one that serves this client's pool already, or a new one."""
         pool = client.connection_pool
-        return next((one for one in tuple(_all) if one._pool is pool), None) or cls(client)
+        return next((one for one in tuple(_all) if one.pool is pool), None) or cls(client)
 
     def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
-        self._pool = client.connection_pool
-        timeout_s = self._pool.connection_kwargs.get("socket_timeout") or 5.0
+        self.pool = client.connection_pool
+        timeout_s = self.pool.connection_kwargs.get("socket_timeout") or 5.0
         self._patience_s = 3 * timeout_s if patience_s is None else patience_s
         self.reset_after_fork()
         _all.add(self)
@@ -219,14 +219,14 @@ class AutoPipeline:
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """Lend a connection from the pool; closes it if not all replies were read."""
-        connection: Any = self._pool.get_connection()
+        connection: Any = self.pool.get_connection()
         try:
             yield connection
         except BaseException:
             connection.disconnect()  # replies may still come
             raise
         finally:
-            self._pool.release(connection)
+            self.pool.release(connection)
 
 
 def _read(connection: Any) -> Any:
