@@ -44,6 +44,7 @@ from callbacks.worker.serving import (
     check_served,
     check_threads,
     find_actor,
+    owns_stderr,
     sibling,
 )
 from callbacks.worker.watchdog import Watchdog
@@ -165,7 +166,7 @@ def prepare_process() -> None:
         refuse_cluster(settings)
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, direct=owns_stderr())
     logs.rate_limit()
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:

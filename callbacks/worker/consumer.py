@@ -58,6 +58,17 @@ class Pace:
         return self._soon
 
 
+class _Proxy(MessageProxy):
+    """A message on its way through the worker, which reads its fields some thirty times.
+
+    Dramatiq's proxy asks the message for each.
+    """
+
+    def __init__(self, message: Message[Any]) -> None:
+        super().__init__(message)
+        vars(self).update(vars(message))
+
+
 class Consumer(_RedisConsumer):
     """A consumer that survives every error of Redis, and polls closely only when it matters.
 
@@ -143,7 +154,7 @@ class Consumer(_RedisConsumer):
             if self._ours:
                 eta = message.options["eta"] = self.broker.to_own_clock(eta)
             heapq.heappush(self._etas, (eta, redis_id))
-        return MessageProxy(message)
+        return _Proxy(message)
 
     def _refuse(self, data: bytes, error: str) -> None:
         log.warning("message_dropped", queue=self.queue_name, error=error)
