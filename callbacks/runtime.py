@@ -199,8 +199,7 @@ class TickerElection:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
         self._shortened = False
-        self._was_busy = True
-        self._did_all_at = time.monotonic()
+        self._did_all_at = float("-inf")
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
@@ -237,8 +236,7 @@ class TickerElection:
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         if not tick.elected:
             return False
-        was_busy, self._was_busy = self._was_busy, tick.busy
-        if not (tick.busy or was_busy or asked - self._did_all_at >= _IDLE_S):
+        if not tick.busy and asked - self._did_all_at < _IDLE_S:
             return False
         self._did_all_at = asked
         return True

@@ -26,12 +26,13 @@ from dramatiq.common import current_millis, dq_name, q_name
 from dramatiq.middleware import MiddlewareError
 from redis import Redis
 
+from callbacks.batcher.keys import arrivals_channel
 from callbacks.batcher.paging import pages
 from callbacks.batcher.pipeline import AutoPipeline
 from callbacks.batcher.scripts import evaluate
 from callbacks.log import log
 from callbacks.model import SettingsError
-from callbacks.worker.arrivals import Arrivals, channel_of
+from callbacks.worker.arrivals import Arrivals
 from callbacks.worker.consumer import QUEUE, Consumer, connection_closed
 from callbacks.worker.liveness import Liveness
 
@@ -278,7 +279,7 @@ class CallbacksBroker(RedisBroker):
     def _put(self, queue_name: str, words: Sequence[str | bytes]) -> None:
         """Put messages on a queue, Redis id and data in turn, and let its consumers know."""
         root = f"{self.namespace}:{queue_name}"
-        keys = [self.namespace, f"{root}.msgs", root, channel_of(self.namespace)]
+        keys = [self.namespace, f"{root}.msgs", root, arrivals_channel(self.namespace)]
         self.scripts["enqueue"](keys=keys, args=words)
         self.arrivals.event(queue_name).set()
 
@@ -289,7 +290,7 @@ class CallbacksBroker(RedisBroker):
 
     def _tell(self, queue_name: str) -> None:
         with suppress(redis.RedisError):  # they look all the same, within seconds
-            self.client.publish(channel_of(self.namespace), f"{self.namespace}:{queue_name}")
+            self.client.publish(arrivals_channel(self.namespace), f"{self.namespace}:{queue_name}")
 
     def _by_redis_clock(self, message: Message[Any], delay: int | None) -> int | None:
         if delay is None or message.queue_name != QUEUE:
