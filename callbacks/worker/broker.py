@@ -35,6 +35,7 @@ from callbacks.model import SettingsError
 from callbacks.worker.arrivals import Arrivals
 from callbacks.worker.consumer import QUEUE, Consumer, connection_closed
 from callbacks.worker.liveness import Liveness
+from callbacks.worker.nonces import Nonces
 
 #: A process whose heartbeat is older is dead.
 DEAD_AFTER_MS: Final = 60_000
@@ -69,6 +70,7 @@ _CHUNK: Final = 500
 #: Most heartbeats that are looked at in one pass, those that tell the oldest times first.
 _MOST_HEARTBEATS: Final = 1_000
 _PAGE: Final = 100
+_IDS: Final = Nonces()
 _FAILED: Final = "Unexpected failure in %s of %r."
 
 #: The middleware of a broker, and for each signal those that listen, with their methods.
@@ -270,7 +272,7 @@ class CallbacksBroker(RedisBroker):
         options: Mapping[str, Any],
         now: int,
     ) -> Message[Any]:
-        id, queue_name = str(uuid4()), QUEUE
+        id, queue_name = _IDS.next(), QUEUE
         more = {**options, "redis_message_id": id}
         if delay_ms is not None:
             queue_name, more["eta"] = dq_name(QUEUE), now + delay_ms + self._clock_off_ms

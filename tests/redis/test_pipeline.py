@@ -209,6 +209,12 @@ def reads(client: redis.Redis) -> int:
     return int(client.info("stats")["total_reads_processed"])
 
 
+def test_all_that_use_one_pool_share_one(pooled: redis.Redis) -> None:
+    shared = AutoPipeline.of(pooled)
+    assert AutoPipeline.of(redis.Redis(connection_pool=pooled.connection_pool)) is shared
+    assert AutoPipeline.of(redis.Redis()) is not shared
+
+
 def test_what_cannot_be_sent_fails_its_own_caller(pipeline: AutoPipeline) -> None:
     for wrong in (None, "\ud800"):
         with pytest.raises((TypeError, UnicodeEncodeError)):

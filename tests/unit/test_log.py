@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from structlog.processors import LogfmtRenderer
 
 from callbacks import log as logs
 from callbacks.log import RateLimit
@@ -106,3 +109,36 @@ def test_a_forked_child_leaves_its_lines_to_nobody_of_its_parent(pipe: _SlowPipe
         fine = pipe.text.count("of the child") == 1 and "of the parent" not in pipe.text
         os._exit(0 if fine else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("count", [3, 30])  # 30: more than a pipe takes in one piece
+def test_a_worker_writes_whole_lines_to_its_own_standard_error(
+    pipe: _SlowPipe, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    pipe.go.set()
+    read_end, write_end = os.pipe()
+    monkeypatch.setitem(logs._format, "direct", True)
+    monkeypatch.setattr(logs, "_STDERR", write_end)
+    until(lambda: pipe.text.endswith("event=first\n"), within=10)
+    texts = [f"{n} {'x' * 60} \udc80\n" for n in range(count)]
+    logs._write_directly(texts)
+    logs.log.info("attempt", n=1)
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as received:
+        *lines, last = received.read().splitlines(keepends=True)
+    assert lines == [text.replace("\udc80", "?") for text in texts]
+    assert last.endswith(" level=info event=attempt n=1\n")
+
+
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(st.dictionaries(st.sampled_from(["level", "id", "event", "status", "detail"]), values))
+@example({"event": "attempt", "detail": "a b"})
+@example({"event": "True", "detail": True})
+@example({"event": 'a"b', "detail": "\\", "id": "x\ny"})
+@example({})
+def test_a_line_is_what_structlog_makes_of_it(event: dict[str, object]) -> None:
+    by_structlog = LogfmtRenderer(key_order=logs._KEY_ORDER, drop_missing=True)
+    expected = by_structlog(None, "info", event.copy())
+    assert logs._logfmt(None, "info", event.copy()) == expected
