@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
         if reply.reset:
             self._reset()
         elif reply.drop:
-            self._transport.close()
+            self._close()
         elif reply.drip_s:
             self._drip(reply)
         else:
@@ -152,14 +152,19 @@ class Connection(asyncio.Protocol):
 
     def _end_or_keep(self, reply: Response) -> None:
         if reply.close or self._is_last:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close it once everything is written; what else has come is no request any more."""
+        self._buffer = b""
+        self._transport.close()
 
     def _reset(self) -> None:
         """Close it with a TCP reset."""
         linger = struct.pack("ii", 1, 0)
-        self._transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, linger
-        )
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._buffer = b""
         self.abort()
 
     def _drip(self, reply: Response, sent: int = 0) -> None:
