@@ -17,7 +17,9 @@ from callbacks.cli.flush import flush
 from callbacks.cli.import_ import import_
 from callbacks.cli.list import list_
 from callbacks.cli.pause import pause
+from callbacks.cli.receiver.command import receiver
 from callbacks.cli.resume import resume
+from callbacks.cli.secret import secret
 from callbacks.cli.show import show
 from callbacks.cli.status import status
 from callbacks.cli.web import web
@@ -54,6 +56,8 @@ for _command in (
     cleanup,
     audit,
     doctor,
+    receiver,
+    secret,
     demo,
     web,
 ):

@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         else:
             self._send(reply)
 
-    def _let_go(self, reply: Response, until: Future[object]) -> None:
+    def _let_go(self, reply: Response, until: Future[Any]) -> None:
         """Runs in the thread that ended the future."""
         ended_well = not until.cancelled() and until.exception() is None
         result = until.result() if ended_well else None

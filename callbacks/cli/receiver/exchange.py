@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 
@@ -58,7 +58,7 @@ class Response:
     drop: bool = False
     reset: bool = False
     drip_s: float = 0.0
-    until: Future[object] | None = None
+    until: Future[Any] | None = None
 
     @cached_property
     def encoded(self) -> bytes:
