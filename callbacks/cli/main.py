@@ -20,6 +20,7 @@ from callbacks.cli.pause import pause
 from callbacks.cli.receiver.command import receiver
 from callbacks.cli.resume import resume
 from callbacks.cli.secret import secret
+from callbacks.cli.send import send
 from callbacks.cli.show import show
 from callbacks.cli.status import status
 from callbacks.cli.web import web
@@ -56,6 +57,7 @@ for _command in (
     cleanup,
     audit,
     doctor,
+    send,
     receiver,
     secret,
     demo,

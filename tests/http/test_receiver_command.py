@@ -127,7 +127,7 @@ def test_the_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPat
 def test_without_a_secret_nothing_is_checked() -> None:
     result = received(post)
     assert "checks no signatures: there is no --secret" in result.stdout
-    assert "signature=not checked answer=200" in result.stdout
+    assert "signature=unchecked answer=200" in result.stdout
 
 
 def test_json_has_one_line_for_each_callback_with_everything_that_came() -> None:

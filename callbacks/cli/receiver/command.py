@@ -152,7 +152,7 @@ class _Desk:
             "attempt": _attempt(hit),
             "times": times,
             "repeat": times > 1,
-            "signature": "invalid" if problem else "valid" if self._secrets else "not checked",
+            "signature": "invalid" if problem else "valid" if self._secrets else "unchecked",
             "problem": problem,
             "method": hit.method,
             "path": hit.path,
