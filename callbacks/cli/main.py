@@ -11,6 +11,7 @@ from callbacks.cli.command import Commands
 from callbacks.cli.dead import dead
 from callbacks.cli.demo import demo
 from callbacks.cli.destinations import destinations
+from callbacks.cli.dev import dev
 from callbacks.cli.doctor import doctor
 from callbacks.cli.enqueue import enqueue
 from callbacks.cli.flush import flush
@@ -61,6 +62,7 @@ for _command in (
     receiver,
     secret,
     demo,
+    dev,
     web,
 ):
     main.add_command(_command)
