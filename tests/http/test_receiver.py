@@ -18,7 +18,10 @@ import requests
 from callbacks.cli import receiver as receivers
 from callbacks.cli.receiver import Behaviour, Hit, Receiver, Response
 from callbacks.cli.receiver.faults import first_answer, read_fault
+from callbacks.delivery.callback import AICallback
+from callbacks.model import Reason
 from callbacks.request.signature import sign, verify
+from callbacks.settings import load_settings
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
@@ -303,6 +306,18 @@ def test_the_first_fault_that_does_not_spare_a_request_answers_it() -> None:
     faults = [read_fault(text) for text in ("slow:1", "503:0", "410", "reset")]
     assert first_answer(faults, hit_of("x")) == (Response(410), "410")
     assert first_answer(faults[:2], hit_of("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("hang", Reason.TIMEOUT), ("drip", Reason.TIMEOUT), ("reset", Reason.RESET)],
+)
+def test_a_sender_sees_each_fault_for_what_it_is(text: str, reason: Reason) -> None:
+    deadline = {"CALLBACKS_DEADLINE": "0.3", "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    settings, fault = load_settings(deadline), read_fault(text)
+    with Receiver(behaviour=lambda hit: fault.answer(hit) or Response()) as receiver:
+        answer = AICallback(receiver.url(), None, settings=settings).send()
+    assert (answer.status, answer.fault) == (None, reason)
 
 
 NO_FAULTS = (

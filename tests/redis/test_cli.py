@@ -999,6 +999,17 @@ def test_a_child_that_ends_by_itself_is_a_failure_that_names_it(tmp_path: Path) 
     children.stop()
 
 
+def test_what_a_child_prints_is_shown_line_by_line_until_it_has_ended(tmp_path: Path) -> None:
+    shown: list[tuple[str, str]] = []
+    children = Processes(tmp_path, lambda name, line: shown.append((name, line)))
+    children.start("one", ["/bin/sh", "-c", "echo a; echo b >&2; printf '\\377c'"], {})
+    (process,) = children._running.values()
+    process.wait()
+    children.stop()
+    assert shown == [("one", "a"), ("one", "b"), ("one", "\N{REPLACEMENT CHARACTER}c")]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_any_server_the_demo_says_what_to_install(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
