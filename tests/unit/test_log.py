@@ -70,7 +70,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowPipe]:
     """A slow standard error, on which another thread is writing `first`."""
     pipe = _SlowPipe()
     monkeypatch.setattr(logs, "sys", SimpleNamespace(stderr=pipe))  # pytest sets the real one
-    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True})
+    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True, "direct": False})
     monkeypatch.setattr(logs.LOGGER, "level", logging.INFO)
     monkeypatch.setattr(logs._Stream, "MOST", 5)
     monkeypatch.setattr(logs._Stream, "WAIT_S", 0.01)
