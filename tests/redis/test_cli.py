@@ -21,10 +21,10 @@ from callbacks.batcher.inspector import TOTALS, Overview, overview
 from callbacks.batcher.store import Batcher
 from callbacks.cli import status
 from callbacks.cli.dead import PAGE, STEP
-from callbacks.cli.demo.processes import DemoError, Processes, without_settings
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.import_ import lines
 from callbacks.cli.main import main
+from callbacks.cli.processes import Processes, RunError, without_settings
 from callbacks.model import Look, Memory, Outcome, Reason
 from callbacks.monitor.health import health
 from callbacks.request.urls import digest
@@ -977,7 +977,7 @@ def test_the_demo_strips_the_settings_of_its_caller() -> None:
 def test_children_end_even_where_they_do_not_want_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callbacks.cli.demo.processes._END_PATIENCE_S", 0.05)
+    monkeypatch.setattr("callbacks.cli.processes._END_PATIENCE_S", 0.05)
     children = Processes(tmp_path)
     alive = tmp_path / "alive"
     os.mkfifo(alive)
@@ -994,9 +994,20 @@ def test_a_child_that_ends_by_itself_is_a_failure_that_names_it(tmp_path: Path) 
     children.start("workers", ["/bin/sh", "-c", "exit 3"], {})
     (process,) = children._running.values()
     process.wait()
-    with pytest.raises(DemoError, match="the workers ended with exit code 3"):
+    with pytest.raises(RunError, match="the workers ended with exit code 3"):
         children.check()
     children.stop()
+
+
+def test_what_a_child_prints_is_shown_line_by_line_until_it_has_ended(tmp_path: Path) -> None:
+    shown: list[tuple[str, str]] = []
+    children = Processes(tmp_path, lambda name, line: shown.append((name, line)))
+    children.start("one", ["/bin/sh", "-c", "echo a; echo b >&2; printf '\\377c'"], {})
+    (process,) = children._running.values()
+    process.wait()
+    children.stop()
+    assert shown == [("one", "a"), ("one", "b"), ("one", "\N{REPLACEMENT CHARACTER}c")]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_any_server_the_demo_says_what_to_install(
