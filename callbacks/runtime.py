@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +31,9 @@ from callbacks.log import log
 from callbacks.model import SettingsError
 from callbacks.monitor.checks import CheckStatus
 from callbacks.monitor.redis_checks import eviction
+from callbacks.native import has_greenlets
 from callbacks.units import ms
+from callbacks.version import __version__
 from callbacks.worker.arrivals import Listener
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
@@ -199,7 +203,7 @@ class TickerElection:
         self._epoch = ""
         self._shortened = False
         self._was_busy = True
-        self._did_all_at = time.monotonic()
+        self._began_at = self._did_all_at = time.monotonic()
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
@@ -222,6 +226,8 @@ class TickerElection:
             known=self._epoch,
             threads=places.total,
             places=places.unproven_most,
+            who=_who(),
+            running_ms=round((asked - self._began_at) * 1_000),
         )
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
@@ -241,6 +247,20 @@ class TickerElection:
             return False
         self._did_all_at = asked
         return True
+
+
+def _who() -> str:
+    """What operators are told of this process."""
+    return json.dumps(
+        {
+            "host": os.environ.get("DYNO") or socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "kind": "greenlets" if has_greenlets() else "threads",
+            "busy": places.busy,
+            "broker": broker.broker_id,
+        }
+    )
 
 
 def tick() -> None:

@@ -12,6 +12,7 @@ import click
 import redis
 from rich.text import Text
 
+from callbacks.batcher.inspector import survey
 from callbacks.batcher.memory import read_memory
 from callbacks.cli.command import Failure, console, json_option, print_json, table
 from callbacks.model import SettingsError
@@ -103,7 +104,13 @@ def _of_redis(found: Runtime) -> list[Check]:
         polling = workers.polling
         work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
         memory = read_memory(found.batcher.scripts)
-        state = health(work.books, found.batcher.look(), memory, settings=settings)
+        state = health(
+            work.books,
+            found.batcher.look(),
+            survey(found.batcher.scripts),
+            memory,
+            settings=settings,
+        )
         rest = service_checks.judge_work(work, workers, state, settings)
     except UNREACHABLE:
         raise

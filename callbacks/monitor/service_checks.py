@@ -9,7 +9,13 @@ import redis
 
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
 from callbacks.monitor.checks import Check, failure, ok, warning
-from callbacks.monitor.health import Health
+from callbacks.monitor.health import (
+    RESTART_WORKERS,
+    START_SCHEDULER,
+    START_WORKERS,
+    Health,
+    scheduler_late,
+)
 from callbacks.monitor.probes import Work, Workers
 from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.settings import Settings
@@ -19,10 +25,6 @@ from callbacks.text import age, many
 SHUTDOWN_S: Final = 11
 #: How long to warn about a loss of data.
 _LOSS_SHOWN_MS: Final = 86_400_000
-#: The scheduler sends every minute: by then two messages in a row are missing.
-_SCHEDULER_LATE_MS: Final = 150_000
-_RESTART: Final = "look for tick_failed in the log of the workers, and restart them"
-_START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 
 
 # Settings
@@ -224,7 +226,9 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
 def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
     """Whether a worker claims and sends; never better than the health in `status`."""
     if health.word == "no worker":
-        return failure("workers", str(health), _RESTART if workers.polling else _START)
+        return failure(
+            "workers", str(health), RESTART_WORKERS if workers.polling else START_WORKERS
+        )
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
     owed = work.books.queued + work.books.processing
     every = f"{settings.check_interval:g} s"
@@ -233,12 +237,12 @@ def judge_workers(work: Work, workers: Workers, health: Health, settings: Settin
         return ok("workers", f"{polling} at work{does}")
     if workers.polling:
         found = f"{polling} on the queue, but none did its regular duties within {every}"
-        todo = _RESTART
+        todo = RESTART_WORKERS
     elif workers.ticking:
         found = f"a worker ticked within {every}, but none fetches messages"
         todo = "run this again: one may have just ended; if it persists, restart the workers"
     else:
-        found, todo = "no worker is running", _START
+        found, todo = "no worker is running", START_WORKERS
     if owed:
         return failure("workers", f"{found}; {many(owed, 'callback')} not sent yet", todo)
     return warning("workers", f"{found}; nothing to send right now", todo)
@@ -246,13 +250,12 @@ def judge_workers(work: Work, workers: Workers, health: Health, settings: Settin
 
 def scheduler(work: Work) -> Check:
     """Whether periodiq is running. Nothing is late without it."""
-    seen_ms = work.books.scheduled_ms
-    late_ms = None if seen_ms is None else work.books.now_ms - seen_ms
-    if late_ms is not None and late_ms <= _SCHEDULER_LATE_MS:
-        return ok("scheduler", f"seen {age(max(0, late_ms) / 1000)} ago")
-    seen = "never seen" if late_ms is None else f"last seen {age(late_ms / 1000)} ago"
-    found = f"{seen}; this delays nothing, because each worker checks by itself"
-    return warning("scheduler", found, "run periodiq callbacks")
+    books = work.books
+    late = scheduler_late(books)
+    if books.scheduled_ms is not None and not late:
+        return ok("scheduler", f"seen {age(max(0, books.now_ms - books.scheduled_ms) / 1000)} ago")
+    unseen = "never seen; this delays nothing, because each worker checks by itself"
+    return warning("scheduler", late or unseen, START_SCHEDULER)
 
 
 # Totals

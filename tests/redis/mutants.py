@@ -145,7 +145,7 @@ MUTANTS: Final = {
         seed=3,
     ),
     "begin to a broken destination": Mutant(
-        "begin", "d.broken and not r.is_probe", "false", seed=3
+        "begin", "d.broken and not r.is_probe", "false", seed=14
     ),
     "settle without the token": Mutant("settle", "token ~= token or r.", "", seed=6),
     "settle without the attempt": Mutant("settle", "r.attempts ~= attempt or ", ""),
