@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from callbacks.batcher.inspector import TOTALS
 from callbacks.batcher.store import Batcher
 from callbacks.model import Outcome
 from callbacks.monitor.metrics import exposition
@@ -23,6 +24,7 @@ from callbacks.monitor.snapshot import take
 from tests.redis.support import begin, claim_one, key, settle
 
 DOCS = Path(__file__).parents[2] / "docs"
+README = (DOCS.parent / "README.md").read_text("utf-8")
 ALERTS = (DOCS / "alerts.yml").read_text("utf-8")
 ALERT_TESTS = (DOCS / "alerts.test.yml").read_text("utf-8")
 DASHBOARD: dict[str, Any] = json.loads((DOCS / "dashboard.json").read_text("utf-8"))
@@ -103,6 +105,14 @@ def test_without_redis_the_metrics_are_by_the_rules_too() -> None:
     if has_promtool:
         promtool("check", "metrics", given=exposition(None)[1].decode())
     assert b'callbacks_health{state="no redis"} 1.0' in exposition(None)[1]
+
+
+def test_every_metric_is_in_the_readme(scrape: str) -> None:
+    totals = {f"callbacks_{name}_total" for name in TOTALS if name != "attempts"}
+    names = set(re.findall(r"^# TYPE (\S+)", scrape, re.MULTILINE))
+    described = set(re.findall(r"`(callbacks_\w+)[`{]", README))
+    assert names - totals <= described
+    assert described <= names
 
 
 # Alerts and dashboard
