@@ -48,6 +48,7 @@ from callbacks.worker.serving import (
     check_served,
     check_threads,
     find_actor,
+    owns_stderr,
     sibling,
 )
 from callbacks.worker.watchdog import Watchdog
@@ -169,7 +170,7 @@ def prepare_process() -> None:
         refuse_cluster(settings)
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, direct=owns_stderr())
     logs.rate_limit()
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
@@ -202,8 +203,8 @@ class TickerElection:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
         self._shortened = False
-        self._was_busy = True
-        self._began_at = self._did_all_at = time.monotonic()
+        self._began_at = time.monotonic()
+        self._did_all_at = float("-inf")
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
@@ -242,8 +243,7 @@ class TickerElection:
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         if not tick.elected:
             return False
-        was_busy, self._was_busy = self._was_busy, tick.busy
-        if not (tick.busy or was_busy or asked - self._did_all_at >= _IDLE_S):
+        if not tick.busy and asked - self._did_all_at < _IDLE_S:
             return False
         self._did_all_at = asked
         return True

@@ -46,7 +46,8 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `told` (deaths up to then have been reported),
                                 `scheduled` (when the scheduler was last seen),
-                                `ticked` (when a worker last ticked: one is alive),
+                                `ticked` (when a worker last ticked: one is alive) and `busy`
+                                (callbacks that had not ended then),
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `threads` (of all workers), `unproven_most` (limit of `places`),
                                 `unsigned` (the last error of the secret resolver),
@@ -137,6 +138,11 @@ NAMES: Final = frozenset(
 def field_of(name: str) -> str:
     """The name of a key in the scripts' table `K`: `ring`, or `lanes` for the family `lane:`."""
     return f"{name[:-1]}s" if name.endswith(":") else name
+
+
+def arrivals_channel(namespace: str) -> str:
+    """The channel that announces messages, by the full names of their queues (of Dramatiq)."""
+    return f"{namespace}:__arrivals__"
 
 
 class Keys:

@@ -99,7 +99,7 @@ def _of_redis(found: Runtime) -> list[Check]:
     polling = 0
     try:
         workers = read_workers(
-            client, settings.namespace, check_interval_s=settings.check_interval, clock=clock
+            client, settings.namespace, QUEUE, check_interval_s=settings.check_interval, clock=clock
         )
         polling = workers.polling
         work = read_work(found.batcher.scripts, settings.namespace, QUEUE)

@@ -15,7 +15,7 @@ import redis
 from redis import Redis
 
 from callbacks.batcher.inspector import Overview, is_mark, is_paused, overview
-from callbacks.batcher.keys import Keys
+from callbacks.batcher.keys import Keys, arrivals_channel
 from callbacks.batcher.scripts import Scripts
 from callbacks.monitor.redis_checks import Server, Trip
 from callbacks.request.urls import Scope, host_of
@@ -193,17 +193,19 @@ def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
 
 
 def read_workers(
-    client: Redis, namespace: str, *, check_interval_s: float, clock: Clock
+    client: Redis, namespace: str, queue: str, *, check_interval_s: float, clock: Clock
 ) -> Workers:
     """Watch for a moment which processes fetch messages, and whether one ticks.
 
     Producers have heartbeats too, but theirs change only when they send a message; so those that
-    change while we watch are workers. Clocks of other machines are not compared.
+    change while we watch are workers. Idle ones look for messages every few seconds, so they are
+    told to look now. Clocks of other machines are not compared.
     """
     tick = Keys(namespace).of("tick")
     gap_s = 0.1 * check_interval_s + 1  # between the end of a tick's key and the next tick
     first, started = _heartbeats(client, namespace), clock.monotonic()
     ticking, polling = False, 0
+    _allowed(lambda: client.publish(arrivals_channel(namespace), f"{namespace}:{queue}"))
     while True:
         clock.sleep(_LOOK_AGAIN_S)
         took = clock.monotonic() - started

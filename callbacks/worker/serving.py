@@ -118,6 +118,15 @@ def sibling() -> tuple[int, int]:
     return worker.f_locals["worker_id"], worker.f_locals["args"].processes
 
 
+def owns_stderr() -> bool:
+    """Whether this is a worker whose lines Dramatiq would only pass on to the same standard error.
+
+    With `--log-file` they go elsewhere.
+    """
+    worker = _worker_frame()
+    return worker is not None and not worker.f_locals["args"].log_file
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(":")[0].partition(".")[0] == _PACKAGE
 

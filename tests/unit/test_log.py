@@ -70,7 +70,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowPipe]:
     """A slow standard error, on which another thread is writing `first`."""
     pipe = _SlowPipe()
     monkeypatch.setattr(logs, "sys", SimpleNamespace(stderr=pipe))  # pytest sets the real one
-    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True})
+    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True, "direct": False})
     monkeypatch.setattr(logs.LOGGER, "level", logging.INFO)
     monkeypatch.setattr(logs._Stream, "MOST", 5)
     monkeypatch.setattr(logs._Stream, "WAIT_S", 0.01)
@@ -89,9 +89,7 @@ def written(pipe: _SlowPipe) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [3, 12])  # 12: more than others take without waiting
-def test_nobody_waits_long_for_the_one_who_writes_and_he_writes_their_lines_too(
-    pipe: _SlowPipe, count: int
-) -> None:
+def test_threads_leave_their_lines_to_the_one_that_is_writing(pipe: _SlowPipe, count: int) -> None:
     for n in range(count):
         logs.log.info("more", n=n)  # returns although the first one is still writing
     assert pipe.text == ""
