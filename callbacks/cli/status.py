@@ -25,7 +25,7 @@ from callbacks.cli.command import (
     table,
 )
 from callbacks.monitor.health import NO_REDIS
-from callbacks.monitor.snapshot import Snapshot, facts, summary, take, worker_rows
+from callbacks.monitor.snapshot import Snapshot, facts, no_redis, summary, take, worker_rows
 from callbacks.runtime import Runtime
 from callbacks.text import printable
 
@@ -77,7 +77,9 @@ def status(watch: bool, as_json: bool) -> None:
         else:
             console().print(_look(found))
     except redis.RedisError as error:
-        raise Failure(f"health {NO_REDIS.word}: {redis_line(error)}") from error
+        if as_json:
+            print_json(no_redis())
+        raise Failure(f"{NO_REDIS.word}: {redis_line(error)}") from error
 
 
 def _watch(found: Runtime, as_json: bool) -> None:

@@ -77,12 +77,13 @@ NO_REDIS: Final = Health(
 def health(
     overview: Overview, look: Look, survey: Survey, memory: Memory | None, *, settings: Settings
 ) -> Health:
-    """Return the worst condition found, and beside it what else needs a look.
+    """Return the worst condition found, and if that is no alarm, what else needs a look.
 
     `memory`: None if this user may not read it.
     """
     found = _worst(overview, look, survey, memory, settings)
-    reason = "; ".join(filter(None, (found.reason, notes(overview, survey))))
+    beside = notes(overview, survey) if found.word in WELL else ""
+    reason = "; ".join(filter(None, (found.reason, beside)))
     return Health(found.word, reason, found.todo or (_TODO[found.word] if reason else ""))
 
 

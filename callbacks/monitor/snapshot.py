@@ -21,7 +21,7 @@ from callbacks.batcher.inspector import (
 from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
 from callbacks.model import Memory
-from callbacks.monitor.health import Health, health
+from callbacks.monitor.health import NO_REDIS, Health, health
 from callbacks.settings import Settings
 from callbacks.text import age, counted, distance, many, moment
 
@@ -89,9 +89,7 @@ class Snapshot:
         o, memory = self.overview, self.memory
         last, upcoming = o.last_batch_ms, o.next_batch_ms
         return {
-            "health": self.health.word,
-            "health_reason": self.health.reason,
-            "health_todo": self.health.todo,
+            **_told(self.health),
             "queued": o.queued,
             "ready": self.survey.ready,
             "processing": o.processing,
@@ -165,6 +163,19 @@ def take(batcher: Batcher) -> Snapshot:
         attempts=attempts(scripts),
         settings=settings,
     )
+
+
+def no_redis() -> dict[str, Any]:
+    """What is known for programs if Redis cannot be read."""
+    return _told(NO_REDIS)
+
+
+def _told(health: Health) -> dict[str, Any]:
+    return {
+        "health": health.word,
+        "health_reason": health.reason,
+        "health_todo": health.todo,
+    }
 
 
 def facts(shown: Snapshot) -> list[tuple[str, str]]:

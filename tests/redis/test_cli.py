@@ -505,6 +505,32 @@ def test_a_bad_time_is_named_with_its_option_and_examples(run: Run) -> None:
         assert words in line
 
 
+def test_status_says_that_there_is_no_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_batcher: Batcher) -> None:
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(status, "take", away)
+    plain, as_json = run("status"), run("status", "--json")
+    assert (plain.exit_code, as_json.exit_code) == (1, 1)
+    assert plain.stderr.startswith("callbacks: no redis: Redis cannot be reached at ")
+    told = json.loads(as_json.stdout)
+    assert told["health"] == "no redis"
+    assert told["health_todo"].startswith("start Redis")
+
+
+def test_status_lists_workers_and_says_what_to_do(run: Run, batcher: Batcher) -> None:
+    who = {"host": "worker.1", "pid": 7, "version": "1.2.3", "kind": "greenlets", "busy": 3}
+    batcher.tick("a", 1_000, threads=64, places=32, who=json.dumps(who), running_ms=7_200_000)
+    batcher.pause()
+    shown = " ".join(run("status").stdout.split())
+    assert "worker.1 7 1.2.3 3 of 64 greenlets busy 2 h" in shown
+    assert "do callbacks resume" in shown
+    (one,) = json.loads(run("status", "--json").stdout)["workers"]
+    assert {name: one[name] for name in who} == who
+    assert one["places"] == 64
+    assert time.time() - 7_260 < one["since"] < time.time() - 7_140
+
+
 def test_status_counts_worker_processes_and_their_places(run: Run, batcher: Batcher) -> None:
     assert "none running" in run("status").stdout
     batcher.tick("a", 1_000, threads=64, places=32)

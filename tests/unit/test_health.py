@@ -173,6 +173,8 @@ def test_what_needs_a_look_is_told_beside_the_word() -> None:
     paused = judge(books(paused_since_ms=NOW - 3_000, dead_last_hour=1))
     assert paused.reason == "for 3.0 s; 1 died within the hour"
     assert judge(books(), holds={"paused": 5}) == Health("ok")
+    alarm = judge(books(queued=1, ticked_ms=NOW - 61_000, dead_last_hour=97))
+    assert alarm.reason == "the last was seen 61 s ago; 1 callback not sent yet"
 
 
 def test_what_is_held_makes_nothing_late() -> None:
