@@ -156,6 +156,8 @@ def test_holds_are_noted_where_memory_is_full(unpaced: Batcher, client: redis.Re
     client.config_set("maxmemory", 1)
     settle(unpaced, claimed, Outcome.RETRY, feedback=FAULT, delay_ms=HOUR_MS)
     unpaced.pause(OTHER)
+    assert unpaced.note_holds([HOST, OTHER, "https://c.example:443"]) == 2
+    unpaced.tick("a", 1_000, threads=8, places=4, who=who())
     client.config_set("maxmemory", 0)
     assert held(client) == {HOST, OTHER}
 

