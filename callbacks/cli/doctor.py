@@ -12,7 +12,6 @@ import click
 import redis
 from rich.text import Text
 
-from callbacks.batcher.inspector import survey
 from callbacks.batcher.memory import read_memory
 from callbacks.cli.command import Failure, console, json_option, print_json, table
 from callbacks.model import SettingsError
@@ -107,7 +106,7 @@ def _of_redis(found: Runtime) -> list[Check]:
         state = health(
             work.books,
             found.batcher.look(),
-            survey(found.batcher.scripts),
+            work.survey,
             memory,
             settings=settings,
         )

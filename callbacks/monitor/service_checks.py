@@ -8,6 +8,7 @@ from typing import Final
 import redis
 
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
+from callbacks.batcher.inspector import Overview
 from callbacks.monitor.checks import Check, failure, ok, warning
 from callbacks.monitor.health import (
     RESTART_WORKERS,
@@ -297,23 +298,29 @@ def expiry(work: Work) -> Check:
 
 
 def waiting(work: Work, settings: Settings) -> Check:
-    """How long the oldest callback has waited, and whether new ones are accepted."""
-    books = work.books
-    waited_s = 0.0
-    if books.oldest_due_ms is not None:
-        waited_s = max(0, books.now_ms - books.oldest_due_ms) / 1000
-    oldest = f", the oldest due for {age(waited_s)}" if waited_s else ""
-    found = f"{books.queued:,} queued{oldest}, {books.processing:,} processing"
+    """How long what is ready has waited, and whether new callbacks are accepted."""
+    books, ready_s = work.books, _waited_s(work.books, work.survey.ready_since_ms)
+    held_s = _waited_s(books, work.survey.held_since_ms)
+    ages = [
+        f", the oldest {what} due for {age(waited_s)}"
+        for what, waited_s in (("ready", ready_s), ("held", held_s))
+        if waited_s
+    ]
+    found = f"{books.queued:,} queued{''.join(ages)}, {books.processing:,} processing"
     if 0 < settings.max_queued <= books.queued:
         todo = "see callbacks status; then raise CALLBACKS_MAX_QUEUED"
         return failure("waiting", f"{found}: enqueue raises QueueFull", todo)
     if books.paused_since_ms is not None:
         since = age(max(0, books.now_ms - books.paused_since_ms) / 1000)
         return warning("waiting", f"{found}; everything is paused for {since}", "callbacks resume")
-    if waited_s > settings.max_delay + settings.drain_target:
+    if ready_s > settings.max_delay + settings.drain_target:
         todo = "callbacks destinations shows whether one is slow or all; if all, start more workers"
         return warning("waiting", found, todo)
     return ok("waiting", found)
+
+
+def _waited_s(books: Overview, since_ms: int | None) -> float:
+    return 0.0 if since_ms is None else max(0, books.now_ms - since_ms) / 1000
 
 
 def dead_letters(work: Work) -> Check:

@@ -135,10 +135,10 @@ class Snapshot:
     def line(self) -> str:
         """The snapshot as one line for a log."""
         o, rate = self.overview, self.overview.per_minute
-        oldest = "-" if self.oldest_s is None else f"{self.oldest_s:.1f}s"
+        ready, held = map(_short, (self.oldest_ready_s, self.oldest_held_s))
         return (
             f"{moment(o.now_ms / 1000)} queued={o.queued} processing={o.processing} "
-            f"dead={o.dead} oldest={oldest} sent={o.totals['sent']} "
+            f"dead={o.dead} oldest_ready={ready} oldest_held={held} sent={o.totals['sent']} "
             f"sent_per_minute={rate.get('sent', 0)} retried_per_minute={rate.get('retried', 0)} "
             f"health={json.dumps(str(self.health))}"
         )
@@ -163,6 +163,10 @@ def take(batcher: Batcher) -> Snapshot:
         attempts=attempts(scripts),
         settings=settings,
     )
+
+
+def _short(age_s: float | None) -> str:
+    return "-" if age_s is None else f"{age_s:.1f}s"
 
 
 def no_redis() -> dict[str, Any]:
