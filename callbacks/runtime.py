@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +31,9 @@ from callbacks.log import log
 from callbacks.model import SettingsError
 from callbacks.monitor.checks import CheckStatus
 from callbacks.monitor.redis_checks import eviction
+from callbacks.native import has_greenlets
 from callbacks.units import ms
+from callbacks.version import __version__
 from callbacks.worker.arrivals import Listener
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
@@ -199,6 +203,7 @@ class TickerElection:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
         self._shortened = False
+        self._began_at = time.monotonic()
         self._did_all_at = float("-inf")
 
     def shorten_first(self) -> None:
@@ -222,6 +227,8 @@ class TickerElection:
             known=self._epoch,
             threads=places.total,
             places=places.unproven_most,
+            who=_who(),
+            running_ms=round((asked - self._began_at) * 1_000),
         )
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
@@ -240,6 +247,20 @@ class TickerElection:
             return False
         self._did_all_at = asked
         return True
+
+
+def _who() -> str:
+    """What operators are told of this process."""
+    return json.dumps(
+        {
+            "host": os.environ.get("DYNO") or socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "kind": "greenlets" if has_greenlets() else "threads",
+            "busy": places.busy,
+            "broker": broker.broker_id,
+        }
+    )
 
 
 def tick() -> None:

@@ -14,6 +14,12 @@ places                  zset    id in flight, or claimed for an unproven destina
                                 by settle, release, reclaim, whatever ends it
 workers                 hash    worker process -> its threads or greenlets, its places for
                                 unproven destinations, until when both are valid; by tick
+identities              hash    worker process -> since when it runs, and JSON: host, pid, version,
+                                `threads` or `greenlets`, how many are busy, its Dramatiq broker;
+                                apart from `workers`, whose words older processes read; by tick
+held                    zset    destination that is paused, broken, parked or without a secret ->
+                                when that was noticed; may have some that no longer are, until the
+                                next tick; by note_holds
 cb:<id>                 string  the frozen request, see `freeze.pack`
                                 by whatever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
@@ -58,6 +64,9 @@ suspects                zset    id in flight that has crashed before -> end of i
                                 by settle, reclaim, by begin once it is past, or expires
 trial                   string  the id on its last try, while no other suspect is in flight
                                 by settle, reclaim, or expires with its lease
+attempts                hash    outcome, reason, status class, duration and delivery delay (the
+                                bounds of their buckets) of attempts -> how many; `duration`,
+                                `delay`: their sums in ms, by tick; never decreasing; kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
@@ -98,6 +107,8 @@ NAMES: Final = frozenset(
         "unproven",
         "places",
         "workers",
+        "identities",
+        "held",
         "cb:",
         "rec:",
         "processing",
@@ -117,6 +128,7 @@ NAMES: Final = frozenset(
         "tick",
         "suspects",
         "trial",
+        "attempts",
         "counters",
         "rate:",
     }

@@ -103,7 +103,13 @@ def _of_redis(found: Runtime) -> list[Check]:
         polling = workers.polling
         work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
         memory = read_memory(found.batcher.scripts)
-        state = health(work.books, found.batcher.look(), memory, settings=settings)
+        state = health(
+            work.books,
+            found.batcher.look(),
+            work.survey,
+            memory,
+            settings=settings,
+        )
         rest = service_checks.judge_work(work, workers, state, settings)
     except UNREACHABLE:
         raise

@@ -14,7 +14,7 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
-from callbacks.batcher.inspector import Overview, is_mark, is_paused, overview
+from callbacks.batcher.inspector import Overview, Survey, is_mark, is_paused, overview, survey
 from callbacks.batcher.keys import Keys, arrivals_channel
 from callbacks.batcher.scripts import Scripts
 from callbacks.monitor.redis_checks import Server, Trip
@@ -60,6 +60,7 @@ class Work:
     """
 
     books: Overview
+    survey: Survey
     dead_last_hour: int
     broken: int
     paused: int
@@ -242,6 +243,7 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
     own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,
+        survey=survey(scripts),
         dead_last_hour=dead,
         broken=sum(bool(broken) for broken, *_ in own),
         paused=sum(map(is_paused, names, (paused for _, paused, *_ in own), marks)),

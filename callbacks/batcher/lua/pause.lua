@@ -1,6 +1,6 @@
 -- Stop claims and begins: for all, for one destination, or for a host's lanes, known or not.
 --
--- @keys state dest: ring inflight: processing destinations unproven
+-- @keys state dest: ring inflight: processing destinations unproven held
 -- @arg destination text: empty: all; `<host>#*`: every lane of that host; waiting ones have to be
 --   withdrawn from the ring, see `withdraw`
 -- Returns how many requests are still in flight.
@@ -12,6 +12,7 @@ if destination ~= '' then
   redis.call('HSET', K.dests .. destination, 'paused', now)
   redis.call('PERSIST', K.dests .. destination)
   redis.call('ZADD', K.destinations, now, destination)
+  note_hold(destination)
   redis.call('ZADD', K.ring, 'XX', '+inf', destination)
   redis.call('ZADD', K.unproven, 'XX', '+inf', destination)
   return redis.call('ZCOUNT', K.inflights .. destination, now, '+inf')
