@@ -79,7 +79,7 @@ class Answer:
 
     Exactly one of `status` (that of the final reply, 200-599) and `fault` (why there is none) is
     set. `detail` is one readable line without secrets, user info or query. `retry_after` is the
-    unparsed header.
+    unparsed header. `said` is the start of the body of a failure.
     """
 
     status: int | None
@@ -87,6 +87,7 @@ class Answer:
     detail: str = ""
     retry_after: str | None = None
     duration_ms: int = 0
+    said: str = ""
 
 
 class Signal(IntEnum):

@@ -41,7 +41,10 @@ TOTALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that has ended. `status` is the HTTP status, None if there was no answer."""
+    """One attempt that has ended. `status` is the HTTP status, None if there was no answer.
+
+    `said`: the first 200 printable characters of the body of an answer that was a failure.
+    """
 
     attempt: int
     at_ms: int
@@ -49,15 +52,16 @@ class Attempt:
     status: int | None
     reason: str | None
     duration_ms: int
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """One callback at one instant; times in seconds since 1970.
 
-    `status` is the HTTP status of the last attempt; `reason` is why that failed, or why the
-    callback ended. `next_attempt_at` is the earliest time of the next attempt, None if there
-    will be none or a request is in flight.
+    `status` is the HTTP status of the last attempt, `said` what it answered if it failed; `reason`
+    is why that failed, or why the callback ended. `next_attempt_at` is the earliest time of the
+    next attempt, None if there will be none or a request is in flight.
     """
 
     id: str
@@ -74,6 +78,7 @@ class Status:
     expires_at: float | None
     ended_at: float | None
     history: tuple[Attempt, ...] = field(default=())
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +233,7 @@ class Where:
             expires_at=None if self.expiry is None else self.expiry / 1000,
             ended_at=None if "f" not in record else int(record["f"]) / 1000,
             history=history,
+            said=last.said if last else "",
         )
 
     def _next_s(self, state: State) -> float | None:

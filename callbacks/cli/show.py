@@ -49,6 +49,13 @@ def shown_request(request: Request | None) -> dict[str, Any]:
     }
 
 
+def is_authorized(request: Request | None) -> bool | None:
+    """Whether the request has an `Authorization` header; None if it is no longer kept."""
+    if request is None:
+        return None
+    return any(name.lower() == "authorization" for name, _ in request.headers)
+
+
 def next_step(status: Status, now_s: float) -> str:
     """What comes next, in one sentence."""
     at = status.next_attempt_at
@@ -97,19 +104,20 @@ def show(id: str, as_json: bool) -> None:
     status = find(found.batcher.scripts, id)
     if status is None:
         raise Failure(unknown(id))
-    request = shown_request(request_of(found, id))
+    packed = request_of(found, id)
+    request, todo = shown_request(packed), hint_for(status, authorized=is_authorized(packed))
     following = _held(found, status) or next_step(status, time.time())
     if as_json:
-        print_json(asdict(status) | request | {"hint": hint_for(status), "next": following})
+        print_json(asdict(status) | request | {"hint": todo, "next": following})
         return
     screen = console()
-    screen.print(_facts(status, request, following))
+    screen.print(_facts(status, request, following, todo))
     if status.history:
         screen.print()
         screen.print(_attempts(status))
 
 
-def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
+def _facts(status: Status, request: dict[str, Any], following: str, todo: str | None) -> Table:
     now_s = time.time()
     facts: dict[str, str | None] = {
         "id": status.id,
@@ -118,8 +126,9 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
         "destination": status.destination,
         "url": request["url"],
         "reason": status.reason,
-        "hint": hint_for(status),
+        "hint": todo,
         "detail": status.detail,
+        "it said": status.said,
         "attempts": f"{status.attempts} ({counted(status.retries, 'retry', 'retries')} used, "
         f"{counted(status.crashes, 'crash', 'crashes')})",
         "environment": request["environment"],
@@ -136,7 +145,10 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
 
 
 def _attempts(status: Status) -> Table:
-    attempts = table("attempt", "at", "outcome", "status", "reason", "ms", right=("attempt", "ms"))
+    attempts = table(
+        "attempt", "at", "outcome", "status", "reason", "ms", "the receiver said",
+        right=("attempt", "ms"),
+    )  # fmt: skip
     for one in status.history:
         attempts.add_row(
             str(one.attempt),
@@ -145,5 +157,6 @@ def _attempts(status: Status) -> Table:
             str(one.status or "-"),
             one.reason or "-",
             f"{one.duration_ms:,}",
+            printable(one.said) or "-",
         )
     return attempts

@@ -250,9 +250,7 @@ class _Attempt:
         decision: Decision,
     ) -> Settlement:
         """Settle, waiting for Redis: a known result is not thrown away."""
-        reason = decision.reason and decision.reason.value
         outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
-        entry = [go.attempt, at_ms, outcome.value, answer.status, reason, answer.duration_ms]
         settle = partial(
             self.batcher.settle,
             self.id,
@@ -264,7 +262,7 @@ class _Attempt:
             delay_ms=ms(decision.delay_s),
             park=decision.park,
             throttled=decision.throttled,
-            entry=json.dumps(entry, separators=(",", ":")),
+            entry=history_entry(go.attempt, at_ms, answer, decision),
             detail=answer.detail,
             duration_ms=answer.duration_ms,
             callback_url=request.callback_url,
@@ -279,7 +277,8 @@ class _Attempt:
             what = settlement.breaker.name.lower()
             log.warning("breaker", destination=request.destination, state=what)
         again = settled in {Settled.RETRY, Settled.QUEUED}
-        log.info(
+        write = log.warning if settled is Settled.DEAD else log.info
+        write(
             "attempt",
             id=self.id,
             destination=request.destination,
@@ -292,4 +291,17 @@ class _Attempt:
             retry_in_s=decision.delay_s if again else None,
             interval_ms=None if interval_us is None else round(interval_us / 1_000),
             detail=answer.detail or None,
+            said=answer.said or None,
         )
+
+
+def history_entry(attempt: int, at_ms: int, answer: Answer, decision: Decision) -> str:
+    """One attempt as it is stored, see `inspector.Attempt`."""
+    reason = decision.reason and decision.reason.value
+    outcome = decision.outcome.value
+    entry = [attempt, at_ms, outcome, answer.status, reason, answer.duration_ms]
+    if answer.said:
+        entry.append(answer.said)
+    text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
+    # A bracket within the text would look like the end of an entry to `record.lua`.
+    return text[:-1].replace("]", "\\u005d") + "]"

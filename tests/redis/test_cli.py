@@ -507,6 +507,7 @@ def test_show_lists_every_attempt(run: Run, unpaced: Batcher) -> None:
             "status": 503,
             "reason": "server_error",
             "duration_ms": 5,
+            "said": "",
         }
     ]
     shown = run("show", "c-1").stdout
