@@ -193,7 +193,7 @@ class Go:
     """The gate is open: send after `wait_ms`; the attempt is counted and leased.
 
     `overdue_ms`: how long after its instant it takes an unproven destination's place; 0 if its
-    destination is unproven.
+    destination is unproven. `refused`: it is the probe of a destination held for its refusals.
     """
 
     wait_ms: int
@@ -205,6 +205,7 @@ class Go:
     now_ms: int
     packed: bytes
     overdue_ms: int = 0
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +265,11 @@ class Settled(IntEnum):
 
 
 class Breaker(IntEnum):
-    """What an answer did to its destination's breaker."""
+    """What an answer did to its destination's breaker; `REFUSED`: it opened it by refusing."""
 
     OPENED = 1
     CLOSED = 2
+    REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +277,16 @@ class Settlement:
     """The result of a settle. `arm_ms`: when to send the next trigger, in ms; None: do not.
 
     `interval_us` is the destination's interval if it has adapted, `breaker` whether this answer
-    opened or closed its breaker.
+    opened or closed its breaker; if it opened, it is half-open at `until_ms`, and `failures` in a
+    row opened it.
     """
 
     settled: Settled
     arm_ms: int | None = None
     interval_us: int | None = None
     breaker: Breaker | None = None
+    until_ms: int = 0
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from callbacks.model import Reason, State
 from callbacks.request.urls import Scope, host_of
 
 PAGE: Final = 500
+#: A breaker that was opened by refusals, in the field `broken`.
+_REFUSED: Final = "2"
 #: Escapes the special characters of a Redis pattern.
 LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 TOTALS: Final = (
@@ -131,7 +133,10 @@ class Destination:
 
     `breaker` is `closed`, `open` or `half-open`; `hold_why` is `full`, `park`, `breaker` or
     `secret`; `per_minute` counts attempts; `interval_ms` is None if it has not adapted,
-    `interval_why` is the answer that last changed it; `latency_ms` is smoothed.
+    `interval_why` is the answer that last changed it; `latency_ms` is smoothed. `proven`: it has
+    answered 2xx since its last timeout; `refuses`: its breaker was opened by 401, 403 or 404;
+    `refused`: 3xx and 4xx answers in a row; `limited_at_ms`: its last 429; `failures`: attempts by
+    reason in this hour and the one before.
     """
 
     name: str
@@ -149,6 +154,12 @@ class Destination:
     next_claim_ms: int | None
     oldest_due_ms: int | None
     last: str
+    last_status: int | None = None
+    proven: bool = False
+    refuses: bool = False
+    refused: int = 0
+    limited_at_ms: int | None = None
+    failures: dict[str, int] = field(default_factory=dict)
 
 
 def overview(scripts: Scripts) -> Overview:
@@ -346,6 +357,7 @@ class Inspector:
     def _destinations(self, names: list[str]) -> list[Destination]:
         now_s, micros = self.client.time()
         now_ms = now_s * 1000 + micros // 1000
+        hour = now_s // 3_600
         with self.client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zcard(self.keys.of("lane:", name))
@@ -355,8 +367,10 @@ class Inspector:
                 pipe.zscore(self.keys.of("ring"), name)
                 pipe.zscore(self.keys.of("unproven"), name)
                 pipe.hmget(self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
+                pipe.hgetall(self.keys.of("failed:", f"{hour - 1}:{name}"))
+                pipe.hgetall(self.keys.of("failed:", f"{hour}:{name}"))
             answers = pipe.execute()
-        rows = (answers[start : start + 7] for start in range(0, len(answers), 7))
+        rows = (answers[start : start + 9] for start in range(0, len(answers), 9))
         return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
@@ -387,10 +401,11 @@ def is_paused(name: str, own: Any, marked: Sequence[Any]) -> bool:
 
 
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
-    waiting, first, in_flight, raw, *places, marked = row
+    waiting, first, in_flight, raw, *places, marked, before, this = row
+    failures = (before, this)
     place = next((place for place in places if place is not None), None)
     state = {key.decode(): value.decode() for key, value in raw.items()}
-    hold = int(state.get("hold", 0))
+    hold, last = int(state.get("hold", 0)), state.get("last", "").split()
     held = hold > now_ms
     interval = _int(state.get("interval"))
     breaker = "closed"
@@ -411,8 +426,23 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         hold_why=state.get("why", "") if held else "",
         next_claim_ms=None if place is None or place == float("inf") else int(place),
         oldest_due_ms=int(first[0][1]) if first else None,
-        last=state.get("last", "").partition(" ")[2],
+        last=last[1] if len(last) > 1 else "",
+        last_status=_int(last[2]) if len(last) > 2 else None,
+        proven="ok" in state,
+        refuses=state.get("broken") == _REFUSED,
+        refused=int(state.get("refused", 0)),
+        limited_at_ms=_int(state.get("limited")),
+        failures=_summed(failures),
     )
+
+
+def _summed(failures: Sequence[dict[bytes, bytes]]) -> dict[str, int]:
+    """The failures of both hours by reason, most first."""
+    sums: dict[str, int] = {}
+    for hour in failures:
+        for reason, count in hour.items():
+            sums[reason.decode()] = sums.get(reason.decode(), 0) + int(count)
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
 def _per_minute(state: dict[str, str], now_ms: int) -> int:

@@ -34,6 +34,11 @@ destinations            zset    destination -> last use, to ten minutes; by trim
 tried                   zset    destination that had answered before -> its last attempt or claim,
                                 within a minute; by settle
 failing                 zset    those in `tried` whose last attempt failed in transport; by settle
+troubled                zset    destination in trouble -> since when; by settle, once it answers
+                                2xx, and by trim
+failed:<n>:<destination>
+                        hash    reason -> failures in the n-th hour since 1970; expires after two
+                                hours
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (keeps the newest 100,000)
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
@@ -76,9 +81,12 @@ ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found), `
 in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it has answered 2xx, and
 has not timed out since); `seen` (its last answer of any kind) and `tried_at` (when `tried` was last
 updated); `fails` (consecutive faults), `share` (of faults among its last answers, in thousandths),
-`broken`, `opens` (how often in a row its breaker opened); `interval` (us), `moved` (why it last
-changed) and `grown` (when it last grew); `latency` (ms, smoothed); `last` (when and how it
-answered); `m`, `mc`, `mp` (this minute, attempts in it and in the one before).
+`broken` (1: for faults, 2: for refusals), `opens` (how often in a row its breaker opened);
+`refused` (3xx and 4xx in a row), `denied` (callbacks in a row that died of 401, 403 or 404),
+`limited` (its last 429) and `ill` (it is in `troubled`, or one of these three is set); `interval`
+(us), `moved` (why it last changed) and `grown` (when it last grew); `latency` (ms, smoothed);
+`last` (when and how it answered, with the HTTP status); `m`, `mc`, `mp` (this minute, attempts in
+it and in the one before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the gate of `begin` allows the next send; `rate` (sends per 1000 s), `stagger` (us) and
 `why` are the last decision; no batch is claimed before `earliest`.
@@ -108,6 +116,8 @@ NAMES: Final = frozenset(
         "destinations",
         "tried",
         "failing",
+        "troubled",
+        "failed:",
         "gone",
         "state",
         "lock",

@@ -128,6 +128,7 @@ def _constants(s: Settings) -> dict[str, int]:
         "last": MAX_CRASHES - 1,
         # Breaker and secrets
         "failures": s.breaker_failures,
+        "refused_hold": s.refused_hold,
         "open_min": ms(s.breaker_open_min),
         "open_max": ms(s.breaker_open_max),
         "secret_hold_min": secret_hold_min,
@@ -283,6 +284,7 @@ class Batcher:
         delay_ms: int = 0,
         park: bool = False,
         throttled: bool = False,
+        status: int | None = None,
         duration_ms: int = 0,
         detail: str = "",
         callback_url: str = "",
@@ -305,6 +307,7 @@ class Batcher:
                 "detail": detail,
                 "effect": feedback.effect.value,
                 "transport": int(feedback.transport),
+                "status": status or 0,
                 "duration": duration_ms,
                 "hold": feedback.hold_ms,
                 "factor": feedback.factor if adapts else 1000,

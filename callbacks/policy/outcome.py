@@ -84,13 +84,15 @@ def hint(reason: str, status: int | None = None, *, authorized: bool | None = No
 class Classification:
     """What one answer means for the callback and for its destination.
 
-    `throttled`: the receiver said "not now", which does not use up a retry.
+    `throttled`: the receiver said "not now", which does not use up a retry. `denies`: it was a
+    401, 403 or 404.
     """
 
     outcome: Outcome
     reason: Reason | None
     feedback: Feedback
     throttled: bool = False
+    denies: bool = False
 
 
 def _dead(reason: Reason, *, gone: bool = False) -> Classification:
@@ -106,9 +108,15 @@ def _again(
 
 _NOT_NOW: Final = _again(Reason.CLIENT_ERROR, Effect.ALIVE)
 _PROTOCOL: Final = _again(Reason.PROTOCOL, Effect.FAULT)
+_DENIED: Final = Classification(
+    Outcome.DEAD, Reason.CLIENT_ERROR, Feedback(Effect.ALIVE), denies=True
+)
 
 #: Statuses that differ from their class (RFC 9110 15.5.9, 15.5.11, 15.6.4; RFC 8470; RFC 6585).
 _STATUSES: Final = {
+    401: _DENIED,
+    403: _DENIED,
+    404: _DENIED,
     408: _NOT_NOW,
     410: _dead(Reason.GONE, gone=True),
     425: _NOT_NOW,

@@ -16,6 +16,7 @@ from callbacks.log import log
 from callbacks.model import (
     Again,
     Answer,
+    Breaker,
     Early,
     Gate,
     Go,
@@ -31,6 +32,7 @@ from callbacks.model import (
 from callbacks.policy.outcome import Classification, classify
 from callbacks.policy.retry import Decision, Spent, decide_attempt
 from callbacks.request.freeze import unpack
+from callbacks.text import moment
 from callbacks.units import ms
 from callbacks.worker.duties import LEAD_MS, Messages, expire_once, trigger
 from callbacks.worker.nonces import Nonces
@@ -216,7 +218,7 @@ class _Attempt:
             retry_client_errors=settings.retry_client_errors,
             retry_after_max_s=settings.retry_after_max,
         )
-        spent = Spent(go.retries, go.throttled, go.probe)
+        spent = Spent(go.retries, go.throttled, go.probe, go.refused)
         decision = decide_attempt(classification, spent, delays=settings.retry_delays)
         settlement = self._settle(go, request, answer, classification, decision)
         trigger(self.messages, settlement.arm_ms)
@@ -264,6 +266,7 @@ class _Attempt:
             throttled=decision.throttled,
             entry=history_entry(go.attempt, at_ms, answer, decision),
             detail=answer.detail,
+            status=answer.status,
             duration_ms=answer.duration_ms,
             callback_url=request.callback_url,
         )
@@ -274,8 +277,7 @@ class _Attempt:
     ) -> None:
         settled, interval_us = settlement.settled, settlement.interval_us
         if settlement.breaker:
-            what = settlement.breaker.name.lower()
-            log.warning("breaker", destination=request.destination, state=what)
+            log_breaker(request.destination, settlement, answer, decision)
         again = settled in {Settled.RETRY, Settled.QUEUED}
         write = log.warning if settled is Settled.DEAD else log.info
         write(
@@ -293,6 +295,24 @@ class _Attempt:
             detail=answer.detail or None,
             said=answer.said or None,
         )
+
+
+def log_breaker(
+    destination: str, settlement: Settlement, answer: Answer, decision: Decision
+) -> None:
+    """Log that a breaker opened, why and until when, or that it closed."""
+    if settlement.breaker is Breaker.CLOSED:
+        log.info("breaker", destination=destination, state="closed", status=answer.status)
+        return
+    log.warning(
+        "breaker",
+        destination=destination,
+        state="opened",
+        reason=decision.reason and decision.reason.value,
+        status=answer.status,
+        failures=settlement.failures,
+        until=moment(settlement.until_ms / 1_000),
+    )
 
 
 def history_entry(attempt: int, at_ms: int, answer: Answer, decision: Decision) -> str:

@@ -15,7 +15,7 @@ local before = Answer.before(nonce)
 if before then return before end
 if destination == '' then return Answer.keep(nonce, answer_ttl, redis.call('HDEL', K.state, 'paused')) end
 local changed = redis.call('HDEL', K.dests .. destination, 'paused', 'hold', 'why', 'broken')
-redis.call('HDEL', K.dests .. destination, 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share')
+redis.call('HDEL', K.dests .. destination, 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share', 'refused', 'denied')
 keep_dest(K.dests .. destination, 0)
 if itself and host_paused(destination) then
   changed = changed + redis.call('HSET', host_mark(destination), destination, 1)
