@@ -19,6 +19,8 @@ from callbacks.model import Reason, State
 from callbacks.request.urls import Scope, host_of
 
 PAGE: Final = 500
+#: So many destinations in trouble are read to name the worst: 20 ms.
+MOST_TROUBLED: Final = 200
 #: A breaker that was opened by refusals, in the field `broken`.
 _REFUSED: Final = "2"
 #: Escapes the special characters of a Redis pattern.
@@ -335,6 +337,11 @@ class Inspector:
                     paused.add(one.name)
                 if not is_mark(one.name) or _tells_more(one, paused):
                     yield one
+
+    def troubled(self, limit: int = MOST_TROUBLED) -> list[Destination]:
+        """Read those in trouble, or lately so, the longest first; at most `limit`."""
+        raw: Any = self.client.zrange(self.keys.of("troubled"), 0, limit - 1)
+        return self._destinations([name.decode() for name in raw]) if raw else []
 
     def worker_places(self, now_ms: int) -> list[int]:
         """The number of threads or greenlets of each worker process that reported lately."""

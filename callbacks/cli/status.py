@@ -16,8 +16,9 @@ from rich.text import Text
 from callbacks.batcher.inspector import TOTALS, Inspector
 from callbacks.cli.command import console, json_option, parts, print_json, table
 from callbacks.monitor.snapshot import Snapshot, facts, take
+from callbacks.monitor.trouble import WORST
 from callbacks.runtime import Runtime
-from callbacks.text import counted
+from callbacks.text import counted, printable
 
 _WATCH_S: Final = 1.0
 _STYLES: Final = {"ok": "green", "paused": "yellow", "behind": "yellow"}
@@ -31,6 +32,8 @@ def render(shown: Snapshot, places: Sequence[int]) -> Group:
     for name, fact in facts(shown):
         rows.add_row(name, fact)
     rows.add_row("workers", _workers(places))
+    for each in shown.trouble[:WORST]:
+        rows.add_row("worst", Text(printable(str(each)), style="yellow"))
     counts = table("", "total", "last minute", right=("total", "last minute"))
     for name in TOTALS:
         o = shown.overview

@@ -14,10 +14,11 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
-from callbacks.batcher.inspector import Overview, is_mark, is_paused, overview
+from callbacks.batcher.inspector import Inspector, Overview, is_mark, is_paused, overview
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.scripts import Scripts
 from callbacks.monitor.redis_checks import Server, Trip
+from callbacks.monitor.trouble import Trouble, worst
 from callbacks.request.urls import Scope, host_of
 
 _PINGS: Final = 20
@@ -56,7 +57,7 @@ class Work:
     """The state of the work: totals, recent deaths, destinations (the most recently used ones).
 
     `unsigned`: destinations that recently had callbacks without a secret; `unsigned_why`: the
-    last error.
+    last error. `trouble`: the destinations in trouble, worst first.
     """
 
     books: Overview
@@ -67,6 +68,7 @@ class Work:
     failed_messages: int
     unsigned: int = 0
     unsigned_why: str = ""
+    trouble: tuple[Trouble, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,7 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
         unsigned_why=(_text(why) or "").rstrip("."),
         destinations=len(names),
         failed_messages=failed,
+        trouble=tuple(worst(Inspector(scripts).troubled(), books.now_ms)),
     )
 
 

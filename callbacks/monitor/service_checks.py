@@ -11,6 +11,7 @@ from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
 from callbacks.monitor.checks import Check, failure, ok, warning
 from callbacks.monitor.health import Health
 from callbacks.monitor.probes import Work, Workers
+from callbacks.monitor.trouble import WORST
 from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.settings import Settings
 from callbacks.text import age, many
@@ -323,15 +324,25 @@ def dead_letters(work: Work) -> Check:
 
 
 def destinations(work: Work) -> Check:
-    """How many destinations are held up."""
+    """How many destinations are held up, and the worst of those in trouble."""
     found = f"{work.destinations:,} used within a day"
     held = [
         f"{count:,} {what}"
-        for count, what in ((work.broken, "with an open breaker"), (work.paused, "paused"))
+        for count, what in (
+            (work.broken, "with an open breaker"),
+            (work.paused, "paused"),
+            (len(work.trouble), "in trouble"),
+        )
         if count
     ]
     if not held:
         return ok("destinations", found)
+    if work.trouble:
+        named = "; ".join(f"{one.destination}: {one.reason}" for one in work.trouble[:WORST])
+        todos = [one.todo for one in work.trouble[:WORST]]
+        rest = ["callbacks destinations --trouble shows all"] if len(work.trouble) > WORST else []
+        todo = "; ".join(dict.fromkeys(todos + rest))
+        return warning("destinations", f"{found}, {', '.join(held)}. The worst: {named}", todo)
     todo = "callbacks destinations shows which; callbacks resume DESTINATION resumes one now"
     return warning("destinations", f"{found}, {', '.join(held)}", todo)
 

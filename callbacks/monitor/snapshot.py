@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from callbacks.batcher.inspector import TOTALS, Overview, overview
+from callbacks.batcher.inspector import TOTALS, Inspector, Overview, overview
 from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
 from callbacks.monitor.health import Health, health
+from callbacks.monitor.trouble import WORST, Trouble, worst
 from callbacks.settings import Settings
 from callbacks.text import age, distance, many, moment
 
@@ -18,12 +19,16 @@ SEEN_MS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one instant. `processes`: how many Dramatiq has seen within `SEEN_MS`."""
+    """Everything at one instant. `processes`: how many Dramatiq has seen within `SEEN_MS`.
+
+    `trouble`: the destinations in trouble, worst first, at most `MOST_TROUBLED`.
+    """
 
     overview: Overview
     health: Health
     processes: int
     settings: Settings
+    trouble: tuple[Trouble, ...] = ()
 
     @property
     def oldest_s(self) -> float | None:
@@ -72,6 +77,11 @@ class Snapshot:
             "data_lost_at": _seconds(o.data_lost_ms),
             "expiry_held_until": _seconds(o.held_until_ms) if o.held else None,
             "processes": self.processes,
+            "in_trouble": len(self.trouble),
+            "trouble": [
+                {"destination": one.destination, "reason": one.reason, "todo": one.todo}
+                for one in self.trouble[:WORST]
+            ],
             "balance": o.balance,
             "totals": o.totals,
             "per_minute": {name: o.per_minute.get(name, 0) for name in TOTALS},
@@ -85,6 +95,7 @@ class Snapshot:
             f"{moment(o.now_ms / 1000)} queued={o.queued} processing={o.processing} "
             f"dead={o.dead} oldest={oldest} sent={o.totals['sent']} "
             f"sent_per_minute={rate.get('sent', 0)} retried_per_minute={rate.get('retried', 0)} "
+            f"in_trouble={len(self.trouble)} "
             f"health={json.dumps(str(self.health))}"
         )
 
@@ -102,6 +113,7 @@ def take(batcher: Batcher) -> Snapshot:
         health=health(books, look, memory, settings=settings),
         processes=int(processes),
         settings=settings,
+        trouble=tuple(worst(Inspector(batcher.scripts).troubled(), books.now_ms)),
     )
 
 
@@ -126,6 +138,8 @@ def facts(shown: Snapshot) -> list[tuple[str, str]]:
             f"{shown.processes} of Dramatiq seen within {SEEN_MS // 1000} s, workers or producers",
         ),
     ]
+    if shown.trouble:
+        told.append(("in trouble", many(len(shown.trouble), "destination")))
     if o.data_lost_ms is not None:
         told.append(("Redis", f"lost its data, noticed {distance(o.data_lost_ms / 1000, now_s)}"))
     if o.held:

@@ -25,7 +25,7 @@ from callbacks.cli.demo.processes import DemoError, Processes, without_settings
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.import_ import lines
 from callbacks.cli.main import main
-from callbacks.model import Look, Memory, Outcome, Reason
+from callbacks.model import Effect, Feedback, Look, Memory, Outcome, Reason
 from callbacks.monitor.health import health
 from callbacks.request.urls import digest
 from callbacks.runtime import BrokerMessages
@@ -41,6 +41,7 @@ from tests.redis.support import (
     key,
     put,
     settle,
+    settlement,
 )
 
 URL = "https://a.example/hooks?token=hunter2"
@@ -1046,3 +1047,56 @@ def test_a_reason_of_a_newer_release_is_shown_as_it_is(
         shown = run(*command)
         assert (shown.exit_code, "eclipse" in shown.stdout) == (0, True), command
         assert run(*command, "--json").exit_code == 0
+
+
+# Trouble
+
+
+def refuse(batcher: Batcher, destination: str, count: int, status: int = 401) -> None:
+    for n in range(count):
+        id = f"{destination}-{n}".replace("/", "")
+        claimed = claim_one(batcher, id, destination)
+        go = begin(batcher, claimed)
+        answer = {"reason": Reason.CLIENT_ERROR, "feedback": Feedback(Effect.ALIVE)}
+        if status == 429:
+            answer = {"reason": Reason.RATE_LIMITED, "feedback": Feedback(Effect.ALIVE)}
+        settlement(batcher, claimed, Outcome.DEAD, go.attempt, status=status, **answer)
+
+
+def test_destinations_in_trouble_come_first_with_reason_and_command(
+    run: Run, unpaced: Batcher
+) -> None:
+    refuse(unpaced, "https://b.example:443", 1, 429)
+    refuse(unpaced, "https://z.example:443", 20)
+    put(unpaced, "ok-1", "https://a.example:443")
+    names = [one["name"] for one in json.loads(run("destinations", "--json").stdout)]
+    assert names == [f"https://{host}.example:443" for host in "zba"]
+    ill = json.loads(run("destinations", "--trouble", "--json").stdout)
+    assert [one["name"] for one in ill] == names[:2]
+    assert (ill[0]["limit"], ill[0]["limit_why"]) == (0, "breaker open")
+    assert ill[0]["failures"] == {"client_error": 20}
+    assert ill[1]["failures"] == {"rate_limited": 1}
+    shown = run("destinations", "--trouble").stdout
+    assert "it refuses everything, the last with 401 (client_error)" in shown
+    assert "callbacks resume https://z.example:443" in shown
+    by_name = json.loads(run("destinations", "--sort", "name", "--json").stdout)
+    assert [one["name"] for one in by_name] == sorted(names)
+    most = json.loads(run("destinations", "--sort", "failures", "--limit", "1", "--json").stdout)
+    assert [one["name"] for one in most] == names[:1]
+
+
+def test_status_and_doctor_name_the_worst_destinations(run: Run, unpaced: Batcher) -> None:
+    assert "worst" not in run("status").stdout
+    for host in "abcd":
+        refuse(unpaced, f"https://{host}.example:443", 3)
+    document = json.loads(run("status", "--json").stdout)
+    assert document["in_trouble"] == 4
+    assert len(document["trouble"]) == 3
+    assert document["trouble"][0]["destination"] == "https://a.example:443"
+    assert run("status").stdout.count("its last 3 answers were all 3xx or 4xx") == 3
+    (check,) = (
+        one for one in json.loads(run("doctor", "--json").stdout) if one["name"] == "destinations"
+    )
+    assert check["verdict"] == "warning"
+    assert "4 in trouble. The worst: https://a.example:443: its last 3 answers" in check["found"]
+    assert "callbacks destinations --trouble shows all" in check["todo"]
