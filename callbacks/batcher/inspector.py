@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from callbacks.batcher.journal import Act, paused_by
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import Scripts
@@ -115,6 +116,7 @@ class Overview:
     ticked_ms: int | None = None
     held_until_ms: int | None = None
     jump_ms: int | None = None
+    paused_by: Act | None = None
 
     @property
     def held(self) -> bool:
@@ -138,7 +140,7 @@ class Destination:
     `interval_why` is the answer that last changed it; `latency_ms` is smoothed. `proven`: it has
     answered 2xx since its last timeout; `refuses`: its breaker was opened by 401, 403 or 404;
     `refused`: 3xx and 4xx answers in a row; `limited_at_ms`: its last 429; `failures`: attempts by
-    reason in this hour and the one before.
+    reason in this hour and the one before; `paused_by`: who paused it, when and why.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Destination:
     refused: int = 0
     limited_at_ms: int | None = None
     failures: dict[str, int] = field(default_factory=dict)
+    paused_by: Act | None = None
 
 
 def overview(scripts: Scripts) -> Overview:
@@ -192,6 +195,7 @@ def overview(scripts: Scripts) -> Overview:
         ticked_ms=_int(schedule.get("ticked")),
         held_until_ms=_int(schedule.get("held")),
         jump_ms=_int(schedule.get("jump")),
+        paused_by=paused_by(schedule.get("paused"), schedule.get("paused_by")),
     )
 
 
@@ -373,7 +377,9 @@ class Inspector:
                 pipe.hgetall(self.keys.of("dest:", name))
                 pipe.zscore(self.keys.of("ring"), name)
                 pipe.zscore(self.keys.of("unproven"), name)
-                pipe.hmget(self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
+                pipe.hmget(
+                    self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name, "paused_by"
+                )
                 pipe.hgetall(self.keys.of("failed:", f"{hour - 1}:{name}"))
                 pipe.hgetall(self.keys.of("failed:", f"{hour}:{name}"))
             answers = pipe.execute()
@@ -403,7 +409,7 @@ def _tells_more(mark: Destination, paused: set[str]) -> bool:
 
 def is_paused(name: str, own: Any, marked: Sequence[Any]) -> bool:
     """Whether a destination is paused: by itself, or as a lane of its host (see `keys`)."""
-    whole, resumed = marked
+    whole, resumed, *_ = marked
     return bool(own) or (host_of(name) != name and bool(whole) and not resumed)
 
 
@@ -440,7 +446,18 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         refused=int(state.get("refused", 0)),
         limited_at_ms=_int(state.get("limited")),
         failures=_summed(failures),
+        paused_by=_paused_by(name, state, marked),
     )
+
+
+def _paused_by(name: str, state: dict[str, str], marked: Sequence[Any]) -> Act | None:
+    """Who paused a destination: itself, or else its host with all lanes."""
+    if "paused" in state:
+        return paused_by(state["paused"], state.get("paused_by"))
+    if not is_paused(name, None, marked):
+        return None
+    whole, _, entry = marked
+    return paused_by(whole.decode(), entry.decode() if entry else None)
 
 
 def _summed(failures: Sequence[dict[bytes, bytes]]) -> dict[str, int]:

@@ -43,6 +43,8 @@ gone                    zset    SHA-1 of a URL that answered 410 -> when; by for
                                 (keeps the newest 100,000)
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
+                                `paused_by` (who and why, as in `journal`), `reported` (the last
+                                act that a worker has logged),
                                 `told` (deaths up to then have been reported),
                                 `scheduled` (when the scheduler was last seen),
                                 `ticked` (when a worker last ticked: one is alive),
@@ -62,6 +64,8 @@ suspects                zset    id in flight that has crashed before -> end of i
                                 by settle, reclaim, by begin once it is past, or expires
 trial                   string  the id on its last try, while no other suspect is in flight
                                 by settle, reclaim, or expires with its lease
+journal                 list    what people did, the newest first: time and JSON, see `journal.Act`
+                                at most 1,000 are kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
@@ -76,9 +80,10 @@ in flight past it, `x` it was cancelled during the request, `h` history (JSON li
 commas), `e` detail of the last failure, `o` why it ended, `f` when it ended.
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when a claim last updated
-`destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
-ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found), `unsigned` (attempts
-in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it has answered 2xx, and
+`destinations`); `paused` and `paused_by`; `hold` (not claimed from before) and `why` (`full`:
+until a request ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found),
+`unsigned` (attempts in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it
+has answered 2xx, and
 has not timed out since); `seen` (its last answer of any kind) and `tried_at` (when `tried` was last
 updated); `fails` (consecutive faults), `share` (of faults among its last answers, in thousandths),
 `broken` (1: for faults, 2: for refusals), `opens` (how often in a row its breaker opened);
@@ -126,6 +131,7 @@ NAMES: Final = frozenset(
         "tick",
         "suspects",
         "trial",
+        "journal",
         "counters",
         "rate:",
     }

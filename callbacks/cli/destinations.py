@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from callbacks.batcher.inspector import Destination, Inspector
+from callbacks.batcher.journal import told
 from callbacks.cli.command import console, json_option, note, parts, print_json_array, say, table
 from callbacks.cli.listing import first
 from callbacks.monitor.trouble import limit_of, trouble_of, worst
@@ -43,10 +44,10 @@ _KEYS: Final[Mapping[str, Callable[[Destination], Any]]] = MappingProxyType(
 def destinations(trouble: bool, sort: str | None, limit: int | None, as_json: bool) -> None:
     """Show each destination, those in trouble first.
 
-    Shows those used in the last day: 100 unless --limit is given; with --json all, as one array. "request limit reached"
-    means that the destination has as many callbacks claimed or in flight as it may have
-    (CALLBACKS_DESTINATION_CONCURRENCY, or one until it has answered). Failures are those of this
-    hour and the one before.
+    Shows those used in the last day: 100 unless --limit is given; with --json all, as one array.
+    "request limit reached" means that the destination has as many callbacks claimed or in flight
+    as it may have (CALLBACKS_DESTINATION_CONCURRENCY, or one until it has answered). Failures are
+    those of this hour and the one before.
     """
     found, now_ms = parts(), time.time() * 1000
     shown = _ordered(Inspector(found.batcher.scripts), now_ms, trouble=trouble, sort=sort)
@@ -113,7 +114,7 @@ def _destination(one: Destination, concurrency: int, now_ms: float) -> list[str]
         "-" if oldest_ms is None or oldest_ms < 0 else age(oldest_ms / 1000),
         _in_flight(one, concurrency),
         "-" if claim_ms is None else "now" if claim_ms <= 0 else f"in {age(claim_ms / 1000)}",
-        condition(one, now_ms),
+        printable(condition(one, now_ms)),
         f"{one.per_minute:,}",
         "-" if one.interval_ms is None else f"{one.interval_ms:,.0f} ms ({one.interval_why})",
         "-" if one.latency_ms is None else f"{one.latency_ms:,} ms",
@@ -133,7 +134,7 @@ _HOLDS = {
 def condition(one: Destination, now_ms: float) -> str:
     """Whether a destination can be sent to, and if not, why and for how long."""
     if one.paused:
-        return "paused"
+        return f"paused {told(one.paused_by)}".strip() if one.paused_by else "paused"
     if one.breaker == "half-open":
         return "breaker half-open"
     if one.hold_until_ms is None:

@@ -10,7 +10,8 @@ import click
 from rich.table import Table
 
 from callbacks.batcher.audit import REQUEST_GONE
-from callbacks.batcher.inspector import Inspector, Status, find
+from callbacks.batcher.inspector import Inspector, Status, find, overview
+from callbacks.batcher.journal import told
 from callbacks.cli.arguments import ID
 from callbacks.cli.command import (
     Failure,
@@ -83,10 +84,13 @@ def _held(found: Runtime, status: Status) -> str | None:
         return None
     scripts = found.batcher.scripts
     if found.batcher.look().paused:
-        return "everything is paused: callbacks resume"
+        by = overview(scripts).paused_by
+        words = f" {told(by)}" if by and told(by) else ""
+        return f"everything is paused{words}; callbacks resume"
     destination = Inspector(scripts).destination(status.destination)
     if destination.paused:
-        return f"its destination is paused: callbacks resume {status.destination}"
+        words = condition(destination, time.time() * 1000)
+        return f"its destination is {words}; callbacks resume {status.destination}"
     if destination.breaker == "open" or destination.hold_why == "secret":
         return f"its destination: {condition(destination, time.time() * 1000)}"
     return None

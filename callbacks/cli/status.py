@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from callbacks.batcher.inspector import TOTALS, Inspector
+from callbacks.batcher.journal import Act, told
 from callbacks.cli.command import console, json_option, parts, print_json, table
 from callbacks.monitor.snapshot import Snapshot, facts, take
 from callbacks.monitor.trouble import WORST
 from callbacks.runtime import Runtime
-from callbacks.text import counted, printable
+from callbacks.text import counted, moment, printable
 
 _WATCH_S: Final = 1.0
 _STYLES: Final = {"ok": "green", "paused": "yellow", "behind": "yellow"}
@@ -32,6 +33,8 @@ def render(shown: Snapshot, places: Sequence[int]) -> Group:
     for name, fact in facts(shown):
         rows.add_row(name, fact)
     rows.add_row("workers", _workers(places))
+    if shown.overview.paused_by:
+        rows.add_row("paused", printable(_paused(shown.overview.paused_by)))
     for each in shown.trouble[:WORST]:
         rows.add_row("worst", Text(printable(str(each)), style="yellow"))
     counts = table("", "total", "last minute", right=("total", "last minute"))
@@ -45,6 +48,10 @@ def _workers(places: Sequence[int]) -> str:
     if not places:
         return "none running (dramatiq callbacks)"
     return f"{counted(len(places), 'process', 'processes')}, {sum(places):,} threads or greenlets"
+
+
+def _paused(act: Act) -> str:
+    return f"since {moment(act.at_ms / 1000)} {told(act)}".strip() + "; callbacks resume"
 
 
 def _look(found: Runtime) -> Group:

@@ -8,6 +8,7 @@ from typing import Final
 import redis
 
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
+from callbacks.batcher.journal import told
 from callbacks.monitor.checks import Check, failure, ok, warning
 from callbacks.monitor.health import Health
 from callbacks.monitor.probes import Work, Workers
@@ -307,7 +308,9 @@ def waiting(work: Work, settings: Settings) -> Check:
         return failure("waiting", f"{found}: enqueue raises QueueFull", todo)
     if books.paused_since_ms is not None:
         since = age(max(0, books.now_ms - books.paused_since_ms) / 1000)
-        return warning("waiting", f"{found}; everything is paused for {since}", "callbacks resume")
+        by = told(books.paused_by) if books.paused_by else ""
+        paused = f"{found}; everything is paused for {since} {by}".rstrip()
+        return warning("waiting", paused, "callbacks resume")
     if waited_s > settings.max_delay + settings.drain_target:
         todo = "callbacks destinations shows whether one is slow or all; if all, start more workers"
         return warning("waiting", found, todo)

@@ -704,9 +704,11 @@ def test_show_says_what_holds_a_queued_callback_up(
     put(unpaced, "c-1")
     assert "waits for its batch" in run("show", "c-1").stdout
     run("pause", HOST)
-    assert f"its destination is paused: callbacks resume {HOST}" in run("show", "c-1").stdout
+    shown = run("show", "c-1").stdout
+    assert "its destination is paused by " in shown
+    assert f"; callbacks resume {HOST}" in shown
     run("pause")
-    assert "everything is paused: callbacks resume" in run("show", "c-1").stdout
+    assert "everything is paused by " in run("show", "c-1").stdout
     run("resume"), run("resume", HOST)
     hold = int(time.time() * 1000) + 60_000
     client.hset(key(f"dest:{HOST}"), mapping={"broken": 1, "hold": hold, "why": "breaker"})
@@ -1100,3 +1102,78 @@ def test_status_and_doctor_name_the_worst_destinations(run: Run, unpaced: Batche
     assert check["verdict"] == "warning"
     assert "4 in trouble. The worst: https://a.example:443: its last 3 answers" in check["found"]
     assert "callbacks destinations --trouble shows all" in check["todo"]
+
+
+# The journal
+
+
+def journal(run: Run) -> list[dict[str, Any]]:
+    acts = json.loads(run("log", "--json").stdout)
+    assert all(act["at_ms"] > 0 and "@" in act["who"] for act in acts)
+    return [{name: act[name] for name in ("act", "target", "reason", "count")} for act in acts]
+
+
+def test_the_journal_has_what_people_did_newest_first(run: Run, unpaced: Batcher) -> None:
+    assert "nobody" in run("log").stderr
+    kill(unpaced, "c-1", "c-2")
+    put(unpaced, "c-3")
+    unpaced.cancel("c-3")  # the application
+    put(unpaced, "c-4")
+    run("pause", HOST, "--reason", "they asked for it\x1b[31m")
+    run("resume", HOST)
+    run("resume", "https://a.example/x?token=hunter2", "--reason", "back")
+    run("cancel", "c-4", "--reason", "test data")
+    run("dead", "replay", "--id", "c-1")
+    run("dead", "purge", "--all", "--dry-run")
+    run("dead", "purge", "--destination", HOST)
+    acts = journal(run)
+    assert [(act["act"], act["target"], act["reason"], act["count"]) for act in acts] == [
+        ("purge", f"destination={HOST}", "", 1),
+        ("replay", "id=c-1", "", 1),
+        ("cancel", "c-4", "test data", None),
+        ("resume", "https://a.example/x", "back", None),
+        ("resume", HOST, "", None),
+        ("pause", HOST, "they asked for it\x1b[31m", None),
+    ]
+    shown = run("log", "--limit", "3").stdout
+    assert "test data" in shown
+    assert "pause" not in shown
+    assert "\x1b" not in run("log").stdout
+
+
+def test_a_host_with_lanes_is_in_the_journal_once_and_each_lane_says_who_paused_it(
+    run: Run, batcher: Batcher
+) -> None:
+    put(batcher, "c-1", f"{HOST}#l")
+    run("pause", HOST, "--reason", "maintenance")
+    assert [act["act"] for act in journal(run)] == ["pause"]
+    shown = run("show", "c-1").stdout
+    assert "its destination is paused by" in shown
+    assert ": maintenance; callbacks resume" in shown
+    assert "maintenance" in run("destinations").stdout
+    run("resume", HOST)
+    assert [act["act"] for act in journal(run)] == ["resume", "pause"]
+
+
+def test_everything_that_shows_a_pause_says_who_and_why(run: Run, batcher: Batcher) -> None:
+    put(batcher, "c-1")
+    run("pause", "--reason", "deploy")
+    document = json.loads(run("status", "--json").stdout)
+    assert (document["paused"], document["paused_reason"]) == (True, "deploy")
+    for words in (("status",), ("show", "c-1"), ("doctor",)):
+        assert ": deploy" in run(*words).stdout
+    run("resume")
+    assert json.loads(run("status", "--json").stdout)["paused_by"] is None
+
+
+def test_a_repair_is_in_the_journal(run: Run, batcher: Batcher, client: redis.Redis) -> None:
+    put(batcher, "c-1")
+    client.delete(key("cb:c-1"))
+    run("audit", "--repair")
+    assert [act["act"] for act in journal(run)] == ["repair"]
+
+
+def test_the_journal_is_bounded(batcher: Batcher, client: redis.Redis) -> None:
+    for _ in range(1_010):
+        batcher.journal('{"act":"pause"}')
+    assert client.llen(key("journal")) == 1_000

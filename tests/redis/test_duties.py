@@ -693,3 +693,16 @@ def test_each_death_is_reported_once_and_again_only_if_that_failed(
 
 def broken_tell(id: str, reason: str) -> None:
     raise RuntimeError("nobody listens")
+
+
+def test_what_people_did_is_logged_once_by_a_worker(
+    batcher: Batcher, client: redis.Redis, capfd: pytest.CaptureFixture[str]
+) -> None:
+    batcher.journal('{"act":"purge","target":"all","who":"kim@host","count":3}')
+    client.lset(key("journal"), 0, f"{now_ms(client) - 61_000} {{}}")  # long before any worker
+    batcher.pause(entry='{"act":"pause","target":"all","who":"kim@host","reason":"deploy"}')
+    assert duties.report_once(batcher) == 1
+    assert duties.report_once(batcher) == 0
+    batcher.resume(entry='{"act":"resume","target":"all"}')
+    batcher.resume()
+    assert duties.report_once(batcher) == 1
