@@ -213,6 +213,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
     return [
         judge_workers(work, workers, health, settings),
         scheduler(work),
+        namespace(work, settings),
         balance(work),
         expiry(work),
         waiting(work, settings),
@@ -258,6 +259,17 @@ def scheduler(work: Work) -> Check:
 
 
 # Totals
+
+
+def namespace(work: Work, settings: Settings) -> Check:
+    """Whether this namespace is in use, or rather another one on the same Redis."""
+    own, others = settings.namespace, ", ".join(work.others)
+    if not others:
+        return ok("namespace", f"{own}, the only one found on this Redis")
+    if work.books.totals["accepted"]:
+        return ok("namespace", f"{own}; also on this Redis: {others}")
+    todo = "if one of them is meant, set CALLBACKS_NAMESPACE to it, in every process"
+    return warning("namespace", f"{own} is empty, but this Redis has also {others}", todo)
 
 
 def balance(work: Work) -> Check:
