@@ -157,7 +157,7 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line; a traceback is a field of it."""
-        event: EventDict = {"event": "library", "logger": record.name}
+        event: EventDict = {"event": "library", "logger": record.name, "pid": record.process}
         event["message"] = record.getMessage()
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)

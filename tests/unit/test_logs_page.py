@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 #: What `log.py` itself writes, without a call of the logger.
-OTHERS = {"library": {"logger", "message", "exception"}, "stderr": {"text"}}
+OTHERS = {"library": {"logger", "pid", "message", "exception"}, "stderr": {"text"}}
 
 
 def logged() -> dict[str, tuple[set[str], set[str]]]:
