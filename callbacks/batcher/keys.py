@@ -88,7 +88,7 @@ has not timed out since); `seen` (its last answer of any kind) and `tried_at` (w
 updated); `fails` (consecutive faults), `share` (of faults among its last answers, in thousandths),
 `broken` (1: for faults, 2: for refusals), `opens` (how often in a row its breaker opened);
 `refused` (3xx and 4xx in a row), `denied` (callbacks in a row that died of 401, 403 or 404),
-`limited` (its last 429) and `ill` (it is in `troubled`, or one of these three is set); `interval`
+`limited` (its last 429); a 2xx deletes these three where `fails` is set, if only to 0; `interval`
 (us), `moved` (why it last changed) and `grown` (when it last grew); `latency` (ms, smoothed);
 `last` (when and how it answered, with the HTTP status); `m`, `mc`, `mp` (this minute, attempts in
 it and in the one before).

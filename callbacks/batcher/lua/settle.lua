@@ -89,4 +89,8 @@ local next_at, armed = to_ring(destination, window), -1
 local frees_place = string.sub(token, -1) == 'u' or duration >= 1000
 if frees_place then next_at = math.min(next_at, first_unproven()) end
 if next_at < math.huge then armed = arm_trigger(math.max(now, next_at), look_ahead) end
-return {results[what], armed, feedback.interval, feedback:breaker_change()}
+local done = {results[what], armed, feedback.interval, feedback.breaker}
+if feedback.breaker == 1 or feedback.breaker == 3 then
+  done[5], done[6] = feedback.hold, feedback.breaker == 1 and feedback.fails or feedback.denied
+end
+return done

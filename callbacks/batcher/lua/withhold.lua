@@ -50,7 +50,8 @@ if own then redis.call('HDEL', dest, 'hold', 'why') end
 if times > 0 and not held and (own or hold < now + doubled(times - 1)) then
   redis.call('HSET', dest, 'hold', now + doubled(times - 1), 'why', 'secret')
 end
-redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now, 'ill', 1)
+redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now)
+redis.call('HSETNX', dest, 'fails', 0)
 redis.call('ZADD', K.troubled, 'NX', now, destination)
 if not d.paused then keep_dest(dest, num(redis.call('HGET', dest, 'hold'), 0)) end
 redis.call('HSET', K.state, 'unsigned', detail)

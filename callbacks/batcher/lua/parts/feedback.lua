@@ -11,7 +11,7 @@ function Feedback.new(destination, a)
   local dest = K.dests .. destination
   local d = read_hash(
     dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
-    'share', 'seen', 'tried_at', 'ok', 'unsigned', 'ill'
+    'share', 'seen', 'tried_at', 'ok', 'unsigned'
   )
   local self = {destination = destination, dest = dest, a = a, d = d, set = {}}
   self.interval, self.breaker, self.hold = num(d.interval, -1), 0, num(d.hold, 0)
@@ -84,24 +84,17 @@ end
 -- `why`: 1 faults, 2 refusals.
 function Feedback:open(why)
   local opens = num(self.d.opens, 0)
-  redis.call('HDEL', self.dest, 'fails')
+  self:put('fails', 0)
   redis.call('ZREM', K.failing, self.destination)
   redis.call('ZREM', K.tried, self.destination)
   self:put('tried_at', 0)
   self.breaker = why == 1 and 1 or 3
   self:put('broken', why)
-  self:name_trouble()
+  redis.call('ZADD', K.troubled, 'NX', now, self.destination)
   self:put('opens', opens + 1)
   self.hold = now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
   self:put('hold', self.hold)
   self:put('why', 'breaker')
-end
-
--- What happened to the breaker; if it opened, also until when, and after how many failures.
-function Feedback:breaker_change()
-  if self.breaker == 1 then return 1, self.hold, self.fails end
-  if self.breaker == 3 then return 3, self.hold, self.denied end
-  return self.breaker
 end
 
 function Feedback:close()
@@ -124,12 +117,6 @@ function Feedback:fault()
   end
 end
 
--- Name it among the destinations in trouble, until a 2xx.
-function Feedback:name_trouble()
-  self:put('ill', 1)
-  redis.call('ZADD', K.troubled, 'NX', now, self.destination)
-end
-
 -- Count the failure, by reason and hour. In trouble is a destination after three faults, 3xx or 4xx
 -- in a row, with an open breaker, at a forbidden address, or while it asks for less. Returns whether
 -- it is held for what it answers: `refused_hold` callbacks in a row died of 401, 403 or 404, or if
@@ -143,11 +130,13 @@ function Feedback:fail()
   if status >= 300 and status < 500 and status ~= 429 then refused = num(was.refused, 0) + 1 end
   if denies then self.denied = num(was.denied, 0) + (a.is_dead and 1 or 0) end
   if refused > 0 or (status > 0 and was.refused) then
-    for field, value in pairs({refused = refused, denied = self.denied, ill = 1}) do self:put(field, value) end
+    self:put('refused', refused)
+    self:put('denied', self.denied)
   end
   if status == 429 then self:put('limited', now) end
-  local is_blocked = a.effect == 'none'
-  if d.broken or refused >= 3 or self.fails >= 2 or status == 429 or is_blocked then self:name_trouble() end
+  self:put('fails', self.fails)  -- a mark, too: there is something to recover from
+  local ill = d.broken or refused >= 3 or self.fails >= 2 or status == 429 or a.effect == 'none'
+  if ill then redis.call('ZADD', K.troubled, 'NX', now, self.destination) end
   if d.broken then return d.broken == '2' and denies and a.refused_hold > 0 end
   return a.refused_hold > 0 and self.denied >= a.refused_hold
 end
@@ -155,8 +144,11 @@ end
 -- A 2xx ends the trouble, but not within a minute of a 429.
 function Feedback:recover()
   redis.call('HDEL', self.dest, 'refused', 'denied')
-  if num(redis.call('HGET', self.dest, 'limited'), 0) > now - 60000 then return end
-  redis.call('HDEL', self.dest, 'ill', 'limited')
+  if num(redis.call('HGET', self.dest, 'limited'), 0) > now - 60000 then
+    self:put('fails', 0)
+    return
+  end
+  redis.call('HDEL', self.dest, 'fails', 'limited')
   redis.call('ZREM', K.troubled, self.destination)
 end
 
@@ -171,13 +163,14 @@ function Feedback:make()
   if a.effect ~= 'none' then self:watch() end
   local fine = a.effect == 'ok' or a.effect == 'alive'
   if d.unsigned then redis.call('HDEL', self.dest, 'unsigned') end  -- it has been signed
-  if fine and d.fails then
-    self.fails = 0
-    redis.call('HDEL', self.dest, 'fails')
-  end
+  if fine then self.fails = 0 end
   if a.effect == 'ok' and not d.ok then self:put('ok', 1) end
-  local refuses = a.reason ~= '' and self:fail()
-  if a.reason == '' and d.ill then self:recover() end
+  local refuses = false
+  if a.reason ~= '' then
+    refuses = self:fail()
+  elseif d.fails or d.broken then
+    self:recover()
+  end
   if fine and d.broken and not refuses then self:close() else self:pace() end
   if refuses and (a.probe or not d.broken) then self:open(2) end
   if a.effect == 'fault' then self:fault() end
