@@ -22,6 +22,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from structlog.stdlib import BoundLogger
     from structlog.typing import EventDict
 
@@ -140,7 +142,8 @@ class _Stream:
             if _format["direct"]:
                 _write_directly(texts)
             else:
-                sys.stderr.write("".join(texts))  # looked up each time: Dramatiq replaces it
+                stream = sys.stderr  # looked up each time: Dramatiq replaces it
+                getattr(stream, "beneath", stream).write("".join(texts))
 
 
 def _write_directly(texts: Sequence[str]) -> None:
@@ -190,14 +193,65 @@ def _logger() -> BoundLogger:
 log: Final = cast("BoundLogger", _Log())
 
 
+class _Lines(logging.Formatter):
+    """Writes lines of other loggers (Dramatiq's, periodiq's, the application's) as ours are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; a traceback is a field of it."""
+        event: EventDict = {"event": "library", "logger": record.name, "pid": record.process}
+        event["message"] = record.getMessage()
+        if record.exc_info:
+            event["exception"] = self.formatException(record.exc_info)
+        return _line(record.levelname.lower(), event)
+
+
+def _line(level: str, event: EventDict) -> str:
+    event["level"] = level
+    return str(_renderer(str(_format["name"]))(None, level, _stamp()(None, level, event)))
+
+
+class _StrayText:
+    """Standard error in a process of ours: text that others print there becomes lines of the log.
+
+    That is e.g. the traceback with which multiprocessing ends a process.
+    """
+
+    def __init__(self, beneath: Any) -> None:
+        self.beneath = beneath
+        self._unfinished = threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.beneath, name)
+
+    def write(self, text: str) -> int:
+        """Log each line once it is complete."""
+        *lines, rest = (getattr(self._unfinished, "text", "") + text).split("\n")
+        self._unfinished.text = rest
+        for line in lines:
+            self._log(line)
+        return len(text)
+
+    def flush(self) -> None:
+        """Log what was written of a line."""
+        rest, self._unfinished.text = getattr(self._unfinished, "text", ""), ""
+        self._log(rest)
+
+    @staticmethod
+    def _log(line: str) -> None:
+        if line.strip():
+            _STREAM.write(_line("warning", {"event": "stderr", "text": line}) + "\n")
+
+
 class RateLimit(logging.Filter):
     """Passes each line of Dramatiq's consumers once in 30 s, with how often it was repeated.
 
     While Redis is down, each consumer repeats its lines every 3 s, and each of 64 threads with a
-    message to acknowledge repeats three lines every 5 s.
+    message to acknowledge repeats three lines every 5 s. A consumer comes back by itself when Redis
+    does, so its lost connection is a warning, whatever Dramatiq calls it.
     """
 
     PREFIX: Final = "dramatiq.worker.ConsumerThread"
+    LOST: Final = "Consumer encountered a connection error"
     EVERY_S: Final = 30.0
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -210,6 +264,8 @@ class RateLimit(logging.Filter):
         """Whether to pass a line."""
         if record.levelno < logging.INFO or not record.name.startswith(self.PREFIX):
             return True
+        if str(record.msg).startswith(self.LOST):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         now, line = self._monotonic(), (record.name, str(record.msg))
         if now - self._passed.get(line, -self.EVERY_S) < self.EVERY_S:
             self._held[line] = self._held.get(line, 0) + 1
@@ -220,22 +276,50 @@ class RateLimit(logging.Filter):
         return True
 
 
-def rate_limit() -> None:
-    """Add `RateLimit` to this process's log handlers.
-
-    Those that write to standard error use the same stream as our own lines from now on.
-    """
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(RateLimit())
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
-            handler.setStream(_STREAM)
-
-
 def configure(log_format: str, *, level: int = logging.INFO, direct: bool = False) -> None:
     """Write this package's lines to stderr in `log_format`, with time and level.
+
+    So are, but for the format `console`, the lines of other loggers, what else is printed on
+    stderr, and the traceback of an exception that nobody catches. May be called again.
 
     `direct`: not through `sys.stderr`. In a worker that is a pipe to Dramatiq's parent process,
     which reads and writes each line once more.
     """
     _format.update(name=log_format, own=True, direct=direct)
     LOGGER.setLevel(level)
+    for handler in logging.getLogger().handlers:
+        _adopt(handler)
+    if log_format == "console":
+        return
+    sys.excepthook, threading.excepthook = _crashed, _thread_crashed
+    if sys.stderr is not None and not isinstance(sys.stderr, _StrayText):
+        sys.stderr = _StrayText(sys.stderr)
+
+
+def _adopt(handler: logging.Handler) -> None:
+    """Limit the rate of a handler, and if it writes to stderr, have it write lines like ours."""
+    if not any(isinstance(each, RateLimit) for each in handler.filters):
+        handler.addFilter(RateLimit())
+    if not isinstance(handler, logging.StreamHandler):
+        return
+    if handler.stream is sys.stderr:
+        handler.setStream(_STREAM)
+    if handler.stream is _STREAM and _format["name"] != "console":
+        handler.setFormatter(_Lines())
+
+
+def _crashed(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    log.critical("crashed", exc_info=(kind, error, traceback))
+
+
+def _thread_crashed(given: threading.ExceptHookArgs) -> None:
+    if given.exc_value is None or issubclass(given.exc_type, SystemExit):
+        return
+    name = given.thread.name if given.thread else None
+    error = (given.exc_type, given.exc_value, given.exc_traceback)
+    log.critical("crashed", thread=name, exc_info=error)

@@ -79,7 +79,7 @@ class Answer:
 
     Exactly one of `status` (that of the final reply, 200-599) and `fault` (why there is none) is
     set. `detail` is one readable line without secrets, user info or query. `retry_after` is the
-    unparsed header.
+    unparsed header. `said` is the start of the body of a failure.
     """
 
     status: int | None
@@ -87,6 +87,7 @@ class Answer:
     detail: str = ""
     retry_after: str | None = None
     duration_ms: int = 0
+    said: str = ""
 
 
 class Signal(IntEnum):
@@ -192,7 +193,7 @@ class Go:
     """The gate is open: send after `wait_ms`; the attempt is counted and leased.
 
     `overdue_ms`: how long after its instant it takes an unproven destination's place; 0 if its
-    destination is unproven.
+    destination is unproven. `refused`: it is the probe of a destination held for its refusals.
     """
 
     wait_ms: int
@@ -204,6 +205,7 @@ class Go:
     now_ms: int
     packed: bytes
     overdue_ms: int = 0
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +265,11 @@ class Settled(IntEnum):
 
 
 class Breaker(IntEnum):
-    """What an answer did to its destination's breaker."""
+    """What an answer did to its destination's breaker; `REFUSED`: it opened it by refusing."""
 
     OPENED = 1
     CLOSED = 2
+    REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,13 +277,16 @@ class Settlement:
     """The result of a settle. `arm_ms`: when to send the next trigger, in ms; None: do not.
 
     `interval_us` is the destination's interval if it has adapted, `breaker` whether this answer
-    opened or closed its breaker.
+    opened or closed its breaker; if it opened, it is half-open at `until_ms`, and `failures` in a
+    row opened it.
     """
 
     settled: Settled
     arm_ms: int | None = None
     interval_us: int | None = None
     breaker: Breaker | None = None
+    until_ms: int = 0
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

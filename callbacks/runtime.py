@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,7 @@ from callbacks.worker.serving import (
     check_served,
     check_threads,
     find_actor,
+    names_us,
     owns_stderr,
     sibling,
 )
@@ -171,12 +173,17 @@ def prepare_process() -> None:
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format, direct=owns_stderr())
-    logs.rate_limit()
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
     if settings.pin_cores:
         pin(*sibling())
+
+
+def _set_logs_up() -> None:
+    """Have a worker or a scheduler write its lines in our format, from the first one on."""
+    with suppress(SettingsError):  # told by `prepare_process`, or at the scheduler's first message
+        logs.configure(runtime().settings.log_format)
 
 
 def refuse_cluster(settings: Settings) -> None:
@@ -370,5 +377,7 @@ def set_broker_where_none_is_set() -> None:
     Ends a worker process of Dramatiq's that is to serve us and serves that one instead.
     """
     check_served(broker)
+    if names_us():
+        _set_logs_up()
     if dramatiq.broker.global_broker is None:
         dramatiq.set_broker(broker)

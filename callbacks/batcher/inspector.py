@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from callbacks.batcher.journal import Act, paused_by
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import Scripts
@@ -25,6 +26,10 @@ PAGE: Final = 500
 _SURVEY_PAGE: Final = 100
 _SURVEY_PAGES: Final = 50
 _NEVER: Final = 2**63
+#: So many destinations in trouble are read to name the worst: 20 ms.
+MOST_TROUBLED: Final = 200
+#: A breaker that was opened by refusals, in the field `broken`.
+_REFUSED: Final = "2"
 #: Escapes the special characters of a Redis pattern.
 LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 TOTALS: Final = (
@@ -48,7 +53,10 @@ TOTALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that has ended. `status` is the HTTP status, None if there was no answer."""
+    """One attempt that has ended. `status` is the HTTP status, None if there was no answer.
+
+    `said`: the first 200 printable characters of the body of an answer that was a failure.
+    """
 
     attempt: int
     at_ms: int
@@ -56,15 +64,16 @@ class Attempt:
     status: int | None
     reason: str | None
     duration_ms: int
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """One callback at one instant; times in seconds since 1970.
 
-    `status` is the HTTP status of the last attempt; `reason` is why that failed, or why the
-    callback ended. `next_attempt_at` is the earliest time of the next attempt, None if there
-    will be none or a request is in flight.
+    `status` is the HTTP status of the last attempt, `said` what it answered if it failed; `reason`
+    is why that failed, or why the callback ended. `next_attempt_at` is the earliest time of the
+    next attempt, None if there will be none or a request is in flight.
     """
 
     id: str
@@ -81,6 +90,7 @@ class Status:
     expires_at: float | None
     ended_at: float | None
     history: tuple[Attempt, ...] = field(default=())
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,7 @@ class Overview:
     in_flight: int = 0
     dead_last_hour: int = 0
     refusing: bool = False
+    paused_by: Act | None = None
 
     @property
     def held(self) -> bool:
@@ -183,7 +194,10 @@ class Destination:
 
     `breaker` is `closed`, `open` or `half-open`; `hold_why` is `full`, `park`, `breaker` or
     `secret`; `per_minute` counts attempts; `interval_ms` is None if it has not adapted,
-    `interval_why` is the answer that last changed it; `latency_ms` is smoothed.
+    `interval_why` is the answer that last changed it; `latency_ms` is smoothed. `proven`: it has
+    answered 2xx since its last timeout; `refuses`: its breaker was opened by 401, 403 or 404;
+    `refused`: 3xx and 4xx answers in a row; `limited_at_ms`: its last 429; `failures`: attempts by
+    reason in this hour and the one before; `paused_by`: who paused it, when and why.
     """
 
     name: str
@@ -201,6 +215,13 @@ class Destination:
     next_claim_ms: int | None
     oldest_due_ms: int | None
     last: str
+    last_status: int | None = None
+    proven: bool = False
+    refuses: bool = False
+    refused: int = 0
+    limited_at_ms: int | None = None
+    failures: dict[str, int] = field(default_factory=dict)
+    paused_by: Act | None = None
 
 
 def overview(scripts: Scripts) -> Overview:
@@ -235,6 +256,7 @@ def overview(scripts: Scripts) -> Overview:
         in_flight=in_flight,
         dead_last_hour=died,
         refusing="full" in schedule,
+        paused_by=paused_by(schedule.get("paused"), schedule.get("paused_by")),
     )
 
 
@@ -345,6 +367,7 @@ class Where:
             expires_at=None if self.expiry is None else self.expiry / 1000,
             ended_at=None if "f" not in record else int(record["f"]) / 1000,
             history=history,
+            said=last.said if last else "",
         )
 
     def _next_s(self, state: State) -> float | None:
@@ -436,6 +459,11 @@ class Inspector:
                 if not is_mark(one.name) or _tells_more(one, paused):
                     yield one
 
+    def troubled(self, limit: int = MOST_TROUBLED) -> list[Destination]:
+        """Read those in trouble, or lately so, the longest first; at most `limit`."""
+        raw: Any = self.client.zrange(self.keys.of("troubled"), 0, limit - 1)
+        return self._destinations([name.decode() for name in raw]) if raw else []
+
     def place(self, destination: str) -> tuple[bool, float | None, bool, bool]:
         """Tell if something waits, and the place in the ring: where, if too late, if in both rings.
 
@@ -451,6 +479,7 @@ class Inspector:
     def _destinations(self, names: list[str]) -> list[Destination]:
         now_s, micros = self.client.time()
         now_ms = now_s * 1000 + micros // 1000
+        hour = now_s // 3_600
         with self.client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zcard(self.keys.of("lane:", name))
@@ -459,9 +488,13 @@ class Inspector:
                 pipe.hgetall(self.keys.of("dest:", name))
                 pipe.zscore(self.keys.of("ring"), name)
                 pipe.zscore(self.keys.of("unproven"), name)
-                pipe.hmget(self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
+                pipe.hmget(
+                    self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name, "paused_by"
+                )
+                pipe.hgetall(self.keys.of("failed:", f"{hour - 1}:{name}"))
+                pipe.hgetall(self.keys.of("failed:", f"{hour}:{name}"))
             answers = pipe.execute()
-        rows = (answers[start : start + 7] for start in range(0, len(answers), 7))
+        rows = (answers[start : start + 9] for start in range(0, len(answers), 9))
         return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
@@ -487,15 +520,16 @@ def _tells_more(mark: Destination, paused: set[str]) -> bool:
 
 def is_paused(name: str, own: Any, marked: Sequence[Any]) -> bool:
     """Whether a destination is paused: by itself, or as a lane of its host (see `keys`)."""
-    whole, resumed = marked
+    whole, resumed, *_ = marked
     return bool(own) or (host_of(name) != name and bool(whole) and not resumed)
 
 
 def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
-    waiting, first, in_flight, raw, *places, marked = row
+    waiting, first, in_flight, raw, *places, marked, before, this = row
+    failures = (before, this)
     place = next((place for place in places if place is not None), None)
     state = {key.decode(): value.decode() for key, value in raw.items()}
-    hold = int(state.get("hold", 0))
+    hold, last = int(state.get("hold", 0)), state.get("last", "").split()
     held = hold > now_ms
     interval = _int(state.get("interval"))
     breaker = "closed"
@@ -516,8 +550,34 @@ def _destination(name: str, row: list[Any], now_ms: int) -> Destination:
         hold_why=state.get("why", "") if held else "",
         next_claim_ms=None if place is None or place == float("inf") else int(place),
         oldest_due_ms=int(first[0][1]) if first else None,
-        last=state.get("last", "").partition(" ")[2],
+        last=last[1] if len(last) > 1 else "",
+        last_status=_int(last[2]) if len(last) > 2 else None,
+        proven="ok" in state,
+        refuses=state.get("broken") == _REFUSED,
+        refused=int(state.get("refused", 0)),
+        limited_at_ms=_int(state.get("limited")),
+        failures=_summed(failures),
+        paused_by=_paused_by(name, state, marked),
     )
+
+
+def _paused_by(name: str, state: dict[str, str], marked: Sequence[Any]) -> Act | None:
+    """Who paused a destination: itself, or else its host with all lanes."""
+    if "paused" in state:
+        return paused_by(state["paused"], state.get("paused_by"))
+    if not is_paused(name, None, marked):
+        return None
+    whole, _, entry = marked
+    return paused_by(whole.decode(), entry.decode() if entry else None)
+
+
+def _summed(failures: Sequence[dict[bytes, bytes]]) -> dict[str, int]:
+    """The failures of both hours by reason, most first."""
+    sums: dict[str, int] = {}
+    for hour in failures:
+        for reason, count in hour.items():
+            sums[reason.decode()] = sums.get(reason.decode(), 0) + int(count)
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
 def _per_minute(state: dict[str, str], now_ms: int) -> int:

@@ -40,10 +40,17 @@ destinations            zset    destination -> last use, to ten minutes; by trim
 tried                   zset    destination that had answered before -> its last attempt or claim,
                                 within a minute; by settle
 failing                 zset    those in `tried` whose last attempt failed in transport; by settle
+troubled                zset    destination in trouble -> since when; by settle, once it answers
+                                2xx, and by trim
+failed:<n>:<destination>
+                        hash    reason -> failures in the n-th hour since 1970; expires after two
+                                hours
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (keeps the newest 100,000)
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
+                                `paused_by` (who and why, as in `journal`), `reported` (the last
+                                act that a worker has logged),
                                 `told` (deaths up to then have been reported),
                                 `scheduled` (when the scheduler was last seen),
                                 `ticked` (when a worker last ticked: one is alive) and `busy`
@@ -67,6 +74,8 @@ trial                   string  the id on its last try, while no other suspect i
 attempts                hash    outcome, reason, status class, duration and delivery delay (the
                                 bounds of their buckets) of attempts -> how many; `duration`,
                                 `delay`: their sums in ms, by tick; never decreasing; kept
+journal                 list    what people did, the newest first: time and JSON, see `journal.Act`
+                                at most 1,000 are kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
@@ -81,14 +90,18 @@ in flight past it, `x` it was cancelled during the request, `h` history (JSON li
 commas), `e` detail of the last failure, `o` why it ended, `f` when it ended.
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when a claim last updated
-`destinations`); `paused`; `hold` (not claimed from before) and `why` (`full`: until a request
-ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found), `unsigned` (attempts
-in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it has answered 2xx, and
+`destinations`); `paused` and `paused_by`; `hold` (not claimed from before) and `why` (`full`:
+until a request ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found),
+`unsigned` (attempts in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it
+has answered 2xx, and
 has not timed out since); `seen` (its last answer of any kind) and `tried_at` (when `tried` was last
 updated); `fails` (consecutive faults), `share` (of faults among its last answers, in thousandths),
-`broken`, `opens` (how often in a row its breaker opened); `interval` (us), `moved` (why it last
-changed) and `grown` (when it last grew); `latency` (ms, smoothed); `last` (when and how it
-answered); `m`, `mc`, `mp` (this minute, attempts in it and in the one before).
+`broken` (1: for faults, 2: for refusals), `opens` (how often in a row its breaker opened);
+`refused` (3xx and 4xx in a row), `denied` (callbacks in a row that died of 401, 403 or 404),
+`limited` (its last 429); a 2xx deletes these three where `fails` is set, if only to 0; `interval`
+(us), `moved` (why it last changed) and `grown` (when it last grew); `latency` (ms, smoothed);
+`last` (when and how it answered, with the HTTP status); `m`, `mc`, `mp` (this minute, attempts in
+it and in the one before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
 which the gate of `begin` allows the next send; `rate` (sends per 1000 s), `stagger` (us) and
 `why` are the last decision; no batch is claimed before `earliest`.
@@ -120,6 +133,8 @@ NAMES: Final = frozenset(
         "destinations",
         "tried",
         "failing",
+        "troubled",
+        "failed:",
         "gone",
         "state",
         "lock",
@@ -129,6 +144,7 @@ NAMES: Final = frozenset(
         "suspects",
         "trial",
         "attempts",
+        "journal",
         "counters",
         "rate:",
     }

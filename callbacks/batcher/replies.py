@@ -72,7 +72,7 @@ def gate(answer: Sequence[Any]) -> Gate:
     match answer:
         case [1, wait, attempt, retries, throttled, crashes, probe, now, packed, overdue]:
             spent = (retries, throttled, crashes)
-            return Go(wait, attempt, *spent, bool(probe), now, packed, overdue)
+            return Go(wait, attempt, *spent, bool(probe), now, packed, overdue, probe == 2)
         case [2, due, why]:
             return Later(due, LaterWhy(why))
         case [3, wait]:
@@ -84,10 +84,10 @@ def gate(answer: Sequence[Any]) -> Gate:
     raise ValueError(f"the gate answered {answer!r}")
 
 
-def settlement(code: int, arm: int, interval: int, breaker: int) -> Settlement:
+def settlement(code: int, arm: int, interval: int, breaker: int, *opened: int) -> Settlement:
     """Read what a settle did to the callback and its destination."""
     moved = Breaker(breaker) if breaker else None
-    return Settlement(Settled(code), time_ms(arm), time_ms(interval), moved)
+    return Settlement(Settled(code), time_ms(arm), time_ms(interval), moved, *opened)
 
 
 def time_ms(value: int) -> int | None:

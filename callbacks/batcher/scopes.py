@@ -27,25 +27,25 @@ class ScopeResult:
     changed: bool = True
 
 
-def pause(batcher: Batcher, scope: Scope | None) -> ScopeResult:
-    """Stop sending; also pauses lanes of a host that appear later."""
+def pause(batcher: Batcher, scope: Scope | None, *, entry: str = "") -> ScopeResult:
+    """Stop sending; also pauses lanes of a host that appear later. `entry`: for the journal."""
     if scope is None:
-        return ScopeResult(in_flight=batcher.pause())
+        return ScopeResult(in_flight=batcher.pause(entry=entry))
     inspector = Inspector(batcher.scripts)
-    seen, in_flight = inspector.knows(scope.name), batcher.pause(scope.name)
+    seen, in_flight = inspector.knows(scope.name), batcher.pause(scope.name, entry=entry)
     if not scope.lanes:
         return ScopeResult(seen=seen, in_flight=in_flight)
-    batcher.pause(scope.mark)  # first, so that new lanes are paused from the start
+    batcher.pause(scope.mark, entry=entry)  # first, so that new lanes are paused from the start
     lanes = tuple(inspector.lanes(scope))
     in_flight += sum(batcher.withdraw(page) for page in pages(lanes, PAGE))
     return ScopeResult(lanes, seen=seen or bool(lanes), in_flight=in_flight)
 
 
-def resume(batcher: Batcher, scope: Scope | None) -> ScopeResult:
+def resume(batcher: Batcher, scope: Scope | None, *, entry: str = "") -> ScopeResult:
     """Start sending again; clears holds, breakers and adapted intervals of destinations."""
     if scope is None or not scope.lanes:
-        return ScopeResult(changed=batcher.resume(scope.name if scope else None))
-    changed = [batcher.resume(name) for name in (scope.mark, scope.name)]
+        return ScopeResult(changed=batcher.resume(scope.name if scope else None, entry=entry))
+    changed = [batcher.resume(scope.mark), batcher.resume(scope.name, entry=entry)]
     lanes = tuple(Inspector(batcher.scripts).lanes(scope))
     changed += [batcher.call_back(page) for page in pages(lanes, PAGE)]
     return ScopeResult(lanes, changed=any(changed))

@@ -16,6 +16,7 @@ from redis import Redis
 
 from callbacks.batcher import replies
 from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
+from callbacks.batcher.journal import Act, read_act
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import VERBS, Scripts, Verb
@@ -130,6 +131,7 @@ def _constants(s: Settings) -> dict[str, int]:
         "last": MAX_CRASHES - 1,
         # Breaker and secrets
         "failures": s.breaker_failures,
+        "refused_hold": s.refused_hold,
         "open_min": ms(s.breaker_open_min),
         "open_max": ms(s.breaker_open_max),
         "secret_hold_min": secret_hold_min,
@@ -314,6 +316,7 @@ class Batcher:
                 "detail": detail,
                 "effect": feedback.effect.value,
                 "transport": int(feedback.transport),
+                "status": status or 0,
                 "duration": duration_ms,
                 "counted": field_of_attempt(outcome, why, status, duration_ms, delivery_ms),
                 "hold": feedback.hold_ms,
@@ -501,23 +504,28 @@ class Batcher:
 
     # Steering
 
-    def cancel(self, id: str) -> Cancelled:
-        """Make sure that a callback is not sent, or not again."""
-        return Cancelled(self.scripts.run("cancel", {"id": id}))
+    def cancel(self, id: str, *, entry: str = "") -> Cancelled:
+        """Make sure that a callback is not sent, or not again.
 
-    def pause(self, destination: str | None = None) -> int:
+        Here and below, `entry` is for the journal, if a person does this; see `journal.entry_of`.
+        """
+        return Cancelled(self.scripts.run("cancel", {"id": id, "entry": entry}))
+
+    def pause(self, destination: str | None = None, *, entry: str = "") -> int:
         """Pause all, or one destination; returns how many requests are still in flight."""
-        return int(self.scripts.run("pause", {"destination": destination or ""}))
+        call = {"destination": destination or "", "entry": entry}
+        return int(self.scripts.run("pause", call))
 
     def withdraw(self, destinations: Sequence[str]) -> int:
         """Take paused destinations off the ring's turns; returns their requests in flight."""
         return int(self.scripts.run("withdraw", {"names": list(destinations)}))
 
-    def resume(self, destination: str | None = None, *, nonce: str | None = None) -> bool:
+    def resume(
+        self, destination: str | None = None, *, nonce: str | None = None, entry: str = ""
+    ) -> bool:
         """Resume all, or one destination, which then starts afresh; False if nothing to do."""
-        return bool(
-            self._run_once("resume", self._resume_call(destination or "", itself=True), nonce)
-        )
+        call = self._resume_call(destination or "", itself=True, entry=entry)
+        return bool(self._run_once("resume", call, nonce))
 
     def call_back(self, lanes: Sequence[str]) -> bool:
         """Resume lanes of a resumed host; False if none was itself paused, on hold or broken."""
@@ -528,12 +536,21 @@ class Batcher:
                 raise answer
         return any(answers)
 
-    def _resume_call(self, destination: str, *, itself: bool) -> dict[str, Any]:
-        return {"destination": destination, "itself": int(itself)}
+    def _resume_call(self, destination: str, *, itself: bool, entry: str = "") -> dict[str, Any]:
+        return {"destination": destination, "itself": int(itself), "entry": entry}
 
-    def forgive(self, callback_url: str, *, nonce: str | None = None) -> bool:
+    def forgive(self, callback_url: str, *, nonce: str | None = None, entry: str = "") -> bool:
         """Remove the 410 mark of a URL; False if it had none."""
-        return bool(self._run_once("forgive", {"url": digest(callback_url)}, nonce))
+        call = {"url": digest(callback_url), "entry": entry}
+        return bool(self._run_once("forgive", call, nonce))
+
+    def journal(self, entry: str) -> None:
+        """Write down what a person did, where the act itself took several calls."""
+        self.scripts.run("journal", {"entry": entry}, tries=1)
+
+    def report(self, limit: int) -> list[Act]:
+        """Return what people did since the last report, oldest first."""
+        return [read_act(raw) for raw in self.scripts.run("report", {"limit": limit})]
 
     def replay(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
         """Put dead letters back into the queue; returns how many of `ids` were dead letters."""

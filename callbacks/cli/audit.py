@@ -9,7 +9,8 @@ import click
 from callbacks.batcher.audit import audit as find_problems
 from callbacks.batcher.audit import repair as put_right
 from callbacks.batcher.inspector import Inspector, overview
-from callbacks.cli.command import Failure, json_option, parts, print_json_array, say
+from callbacks.batcher.journal import entry_of
+from callbacks.cli.command import Failure, json_option, parts, print_json_array, say, who
 from callbacks.text import many
 
 
@@ -25,6 +26,8 @@ def audit(repair: bool, as_json: bool) -> None:
     batcher = parts().batcher
     lines = (f"{finding}; {done}" for finding, done in put_right(batcher)) if repair else ()
     mended = _print_lines(lines, as_json) if repair else 0
+    if mended:
+        batcher.journal(entry_of("repair", "all", who=who(), count=mended))
     left = find_problems(Inspector(batcher.scripts))
     count = sum(1 for _ in left) if repair and as_json else _print_lines(left, as_json)
     if count:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import click
 
 from callbacks.batcher.inspector import find
+from callbacks.batcher.journal import entry_of
 from callbacks.cli.arguments import ID
-from callbacks.cli.command import Failure, json_option, parts, print_json, say, unknown
+from callbacks.cli.command import (
+    Failure,
+    json_option,
+    parts,
+    print_json,
+    reason_option,
+    say,
+    unknown,
+    who,
+)
 from callbacks.model import Cancelled
 
 
 @click.command()
 @click.argument("id", type=ID)
+@reason_option
 @json_option
-def cancel(id: str, as_json: bool) -> None:
+def cancel(id: str, why: str, as_json: bool) -> None:
     """Keep a callback from being sent, or from being sent again."""
     found = parts()
-    outcome = found.batcher.cancel(id)
+    entry = entry_of("cancel", id, who=who(), reason=why)
+    outcome = found.batcher.cancel(id, entry=entry)
     if outcome is Cancelled.UNKNOWN:
         raise Failure(unknown(id))
     if outcome is Cancelled.FINAL:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
+import os
+import socket
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Final, TypeVar
@@ -93,6 +96,22 @@ def json_option(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(
         function
     )
+
+
+def reason_option(function: _F) -> _F:
+    """Add `--reason` to a command: why a person does this, for the journal."""
+    return click.option(
+        "--reason", "why", default="", help="Why, for callbacks log.", metavar="TEXT"
+    )(function)
+
+
+def who() -> str:
+    """Who runs this command, for the journal: user and machine, or the dyno."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in some containers
+        user = str(os.getuid())
+    return f"{user}@{os.environ.get('DYNO') or socket.gethostname()}"
 
 
 def in_scope(

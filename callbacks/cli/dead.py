@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from callbacks.batcher.inspector import Inspector, Status
+from callbacks.batcher.journal import entry_of
 from callbacks.batcher.paging import pages
 from callbacks.cli.arguments import ID, TIME, When
 from callbacks.cli.command import (
@@ -23,14 +24,16 @@ from callbacks.cli.command import (
     print_json,
     progress,
     say,
+    who,
 )
 from callbacks.cli.listing import first, print_statuses
 from callbacks.model import State
 from callbacks.request.urls import Scope
 from callbacks.runtime import Runtime
-from callbacks.text import many
+from callbacks.text import many, moment
 
 PAGE: Final = 200
+_ACTS: Final = {"replayed": "replay", "purged": "purge"}
 #: Changed per script call: a millisecond or two, in which Redis does nothing else.
 STEP: Final = 50
 _SHOWN: Final = 50
@@ -56,6 +59,19 @@ class Filter:
     def empty(self) -> bool:
         """Whether it selects all."""
         return self == Filter()
+
+    @property
+    def words(self) -> str:
+        """What it selects, for the journal."""
+        few = ", ".join(self.ids[:5]) + (", ..." if len(self.ids) > 5 else "")
+        since = None if self.since_ms is None else moment(self.since_ms / 1000)
+        parts = {
+            "id": few,
+            "destination": self.scope and self.scope.name,
+            "reason": self.reason,
+            "since": since,
+        }
+        return " ".join(f"{name}={value}" for name, value in parts.items() if value) or "all"
 
     def fits(self, status: Status) -> bool:
         """Whether it selects a callback."""
@@ -217,10 +233,21 @@ def _work(
     if dry_run:
         done = sum(1 for _ in ids)
     else:
+        done = 0
+
+        def counted(page: Sequence[str]) -> int:
+            nonlocal done
+            some = change(page)
+            done += some
+            return some
+
         try:
-            done = _change(ids, change, verb, total)
+            _change(ids, counted, verb, total)
         finally:
             after()
+            if done:
+                entry = entry_of(_ACTS[verb], wanted.words, who=who(), count=done)
+                found.batcher.journal(entry)
     if as_json:
         print_json({verb: 0 if dry_run else done, "would_be": done if dry_run else None})
     else:
@@ -230,15 +257,14 @@ def _work(
 
 def _change(
     ids: Iterator[str], change: Callable[[Sequence[str]], int], verb: str, total: int | None
-) -> int:
-    """Change them page by page, with a progress bar; returns how many were changed."""
+) -> None:
+    """Change them page by page, with a progress bar."""
     done = 0
     with progress() as bar:
         task = bar.add_task(verb, total=total)
         for page in pages(ids, STEP):
             done += change(page)
             bar.update(task, completed=done)
-    return done
 
 
 def _expected(found: Runtime, wanted: Filter, limit: int | None) -> int | None:

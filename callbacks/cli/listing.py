@@ -20,11 +20,16 @@ _T = TypeVar("_T")
 _PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
 
 
-def hint_for(status: Status) -> str | None:
-    """What to do about a callback that failed; None if it has no reason."""
+def hint_for(status: Status, *, authorized: bool | None = None) -> str | None:
+    """What to do about a callback that failed; None if it has no reason.
+
+    `authorized`: whether its request has an `Authorization` header, None if it was not read.
+    """
     if status.detail == REQUEST_GONE:
         return "its request was deleted from Redis; find out what did that, and enqueue it again"
-    return hint(status.reason) if status.reason else None
+    if not status.reason:
+        return None
+    return hint(status.reason, status.status, authorized=authorized)
 
 
 def state_of(status: Status) -> str:
@@ -63,7 +68,7 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
             one.reason or "-",
             "now" if at is None else distance(at, now_s),
             printable(one.destination),
-            printable(one.detail),
+            printable(one.detail or one.said),
         )
     if rows.row_count:
         console().print(rows)

@@ -17,6 +17,7 @@ from callbacks.cli.enqueue import enqueue
 from callbacks.cli.flush import flush
 from callbacks.cli.import_ import import_
 from callbacks.cli.list import list_
+from callbacks.cli.log import log
 from callbacks.cli.pause import pause
 from callbacks.cli.receiver.command import receiver
 from callbacks.cli.resume import resume
@@ -55,6 +56,7 @@ for _command in (
     cancel,
     dead,
     destinations,
+    log,
     cleanup,
     audit,
     doctor,

@@ -5,17 +5,28 @@ from __future__ import annotations
 import click
 
 from callbacks.batcher import scopes
+from callbacks.batcher.journal import entry_of
 from callbacks.batcher.scopes import ScopeResult
-from callbacks.cli.command import in_scope, json_option, note, parts, print_json, say
+from callbacks.cli.command import (
+    in_scope,
+    json_option,
+    note,
+    parts,
+    print_json,
+    reason_option,
+    say,
+    who,
+)
 from callbacks.request.urls import display_url
 from callbacks.text import many
 
 
 @click.command()
 @click.argument("target", required=False, metavar="[DESTINATION]")
+@reason_option
 @json_option
 @click.pass_context
-def pause(context: click.Context, target: str | None, as_json: bool) -> None:
+def pause(context: click.Context, target: str | None, why: str, as_json: bool) -> None:
     """Stop sending, to every destination or to one.
 
     https://host is the host with all its lanes, including lanes first used later;
@@ -23,7 +34,8 @@ def pause(context: click.Context, target: str | None, as_json: bool) -> None:
     means its destination. Requests in flight are completed, and counted in the output.
     """
     scope = in_scope(context, None, target)
-    done = scopes.pause(parts().batcher, scope)
+    entry = entry_of("pause", scope.name if scope else "all", who=who(), reason=why)
+    done = scopes.pause(parts().batcher, scope, entry=entry)
     if as_json:
         print_json(
             {

@@ -6,17 +6,28 @@ import click
 
 from callbacks.batcher import scopes
 from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.journal import entry_of
 from callbacks.batcher.scopes import ScopeResult
-from callbacks.cli.command import in_scope, json_option, note, parts, print_json, say
+from callbacks.cli.command import (
+    in_scope,
+    json_option,
+    note,
+    parts,
+    print_json,
+    reason_option,
+    say,
+    who,
+)
 from callbacks.cli.pause import named, path_of
 from callbacks.request.urls import Scope, display_url, normal_url
 
 
 @click.command()
 @click.argument("target", required=False, metavar="[DESTINATION|URL]")
+@reason_option
 @json_option
 @click.pass_context
-def resume(context: click.Context, target: str | None, as_json: bool) -> None:
+def resume(context: click.Context, target: str | None, why: str, as_json: bool) -> None:
     """Start sending again, to every destination or to one.
 
     Resuming a destination also ends its hold, closes its breaker and resets its interval; a
@@ -27,12 +38,14 @@ def resume(context: click.Context, target: str | None, as_json: bool) -> None:
     scope = in_scope(context, None, target)
     path = path_of(target or "")
     done, forgiven = ScopeResult(changed=False), False
-    if target and path:
-        forgiven = found.batcher.forgive(normal_url(target))
-    if not path or (scope and path_of(scope.name)):  # shared: it is both
-        done = scopes.resume(found.batcher, scope)
-    found.messages.check(0)
     what = display_url(normal_url(target)) if target and path else scope and scope.name
+    entry = entry_of("resume", what or "all", who=who(), reason=why)
+    if target and path:
+        forgiven = found.batcher.forgive(normal_url(target), entry=entry)
+        entry = ""  # once for both
+    if not path or (scope and path_of(scope.name)):  # shared: it is both
+        done = scopes.resume(found.batcher, scope, entry=entry)
+    found.messages.check(0)
     changed = done.changed or forgiven
     if as_json:
         print_json({"resumed": what or "all", "lanes": len(done.lanes), "changed": changed})

@@ -10,7 +10,8 @@ import click
 from rich.table import Table
 
 from callbacks.batcher.audit import REQUEST_GONE
-from callbacks.batcher.inspector import Inspector, Status, find
+from callbacks.batcher.inspector import Inspector, Status, find, overview
+from callbacks.batcher.journal import told
 from callbacks.cli.arguments import ID
 from callbacks.cli.command import (
     Failure,
@@ -49,6 +50,13 @@ def shown_request(request: Request | None) -> dict[str, Any]:
     }
 
 
+def is_authorized(request: Request | None) -> bool | None:
+    """Whether the request has an `Authorization` header; None if it is no longer kept."""
+    if request is None:
+        return None
+    return any(name.lower() == "authorization" for name, _ in request.headers)
+
+
 def next_step(status: Status, now_s: float) -> str:
     """What comes next, in one sentence."""
     at = status.next_attempt_at
@@ -76,10 +84,13 @@ def _held(found: Runtime, status: Status) -> str | None:
         return None
     scripts = found.batcher.scripts
     if found.batcher.look().paused:
-        return "everything is paused: callbacks resume"
+        by = overview(scripts).paused_by
+        words = f" {told(by)}" if by and told(by) else ""
+        return f"everything is paused{words}; callbacks resume"
     destination = Inspector(scripts).destination(status.destination)
     if destination.paused:
-        return f"its destination is paused: callbacks resume {status.destination}"
+        words = condition(destination, time.time() * 1000)
+        return f"its destination is {words}; callbacks resume {status.destination}"
     if destination.breaker == "open" or destination.hold_why == "secret":
         return f"its destination: {condition(destination, time.time() * 1000)}"
     return None
@@ -97,19 +108,20 @@ def show(id: str, as_json: bool) -> None:
     status = find(found.batcher.scripts, id)
     if status is None:
         raise Failure(unknown(id))
-    request = shown_request(request_of(found, id))
+    packed = request_of(found, id)
+    request, todo = shown_request(packed), hint_for(status, authorized=is_authorized(packed))
     following = _held(found, status) or next_step(status, time.time())
     if as_json:
-        print_json(asdict(status) | request | {"hint": hint_for(status), "next": following})
+        print_json(asdict(status) | request | {"hint": todo, "next": following})
         return
     screen = console()
-    screen.print(_facts(status, request, following))
+    screen.print(_facts(status, request, following, todo))
     if status.history:
         screen.print()
         screen.print(_attempts(status))
 
 
-def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
+def _facts(status: Status, request: dict[str, Any], following: str, todo: str | None) -> Table:
     now_s = time.time()
     facts: dict[str, str | None] = {
         "id": status.id,
@@ -118,8 +130,9 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
         "destination": status.destination,
         "url": request["url"],
         "reason": status.reason,
-        "hint": hint_for(status),
+        "hint": todo,
         "detail": status.detail,
+        "it said": status.said,
         "attempts": f"{status.attempts} ({counted(status.retries, 'retry', 'retries')} used, "
         f"{counted(status.crashes, 'crash', 'crashes')})",
         "environment": request["environment"],
@@ -136,7 +149,10 @@ def _facts(status: Status, request: dict[str, Any], following: str) -> Table:
 
 
 def _attempts(status: Status) -> Table:
-    attempts = table("attempt", "at", "outcome", "status", "reason", "ms", right=("attempt", "ms"))
+    attempts = table(
+        "attempt", "at", "outcome", "status", "reason", "ms", "the receiver said",
+        right=("attempt", "ms"),
+    )  # fmt: skip
     for one in status.history:
         attempts.add_row(
             str(one.attempt),
@@ -145,5 +161,6 @@ def _attempts(status: Status) -> Table:
             str(one.status or "-"),
             one.reason or "-",
             f"{one.duration_ms:,}",
+            printable(one.said) or "-",
         )
     return attempts

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from callbacks.batcher.inspector import TOTALS
+from callbacks.batcher.journal import Act, told
 from callbacks.cli.command import (
     Failure,
     console,
@@ -26,8 +27,9 @@ from callbacks.cli.command import (
 )
 from callbacks.monitor.health import NO_REDIS
 from callbacks.monitor.snapshot import Snapshot, facts, no_redis, summary, take, worker_rows
+from callbacks.monitor.trouble import WORST
 from callbacks.runtime import Runtime
-from callbacks.text import printable
+from callbacks.text import moment, printable
 
 _WATCH_S: Final = 1.0
 _STYLES: Final = {
@@ -44,6 +46,10 @@ def render(shown: Snapshot) -> Group:
         rows.add_row("do", shown.health.todo)
     for name, fact in facts(shown):
         rows.add_row(name, fact)
+    if shown.overview.paused_by:
+        rows.add_row("paused", printable(_paused(shown.overview.paused_by)))
+    for each in shown.trouble[:WORST]:
+        rows.add_row("worst", Text(printable(str(each)), style="yellow"))
     rows.add_row("workers", summary(shown.workers))
     running = table("host", "pid", "version", "busy", "running for")
     for row in worker_rows(shown.workers, shown.overview.now_ms):
@@ -54,6 +60,10 @@ def render(shown: Snapshot) -> Group:
         counts.add_row(name, f"{o.totals[name]:,}", f"{o.per_minute.get(name, 0):,}")
     listed = (running, Text()) if shown.workers else ()
     return Group(rows, Text(), *listed, counts)
+
+
+def _paused(act: Act) -> str:
+    return f"since {moment(act.at_ms / 1000)} {told(act)}".strip() + "; callbacks resume"
 
 
 def _look(found: Runtime) -> Group:

@@ -59,6 +59,8 @@ def web(port: int, as_json: bool) -> None:
     address = f"http://{host}:{server.effective_port}"
     if as_json:
         print_json({"address": address})
+    elif settings.log_format == "json":
+        logs.log.info("listening", address=address)
     else:
         say(f"listening on {address}")
     server.run()

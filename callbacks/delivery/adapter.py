@@ -41,6 +41,8 @@ from callbacks.model import CallbacksError, InvalidCallback
 from callbacks.request.urls import read_url
 
 MAX_RESPONSE_BYTES: Final = 1_048_576
+#: How much is read of the body of an answer that is a failure.
+START_BYTES: Final = 2_048
 
 _METHOD: Final = re.compile("[A-Z]+(-[A-Z]+)*")
 _TRUST_ENV: Final = "set trust_env = False on the session where it comes from the environment"
@@ -166,8 +168,9 @@ class GuardedAdapter(BaseAdapter):
         """Send a request and return the raw reply; `with_body`: with its whole body.
 
         Without, only the head counts, and the body is discarded, quickly or not at all, to reuse
-        the connection. `proven`: the name lookup does not queue behind those of receivers that
-        hang. Raises the exceptions listed in `faults`, and requests' InvalidHeader.
+        the connection; of a failure, the first bytes are read, which may say why. `proven`: the
+        name lookup does not queue behind those of receivers that hang. Raises the exceptions
+        listed in `faults`, and requests' InvalidHeader.
         """
         url = read_url(request.url)
         message = request_bytes(request, url)
@@ -175,9 +178,12 @@ class GuardedAdapter(BaseAdapter):
         connection = self._idle.take(origin) or self._dialer.dial(origin, limits, proven=proven)
         most = self._max_response_bytes
         try:
-            reply = connection.exchange(message, limits, body_limit=most if with_body else 0)
+            kept = most if with_body else START_BYTES
+            reply = connection.exchange(message, limits, body_limit=kept)
             if with_body:
                 _read_body(connection, reply, request, most)
+            elif reply.status >= 300:
+                connection.read_start(reply, START_BYTES)
             connection.finish(reply, most)
         except BaseException:
             connection.close()

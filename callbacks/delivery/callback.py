@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network
@@ -14,6 +15,7 @@ from callbacks.delivery.daemon_pool import DaemonPool, TooManyHang
 from callbacks.delivery.deadline import Deadline
 from callbacks.model import Answer, Reason, Request
 from callbacks.request.freeze import check_id, freeze, mint_id, request_headers
+from callbacks.request.redact import excerpt, own_values
 from callbacks.request.secrets import SecretResolverError, ask_resolver
 from callbacks.version import __version__
 
@@ -194,7 +196,8 @@ class AICallback:
     ) -> Answer:
         """Make one attempt and return its answer; decides and stores nothing.
 
-        `proven`: the receiver has answered lately, so the name lookup and the call of the resolver
+        Its `said` is one line without secrets of ours, 200 characters at most. `proven`: the
+        receiver has answered lately, so the name lookup and the call of the resolver
         do not queue behind those of receivers that hang. If the secret resolver fails, hangs or
         returns none, nothing is sent, and the answer's fault is `no_secret`.
         """
@@ -207,6 +210,13 @@ class AICallback:
         sender = sender or shared_transport(self.settings)
         spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
         request = self.request
-        return sender.post(
+        answer = sender.post(
             request.callback_url, headers, request.body, spent_s=spent_s, proven=proven
         )
+        return self._redacted(answer, headers) if answer.said else answer
+
+    def _redacted(self, answer: Answer, headers: Mapping[str, str]) -> Answer:
+        """The answer without what it repeats of ours, and shortened to what is shown."""
+        secrets = self.settings.secrets_for(self.request.environment)
+        ours = own_values(self.request, headers.get("webhook-signature", ""), secrets)
+        return replace(answer, said=excerpt(answer.said, ours))

@@ -63,6 +63,15 @@ class Connection:
             limit -= self._read(reply, min(_RECV_BYTES, limit))
         return reply.is_over
 
+    def read_start(self, reply: Reply, size: int) -> None:
+        """Read the first `size` bytes of the body, or as many as come within `DRAIN_S`."""
+        self._sock.deadline = self._sock.deadline.at_most(DRAIN_S)
+        try:
+            while not reply.is_over and len(reply.body) < size:
+                self._read(reply, _RECV_BYTES)
+        except OSError:
+            reply.skip_body()
+
     def finish(self, reply: Reply, limit: int = 0) -> None:
         """Discard the rest of the body, if the connection can be reused after it.
 

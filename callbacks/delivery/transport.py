@@ -9,8 +9,9 @@ from typing import Any, Final, cast
 from requests import PreparedRequest
 from requests.exceptions import InvalidHeader
 
-from callbacks.delivery.adapter import GuardedAdapter
+from callbacks.delivery.adapter import START_BYTES, GuardedAdapter
 from callbacks.delivery.faults import detail_of, reason_of
+from callbacks.delivery.reply import Reply
 from callbacks.model import Answer
 
 _MAX_RETRY_AFTER_CHARS: Final = 100
@@ -20,7 +21,8 @@ class Transport:
     """Posts through an adapter without a session; thread-safe.
 
     A session would rewrite the URL, keep cookies and follow redirects, but only the status and
-    `Retry-After` of an answer count.
+    `Retry-After` of an answer count. What a failure says is kept, unredacted: it may repeat what
+    was sent.
     """
 
     def __init__(self, adapter: GuardedAdapter) -> None:
@@ -60,6 +62,7 @@ class Transport:
             status=reply.status,
             fault=None,
             retry_after=_printable(reply.first("retry-after")),
+            said=_said(reply) if reply.status >= 300 else "",
             duration_ms=_ms(reply.came_at - started),
         )
 
@@ -80,6 +83,13 @@ def _printable(text: str | None) -> str | None:
     if text is None:
         return None
     return "".join(char for char in text[:_MAX_RETRY_AFTER_CHARS] if char.isprintable())
+
+
+def _said(reply: Reply) -> str:
+    """The start of the body as text; none if it is encoded although it must not be."""
+    if reply.first("content-encoding") not in {None, "identity"}:
+        return ""
+    return reply.body[:START_BYTES].decode(errors="replace")
 
 
 def _ms(seconds: float) -> int:

@@ -9,15 +9,25 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import redis
 from redis import Redis
 
-from callbacks.batcher.inspector import Overview, Survey, is_mark, is_paused, overview, survey
+from callbacks.batcher.inspector import (
+    Inspector,
+    Overview,
+    Survey,
+    is_mark,
+    is_paused,
+    overview,
+    survey,
+)
 from callbacks.batcher.keys import Keys, arrivals_channel
 from callbacks.batcher.scripts import Scripts
 from callbacks.monitor.redis_checks import Server, Trip
+from callbacks.monitor.trouble import Trouble, worst
 from callbacks.request.urls import Scope, host_of
 
 _PINGS: Final = 20
@@ -31,6 +41,9 @@ _LOOK_AGAIN_S: Final = 0.1
 _PATIENCE_S: Final = 5.0
 _MOST_HEARTBEATS: Final = 500
 _MOST_DESTINATIONS: Final = 5_000
+#: Keys per SCAN, half a millisecond, and for how long they are looked through: some million.
+_SCAN_STEP: Final = 1_000
+_SCAN_S: Final = 2.0
 _HOUR_MS: Final = 3_600_000
 #: A callback without a secret is tried again after a minute at most.
 _UNSIGNED_SHOWN_MS: Final = 90_000
@@ -56,7 +69,8 @@ class Work:
     """The state of the work: totals, recent deaths, destinations (the most recently used ones).
 
     `unsigned`: destinations that recently had callbacks without a secret; `unsigned_why`: the
-    last error.
+    last error. `trouble`: the destinations in trouble, worst first. `others`:
+    the other namespaces on this Redis.
     """
 
     books: Overview
@@ -68,6 +82,8 @@ class Work:
     failed_messages: int
     unsigned: int = 0
     unsigned_why: str = ""
+    trouble: tuple[Trouble, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +267,26 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
         unsigned_why=(_text(why) or "").rstrip("."),
         destinations=len(names),
         failed_messages=failed,
+        others=read_namespaces(client, namespace),
+        trouble=tuple(worst(Inspector(scripts).troubled(), books.now_ms)),
     )
+
+
+def read_namespaces(
+    client: Redis, namespace: str, *, monotonic: Callable[[], float] = time.monotonic
+) -> tuple[str, ...]:
+    """The other namespaces on this Redis, as far as they are found within `_SCAN_S`."""
+    found: set[str] = set()
+    started, cursor = monotonic(), 0
+    while True:
+        scan = partial(client.scan, cursor, match="{*}:counters", count=_SCAN_STEP)
+        answer: Any = _allowed(scan)
+        if answer is None:
+            return ()
+        cursor, keys = answer
+        found.update(key.decode(errors="replace")[1:].partition("}")[0] for key in keys)
+        if not cursor or monotonic() - started > _SCAN_S:
+            return tuple(sorted(found - {namespace}))
 
 
 def _text(value: Any) -> str | None:

@@ -184,7 +184,8 @@ def memory(server: Server) -> Check:
     found = f"{_mb(used)} of {_mb(limit)} used ({used / limit:.0%})"
     todo = (
         "raise maxmemory (Heroku: a larger plan). To free memory now, start more workers so that"
-        " the queue drains, drop dead letters (callbacks dead purge), or lower CALLBACKS_SENT_MAX"
+        " the queue drains, lower CALLBACKS_SENT_MAX, or if nothing else helps, delete dead letters"
+        " that nobody needs any more (callbacks dead purge)"
     )
     if is_full(used, limit):
         return failure("memory", f"{found}: enqueue raises QueueFull", todo)

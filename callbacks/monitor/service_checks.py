@@ -9,6 +9,7 @@ import redis
 
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
 from callbacks.batcher.inspector import Overview
+from callbacks.batcher.journal import told
 from callbacks.monitor.checks import Check, failure, ok, warning
 from callbacks.monitor.health import (
     RESTART_WORKERS,
@@ -18,6 +19,7 @@ from callbacks.monitor.health import (
     scheduler_late,
 )
 from callbacks.monitor.probes import Work, Workers
+from callbacks.monitor.trouble import WORST
 from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.settings import Settings
 from callbacks.text import age, many
@@ -214,6 +216,7 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
     return [
         judge_workers(work, workers, health, settings),
         scheduler(work),
+        namespace(work, settings),
         balance(work),
         expiry(work),
         waiting(work, settings),
@@ -260,6 +263,17 @@ def scheduler(work: Work) -> Check:
 
 
 # Totals
+
+
+def namespace(work: Work, settings: Settings) -> Check:
+    """Whether this namespace is in use, or rather another one on the same Redis."""
+    own, others = settings.namespace, ", ".join(work.others)
+    if not others:
+        return ok("namespace", f"{own}, the only one found on this Redis")
+    if work.books.totals["accepted"]:
+        return ok("namespace", f"{own}; also on this Redis: {others}")
+    todo = "if one of them is meant, set CALLBACKS_NAMESPACE to it, in every process"
+    return warning("namespace", f"{own} is empty, but this Redis has also {others}", todo)
 
 
 def balance(work: Work) -> Check:
@@ -312,7 +326,9 @@ def waiting(work: Work, settings: Settings) -> Check:
         return failure("waiting", f"{found}: enqueue raises QueueFull", todo)
     if books.paused_since_ms is not None:
         since = age(max(0, books.now_ms - books.paused_since_ms) / 1000)
-        return warning("waiting", f"{found}; everything is paused for {since}", "callbacks resume")
+        by = told(books.paused_by) if books.paused_by else ""
+        paused = f"{found}; everything is paused for {since} {by}".rstrip()
+        return warning("waiting", paused, "callbacks resume")
     if ready_s > settings.max_delay + settings.drain_target:
         todo = "callbacks destinations shows whether one is slow or all; if all, start more workers"
         return warning("waiting", found, todo)
@@ -333,15 +349,25 @@ def dead_letters(work: Work) -> Check:
 
 
 def destinations(work: Work) -> Check:
-    """How many destinations are held up."""
+    """How many destinations are held up, and the worst of those in trouble."""
     found = f"{work.destinations:,} used within a day"
     held = [
         f"{count:,} {what}"
-        for count, what in ((work.broken, "with an open breaker"), (work.paused, "paused"))
+        for count, what in (
+            (work.broken, "with an open breaker"),
+            (work.paused, "paused"),
+            (len(work.trouble), "in trouble"),
+        )
         if count
     ]
     if not held:
         return ok("destinations", found)
+    if work.trouble:
+        named = "; ".join(f"{one.destination}: {one.reason}" for one in work.trouble[:WORST])
+        todos = [one.todo for one in work.trouble[:WORST]]
+        rest = ["callbacks destinations --trouble shows all"] if len(work.trouble) > WORST else []
+        todo = "; ".join(dict.fromkeys(todos + rest))
+        return warning("destinations", f"{found}, {', '.join(held)}. The worst: {named}", todo)
     todo = "callbacks destinations shows which; callbacks resume DESTINATION resumes one now"
     return warning("destinations", f"{found}, {', '.join(held)}", todo)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from callbacks.batcher.inspector import (
     TOTALS,
     Attempts,
+    Inspector,
     Overview,
     Survey,
     Worker,
@@ -22,6 +23,7 @@ from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
 from callbacks.model import Memory
 from callbacks.monitor.health import NO_REDIS, Health, health
+from callbacks.monitor.trouble import WORST, Trouble, worst
 from callbacks.settings import Settings
 from callbacks.text import age, counted, distance, many, moment
 
@@ -37,7 +39,10 @@ HOLDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one instant. `producers`: other processes that sent a message in `SEEN_MS`."""
+    """Everything at one instant. `producers`: other processes that sent a message in `SEEN_MS`.
+
+    `trouble`: the destinations in trouble, worst first, at most `MOST_TROUBLED`.
+    """
 
     overview: Overview
     health: Health
@@ -47,6 +52,7 @@ class Snapshot:
     memory: Memory | None
     attempts: Attempts
     settings: Settings
+    trouble: tuple[Trouble, ...] = ()
 
     @property
     def oldest_s(self) -> float | None:
@@ -98,6 +104,9 @@ class Snapshot:
             "dead_last_hour": o.dead_last_hour,
             "sent_records": o.sent_records,
             "paused": o.paused_since_ms is not None,
+            "paused_since": _seconds(o.paused_since_ms),
+            "paused_by": o.paused_by and o.paused_by.who,
+            "paused_reason": o.paused_by and o.paused_by.reason,
             "oldest_queued_age": self.oldest_s,
             "oldest_ready_age": self.oldest_ready_s,
             "oldest_held_age": self.oldest_held_s,
@@ -116,6 +125,11 @@ class Snapshot:
             "producers": self.producers,
             "redis_memory": memory.used if memory else None,
             "redis_memory_limit": memory.limit if memory else None,
+            "in_trouble": len(self.trouble),
+            "trouble": [
+                {"destination": one.destination, "reason": one.reason, "todo": one.todo}
+                for one in self.trouble[:WORST]
+            ],
             "balance": o.balance,
             "totals": o.totals,
             "per_minute": {name: o.per_minute.get(name, 0) for name in TOTALS},
@@ -140,6 +154,7 @@ class Snapshot:
             f"{moment(o.now_ms / 1000)} queued={o.queued} processing={o.processing} "
             f"dead={o.dead} oldest_ready={ready} oldest_held={held} sent={o.totals['sent']} "
             f"sent_per_minute={rate.get('sent', 0)} retried_per_minute={rate.get('retried', 0)} "
+            f"in_trouble={len(self.trouble)} "
             f"health={json.dumps(str(self.health))}"
         )
 
@@ -162,6 +177,7 @@ def take(batcher: Batcher) -> Snapshot:
         memory=memory,
         attempts=attempts(scripts),
         settings=settings,
+        trouble=tuple(worst(Inspector(batcher.scripts).troubled(), books.now_ms)),
     )
 
 
@@ -203,6 +219,8 @@ def facts(shown: Snapshot) -> list[tuple[str, str]]:
         ("scheduler", _scheduler(o)),
         ("producers", f"{shown.producers:,} sent a message within {SEEN_MS // 1000} s"),
     ]
+    if shown.trouble:
+        told.append(("in trouble", many(len(shown.trouble), "destination")))
     if o.data_lost_ms is not None:
         told.append(("Redis", f"lost its data, noticed {distance(o.data_lost_ms / 1000, now_s)}"))
     if o.held:

@@ -44,22 +44,55 @@ HINTS: Final = MappingProxyType(
 )
 
 
-def hint(reason: str) -> str | None:
-    """What to do about a stored reason; None for one that only a newer release knows."""
-    return HINTS[Reason(reason)] if reason in set(Reason) else None
+#: What some statuses say more exactly than their reason.
+_STATUS_HINTS: Final = MappingProxyType(
+    {
+        400: "400: the receiver does not understand the request: does it expect this event?",
+        403: "403: the receiver does not allow this: right URL and secret, or are we blocked?",
+        404: "404: there is nothing at this URL: is it spelled correctly, was it removed?",
+        405: "405: this URL takes no POST: is it the address of a page?",
+        413: "413: the body is too large for the receiver",
+        422: "422: the receiver does not accept this body: its answer may say why",
+    }
+)
+_UNAUTHORIZED: Final = MappingProxyType(
+    {
+        True: "401 although an Authorization header was sent: is it still valid there?",
+        False: "401, and no Authorization header was sent: does the receiver expect one, or another"
+        " signing secret?",
+        None: "401: the receiver wants other credentials: `callbacks show` says whether an"
+        " Authorization header is sent; else it may expect another signing secret",
+    }
+)
+
+
+def hint(reason: str, status: int | None = None, *, authorized: bool | None = None) -> str | None:
+    """What to do about a stored reason; None for one that only a newer release knows.
+
+    `authorized`: whether the request has an `Authorization` header, None if that is not known.
+    """
+    if reason not in set(Reason):
+        return None
+    if reason != Reason.CLIENT_ERROR:
+        return HINTS[Reason(reason)]
+    if status == 401:
+        return _UNAUTHORIZED[authorized]
+    return _STATUS_HINTS.get(status or 0, HINTS[Reason.CLIENT_ERROR])
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
     """What one answer means for the callback and for its destination.
 
-    `throttled`: the receiver said "not now", which does not use up a retry.
+    `throttled`: the receiver said "not now", which does not use up a retry. `denies`: it was a
+    401, 403 or 404.
     """
 
     outcome: Outcome
     reason: Reason | None
     feedback: Feedback
     throttled: bool = False
+    denies: bool = False
 
 
 def _dead(reason: Reason, *, gone: bool = False) -> Classification:
@@ -75,9 +108,15 @@ def _again(
 
 _NOT_NOW: Final = _again(Reason.CLIENT_ERROR, Effect.ALIVE)
 _PROTOCOL: Final = _again(Reason.PROTOCOL, Effect.FAULT)
+_DENIED: Final = Classification(
+    Outcome.DEAD, Reason.CLIENT_ERROR, Feedback(Effect.ALIVE), denies=True
+)
 
 #: Statuses that differ from their class (RFC 9110 15.5.9, 15.5.11, 15.6.4; RFC 8470; RFC 6585).
 _STATUSES: Final = {
+    401: _DENIED,
+    403: _DENIED,
+    404: _DENIED,
     408: _NOT_NOW,
     410: _dead(Reason.GONE, gone=True),
     425: _NOT_NOW,

@@ -19,11 +19,16 @@ THROTTLE_MAX_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a callback has used up so far; `probe`: this attempt probes a half-open destination."""
+    """What a callback has used up so far.
+
+    `probe`: this attempt probes a half-open destination; `refused`: one that is held because it
+    refused the callbacks before.
+    """
 
     retries: int = 0
     throttled: int = 0
     probe: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,11 @@ def decide_attempt(
     """Grant a retry while the budget lasts, else end the callback.
 
     The n-th retry waits `delays[n - 1]` seconds. A "not now" and a failed probe of a half-open
-    destination cost no retry, up to `MAX_THROTTLED` times.
+    destination cost no retry, up to `MAX_THROTTLED` times. One that refuses as before ends no
+    callback that way: its hold is to keep them.
     """
-    if classification.outcome is not Outcome.RETRY:
+    refused = spent.refused and classification.denies and spent.throttled < MAX_THROTTLED
+    if classification.outcome is not Outcome.RETRY and not refused:
         return Decision(classification.outcome, classification.reason)
     if (classification.throttled or spent.probe) and spent.throttled < MAX_THROTTLED:
         delay_s = _patience(classification, spent)

@@ -108,6 +108,9 @@ class Settings(BaseModel):
     breaker_open_max: Annotated[float, seconds(0.05, _DAY)] = 600.0
     """How long a breaker stays open at most."""
 
+    refused_hold: Annotated[int, whole(0, 10_000)] = 20
+    """Deaths in a row by 401, 403 or 404 that hold a destination like a breaker; `0`: never."""
+
     adaptive: Switch = True
     """Adapt the stagger to backlog and failures, a destination's interval to its answers."""
     send_interval_min: Annotated[float, seconds(0.001, _HOUR)] = 0.005

@@ -16,6 +16,7 @@ from callbacks.log import log
 from callbacks.model import (
     Again,
     Answer,
+    Breaker,
     Early,
     Gate,
     Go,
@@ -33,6 +34,7 @@ from callbacks.policy.outcome import Classification, classify
 from callbacks.policy.retry import Decision, Spent, decide_attempt
 from callbacks.request.envelope import created_ms
 from callbacks.request.freeze import unpack
+from callbacks.text import moment
 from callbacks.units import ms
 from callbacks.worker.duties import LEAD_MS, Messages, expire_once, trigger
 from callbacks.worker.nonces import Nonces
@@ -224,7 +226,7 @@ class _Attempt:
             retry_client_errors=settings.retry_client_errors,
             retry_after_max_s=settings.retry_after_max,
         )
-        spent = Spent(go.retries, go.throttled, go.probe)
+        spent = Spent(go.retries, go.throttled, go.probe, go.refused)
         decision = decide_attempt(classification, spent, delays=settings.retry_delays)
         settlement = self._settle(go, request, answer, classification, decision)
         trigger(self.messages, settlement.arm_ms)
@@ -258,9 +260,7 @@ class _Attempt:
         decision: Decision,
     ) -> Settlement:
         """Settle, waiting for Redis: a known result is not thrown away."""
-        reason = decision.reason and decision.reason.value
         outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
-        entry = [go.attempt, at_ms, outcome.value, answer.status, reason, answer.duration_ms]
         settle = partial(
             self.batcher.settle,
             self.id,
@@ -272,7 +272,7 @@ class _Attempt:
             delay_ms=ms(decision.delay_s),
             park=decision.park,
             throttled=decision.throttled,
-            entry=json.dumps(entry, separators=(",", ":")),
+            entry=history_entry(go.attempt, at_ms, answer, decision),
             detail=answer.detail,
             status=answer.status,
             duration_ms=answer.duration_ms,
@@ -286,10 +286,10 @@ class _Attempt:
     ) -> None:
         settled, interval_us = settlement.settled, settlement.interval_us
         if settlement.breaker:
-            what = settlement.breaker.name.lower()
-            log.warning("breaker", destination=request.destination, state=what)
+            log_breaker(request.destination, settlement, answer, decision)
         again = settled in {Settled.RETRY, Settled.QUEUED}
-        log.info(
+        write = log.warning if settled is Settled.DEAD else log.info
+        write(
             "attempt",
             id=self.id,
             destination=request.destination,
@@ -302,4 +302,35 @@ class _Attempt:
             retry_in_s=decision.delay_s if again else None,
             interval_ms=None if interval_us is None else round(interval_us / 1_000),
             detail=answer.detail or None,
+            said=answer.said or None,
         )
+
+
+def log_breaker(
+    destination: str, settlement: Settlement, answer: Answer, decision: Decision
+) -> None:
+    """Log that a breaker opened, why and until when, or that it closed."""
+    if settlement.breaker is Breaker.CLOSED:
+        log.info("breaker", destination=destination, state="closed", status=answer.status)
+        return
+    log.warning(
+        "breaker",
+        destination=destination,
+        state="opened",
+        reason=decision.reason and decision.reason.value,
+        status=answer.status,
+        failures=settlement.failures,
+        until=moment(settlement.until_ms / 1_000),
+    )
+
+
+def history_entry(attempt: int, at_ms: int, answer: Answer, decision: Decision) -> str:
+    """One attempt as it is stored, see `inspector.Attempt`."""
+    reason = decision.reason and decision.reason.value
+    outcome = decision.outcome.value
+    entry = [attempt, at_ms, outcome, answer.status, reason, answer.duration_ms]
+    if answer.said:
+        entry.append(answer.said)
+    text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
+    # A bracket within the text would look like the end of an entry to `record.lua`.
+    return text[:-1].replace("]", "\\u005d") + "]"

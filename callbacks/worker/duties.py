@@ -29,6 +29,7 @@ from callbacks.model import (
 from callbacks.policy.flush import Flush, decide_flush
 from callbacks.policy.room import UNREAD_MEMORY, decide_room
 from callbacks.policy.stagger import Stagger, next_stagger
+from callbacks.text import moment
 from callbacks.units import ms
 
 #: A message asks to come so much before its slot; the rest is waited in the actor, so that
@@ -268,6 +269,22 @@ def notify_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:
     return _in_steps(step, PASS)
 
 
+def report_once(batcher: Batcher) -> int:
+    """Log what people did since the last pass, whichever process did it; how many acts."""
+    acts = batcher.report(PASS)
+    for act in acts:
+        log.info(
+            "operator",
+            act=act.act,
+            target=act.target or None,
+            who=act.who or None,
+            reason=act.reason or None,
+            count=act.count,
+            at=moment(act.at_ms / 1000),
+        )
+    return len(acts)
+
+
 def _in_steps(step: Callable[[], int], full: int, *, steps: int = STEPS) -> int:
     """Repeat a bounded step while it comes back full, so that it keeps up with deliveries."""
     done = 0
@@ -297,6 +314,7 @@ def tick_once(
         lambda: flush_once(batcher, messages),
         lambda: trim_once(batcher),
         lambda: note_holds_once(batcher),
+        lambda: report_once(batcher),
         *more,
     ]
     first: Exception | None = None

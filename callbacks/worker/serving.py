@@ -10,7 +10,7 @@ import inspect
 import os
 import resource
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import dramatiq
@@ -127,6 +127,16 @@ def owns_stderr() -> bool:
     return worker is not None and not worker.f_locals["args"].log_file
 
 
+def names_us() -> bool:
+    """Whether Dramatiq's worker or periodiq, importing us now, was told to serve us."""
+    periodiq: Any = sys.modules.get("periodiq")
+    frame = _worker_frame() or (periodiq and _frame_of(periodiq.main.__code__))
+    if frame is None:
+        return False
+    args = frame.f_locals["args"]
+    return any(map(_is_ours, [args.broker, *args.modules]))
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(":")[0].partition(".")[0] == _PACKAGE
 
@@ -134,7 +144,12 @@ def _is_ours(module: str) -> bool:
 def _worker_frame() -> FrameType | None:
     """Find the call of Dramatiq's that runs a worker process, where that is what imports us."""
     cli: Any = sys.modules.get("dramatiq.cli")
-    frame: FrameType | None = inspect.currentframe() if cli else None
-    while frame is not None and frame.f_code is not cli.worker_process.__code__:
+    return _frame_of(cli.worker_process.__code__) if cli else None
+
+
+def _frame_of(code: CodeType) -> FrameType | None:
+    """Find the call of a function that has led here."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not code:
         frame = frame.f_back
     return frame

@@ -28,7 +28,7 @@ from callbacks.delivery.reply import BadReply, HeadTooLarge, Reply
 from callbacks.delivery.transport import Transport
 from callbacks.model import Reason
 from tests.http import hostile
-from tests.http.conftest import MakeTransport
+from tests.http.conftest import SLACK_S, MakeTransport
 from tests.http.hostile import OK, Hostile
 
 BODY = b'{"type":"x","data":"\xc3\xa9"}'
@@ -407,3 +407,34 @@ def leaves_no_descriptor_open() -> Iterator[None]:
     before = open_descriptors()
     yield
     wait_until(lambda: open_descriptors() <= before)
+
+
+@pytest.mark.parametrize("close", [False, True])
+@pytest.mark.parametrize("status", [302, 401, 503])
+def test_what_a_failure_says_is_kept(transport: Transport, status: int, close: bool) -> None:
+    said = Response(status, body="no: é".encode() + b"." * 5_000, close=close)
+    with Receiver(behaviour=lambda _: said) as receiver:
+        answer = transport.post(receiver.url(), {}, BODY)
+        assert answer.said.startswith("no: é...")
+        assert len(answer.said.encode()) == 2_048
+        assert transport.adapter.idle_connections() == (0 if close else 1)
+
+
+def test_what_a_success_says_is_not_kept(transport: Transport) -> None:
+    with Receiver(behaviour=lambda _: Response(200, body=b"thanks")) as receiver:
+        assert transport.post(receiver.url(), {}, BODY).said == ""
+
+
+def test_a_body_that_is_encoded_although_it_must_not_be_says_nothing(transport: Transport) -> None:
+    said = Response(500, (("content-encoding", "gzip"),), hostile.gzip_bomb()[:1_000])
+    with Receiver(behaviour=lambda _: said) as receiver:
+        assert transport.post(receiver.url(), {}, BODY).said == ""
+
+
+def test_a_failure_whose_body_does_not_end_is_not_waited_for(transport: Transport) -> None:
+    script = hostile.drips(b"HTTP/1.1 401 No\r\ncontent-length: 900\r\n\r\nbad token", b"x")
+    with Hostile(script) as receiver:
+        began = time.monotonic()
+        answer = transport.post(receiver.url(), {}, BODY)
+        assert time.monotonic() - began < 1 + SLACK_S
+    assert (answer.status, answer.said[:9]) == (401, "bad token")

@@ -40,7 +40,7 @@ OPEN = {
 #: For the faults that threads and greenlets meet in different ways.
 BOTH_KINDS = pytest.mark.parametrize("kind", ["threads", "greenlets"], indirect=True)
 
-_READY = re.compile(r"\[PID (\d+)\].*Worker process is ready for action")
+_READY = re.compile(r" pid=(\d+) .*Worker process is ready for action")
 _SAID = re.compile(r"^(?:timestamp=|\[\d{4}-)", re.MULTILINE)
 # A crashed callback is due again after 5 to 30 s, which no setting shortens.
 _SOONER = "from callbacks.batcher import store as batcher\nbatcher.CRASH_SPREAD_MS = (200, 1000)\n"

@@ -15,7 +15,7 @@ import redis
 import callbacks
 from tests.process.conftest import System
 from tests.process.faults import OPEN, Enqueue, Note, balanced, ready
-from tests.support.processes import REPO, until
+from tests.support.processes import REPO, refusals, until
 from tests.support.proxy import Proxy
 from tests.support.server import Server
 from tests.support.target import Hit, Response, Target
@@ -143,7 +143,7 @@ def test_a_node_of_a_cluster_ends_a_worker_at_its_start_in_one_line(system: Syst
         assert worker.wait(30) != 0
     finally:
         node.stop()
-    (line,) = [line for line in worker.output.splitlines() if "REDIS_URL" in line]
+    (line,) = refusals(worker.output)
     assert line.startswith("callbacks: REDIS_URL leads to a node of a Redis Cluster")
     assert "cluster-enabled no" in line
     assert "Traceback" not in worker.output

@@ -9,7 +9,7 @@ import pytest
 
 from tests.process.conftest import System
 from tests.process.test_doctor import examine
-from tests.support.processes import Group, until
+from tests.support.processes import Group, refusals, until
 from tests.support.target import Target
 
 OWN_BROKER = """
@@ -48,7 +48,7 @@ def refusal(group: Group) -> str:
     assert group.wait(30) == 1
     assert "Traceback" not in group.output
     assert "ready for action" not in group.output
-    (line,) = (line for line in group.output.splitlines() if line.startswith("callbacks: "))
+    (line,) = refusals(group.output)
     return line
 
 

@@ -231,7 +231,7 @@ class Driver(RuleBasedStateMachine):
         delays = self.ledger.settings.retry_delays
         classification = classify(answer, now_s=self.now / 1000)
         decision = decide_attempt(
-            classification, Spent(e.retries, e.throttled, e.probe), delays=delays
+            classification, Spent(e.retries, e.throttled, e.probe, e.refused), delays=delays
         )
         first = e.phase == "sending"
         expected = self.ledger.settle(id, token, attempt, decision, self.now)
@@ -242,6 +242,7 @@ class Driver(RuleBasedStateMachine):
             "delay_ms": round(decision.delay_s * 1000),
             "park": decision.park,
             "throttled": decision.throttled,
+            "status": answer.status,
             "duration_ms": answer.duration_ms,
             "callback_url": e.url,
         }

@@ -74,6 +74,7 @@ class Entry:
     at: int = 0
     nonce: str | None = None
     probe: bool = False
+    refused: bool = False
     named: int = 0
     cancelling: bool = False
     reason: str = ""
@@ -218,6 +219,8 @@ class Ledger:
         if fresh:
             self._count_attempt(e, go, before)
         e.phase, e.at, e.nonce, e.probe = "sending", at, nonce, go.probe
+        e.refused = before.of(f"dest:{e.destination}").get("broken") == "2" and e.probe
+        assert go.refused == e.refused
         e.lease = at + self.attempt_ms
         if before.needs_place(e.destination, now):
             assert not fresh or needs_place(e.token or ""), "sent without a place"

@@ -29,6 +29,7 @@ SETTINGS: Final = st.fixed_dictionaries(
         "destination_concurrency": st.sampled_from([0, 1, 1, 2]),
         "adaptive": st.sampled_from(["true", "false"]),
         "breaker_failures": st.sampled_from([0, 2, 2]),
+        "refused_hold": st.sampled_from([0, 1, 2]),
         "max_queued": st.sampled_from([0, 0, 6]),
         "retry_schedule": st.sampled_from(["", "1", "400,5"]),
         "sent_max": st.sampled_from([100_000, 3]),

@@ -24,7 +24,7 @@ from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, pla
 from callbacks.cli.import_ import lines
 from callbacks.cli.main import main
 from callbacks.cli.processes import Processes, RunError, without_settings
-from callbacks.model import Outcome, Reason
+from callbacks.model import Effect, Feedback, Outcome, Reason
 from callbacks.request.urls import digest
 from callbacks.runtime import BrokerMessages
 from callbacks.settings import load_settings
@@ -39,6 +39,7 @@ from tests.redis.support import (
     key,
     put,
     settle,
+    settlement,
 )
 from tests.support.overviews import books
 
@@ -392,6 +393,7 @@ def test_show_lists_every_attempt(run: Run, unpaced: Batcher) -> None:
             "status": 503,
             "reason": "server_error",
             "duration_ms": 5,
+            "said": "",
         }
     ]
     shown = run("show", "c-1").stdout
@@ -613,9 +615,11 @@ def test_show_says_what_holds_a_queued_callback_up(
     put(unpaced, "c-1")
     assert "waits for its batch" in run("show", "c-1").stdout
     run("pause", HOST)
-    assert f"its destination is paused: callbacks resume {HOST}" in run("show", "c-1").stdout
+    shown = run("show", "c-1").stdout
+    assert "its destination is paused by " in shown
+    assert f"; callbacks resume {HOST}" in shown
     run("pause")
-    assert "everything is paused: callbacks resume" in run("show", "c-1").stdout
+    assert "everything is paused by " in run("show", "c-1").stdout
     run("resume"), run("resume", HOST)
     hold = int(time.time() * 1000) + 60_000
     client.hset(key(f"dest:{HOST}"), mapping={"broken": 1, "hold": hold, "why": "breaker"})
@@ -967,3 +971,131 @@ def test_a_reason_of_a_newer_release_is_shown_as_it_is(
         shown = run(*command)
         assert (shown.exit_code, "eclipse" in shown.stdout) == (0, True), command
         assert run(*command, "--json").exit_code == 0
+
+
+# Trouble
+
+
+def refuse(batcher: Batcher, destination: str, count: int, status: int = 401) -> None:
+    for n in range(count):
+        id = f"{destination}-{n}".replace("/", "")
+        claimed = claim_one(batcher, id, destination)
+        go = begin(batcher, claimed)
+        answer = {"reason": Reason.CLIENT_ERROR, "feedback": Feedback(Effect.ALIVE)}
+        if status == 429:
+            answer = {"reason": Reason.RATE_LIMITED, "feedback": Feedback(Effect.ALIVE)}
+        settlement(batcher, claimed, Outcome.DEAD, go.attempt, status=status, **answer)
+
+
+def test_destinations_in_trouble_come_first_with_reason_and_command(
+    run: Run, unpaced: Batcher
+) -> None:
+    refuse(unpaced, "https://b.example:443", 1, 429)
+    refuse(unpaced, "https://z.example:443", 20)
+    put(unpaced, "ok-1", "https://a.example:443")
+    names = [one["name"] for one in json.loads(run("destinations", "--json").stdout)]
+    assert names == [f"https://{host}.example:443" for host in "zba"]
+    ill = json.loads(run("destinations", "--trouble", "--json").stdout)
+    assert [one["name"] for one in ill] == names[:2]
+    assert (ill[0]["limit"], ill[0]["limit_why"]) == (0, "breaker open")
+    assert ill[0]["failures"] == {"client_error": 20}
+    assert ill[1]["failures"] == {"rate_limited": 1}
+    shown = run("destinations", "--trouble").stdout
+    assert "it refuses everything, the last with 401 (client_error)" in shown
+    assert "callbacks resume https://z.example:443" in shown
+    by_name = json.loads(run("destinations", "--sort", "name", "--json").stdout)
+    assert [one["name"] for one in by_name] == sorted(names)
+    most = json.loads(run("destinations", "--sort", "failures", "--limit", "1", "--json").stdout)
+    assert [one["name"] for one in most] == names[:1]
+
+
+def test_status_and_doctor_name_the_worst_destinations(run: Run, unpaced: Batcher) -> None:
+    assert "worst" not in run("status").stdout
+    for host in "abcd":
+        refuse(unpaced, f"https://{host}.example:443", 3)
+    document = json.loads(run("status", "--json").stdout)
+    assert document["in_trouble"] == 4
+    assert len(document["trouble"]) == 3
+    assert document["trouble"][0]["destination"] == "https://a.example:443"
+    assert run("status").stdout.count("its last 3 answers were all 3xx or 4xx") == 3
+    (check,) = (
+        one for one in json.loads(run("doctor", "--json").stdout) if one["name"] == "destinations"
+    )
+    assert check["verdict"] == "warning"
+    assert "4 in trouble. The worst: https://a.example:443: its last 3 answers" in check["found"]
+    assert "callbacks destinations --trouble shows all" in check["todo"]
+
+
+# The journal
+
+
+def journal(run: Run) -> list[dict[str, Any]]:
+    acts = json.loads(run("log", "--json").stdout)
+    assert all(act["at_ms"] > 0 and "@" in act["who"] for act in acts)
+    return [{name: act[name] for name in ("act", "target", "reason", "count")} for act in acts]
+
+
+def test_the_journal_has_what_people_did_newest_first(run: Run, unpaced: Batcher) -> None:
+    assert "nobody" in run("log").stderr
+    kill(unpaced, "c-1", "c-2")
+    put(unpaced, "c-3")
+    unpaced.cancel("c-3")  # the application
+    put(unpaced, "c-4")
+    run("pause", HOST, "--reason", "they asked for it\x1b[31m")
+    run("resume", HOST)
+    run("resume", "https://a.example/x?token=hunter2", "--reason", "back")
+    run("cancel", "c-4", "--reason", "test data")
+    run("dead", "replay", "--id", "c-1")
+    run("dead", "purge", "--all", "--dry-run")
+    run("dead", "purge", "--destination", HOST)
+    acts = journal(run)
+    assert [(act["act"], act["target"], act["reason"], act["count"]) for act in acts] == [
+        ("purge", f"destination={HOST}", "", 1),
+        ("replay", "id=c-1", "", 1),
+        ("cancel", "c-4", "test data", None),
+        ("resume", "https://a.example/x", "back", None),
+        ("resume", HOST, "", None),
+        ("pause", HOST, "they asked for it\x1b[31m", None),
+    ]
+    shown = run("log", "--limit", "3").stdout
+    assert "test data" in shown
+    assert "pause" not in shown
+    assert "\x1b" not in run("log").stdout
+
+
+def test_a_host_with_lanes_is_in_the_journal_once_and_each_lane_says_who_paused_it(
+    run: Run, batcher: Batcher
+) -> None:
+    put(batcher, "c-1", f"{HOST}#l")
+    run("pause", HOST, "--reason", "maintenance")
+    assert [act["act"] for act in journal(run)] == ["pause"]
+    shown = run("show", "c-1").stdout
+    assert "its destination is paused by" in shown
+    assert ": maintenance; callbacks resume" in shown
+    assert "maintenance" in run("destinations").stdout
+    run("resume", HOST)
+    assert [act["act"] for act in journal(run)] == ["resume", "pause"]
+
+
+def test_everything_that_shows_a_pause_says_who_and_why(run: Run, batcher: Batcher) -> None:
+    put(batcher, "c-1")
+    run("pause", "--reason", "deploy")
+    document = json.loads(run("status", "--json").stdout)
+    assert (document["paused"], document["paused_reason"]) == (True, "deploy")
+    for words in (("status",), ("show", "c-1"), ("doctor",)):
+        assert ": deploy" in run(*words).stdout
+    run("resume")
+    assert json.loads(run("status", "--json").stdout)["paused_by"] is None
+
+
+def test_a_repair_is_in_the_journal(run: Run, batcher: Batcher, client: redis.Redis) -> None:
+    put(batcher, "c-1")
+    client.delete(key("cb:c-1"))
+    run("audit", "--repair")
+    assert [act["act"] for act in journal(run)] == ["repair"]
+
+
+def test_the_journal_is_bounded(batcher: Batcher, client: redis.Redis) -> None:
+    for _ in range(1_010):
+        batcher.journal('{"act":"pause"}')
+    assert client.llen(key("journal")) == 1_000

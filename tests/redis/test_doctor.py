@@ -35,8 +35,8 @@ CONFIG = {
 NAMES = [
     "settings", "signing", "addresses", "deadline", "on_dead", "redis", "version", "role",
     "cluster", "eviction", "memory", "persistence", "latency", "connections", "timeout", "clock",
-    "workers", "scheduler", "books", "expiry", "waiting", "dead letters", "destinations", "secrets",
-    "messages",
+    "workers", "scheduler", "namespace", "books", "expiry", "waiting", "dead letters",
+    "destinations", "secrets", "messages",
 ]  # fmt: skip
 
 
@@ -475,3 +475,16 @@ def test_a_worker_asks_again_while_redis_is_away(
 
     runtime.warn_of_eviction(sleep)
     assert waits == [5.0, 5.0, 5.0]
+
+
+def test_another_namespace_on_this_redis_is_told(
+    doctor: Doctor, batcher: Batcher, client: redis.Redis
+) -> None:
+    assert doctor.checks()["namespace"]["found"] == "callbacks, the only one found on this Redis"
+    client.hset("{shop}:counters", "accepted", 3)
+    check = doctor.checks()["namespace"]
+    assert check["verdict"] == "warning"
+    assert check["found"] == "callbacks is empty, but this Redis has also shop"
+    put(batcher, "c-1")
+    check = doctor.checks(failed="workers")["namespace"]
+    assert (check["verdict"], check["found"]) == ("ok", "callbacks; also on this Redis: shop")

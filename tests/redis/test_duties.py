@@ -32,6 +32,7 @@ from callbacks.model import (
 )
 from callbacks.monitor.probes import read_work
 from callbacks.policy.flush import FlushReason
+from callbacks.policy.retry import Decision
 from callbacks.request.freeze import mint_id, pack
 from callbacks.units import ms
 from callbacks.worker import attempt, duties
@@ -236,6 +237,41 @@ def test_a_send_posts_the_frozen_bytes_and_settles(batcher: Batcher, inspector: 
     assert status is not None
     assert (status.state, status.status, status.history[0].duration_ms) == (State.SENT, 200, 7)
     assert list(audit(inspector)) == []
+
+
+def test_what_the_receiver_said_is_kept_with_its_attempt_without_what_is_ours(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    secret = "whsec_" + "c2VjcmV0" * 4
+    batcher = make_batcher(secret=secret)
+    store(batcher)
+    (claimed,) = claim(batcher).callbacks
+    said = f"no: [é], {secret}" + " more" * 100
+    sent(batcher, Receiver(Answer(503, None, said=said)), claimed.id, claimed.token)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert status.said == status.history[0].said
+    assert status.said.startswith("no: [é], [redacted] more more")
+    assert len(status.said) == 200
+
+
+def test_a_long_history_loses_its_oldest_attempts_whatever_was_said(
+    make_batcher: Make,
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
+    no = Answer(503, None, said="],[" * 100)
+    decision = Decision(Outcome.RETRY, Reason.SERVER_ERROR)
+    put(batcher, "c-1")
+    for _ in range(29):
+        (claimed,) = claim(batcher).callbacks
+        go = begin(batcher, claimed)
+        entry = attempt.history_entry(go.attempt, 1, no, decision)
+        settle(batcher, claimed, Outcome.RETRY, go.attempt, entry=entry, park=True, throttled=True)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    assert 5 < len(status.history) < 29
+    assert {one.said for one in status.history} == {no.said}
+    assert status.history[-1].attempt == 29
 
 
 def test_a_failure_asks_for_thirty_and_then_sixty_seconds_and_then_dies(
@@ -684,3 +720,16 @@ def test_a_tick_is_busy_until_the_one_after_everything_has_ended(
     assert [busy(), busy()] == [True, False]
     batcher.admit(full=True)
     assert [busy(), busy()] == [True, True]
+
+
+def test_what_people_did_is_logged_once_by_a_worker(
+    batcher: Batcher, client: redis.Redis, capfd: pytest.CaptureFixture[str]
+) -> None:
+    batcher.journal('{"act":"purge","target":"all","who":"kim@host","count":3}')
+    client.lset(key("journal"), 0, f"{now_ms(client) - 61_000} {{}}")  # long before any worker
+    batcher.pause(entry='{"act":"pause","target":"all","who":"kim@host","reason":"deploy"}')
+    assert duties.report_once(batcher) == 1
+    assert duties.report_once(batcher) == 0
+    batcher.resume(entry='{"act":"resume","target":"all"}')
+    batcher.resume()
+    assert duties.report_once(batcher) == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count as numbers
+from typing import Any
 
 import pytest
 import redis
@@ -8,7 +10,18 @@ import redis
 from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector, find
 from callbacks.batcher.store import Batcher
-from callbacks.model import Cancelled, Outcome, Reason, Refused, Settled, State
+from callbacks.model import (
+    Breaker,
+    Cancelled,
+    Effect,
+    Feedback,
+    Outcome,
+    Reason,
+    Refused,
+    Settled,
+    Settlement,
+    State,
+)
 from tests.redis.support import (
     HOST,
     HOUR_MS,
@@ -18,8 +31,11 @@ from tests.redis.support import (
     counted,
     everything,
     key,
+    now_ms,
     put,
     settle,
+    settlement,
+    to_head,
 )
 
 Make = Callable[..., Batcher]
@@ -213,3 +229,139 @@ def test_a_reason_is_kept_for_each_way_to_die(batcher: Batcher) -> None:
     status = find(batcher.scripts, "c-1")
     assert status is not None
     assert status.reason == "gone"
+
+
+# What a destination answers
+
+
+DENIED = Feedback(Effect.ALIVE)
+NUMBERS = numbers()
+GIVEN = {"send_interval": 0, "destination_interval": 0, "min_interval": 0}
+
+
+def answer_all(
+    batcher: Batcher, status: int, count: int = 1, outcome: Outcome = Outcome.DEAD, **more: Any
+) -> Settlement:
+    """Send callbacks one after the other; each gets this status. Returns the last settlement."""
+    done = None
+    given: dict[str, Any] = {"reason": Reason.CLIENT_ERROR, "feedback": DENIED} | more
+    for _ in range(count):
+        claimed = claim_one(batcher, f"c-{next(NUMBERS)}")
+        go = begin(batcher, claimed)
+        done = settlement(batcher, claimed, outcome, go.attempt, status=status, **given)
+    assert done is not None
+    return done
+
+
+def test_so_many_refusals_in_a_row_open_the_breaker_and_the_rest_waits(
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
+) -> None:
+    batcher = make_batcher(refused_hold=3, breaker_failures=0, **GIVEN)
+    assert answer_all(batcher, 401, 2).breaker is None
+    opened = answer_all(batcher, 404)
+    assert (opened.breaker, opened.failures) == (Breaker.REFUSED, 3)
+    assert opened.until_ms > now_ms(client) + 29_000
+    put(batcher, "late")
+    assert claim(batcher).callbacks == ()
+    one = inspector.destination(HOST)
+    assert (one.breaker, one.refuses, one.hold_why) == ("open", True, "breaker")
+    assert (one.last, one.last_status, one.failures) == ("client_error", 404, {"client_error": 3})
+    assert list(audit(inspector)) == []
+
+
+@pytest.mark.parametrize("other", [200, 400, 500])
+def test_another_answer_in_between_starts_the_row_anew(make_batcher: Make, other: int) -> None:
+    batcher = make_batcher(refused_hold=3, **GIVEN)
+    answer_all(batcher, 401, 2)
+    if other == 200:
+        answer_all(batcher, 200, outcome=Outcome.SENT, reason=None, feedback=Feedback(Effect.OK))
+    else:
+        answer_all(batcher, other)
+    assert answer_all(batcher, 403, 2).breaker is None
+    assert answer_all(batcher, 403).breaker is Breaker.REFUSED
+
+
+def test_no_answer_in_between_does_not(make_batcher: Make) -> None:
+    batcher = make_batcher(refused_hold=3, **GIVEN)
+    answer_all(batcher, 401, 2)
+    answer_all(batcher, 0, reason=Reason.RESET, feedback=Feedback(Effect.FAULT, transport=True))
+    assert answer_all(batcher, 401).breaker is Breaker.REFUSED
+
+
+def test_no_number_of_refusals_holds_a_destination_where_that_is_off(make_batcher: Make) -> None:
+    assert answer_all(make_batcher(refused_hold=0, **GIVEN), 401, 30).breaker is None
+
+
+def probe(batcher: Batcher, client: redis.Redis, status: int, outcome: Outcome) -> Settlement:
+    client.hset(key(f"dest:{HOST}"), "hold", 1)
+    to_head(client)
+    (claimed,) = claim(batcher).callbacks
+    go = begin(batcher, claimed)
+    assert (go.probe, go.refused) == (True, True)
+    reason = None if outcome is Outcome.SENT else Reason.CLIENT_ERROR
+    feedback = Feedback(Effect.OK) if outcome is Outcome.SENT else DENIED
+    more = {"park": True, "throttled": True} if outcome is Outcome.RETRY else {}
+    return settlement(
+        batcher,
+        claimed,
+        outcome,
+        go.attempt,
+        reason=reason,
+        feedback=feedback,
+        status=status,
+        **more,
+    )
+
+
+def test_a_refused_probe_opens_it_again_for_longer_and_ends_no_callback(
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
+) -> None:
+    batcher = make_batcher(refused_hold=1, **GIVEN)
+    answer_all(batcher, 401)
+    put(batcher, "a")
+    put(batcher, "b")
+    again = probe(batcher, client, 401, Outcome.RETRY)
+    assert again.breaker is Breaker.REFUSED
+    assert again.until_ms > now_ms(client) + 55_000
+    assert again.settled is Settled.QUEUED
+    assert inspector.destination(HOST).waiting == 2
+    closed = probe(batcher, client, 200, Outcome.SENT)
+    assert closed.breaker is Breaker.CLOSED
+    assert client.zcard(key("troubled")) == 0
+    one = inspector.destination(HOST)
+    assert (one.breaker, one.refuses, one.refused) == ("closed", False, 0)
+    assert list(audit(inspector)) == []
+
+
+def test_a_refusal_that_was_in_flight_leaves_the_breaker_open(
+    make_batcher: Make, client: redis.Redis, inspector: Inspector
+) -> None:
+    batcher = make_batcher(refused_hold=1, **GIVEN)
+    put(batcher, "a")
+    put(batcher, "b")
+    one, other = claim(batcher).callbacks
+    begin(batcher, one)
+    begin(batcher, other)
+    for claimed in (one, other):
+        given = {"reason": Reason.CLIENT_ERROR, "feedback": DENIED, "status": 401}
+        done = settlement(batcher, claimed, Outcome.DEAD, 1, **given)
+        assert done.breaker is (Breaker.REFUSED if claimed is one else None)
+    assert inspector.destination(HOST).breaker == "open"
+
+
+@pytest.mark.parametrize(("status", "count"), [(400, 3), (302, 3), (429, 1)])
+def test_a_destination_in_trouble_is_named_until_a_2xx(
+    make_batcher: Make, client: redis.Redis, status: int, count: int
+) -> None:
+    batcher = make_batcher(**GIVEN)
+    answer_all(batcher, status, count)
+    assert client.zrange(key("troubled"), 0, -1) == [HOST.encode()]
+    if status == 429:  # a minute without another one
+        client.hset(key(f"dest:{HOST}"), "limited", now_ms(client) - 61_000)
+    answer_all(batcher, 200, outcome=Outcome.SENT, reason=None, feedback=Feedback(Effect.OK))
+    assert client.zcard(key("troubled")) == 0
+
+
+def test_one_refusal_is_no_trouble(make_batcher: Make, client: redis.Redis) -> None:
+    answer_all(make_batcher(**GIVEN), 400)
+    assert client.zcard(key("troubled")) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,3 +175,9 @@ def until(met: Callable[[], bool], *, within: float, what: str = "") -> float:
         assert waited < patience, f"not within {patience:.0f} s: {what or met}"
         time.sleep(0.02)
     return time.monotonic() - started
+
+
+def refusals(output: str) -> list[str]:
+    """Our lines for people in the output of a process, also where they are text within its log."""
+    found = re.findall(r'(?:^|text=")(callbacks: .*?)"?$', output, re.MULTILINE)
+    return [line.replace('\\"', '"') for line in found]

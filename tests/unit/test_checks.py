@@ -178,7 +178,8 @@ def test_keys_already_evicted_are_reported_with_the_command_that_finds_the_damag
 
 ROOM = (
     "raise maxmemory (Heroku: a larger plan). To free memory now, start more workers so that the"
-    " queue drains, drop dead letters (callbacks dead purge), or lower CALLBACKS_SENT_MAX"
+    " queue drains, lower CALLBACKS_SENT_MAX, or if nothing else helps, delete dead letters that"
+    " nobody needs any more (callbacks dead purge)"
 )
 
 

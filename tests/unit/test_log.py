@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -142,3 +145,76 @@ def test_a_line_is_what_structlog_makes_of_it(event: dict[str, object]) -> None:
     by_structlog = LogfmtRenderer(key_order=logs._KEY_ORDER, drop_missing=True)
     expected = by_structlog(None, "info", event.copy())
     assert logs._logfmt(None, "info", event.copy()) == expected
+
+
+#: A process in which everything writes to the log that may, set up as Dramatiq does.
+PROCESS = """
+import logging, sys, threading, traceback
+logging.basicConfig(level=logging.INFO, format="[%(name)s] %(message)s")
+from callbacks import log as logs
+logs.configure(sys.argv[1])
+logs.configure(sys.argv[1])
+def fail():
+    raise ValueError("no luck")
+logs.log.info("batch", size=1)
+logging.getLogger("dramatiq.worker").info("ready: %s", "now")
+try:
+    fail()
+except ValueError:
+    logging.getLogger("periodiq").exception("Unhandled\\nerror:")
+    logs.log.exception("tick_failed")
+    traceback.print_exc()
+print("a bare word", end="", file=sys.stderr, flush=True)
+thread = threading.Thread(target=fail, name="worker-1")
+thread.start()
+thread.join()
+raise KeyError("at last")
+"""
+
+
+def stderr_of(log_format: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, log_format], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr.splitlines()
+
+
+def test_every_line_of_a_process_is_json() -> None:
+    lines = [json.loads(line) for line in stderr_of("json")]
+    assert all({"timestamp", "level", "event"} <= line.keys() for line in lines)
+    ours = [line for line in lines if line["event"] not in {"stderr", "library"}]
+    assert [line["event"] for line in ours] == ["batch", "tick_failed", "crashed", "crashed"]
+    assert "no luck" in ours[1]["exception"]
+    assert (ours[2]["thread"], ours[2]["level"]) == ("worker-1", "critical")
+    assert "at last" in ours[3]["exception"]
+    foreign = [line for line in lines if line["event"] == "library"]
+    assert [line["message"] for line in foreign] == ["ready: now", "Unhandled\nerror:"]
+    assert "no luck" in foreign[1]["exception"]
+    stray = [line["text"] for line in lines if line["event"] == "stderr"]
+    assert stray[0] == "Traceback (most recent call last):"
+    assert stray[-2:] == ["ValueError: no luck", "a bare word"]
+
+
+def test_every_line_of_a_process_is_logfmt() -> None:
+    lines = stderr_of("logfmt")
+    assert [line for line in lines if not line.startswith("timestamp=")] == []
+    assert all(" level=" in line and " event=" in line for line in lines)
+    assert any('message="ready: now"' in line for line in lines)
+
+
+def test_in_the_console_the_lines_of_others_stay_as_they_are() -> None:
+    lines = stderr_of("console")
+    assert {"[dramatiq.worker] ready: now", "a bare word"} <= {*lines, lines[-1]} | {
+        line[:11] for line in lines
+    }
+
+
+def test_a_lost_connection_of_a_consumer_is_a_warning() -> None:
+    calm = RateLimit(lambda: 0.0)
+    lost = record(RateLimit.PREFIX, "Consumer encountered a connection error: %s")
+    assert calm.filter(lost)
+    assert (lost.levelno, lost.levelname) == (logging.WARNING, "WARNING")
+    other = record(RateLimit.PREFIX, "Consumer encountered an unexpected error.")
+    assert calm.filter(other)
+    assert other.levelno == logging.CRITICAL

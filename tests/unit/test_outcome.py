@@ -15,6 +15,7 @@ from callbacks.policy.outcome import (
     SHRINK,
     Classification,
     classify,
+    hint,
     parse_retry_after,
 )
 
@@ -156,3 +157,25 @@ def test_each_reason_of_an_exception_has_a_meaning_of_its_own() -> None:
 
 def test_there_is_a_hint_for_every_reason() -> None:
     assert set(HINTS) == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "authorized", "words"),
+    [
+        (401, True, "although an Authorization header was sent"),
+        (401, False, "no Authorization header was sent"),
+        (401, None, "`callbacks show` says whether"),
+        (403, True, "403: "),
+        (404, None, "404: there is nothing at this URL"),
+        (418, None, "the receiver refuses this request"),
+        (None, None, "the receiver refuses this request"),
+    ],
+)
+def test_a_hint_speaks_of_the_status_and_of_what_was_sent(
+    status: int | None, authorized: bool | None, words: str
+) -> None:
+    assert words in (hint("client_error", status, authorized=authorized) or "")
+
+
+def test_there_is_no_hint_for_a_reason_of_a_newer_release() -> None:
+    assert hint("bored", 401) is None

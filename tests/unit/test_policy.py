@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.model import Effect, Feedback, Look, Memory, Outcome, Reason
+from callbacks.model import Answer, Effect, Feedback, Look, Memory, Outcome, Reason
 from callbacks.policy.flush import Flush, FlushReason, Wait, decide_flush
-from callbacks.policy.outcome import Classification
+from callbacks.policy.outcome import Classification, classify
 from callbacks.policy.retry import Decision, Spent, decide_attempt
 from callbacks.policy.room import Room, decide_room
 
@@ -155,3 +155,19 @@ def test_near_its_limit_memory_is_kept_for_what_is_under_way(
     memory = Memory(used, limit, dead_bytes=500)
     assert decide_room(memory, sent_max=100_000) == Room(full, sent_max, dead_max)
     assert decide_room(Memory(900, 1_000), sent_max=9).full  # without dead letters
+
+
+@pytest.mark.parametrize(
+    ("throttled", "outcome"), [(0, Outcome.RETRY), (9, Outcome.RETRY), (10, Outcome.DEAD)]
+)
+def test_a_destination_held_for_its_refusals_ends_no_callback_by_another_one(
+    throttled: int, outcome: Outcome
+) -> None:
+    denied = classify(Answer(401, None), now_s=0)
+    spent = Spent(0, throttled, probe=True, refused=True)
+    decision = decide_attempt(denied, spent, delays=(30.0,))
+    assert (decision.outcome, decision.throttled) == (outcome, outcome is Outcome.RETRY)
+    other = classify(Answer(400, None), now_s=0)
+    assert decide_attempt(other, spent, delays=(30.0,)).outcome is Outcome.DEAD
+    faulty = Spent(0, throttled, probe=True)
+    assert decide_attempt(denied, faulty, delays=(30.0,)).outcome is Outcome.DEAD

@@ -16,7 +16,8 @@
 -- @arg longest ms: the longest possible stagger or interval
 -- @arg has_place flag: the caller has a place for a destination that is unproven or hangs
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue}: go after
---   `wait` ms, the attempt is counted, overdue: ms from its instant until it takes a place of those
+--   `wait` ms, the attempt is counted, probe: 1 of a breaker that faults opened, 2 refusals, 0 none,
+--   overdue: ms from its instant until it takes a place of those
 --   for unproven destinations, 0: it does at once; {2, due, why}: later, release it until then (why
 --   1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in
 --   flight, 6 it needs a place and its caller has none); {3, wait}: not due for that many ms, send
@@ -87,7 +88,7 @@ local function full()
 end
 local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
-  local probe = r.is_probe and 1 or 0
+  local probe = r.is_probe and num(d.broken, 1) or 0
   local overdue = needs_place and 0 or overdue_from(0, d.latency)
   return {1, wait, attempt, num(r.retries, 0), num(r.throttled, 0), crashes, probe, now, request, overdue}
 end

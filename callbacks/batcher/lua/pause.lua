@@ -1,15 +1,20 @@
 -- Stop claims and begins: for all, for one destination, or for a host's lanes, known or not.
 --
--- @keys state dest: ring inflight: processing destinations unproven held
+-- @keys state dest: ring inflight: processing destinations unproven held journal
 -- @arg destination text: empty: all; `<host>#*`: every lane of that host; waiting ones have to be
 --   withdrawn from the ring, see `withdraw`
+-- @arg entry text: who and why, a JSON object, for the journal and to be shown; or empty
 -- Returns how many requests are still in flight.
--- Twice: it stays paused, with the later time.
+-- Twice: it stays paused, with the later time; the journal has it twice.
 -- Cost: O(log n).
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 if destination ~= '' then
-  if string.sub(destination, -2) == '#*' then redis.call('DEL', K.dests .. destination) end  -- lanes resumed since
-  redis.call('HSET', K.dests .. destination, 'paused', now)
+  if string.sub(destination, -2) == '#*' then
+    redis.call('DEL', K.dests .. destination)  -- lanes resumed since
+  else
+    write_journal(entry)  -- once for a host and its lanes
+  end
+  redis.call('HSET', K.dests .. destination, 'paused', now, 'paused_by', entry)
   redis.call('PERSIST', K.dests .. destination)
   redis.call('ZADD', K.destinations, now, destination)
   note_hold(destination)
@@ -17,5 +22,6 @@ if destination ~= '' then
   redis.call('ZADD', K.unproven, 'XX', '+inf', destination)
   return redis.call('ZCOUNT', K.inflights .. destination, now, '+inf')
 end
-redis.call('HSET', K.state, 'paused', now)
+write_journal(entry)
+redis.call('HSET', K.state, 'paused', now, 'paused_by', entry)
 return redis.call('ZCOUNT', K.processing, '-inf', -now)

@@ -1,6 +1,7 @@
 -- Delete old records: sent and cancelled ones, dead letters, destinations long unused.
 --
 -- @keys sent dead rec: cb: destinations lane: dest: counters rate: gone state tried failing
+-- @keys troubled
 -- @arg limit number: most of each kind
 -- @arg dead_limit number: most dead letters, fewer because their bodies may be large
 -- @arg sent_ttl ms: how long a sent record is kept
@@ -54,5 +55,6 @@ for _, name in ipairs(idle) do
   end
 end
 in_steps('ZREM', K.destinations, unused)
+in_steps('ZREM', K.troubled, unused)
 in_steps('ZADD', K.destinations, used)
 return {sent, dead, #unused}

@@ -1,7 +1,7 @@
 -- Undo a begun attempt that got no secret: nothing was sent, and it does not count.
 --
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate: state
--- @keys suspects trial unproven places held
+-- @keys suspects trial unproven places held troubled
 -- @arg id text
 -- @arg token text: of the claim
 -- @arg attempt text: from begin
@@ -52,6 +52,8 @@ if times > 0 and not held and (own or hold < now + doubled(times - 1)) then
   note_hold(destination)
 end
 redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now)
+redis.call('HSETNX', dest, 'fails', 0)
+redis.call('ZADD', K.troubled, 'NX', now, destination)
 if not d.paused then keep_dest(dest, num(redis.call('HGET', dest, 'hold'), 0)) end
 redis.call('HSET', K.state, 'unsigned', detail)
 

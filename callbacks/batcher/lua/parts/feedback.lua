@@ -1,7 +1,7 @@
 -- What an answer says about its destination: its pace, its hold, its breaker. `a` is the answer:
--- effect, transport, reason, duration, hold, factor, at (when the attempt began), probe (of a
--- half-open breaker), and the settings interval, interval_min, interval_max (us), failures,
--- open_min, open_max (ms).
+-- effect, transport, reason, status, is_dead, duration, hold, factor, at (when the attempt began),
+-- probe (of a half-open breaker), and the settings interval, interval_min, interval_max (us),
+-- failures, refused_hold, open_min, open_max (ms).
 -- One file: the methods of one table, which collect the changed fields of one hash.
 local Feedback = {}
 Feedback.__index = Feedback
@@ -15,6 +15,7 @@ function Feedback.new(destination, a)
   )
   local self = {destination = destination, dest = dest, a = a, d = d, set = {}}
   self.interval, self.breaker, self.hold = num(d.interval, -1), 0, num(d.hold, 0)
+  self.fails, self.denied = num(d.fails, 0), 0
   return setmetatable(self, Feedback)
 end
 
@@ -28,7 +29,7 @@ function Feedback:count()
   local d, minute = self.d, math.floor(now / 60000)
   local same = num(d.m, 0) == minute
   self.is_first_of_minute = not same
-  self:put('last', now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason))
+  self:put('last', now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason) .. ' ' .. self.a.status)
   self:put('m', minute)
   self:put('mc', (same and num(d.mc, 0) or 0) + 1)
   if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
@@ -80,14 +81,16 @@ function Feedback:pace()
   self:put('moved', grows and a.reason or 'prompt')
 end
 
-function Feedback:open()
+-- `why`: 1 faults, 2 refusals.
+function Feedback:open(why)
   local opens = num(self.d.opens, 0)
-  redis.call('HDEL', self.dest, 'fails')
+  self:put('fails', 0)
   redis.call('ZREM', K.failing, self.destination)
   redis.call('ZREM', K.tried, self.destination)
   self:put('tried_at', 0)
-  self.breaker = 1
-  self:put('broken', 1)
+  self.breaker = why == 1 and 1 or 3
+  self:put('broken', why)
+  redis.call('ZADD', K.troubled, 'NX', now, self.destination)
   self:put('opens', opens + 1)
   self.hold = now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
   self:put('hold', self.hold)
@@ -97,7 +100,7 @@ end
 
 function Feedback:close()
   self.interval, self.breaker = -1, 2
-  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved', 'share')
+  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved', 'share', 'denied')
   local anew = now + us_to_ms(self.a.interval)
   self:put('slot', anew)
   self:put('send', anew)
@@ -106,9 +109,48 @@ end
 function Feedback:fault()
   local a, d = self.a, self.d
   if a.reason == 'timeout' then redis.call('HDEL', self.dest, 'ok') end
-  if a.failures == 0 or (d.broken and not a.probe) then return end
-  local fails = num(d.fails, 0) + 1
-  if d.broken or fails >= a.failures then self:open() else self:put('fails', fails) end
+  if d.broken and not a.probe then return end
+  self.fails = self.fails + 1
+  if d.broken or (a.failures > 0 and self.fails >= a.failures) then
+    self:open(num(d.broken, 1))
+  else
+    self:put('fails', self.fails)
+  end
+end
+
+-- Count the failure, by reason and hour. In trouble is a destination after three faults, 3xx or 4xx
+-- in a row, with an open breaker, at a forbidden address, or while it asks for less. Returns whether
+-- it is held for what it answers: `refused_hold` callbacks in a row died of 401, 403 or 404, or if
+-- it is held for that already, this answer is no better.
+function Feedback:fail()
+  local a, d, status = self.a, self.d, self.a.status
+  local failed = K.faileds .. math.floor(now / 3600000) .. ':' .. self.destination
+  if redis.call('HINCRBY', failed, a.reason, 1) == 1 then redis.call('PEXPIRE', failed, 7200000) end
+  local was, refused = read_hash(self.dest, 'refused', 'denied'), 0
+  local denies = status == 401 or status == 403 or status == 404
+  if status >= 300 and status < 500 and status ~= 429 then refused = num(was.refused, 0) + 1 end
+  if denies then self.denied = num(was.denied, 0) + (a.is_dead and 1 or 0) end
+  if refused > 0 or (status > 0 and was.refused) then
+    self:put('refused', refused)
+    self:put('denied', self.denied)
+  end
+  if status == 429 then self:put('limited', now) end
+  self:put('fails', self.fails)  -- a mark, too: there is something to recover from
+  local ill = d.broken or refused >= 3 or self.fails >= 2 or status == 429 or a.effect == 'none'
+  if ill then redis.call('ZADD', K.troubled, 'NX', now, self.destination) end
+  if d.broken then return d.broken == '2' and denies and a.refused_hold > 0 end
+  return a.refused_hold > 0 and self.denied >= a.refused_hold
+end
+
+-- A 2xx ends the trouble, but not within a minute of a 429.
+function Feedback:recover()
+  redis.call('HDEL', self.dest, 'refused', 'denied')
+  if num(redis.call('HGET', self.dest, 'limited'), 0) > now - 60000 then
+    self:put('fails', 0)
+    return
+  end
+  redis.call('HDEL', self.dest, 'fails', 'limited')
+  redis.call('ZREM', K.troubled, self.destination)
 end
 
 function Feedback:make()
@@ -122,9 +164,16 @@ function Feedback:make()
   if a.effect ~= 'none' then self:watch() end
   local fine = a.effect == 'ok' or a.effect == 'alive'
   if d.unsigned then redis.call('HDEL', self.dest, 'unsigned') end  -- it has been signed
-  if fine and d.fails then redis.call('HDEL', self.dest, 'fails') end
+  if fine then self.fails = 0 end
   if a.effect == 'ok' and not d.ok then self:put('ok', 1) end
-  if fine and d.broken then self:close() else self:pace() end
+  local refuses = false
+  if a.reason ~= '' then
+    refuses = self:fail()
+  elseif d.fails or d.broken then
+    self:recover()
+  end
+  if fine and d.broken and not refuses then self:close() else self:pace() end
+  if refuses and (a.probe or not d.broken) then self:open(2) end
   if a.effect == 'fault' then self:fault() end
   if a.hold > 0 and held < now + a.hold then
     self.hold = math.max(self.hold, now + a.hold)
