@@ -155,11 +155,6 @@ class Survey:
     held_since_ms: int | None = None
     holds: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def in_trouble(self) -> int:
-        """Destinations that are held, but not by an operator."""
-        return sum(count for why, count in self.holds.items() if why != "paused")
-
 
 @dataclass(frozen=True, slots=True)
 class Worker:

@@ -108,6 +108,7 @@ def _of_redis(found: Runtime) -> list[Check]:
             found.batcher.look(),
             work.survey,
             memory,
+            in_trouble=len(work.trouble),
             settings=settings,
         )
         rest = service_checks.judge_work(work, workers, state, settings)

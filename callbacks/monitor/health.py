@@ -75,14 +75,20 @@ NO_REDIS: Final = Health(
 
 
 def health(
-    overview: Overview, look: Look, survey: Survey, memory: Memory | None, *, settings: Settings
+    overview: Overview,
+    look: Look,
+    survey: Survey,
+    memory: Memory | None,
+    *,
+    in_trouble: int,
+    settings: Settings,
 ) -> Health:
     """Return the worst condition found, and if that is no alarm, what else needs a look.
 
-    `memory`: None if this user may not read it.
+    `memory`: None if this user may not read it. `in_trouble`: destinations.
     """
     found = _worst(overview, look, survey, memory, settings)
-    beside = notes(overview, survey) if found.word in WELL else ""
+    beside = notes(overview, in_trouble) if found.word in WELL else ""
     reason = "; ".join(filter(None, (found.reason, beside)))
     return Health(found.word, reason, found.todo or (_TODO[found.word] if reason else ""))
 
@@ -112,11 +118,11 @@ def _paused(overview: Overview) -> str:
     return "" if since_ms is None else f"for {age((overview.now_ms - since_ms) / 1000)}"
 
 
-def notes(overview: Overview, survey: Survey) -> str:
+def notes(overview: Overview, in_trouble: int) -> str:
     """What needs a look, but nobody at night."""
-    died, held = overview.dead_last_hour, survey.in_trouble
+    died = overview.dead_last_hour
     told = [
-        f"{many(held, 'destination')} in trouble" if held else "",
+        f"{many(in_trouble, 'destination')} in trouble" if in_trouble else "",
         f"{died:,} died within the hour" if died else "",
     ]
     return ", ".join(filter(None, told))

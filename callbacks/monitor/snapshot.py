@@ -168,16 +168,17 @@ def take(batcher: Batcher) -> Snapshot:
     heartbeats = f"{settings.namespace}:__heartbeats__"
     seen: Any = client.zrange(heartbeats, books.now_ms - SEEN_MS, "+inf", byscore=True)
     others = {id.decode() for id in seen} - {worker.broker for worker in running}
+    trouble = tuple(worst(Inspector(scripts).troubled(), books.now_ms))
     return Snapshot(
         overview=books,
-        health=health(books, look, held, memory, settings=settings),
+        health=health(books, look, held, memory, in_trouble=len(trouble), settings=settings),
         survey=held,
         workers=running,
         producers=len(others),
         memory=memory,
         attempts=attempts(scripts),
         settings=settings,
-        trouble=tuple(worst(Inspector(batcher.scripts).troubled(), books.now_ms)),
+        trouble=trouble,
     )
 
 

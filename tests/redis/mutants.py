@@ -270,7 +270,9 @@ MUTANTS: Final = {
     "resume that forgets its answer": Mutant(
         "resume", "if before then return before end", "", seed=2
     ),
-    "forgive that forgets its answer": Mutant("forgive", "Answer.before(nonce) or", "", seed=3),
+    "forgive that forgets its answer": Mutant(
+        "forgive", "if before then return before end", "", seed=3
+    ),
     "replay that forgets its answer": Mutant("replay", "if before then return before end", ""),
     "replay without a new life": Mutant(
         "replay", ("redis.call('ZADD', K.expiry, now + max_age, id)\n    "), ""
