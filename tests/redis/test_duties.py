@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -702,6 +703,7 @@ def test_a_tick_is_busy_until_the_one_after_everything_has_ended(
 
     def busy() -> bool:
         client.delete(key("tick"))
+        time.sleep(0.002)  # another millisecond than that of a batch before
         return batcher.tick("w-0", 1_000).busy
 
     assert not busy()

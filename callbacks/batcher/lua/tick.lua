@@ -59,5 +59,5 @@ if not epoch then
   redis.call('HSET', K.state, 'epoch', epoch)
 end
 if lost then redis.call('HSET', K.state, 'lost', now) end
-local is_busy = live > 0 or num(s.busy, 0) > 0 or s.full or num(s.last_batch, 0) > num(s.ticked, 0)
+local is_busy = live > 0 or num(s.busy, 0) > 0 or s.full or num(s.last_batch, 0) >= num(s.ticked, 1)
 return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0}
