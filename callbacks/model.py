@@ -382,7 +382,8 @@ class Trimmed:
 class Tick:
     """An election of the ticker; `lost`: Redis has other data than this process remembers.
 
-    `busy`: a callback has not ended yet, or memory is short. `jump_ms`: how far
+    `busy`: a callback has not ended, or one was sent since the last tick, or memory is short.
+    `jump_ms`: how far
     Redis' clock has jumped, if this process was the first to notice.
     """
 

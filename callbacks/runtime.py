@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +32,9 @@ from callbacks.log import log
 from callbacks.model import SettingsError
 from callbacks.monitor.checks import CheckStatus
 from callbacks.monitor.redis_checks import eviction
+from callbacks.native import has_greenlets
 from callbacks.units import ms
+from callbacks.version import __version__
 from callbacks.worker.arrivals import Listener
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
@@ -46,6 +50,7 @@ from callbacks.worker.serving import (
     check_threads,
     find_actor,
     names_us,
+    owns_stderr,
     sibling,
 )
 from callbacks.worker.watchdog import Watchdog
@@ -167,7 +172,7 @@ def prepare_process() -> None:
         refuse_cluster(settings)
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, direct=owns_stderr())
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
@@ -178,7 +183,7 @@ def prepare_process() -> None:
 def _set_logs_up() -> None:
     """Have a worker or a scheduler write its lines in our format, from the first one on."""
     with suppress(SettingsError):  # told by `prepare_process`, or at the scheduler's first message
-        logs.configure(runtime().settings.log_format)
+        logs.configure(runtime().settings.log_format, direct=owns_stderr())
 
 
 def refuse_cluster(settings: Settings) -> None:
@@ -205,8 +210,8 @@ class TickerElection:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
         self._shortened = False
-        self._was_busy = True
-        self._did_all_at = time.monotonic()
+        self._began_at = time.monotonic()
+        self._did_all_at = float("-inf")
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
@@ -229,6 +234,8 @@ class TickerElection:
             known=self._epoch,
             threads=places.total,
             places=places.unproven_most,
+            who=_who(),
+            running_ms=round((asked - self._began_at) * 1_000),
         )
         took_ms = (time.monotonic() - asked) * 1_000
         if tick.lost:
@@ -243,11 +250,24 @@ class TickerElection:
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         if not tick.elected:
             return False
-        was_busy, self._was_busy = self._was_busy, tick.busy
-        if not (tick.busy or was_busy or asked - self._did_all_at >= _IDLE_S):
+        if not tick.busy and asked - self._did_all_at < _IDLE_S:
             return False
         self._did_all_at = asked
         return True
+
+
+def _who() -> str:
+    """What operators are told of this process."""
+    return json.dumps(
+        {
+            "host": os.environ.get("DYNO") or socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "kind": "greenlets" if has_greenlets() else "threads",
+            "busy": places.busy,
+            "broker": broker.broker_id,
+        }
+    )
 
 
 def tick() -> None:

@@ -6,6 +6,7 @@ Nothing here changes anything, and no command reads more than a page.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import Scripts
 from callbacks.model import Reason, State
+from callbacks.policy.buckets import Counted, read_field
 from callbacks.request.urls import Scope, host_of
 
 PAGE: Final = 500
@@ -24,6 +26,10 @@ PAGE: Final = 500
 MOST_TROUBLED: Final = 200
 #: A breaker that was opened by refusals, in the field `broken`.
 _REFUSED: Final = "2"
+#: Destinations in a step of a survey: half a millisecond; and most steps.
+_SURVEY_PAGE: Final = 100
+_SURVEY_PAGES: Final = 50
+_NEVER: Final = 2**63
 #: Escapes the special characters of a Redis pattern.
 LITERAL: Final = str.maketrans({c: f"\\{c}" for c in "*?[]\\"})
 TOTALS: Final = (
@@ -36,6 +42,7 @@ TOTALS: Final = (
     "dead",
     "recovered",
     "stale",
+    "refused",
     "duplicates",
     "cancelled",
     "purged",
@@ -92,7 +99,8 @@ class Overview:
 
     `data_since_ms`: since when Redis has this data; `data_lost_ms`: when a process last noticed
     that Redis had lost its data; `ticked_ms`: when a worker last did its regular duties;
-    `held_until_ms`: nothing expires before, because Redis' clock has jumped by `jump_ms`.
+    `held_until_ms`: nothing expires before, because Redis' clock has jumped by `jump_ms`;
+    `refusing`: enqueues are refused because Redis is near its memory limit.
     """
 
     now_ms: int
@@ -117,6 +125,9 @@ class Overview:
     held_until_ms: int | None = None
     jump_ms: int | None = None
     paused_by: Act | None = None
+    in_flight: int = 0
+    dead_last_hour: int = 0
+    refusing: bool = False
 
     @property
     def held(self) -> bool:
@@ -129,6 +140,52 @@ class Overview:
         t = self.totals
         ended = t["sent"] + t["dead"] + t["cancelled"] + t["lost"]
         return t["accepted"] + t["replayed"] + t["found"] - ended - self.queued - self.processing
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is ready and what is held, over at most 5,000 destinations each that wait or are held.
+
+    Ready: due, and not held. `ready_since_ms`, `held_since_ms`: when the oldest of each was due.
+    `holds`: destinations by what holds them: `paused`, `breaker`, `park`, `secret`.
+    """
+
+    ready: int = 0
+    ready_since_ms: int | None = None
+    held_since_ms: int | None = None
+    holds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def in_trouble(self) -> int:
+        """Destinations that are held, but not by an operator."""
+        return sum(count for why, count in self.holds.items() if why != "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process: its threads or greenlets (`kind`; `places` of them, `busy` with a request).
+
+    `host` is the dyno on Heroku. Empty texts: it is of a release that does not tell. `broker`: the
+    id under which Dramatiq knows it.
+    """
+
+    places: int
+    since_ms: int | None = None
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    kind: str = ""
+    busy: int = 0
+    broker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """All attempts, and the sums of their durations and of the delays of what was sent."""
+
+    counted: tuple[Counted, ...] = ()
+    duration_ms: int = 0
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +226,10 @@ class Destination:
 
 def overview(scripts: Scripts) -> Overview:
     """Read sizes, schedule and totals atomically."""
-    (now, queued, processing, dead, sent, waiting, oldest, lock, state, counters, rates) = (
-        scripts.run("status", {})
-    )
+    (
+        now, queued, processing, dead, sent, waiting, oldest, lock, state, counters, rates,
+        in_flight, died,
+    ) = scripts.run("status", {})  # fmt: skip
     schedule, counted = _fields(state), _fields(counters)
     return Overview(
         now_ms=now,
@@ -196,6 +254,65 @@ def overview(scripts: Scripts) -> Overview:
         held_until_ms=_int(schedule.get("held")),
         jump_ms=_int(schedule.get("jump")),
         paused_by=paused_by(schedule.get("paused"), schedule.get("paused_by")),
+        in_flight=in_flight,
+        dead_last_hour=died,
+        refusing="full" in schedule,
+    )
+
+
+def survey(scripts: Scripts) -> Survey:
+    """Count what is ready and what is held, page by page."""
+    ready, since, held_since, holds = 0, _NEVER, _NEVER, Counter[str]()
+    for among in ("ring", "unproven", "held"):
+        for page in range(_SURVEY_PAGES):
+            call = {"among": among, "offset": page * _SURVEY_PAGE, "limit": _SURVEY_PAGE}
+            read, some, first, first_held, *words = scripts.run("survey", call)
+            held_since = min(held_since, first_held if first_held >= 0 else _NEVER)
+            if among == "held":
+                holds.update(dict(zip(map(bytes.decode, words[::2]), words[1::2], strict=True)))
+            else:
+                ready += some
+                since = min(since, first if first >= 0 else _NEVER)
+            if read < _SURVEY_PAGE:
+                break
+    return Survey(
+        ready=ready,
+        ready_since_ms=None if since == _NEVER else since,
+        held_since_ms=None if held_since == _NEVER else held_since,
+        holds=dict(holds),
+    )
+
+
+def workers(scripts: Scripts, now_ms: int) -> list[Worker]:
+    """Read which worker processes have reported lately, the oldest first."""
+    with scripts.client.pipeline(transaction=False) as pipe:
+        pipe.hgetall(scripts.keys.of("workers"))
+        pipe.hgetall(scripts.keys.of("identities"))
+        words, identities = pipe.execute()
+    found = [
+        _worker(int(word.split()[0]), identities.get(ticker, b""))
+        for ticker, word in words.items()
+        if int(word.split()[2]) > now_ms
+    ]
+    return sorted(found, key=lambda worker: (worker.since_ms or 0, worker.host, worker.pid))
+
+
+def _worker(places: int, told: bytes) -> Worker:
+    if not told:  # of a release that does not tell
+        return Worker(places=places)
+    since, who = told.split(b" ", 1)
+    return Worker(places=places, since_ms=int(since), **json.loads(who))
+
+
+def attempts(scripts: Scripts) -> Attempts:
+    """Read all attempts, counted by outcome, reason, status class and buckets of times."""
+    raw: Any = scripts.client.hgetall(scripts.keys.of("attempts"))
+    fields = {name.decode(): int(value) for name, value in raw.items()}
+    counted = (read_field(name, value) for name, value in fields.items())
+    return Attempts(
+        counted=tuple(one for one in counted if one),
+        duration_ms=fields.get("duration", 0),
+        delay_ms=fields.get("delay", 0),
     )
 
 
@@ -346,12 +463,6 @@ class Inspector:
         """Read those in trouble, or lately so, the longest first; at most `limit`."""
         raw: Any = self.client.zrange(self.keys.of("troubled"), 0, limit - 1)
         return self._destinations([name.decode() for name in raw]) if raw else []
-
-    def worker_places(self, now_ms: int) -> list[int]:
-        """The number of threads or greenlets of each worker process that reported lately."""
-        rows: Any = self.client.hvals(self.keys.of("workers"))
-        reports = [tuple(map(int, row.split())) for row in rows]
-        return [places for places, _, until_ms in reports if until_ms > now_ms]
 
     def place(self, destination: str) -> tuple[bool, float | None, bool, bool]:
         """Tell if something waits, and the place in the ring: where, if too late, if in both rings.

@@ -14,6 +14,12 @@ places                  zset    id in flight, or claimed for an unproven destina
                                 by settle, release, reclaim, whatever ends it
 workers                 hash    worker process -> its threads or greenlets, its places for
                                 unproven destinations, until when both are valid; by tick
+identities              hash    worker process -> since when it runs, and JSON: host, pid, version,
+                                `threads` or `greenlets`, how many are busy, its Dramatiq broker;
+                                apart from `workers`, whose words older processes read; by tick
+held                    zset    destination that is paused, broken, parked or without a secret ->
+                                when that was noticed; may have some that no longer are, until the
+                                next tick; by note_holds
 cb:<id>                 string  the frozen request, see `freeze.pack`
                                 by whatever ends it as sent or cancelled, purge, trim
 rec:<id>                hash    see below; by trim, purge
@@ -47,7 +53,8 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 act that a worker has logged),
                                 `told` (deaths up to then have been reported),
                                 `scheduled` (when the scheduler was last seen),
-                                `ticked` (when a worker last ticked: one is alive),
+                                `ticked` (when a worker last ticked: one is alive) and `busy`
+                                (callbacks that had not ended then),
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `threads` (of all workers), `unproven_most` (limit of `places`),
                                 `unsigned` (the last error of the secret resolver),
@@ -66,6 +73,9 @@ trial                   string  the id on its last try, while no other suspect i
                                 by settle, reclaim, or expires with its lease
 journal                 list    what people did, the newest first: time and JSON, see `journal.Act`
                                 at most 1,000 are kept
+attempts                hash    outcome, reason, status class, duration and delivery delay (the
+                                bounds of their buckets) of attempts -> how many; `duration`,
+                                `delay`: their sums in ms, by tick; never decreasing; kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
 
@@ -110,6 +120,8 @@ NAMES: Final = frozenset(
         "unproven",
         "places",
         "workers",
+        "identities",
+        "held",
         "cb:",
         "rec:",
         "processing",
@@ -132,6 +144,7 @@ NAMES: Final = frozenset(
         "suspects",
         "trial",
         "journal",
+        "attempts",
         "counters",
         "rate:",
     }
@@ -141,6 +154,11 @@ NAMES: Final = frozenset(
 def field_of(name: str) -> str:
     """The name of a key in the scripts' table `K`: `ring`, or `lanes` for the family `lane:`."""
     return f"{name[:-1]}s" if name.endswith(":") else name
+
+
+def arrivals_channel(namespace: str) -> str:
+    """The channel that announces messages, by the full names of their queues (of Dramatiq)."""
+    return f"{namespace}:__arrivals__"
 
 
 class Keys:

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import pairwise
 from typing import Any, Final
 
 import hiredis
@@ -26,20 +27,25 @@ from redis import Redis
 #: more are added.
 MOST: Final = 50
 MOST_BYTES: Final = 262_144
+_NONE_YET: Final = object()
 
 
 class _Call:
-    """One command. `done` is released once: with the reply, or when its thread shall send."""
+    """One command. `done` is released once: with the reply, or when its thread shall send.
 
-    __slots__ = ("command", "done", "leads", "reply", "since")
+    `next`: the call whose thread this one's wakes, once it has its own reply.
+    """
+
+    __slots__ = ("command", "done", "has_left", "leads", "next", "reply", "since")
 
     def __init__(self, command: bytes) -> None:
         self.command = command  # already packed
         self.done = threading.Lock()
         self.done.acquire()
-        self.leads = False
+        self.leads = self.has_left = False
+        self.next: _Call | None = None
         self.since = time.monotonic()
-        self.reply: Any = None
+        self.reply: Any = _NONE_YET
 
 
 _all: Final[weakref.WeakSet[AutoPipeline]] = weakref.WeakSet()
@@ -63,9 +69,15 @@ class AutoPipeline:
     sending thread vanishes.
     """
 
+    @classmethod
+    def of(cls, client: Redis) -> AutoPipeline:
+        """Return the one that serves this client's pool already, or a new one."""
+        pool = client.connection_pool
+        return next((one for one in tuple(_all) if one.pool is pool), None) or cls(client)
+
     def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
-        self._pool = client.connection_pool
-        timeout_s = self._pool.connection_kwargs.get("socket_timeout") or 5.0
+        self.pool = client.connection_pool
+        timeout_s = self.pool.connection_kwargs.get("socket_timeout") or 5.0
         self._patience_s = 3 * timeout_s if patience_s is None else patience_s
         self.reset_after_fork()
         _all.add(self)
@@ -93,6 +105,7 @@ class AutoPipeline:
                 self._await(call)
             if call.leads:
                 self._lead(call)
+            self._wake_next(call)
         except BaseException:  # the thread was interrupted, at any point
             self._leave(call)
             raise
@@ -118,9 +131,10 @@ class AutoPipeline:
         if call.done.acquire(timeout=self._patience_s):
             return
         with self._lock:
-            # The reply, or the turn to send, may have come just now. Then `done` is free and has
-            # to be taken, because the sender will release it again.
-            if call.done.acquire(blocking=False):
+            # The turn to send may have come just now. Then `done` is free and has to be taken,
+            # because the sender will release it again. Or the reply has, and whoever is to wake
+            # this thread is late.
+            if call.done.acquire(blocking=False) or call.reply is not _NONE_YET:
                 return
             self._is_led = False  # the sending thread is gone, interrupted halfway
         raise redis.TimeoutError(f"no reply within {self._patience_s:g} s")
@@ -130,10 +144,12 @@ class AutoPipeline:
         with self._lock:
             if call in self._waiting:
                 self._waiting.remove(call)
+            call.has_left = True
         self._pass_on(call)
+        self._wake_next(call)
 
     def _lead(self, own: _Call) -> None:
-        """Send this command and those waiting, hand out the replies, and let the next one send."""
+        """Send this command and those waiting, fetch the replies, and let the next one send."""
         calls, began = self._gather(own), time.monotonic()
         replies: list[Any] = []
         try:
@@ -145,10 +161,24 @@ class AutoPipeline:
         finally:  # also if this thread is interrupted: the others must not wait for it
             while len(replies) < len(calls):
                 replies.append(redis.ConnectionError("the thread that was sending was interrupted"))
+            for call, following in pairwise(calls):
+                call.next = following
             for call, reply in zip(calls, replies, strict=True):
                 call.reply = reply
-                call.done.release()
             self._pass_on(own)
+
+    def _wake_next(self, call: _Call) -> None:
+        """Let the next thread of a piece take its reply, passing over those that have left.
+
+        If all were woken at once, they would wait for the interpreter together, and be woken in
+        vain whenever a thread lets go of it for a moment.
+        """
+        with self._lock:
+            following, call.next = call.next, None
+            while following and following.has_left:
+                following = following.next
+        if following:
+            following.done.release()
 
     def _gather(self, own: _Call) -> list[_Call]:
         """Take the waiting calls, as many as fit into one piece."""
@@ -189,14 +219,14 @@ class AutoPipeline:
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """Lend a connection from the pool; closes it if not all replies were read."""
-        connection: Any = self._pool.get_connection()
+        connection: Any = self.pool.get_connection()
         try:
             yield connection
         except BaseException:
             connection.disconnect()  # replies may still come
             raise
         finally:
-            self._pool.release(connection)
+            self.pool.release(connection)
 
 
 def _read(connection: Any) -> Any:

@@ -200,7 +200,7 @@ class Scripts:
         self.keys = keys
         self._sleep = sleep
         self._forms = {name: _form(verb, keys, constants) for name, verb in verbs.items()}
-        self._pipeline = AutoPipeline(client)
+        self._pipeline = AutoPipeline.of(client)
 
     def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
         """Call a verb, up to `tries` times if Redis is unreachable; it must be harmless to repeat.

@@ -20,6 +20,7 @@ from callbacks.batcher.journal import Act, read_act
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import VERBS, Scripts, Verb
+from callbacks.batcher.times import Times
 from callbacks.model import (
     Batch,
     Cancelled,
@@ -42,6 +43,7 @@ from callbacks.model import (
     Unlocked,
     Withheld,
 )
+from callbacks.policy.buckets import field_of_attempt
 from callbacks.policy.stagger import Stagger
 from callbacks.request.urls import digest
 from callbacks.units import ms, us
@@ -158,6 +160,7 @@ class Batcher:
         keys = Keys(settings.namespace)
         self.scripts = Scripts(client, keys, constants=_constants(settings), verbs=verbs)
         self.clock = RedisClock()
+        self.times = Times()
 
     # Enqueueing
 
@@ -287,12 +290,17 @@ class Batcher:
         throttled: bool = False,
         status: int | None = None,
         duration_ms: int = 0,
+        delivery_ms: int | None = None,
         detail: str = "",
         callback_url: str = "",
     ) -> Settlement:
-        """End a begun attempt; changes the callback and its destination atomically."""
+        """End a begun attempt; changes the callback and its destination atomically.
+
+        `delivery_ms`: from enqueue to 2xx; None if it was not sent, or that is unknown.
+        """
         s = self.settings
         adapts = s.adaptive and s.destination_interval > 0
+        why = reason.value if reason else ""
         answer = self.scripts.run(
             "settle",
             {
@@ -300,7 +308,7 @@ class Batcher:
                 "token": token,
                 "attempt": attempt,
                 "outcome": outcome.value,
-                "reason": reason.value if reason else "",
+                "reason": why,
                 "delay": delay_ms,
                 "park": int(park),
                 "throttled": int(throttled),
@@ -310,12 +318,16 @@ class Batcher:
                 "transport": int(feedback.transport),
                 "status": status or 0,
                 "duration": duration_ms,
+                "counted": field_of_attempt(outcome, why, status, duration_ms, delivery_ms),
                 "hold": feedback.hold_ms,
                 "factor": feedback.factor if adapts else 1000,
                 "gone_url": digest(callback_url) if feedback.gone else "",
             },
         )
-        return replies.settlement(*answer)
+        settlement = replies.settlement(*answer)
+        if settlement.settled is not Settled.STALE:
+            self.times.add(duration_ms, delivery_ms or 0)
+        return settlement
 
     def withhold(self, id: str, token: str, attempt: int, *, detail: str) -> Withheld:
         """Take back a begun attempt because no secret was found; it does not count."""
@@ -395,13 +407,22 @@ class Batcher:
         self.scripts.run("notified", {"told_until": until_ms})
 
     def tick(
-        self, ticker: str, interval_ms: int, *, known: str = "", threads: int = 0, places: int = 0
+        self,
+        ticker: str,
+        interval_ms: int,
+        *,
+        known: str = "",
+        threads: int = 0,
+        places: int = 0,
+        who: str = "",
+        running_ms: int = 0,
     ) -> Tick:
         """Try to become the ticker of this interval.
 
         `known`: the epoch this process remembers. `threads`: the threads or greenlets of this
-        process, of which unproven destinations may take `places`. Also reads Redis' clock: if it
-        has jumped, expiry is held before anything else.
+        process, of which unproven destinations may take `places`; `who`: what else is to be known
+        of it, see `inspector.Worker`. Also stores the times of its attempts, and reads Redis'
+        clock: if it has jumped, expiry is held before anything else.
         """
         call = {
             "ticker": ticker,
@@ -409,9 +430,17 @@ class Batcher:
             "known": known,
             "threads": threads,
             "places": places,
+            "running": running_ms,
+            "who": who,
         }
         asked_s = self.clock.elapsed()
-        elected, now, lost, epoch, busy = self.scripts.run("tick", call)
+        durations, delays = self.times.take()
+        call |= {"durations": durations, "delays": delays}
+        try:
+            elected, now, lost, epoch, busy = self.scripts.run("tick", call)
+        except redis.RedisError:
+            self.times.add(durations, delays)
+            raise
         look = Seen(now, asked_s, self.clock.elapsed())
         jump_ms = self.clock.jump_ms(look)
         if jump_ms and not self.hold(jump_ms, since_ms=self.clock.seen_ms):
@@ -443,6 +472,10 @@ class Batcher:
         call = {"offset": offset, "limit": limit, "unproven": int(unproven)}
         read, moved = self.scripts.run("shorten", call)
         return read, moved
+
+    def note_holds(self, destinations: Sequence[str]) -> int:
+        """Bring `held` up to date for some destinations; returns how many of them are held."""
+        return int(self.scripts.run("note_holds", {"names": list(destinations)}))
 
     def unhold(self) -> bool:
         """Let callbacks expire again; False if they already do."""

@@ -98,12 +98,18 @@ def _of_redis(found: Runtime) -> list[Check]:
     polling = 0
     try:
         workers = read_workers(
-            client, settings.namespace, check_interval_s=settings.check_interval, clock=clock
+            client, settings.namespace, QUEUE, check_interval_s=settings.check_interval, clock=clock
         )
         polling = workers.polling
         work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
         memory = read_memory(found.batcher.scripts)
-        state = health(work.books, found.batcher.look(), memory, settings=settings)
+        state = health(
+            work.books,
+            found.batcher.look(),
+            work.survey,
+            memory,
+            settings=settings,
+        )
         rest = service_checks.judge_work(work, workers, state, settings)
     except UNREACHABLE:
         raise

@@ -11,6 +11,7 @@ from callbacks.cli.command import Commands
 from callbacks.cli.dead import dead
 from callbacks.cli.demo import demo
 from callbacks.cli.destinations import destinations
+from callbacks.cli.dev import dev
 from callbacks.cli.doctor import doctor
 from callbacks.cli.enqueue import enqueue
 from callbacks.cli.flush import flush
@@ -18,7 +19,10 @@ from callbacks.cli.import_ import import_
 from callbacks.cli.list import list_
 from callbacks.cli.log import log
 from callbacks.cli.pause import pause
+from callbacks.cli.receiver.command import receiver
 from callbacks.cli.resume import resume
+from callbacks.cli.secret import secret
+from callbacks.cli.send import send
 from callbacks.cli.show import show
 from callbacks.cli.status import status
 from callbacks.cli.web import web
@@ -56,7 +60,11 @@ for _command in (
     cleanup,
     audit,
     doctor,
+    send,
+    receiver,
+    secret,
     demo,
+    dev,
     web,
 ):
     main.add_command(_command)

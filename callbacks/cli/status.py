@@ -3,51 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import sleep
 from typing import Final
 
 import click
+import redis
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.batcher.inspector import TOTALS, Inspector
+from callbacks.batcher.inspector import TOTALS
 from callbacks.batcher.journal import Act, told
-from callbacks.cli.command import console, json_option, parts, print_json, table
-from callbacks.monitor.snapshot import Snapshot, facts, take
+from callbacks.cli.command import (
+    Failure,
+    console,
+    json_option,
+    parts,
+    print_json,
+    redis_line,
+    table,
+)
+from callbacks.monitor.health import NO_REDIS
+from callbacks.monitor.snapshot import Snapshot, facts, no_redis, summary, take, worker_rows
 from callbacks.monitor.trouble import WORST
 from callbacks.runtime import Runtime
-from callbacks.text import counted, moment, printable
+from callbacks.text import moment, printable
 
 _WATCH_S: Final = 1.0
-_STYLES: Final = {"ok": "green", "paused": "yellow", "behind": "yellow"}
+_STYLES: Final = {
+    "ok": "green", "scheduler away": "yellow", "paused": "yellow", "behind": "yellow",
+}  # fmt: skip
 
 
-def render(shown: Snapshot, places: Sequence[int]) -> Group:
-    """The snapshot as tables; `places` are the threads or greenlets of each worker process."""
+def render(shown: Snapshot) -> Group:
+    """The snapshot as tables."""
     rows = Table.grid(padding=(0, 2))
     style = _STYLES.get(shown.health.word, "red")
-    rows.add_row("health", Text(str(shown.health), style=style))
+    rows.add_row("health", Text(printable(str(shown.health)), style=style))
+    if shown.health.todo:
+        rows.add_row("do", shown.health.todo)
     for name, fact in facts(shown):
         rows.add_row(name, fact)
-    rows.add_row("workers", _workers(places))
+    rows.add_row("workers", summary(shown.workers))
     if shown.overview.paused_by:
         rows.add_row("paused", printable(_paused(shown.overview.paused_by)))
     for each in shown.trouble[:WORST]:
         rows.add_row("worst", Text(printable(str(each)), style="yellow"))
+    running = table("host", "pid", "version", "busy", "running for")
+    for row in worker_rows(shown.workers, shown.overview.now_ms):
+        running.add_row(*map(printable, row))
     counts = table("", "total", "last minute", right=("total", "last minute"))
     for name in TOTALS:
         o = shown.overview
         counts.add_row(name, f"{o.totals[name]:,}", f"{o.per_minute.get(name, 0):,}")
-    return Group(rows, Text(), counts)
-
-
-def _workers(places: Sequence[int]) -> str:
-    if not places:
-        return "none running (dramatiq callbacks)"
-    return f"{counted(len(places), 'process', 'processes')}, {sum(places):,} threads or greenlets"
+    listed = (running, Text()) if shown.workers else ()
+    return Group(rows, Text(), *listed, counts)
 
 
 def _paused(act: Act) -> str:
@@ -55,8 +67,7 @@ def _paused(act: Act) -> str:
 
 
 def _look(found: Runtime) -> Group:
-    shown = take(found.batcher)
-    return render(shown, Inspector(found.batcher.scripts).worker_places(shown.overview.now_ms))
+    return render(take(found.batcher))
 
 
 @click.command()
@@ -68,12 +79,17 @@ def status(watch: bool, as_json: bool) -> None:
     Ages and intervals are in seconds; rates cover the last minute.
     """
     found = parts()
-    if watch:
-        _watch(found, as_json)
-    elif as_json:
-        print_json(take(found.batcher).document())
-    else:
-        console().print(_look(found))
+    try:
+        if watch:
+            _watch(found, as_json)
+        elif as_json:
+            print_json(take(found.batcher).document())
+        else:
+            console().print(_look(found))
+    except redis.RedisError as error:
+        if as_json:
+            print_json(no_redis())
+        raise Failure(f"{NO_REDIS.word}: {redis_line(error)}") from error
 
 
 def _watch(found: Runtime, as_json: bool) -> None:

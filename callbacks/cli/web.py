@@ -41,7 +41,8 @@ def web(port: int, as_json: bool) -> None:
     Listens on 127.0.0.1, or on all interfaces if PORT is set, as on Heroku. Shows numbers and
     health, but no ids, URLs or destinations.
     """
-    _check_installed()
+    if name := missing_package():
+        raise Failure(f"{name} is not installed; pip install 'callbacks[web]'")
     from callbacks.web.app import App, Latest  # noqa: PLC0415 - needs the extra
     from callbacks.web.server import Server  # noqa: PLC0415
 
@@ -65,10 +66,9 @@ def web(port: int, as_json: bool) -> None:
     server.run()
 
 
-def _check_installed() -> None:
-    for name in _EXTRA:
-        if find_spec(name) is None:
-            raise Failure(f"{name} is not installed; pip install 'callbacks[web]'")
+def missing_package() -> str | None:
+    """The name of a package that this needs and that is not installed, if any."""
+    return next((name for name in _EXTRA if find_spec(name) is None), None)
 
 
 def _reader(settings: Settings) -> Batcher:

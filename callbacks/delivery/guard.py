@@ -86,6 +86,17 @@ class Guard:
                 raise BlockedAddress(f"{address} is not a public address")
         return checked
 
+    def verdict(self, address: str | Address) -> str:
+        """Say in words whether an address may be reached, and why."""
+        try:
+            known = _unmapped(address)
+        except BlockedAddress as error:
+            return f"refused: {error}"
+        if _is_public(known):
+            return "public"
+        allowed = [str(network) for network in self.allowed_networks if known in network]
+        return f"not public, but allowed ({allowed[0]})" if allowed else "refused: not public"
+
     def _is_allowed(self, address: Address) -> bool:
         return any(address in network for network in self.allowed_networks)
 

@@ -11,7 +11,6 @@ from typing import Final
 from callbacks.delivery.connection import MAX_IDLE_S, Connection, Origin
 
 MAX_IDLE: Final = 256  # connections kept per process; the longest idle one is closed first
-MAX_IDLE_PER_ORIGIN: Final = 64  # as many as a worker process has threads
 
 
 @dataclass(slots=True)
@@ -71,11 +70,8 @@ class IdlePool:
     def _add(self, connection: Connection, now: float) -> list[Connection]:
         """Keep it; returns the removed ones: too many, or idle for too long."""
         self._by_age[connection] = None
-        siblings = self._by_origin.setdefault(connection.origin, [])
-        siblings.append(connection)
-        surplus = siblings[:1] if len(siblings) > MAX_IDLE_PER_ORIGIN else []
-        for each in surplus:
-            self._remove(each)
+        self._by_origin.setdefault(connection.origin, []).append(connection)
+        surplus: list[Connection] = []
         while self._by_age:
             oldest = next(iter(self._by_age))
             if len(self._by_age) <= MAX_IDLE and now - oldest.idle_since < MAX_IDLE_S:

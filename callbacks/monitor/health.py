@@ -1,4 +1,4 @@
-"""Overall health, as one word and a reason: a pure decision.
+"""Overall health, as one word, a reason and what to do: a pure decision.
 
 `status`, the status page, `/healthz`, the metrics and `doctor` all use it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from callbacks.batcher.inspector import Overview
+from callbacks.batcher.inspector import Overview, Survey
 from callbacks.model import Look, Memory
 from callbacks.policy.room import is_full
 from callbacks.settings import Settings
@@ -16,62 +16,173 @@ from callbacks.text import age, many
 from callbacks.units import ms
 
 #: All words, best first.
-WORDS: Final = ("ok", "paused", "behind", "full", "no worker", "unbalanced")
+WORDS: Final = (
+    "ok",
+    "scheduler away",
+    "paused",
+    "behind",
+    "queue full",
+    "redis full",
+    "no worker",
+    "unbalanced",
+    "no redis",
+)
+#: Words with which callbacks are sent and accepted, or are held on purpose.
+WELL: Final = frozenset({"ok", "scheduler away", "paused", "behind"})
 #: If there is work but no tick, or no claim, for this long, no worker is working.
 ABSENT_MS: Final = 60_000
+#: The scheduler sends every minute: by then two messages in a row are missing.
+SCHEDULER_LATE_MS: Final = 150_000
 #: Ticks that may be missed: one may be late, and the next one may fail.
 _TICKS: Final = 3
+
+START_WORKERS: Final = (
+    "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
+)
+RESTART_WORKERS: Final = "look for tick_failed in the log of the workers, and restart them"
+START_SCHEDULER: Final = "run periodiq callbacks"
+_LOOK_AT_DESTINATIONS: Final = "callbacks destinations shows whether one is slow or all"
+_TODO: Final = {
+    "ok": "callbacks destinations and callbacks dead show --since 1h tell why",
+    "scheduler away": START_SCHEDULER,
+    "paused": "callbacks resume",
+    "behind": f"{_LOOK_AT_DESTINATIONS}; if all, start more workers",
+    "queue full": f"{_LOOK_AT_DESTINATIONS}; then start more workers, or raise"
+    " CALLBACKS_MAX_QUEUED",
+    "redis full": "raise maxmemory; deliveries go on meanwhile, and free memory",
+    "no worker": START_WORKERS,
+    "unbalanced": "callbacks audit lists what is wrong; see whether Redis lost data (callbacks"
+    " doctor)",
+    "no redis": "start Redis, or correct REDIS_URL; callbacks doctor says more",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One of `WORDS`, and why."""
+    """One of `WORDS`, why, and what to do; both are empty if all is well."""
 
     word: str
     reason: str = ""
+    todo: str = ""
 
     def __str__(self) -> str:
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
-def health(overview: Overview, look: Look, memory: Memory | None, *, settings: Settings) -> Health:
-    """Return the worst condition found. `memory`: None if this user may not read it."""
-    now_ms = overview.now_ms
-    if overview.balance:
-        return Health("unbalanced", f"books do not balance by {overview.balance}; see audit")
-    absent = no_worker(overview, settings)
-    if absent:
-        return Health("no worker", absent)
-    refused = _no_room(overview, memory, settings)
-    if refused:
-        return Health("full", f"{refused}: enqueue raises QueueFull")
-    if overview.paused_since_ms is not None:
-        return Health("paused", f"for {age((now_ms - overview.paused_since_ms) / 1000)}")
-    return _of_backlog(overview, look, settings)
+NO_REDIS: Final = Health(
+    "no redis", "it cannot be read; the log of this process says why", _TODO["no redis"]
+)
 
 
-def _no_room(overview: Overview, memory: Memory | None, settings: Settings) -> str:
-    """Why there is no room for another callback; empty if there is."""
+def health(
+    overview: Overview,
+    look: Look,
+    survey: Survey,
+    memory: Memory | None,
+    *,
+    settings: Settings,
+    answering_badly: int = 0,
+) -> Health:
+    """Return the worst condition found, and if that is no alarm, what else needs a look.
+
+    `memory`: None if this user may not read it. `answering_badly`: destinations in trouble by what
+    they answer, most of which are held, too.
+    """
+    found = _worst(overview, look, survey, memory, settings)
+    beside = notes(overview, survey, answering_badly) if found.word in WELL else ""
+    reason = "; ".join(filter(None, (found.reason, beside)))
+    return Health(found.word, reason, found.todo or (_TODO[found.word] if reason else ""))
+
+
+def _worst(
+    overview: Overview, look: Look, survey: Survey, memory: Memory | None, settings: Settings
+) -> Health:
+    conditions = (
+        Health("unbalanced", _unbalanced(overview)),
+        Health("no worker", no_worker(overview, settings)),
+        Health("no worker", _unclaimed(overview, look, settings), RESTART_WORKERS),
+        Health("redis full", _no_memory(overview, memory)),
+        Health("queue full", _no_room(overview, settings)),
+        Health("paused", _paused(overview)),
+        Health("behind", _behind(overview, survey, settings)),
+        Health("scheduler away", scheduler_late(overview)),
+    )
+    return next((found for found in conditions if found.reason), Health("ok"))
+
+
+def _unbalanced(overview: Overview) -> str:
+    return f"the totals do not balance by {overview.balance}" if overview.balance else ""
+
+
+def _paused(overview: Overview) -> str:
+    since_ms = overview.paused_since_ms
+    return "" if since_ms is None else f"for {age((overview.now_ms - since_ms) / 1000)}"
+
+
+def notes(overview: Overview, survey: Survey, answering_badly: int = 0) -> str:
+    """What needs a look, but nobody at night."""
+    died, held = overview.dead_last_hour, max(survey.in_trouble, answering_badly)
+    told = [
+        f"{many(held, 'destination')} in trouble" if held else "",
+        f"{died:,} died within the hour" if died else "",
+    ]
+    return ", ".join(filter(None, told))
+
+
+def _no_memory(overview: Overview, memory: Memory | None) -> str:
+    """Why Redis has no memory for another callback; empty if it has."""
     if memory and is_full(memory.used, memory.limit):
-        return f"Redis uses {memory.used / memory.limit:.0%} of maxmemory"
-    if 0 < settings.max_queued <= overview.queued:
-        return f"{overview.queued:,} queued, CALLBACKS_MAX_QUEUED is {settings.max_queued:,}"
+        return f"{memory.used / memory.limit:.0%} of maxmemory is used: enqueue raises QueueFull"
+    if overview.refusing:
+        return "at the last tick, maxmemory was nearly used up: enqueue raises QueueFull"
     return ""
 
 
-def _of_backlog(overview: Overview, look: Look, settings: Settings) -> Health:
-    """Judge by how long callbacks that are ready have not been claimed."""
-    if look.oldest_due_ms is None:
-        return Health("ok")
-    on_purpose_ms = ms(settings.max_delay) + ms(settings.min_interval)
+def _no_room(overview: Overview, settings: Settings) -> str:
+    """Why the queue takes no other callback; empty if it does."""
+    if not 0 < settings.max_queued <= overview.queued:
+        return ""
+    limit = f"CALLBACKS_MAX_QUEUED is {settings.max_queued:,}"
+    return f"{overview.queued:,} queued, {limit}: enqueue raises QueueFull"
+
+
+def _patience_ms(settings: Settings) -> int:
+    """How long a callback may wait on purpose."""
+    return ms(settings.max_delay) + ms(settings.min_interval)
+
+
+def _unclaimed(overview: Overview, look: Look, settings: Settings) -> str:
+    """For how long nothing that is ready has been claimed; empty if that is not long."""
+    if look.oldest_due_ms is None or overview.paused_since_ms is not None:
+        return ""
     waited_ms = overview.now_ms - look.oldest_due_ms
     idle_ms = min(waited_ms, overview.now_ms - (overview.last_batch_ms or 0))
-    if idle_ms > ABSENT_MS + on_purpose_ms:
-        idle = age(idle_ms / 1000)
-        return Health("no worker", f"none claims: callbacks are ready, no batch for {idle}")
-    if waited_ms > ms(settings.drain_target) + on_purpose_ms:
-        return Health("behind", f"oldest waits {age(waited_ms / 1000)}")
-    return Health("ok")
+    if idle_ms <= ABSENT_MS + _patience_ms(settings):
+        return ""
+    return f"none claims: callbacks are ready, no batch for {age(idle_ms / 1000)}"
+
+
+def _behind(overview: Overview, survey: Survey, settings: Settings) -> str:
+    """How long the oldest callback has waited that is not held; empty if that is not long."""
+    if survey.ready_since_ms is None:
+        return ""
+    waited_ms = overview.now_ms - survey.ready_since_ms
+    if waited_ms <= ms(settings.drain_target) + _patience_ms(settings):
+        return ""
+    return f"the oldest of {survey.ready:,} ready waits {age(waited_ms / 1000)}"
+
+
+def scheduler_late(overview: Overview) -> str:
+    """Since when the scheduler has been away; empty if it is not, or if there is no data yet.
+
+    If it has never been seen, the time counts from when the first worker was.
+    """
+    since_ms = overview.scheduled_ms or overview.data_since_ms
+    if since_ms is None or overview.now_ms - since_ms <= SCHEDULER_LATE_MS:
+        return ""
+    ago = age((overview.now_ms - since_ms) / 1000)
+    seen = f"last seen {ago} ago" if overview.scheduled_ms else f"never seen, for {ago}"
+    return f"{seen}; this delays nothing, because each worker checks by itself"
 
 
 def no_worker(overview: Overview, settings: Settings) -> str:

@@ -15,8 +15,16 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
-from callbacks.batcher.inspector import Inspector, Overview, is_mark, is_paused, overview
-from callbacks.batcher.keys import Keys
+from callbacks.batcher.inspector import (
+    Inspector,
+    Overview,
+    Survey,
+    is_mark,
+    is_paused,
+    overview,
+    survey,
+)
+from callbacks.batcher.keys import Keys, arrivals_channel
 from callbacks.batcher.scripts import Scripts
 from callbacks.monitor.redis_checks import Server, Trip
 from callbacks.monitor.trouble import Trouble, worst
@@ -66,6 +74,7 @@ class Work:
     """
 
     books: Overview
+    survey: Survey
     dead_last_hour: int
     broken: int
     paused: int
@@ -201,17 +210,19 @@ def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
 
 
 def read_workers(
-    client: Redis, namespace: str, *, check_interval_s: float, clock: Clock
+    client: Redis, namespace: str, queue: str, *, check_interval_s: float, clock: Clock
 ) -> Workers:
     """Watch for a moment which processes fetch messages, and whether one ticks.
 
     Producers have heartbeats too, but theirs change only when they send a message; so those that
-    change while we watch are workers. Clocks of other machines are not compared.
+    change while we watch are workers. Idle ones look for messages every few seconds, so they are
+    told to look now. Clocks of other machines are not compared.
     """
     tick = Keys(namespace).of("tick")
     gap_s = 0.1 * check_interval_s + 1  # between the end of a tick's key and the next tick
     first, started = _heartbeats(client, namespace), clock.monotonic()
     ticking, polling = False, 0
+    _allowed(lambda: client.publish(arrivals_channel(namespace), f"{namespace}:{queue}"))
     while True:
         clock.sleep(_LOOK_AGAIN_S)
         took = clock.monotonic() - started
@@ -248,6 +259,7 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
     own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,
+        survey=survey(scripts),
         dead_last_hour=dead,
         broken=sum(bool(broken) for broken, *_ in own),
         paused=sum(map(is_paused, names, (paused for _, paused, *_ in own), marks)),

@@ -8,9 +8,16 @@ from typing import Final
 import redis
 
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
+from callbacks.batcher.inspector import Overview
 from callbacks.batcher.journal import told
 from callbacks.monitor.checks import Check, failure, ok, warning
-from callbacks.monitor.health import Health
+from callbacks.monitor.health import (
+    RESTART_WORKERS,
+    START_SCHEDULER,
+    START_WORKERS,
+    Health,
+    scheduler_late,
+)
 from callbacks.monitor.probes import Work, Workers
 from callbacks.monitor.trouble import WORST
 from callbacks.request.secrets import SecretResolverError, load_resolver
@@ -21,10 +28,6 @@ from callbacks.text import age, many
 SHUTDOWN_S: Final = 11
 #: How long to warn about a loss of data.
 _LOSS_SHOWN_MS: Final = 86_400_000
-#: The scheduler sends every minute: by then two messages in a row are missing.
-_SCHEDULER_LATE_MS: Final = 150_000
-_RESTART: Final = "look for tick_failed in the log of the workers, and restart them"
-_START: Final = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 
 
 # Settings
@@ -227,7 +230,9 @@ def judge_work(work: Work, workers: Workers, health: Health, settings: Settings)
 def judge_workers(work: Work, workers: Workers, health: Health, settings: Settings) -> Check:
     """Whether a worker claims and sends; never better than the health in `status`."""
     if health.word == "no worker":
-        return failure("workers", str(health), _RESTART if workers.polling else _START)
+        return failure(
+            "workers", str(health), RESTART_WORKERS if workers.polling else START_WORKERS
+        )
     polling = "1 process" if workers.polling == 1 else f"{workers.polling} processes"
     owed = work.books.queued + work.books.processing
     every = f"{settings.check_interval:g} s"
@@ -236,12 +241,12 @@ def judge_workers(work: Work, workers: Workers, health: Health, settings: Settin
         return ok("workers", f"{polling} at work{does}")
     if workers.polling:
         found = f"{polling} on the queue, but none did its regular duties within {every}"
-        todo = _RESTART
+        todo = RESTART_WORKERS
     elif workers.ticking:
         found = f"a worker ticked within {every}, but none fetches messages"
         todo = "run this again: one may have just ended; if it persists, restart the workers"
     else:
-        found, todo = "no worker is running", _START
+        found, todo = "no worker is running", START_WORKERS
     if owed:
         return failure("workers", f"{found}; {many(owed, 'callback')} not sent yet", todo)
     return warning("workers", f"{found}; nothing to send right now", todo)
@@ -249,13 +254,12 @@ def judge_workers(work: Work, workers: Workers, health: Health, settings: Settin
 
 def scheduler(work: Work) -> Check:
     """Whether periodiq is running. Nothing is late without it."""
-    seen_ms = work.books.scheduled_ms
-    late_ms = None if seen_ms is None else work.books.now_ms - seen_ms
-    if late_ms is not None and late_ms <= _SCHEDULER_LATE_MS:
-        return ok("scheduler", f"seen {age(max(0, late_ms) / 1000)} ago")
-    seen = "never seen" if late_ms is None else f"last seen {age(late_ms / 1000)} ago"
-    found = f"{seen}; this delays nothing, because each worker checks by itself"
-    return warning("scheduler", found, "run periodiq callbacks")
+    books = work.books
+    late = scheduler_late(books)
+    if books.scheduled_ms is not None and not late:
+        return ok("scheduler", f"seen {age(max(0, books.now_ms - books.scheduled_ms) / 1000)} ago")
+    unseen = "never seen; this delays nothing, because each worker checks by itself"
+    return warning("scheduler", late or unseen, START_SCHEDULER)
 
 
 # Totals
@@ -308,13 +312,15 @@ def expiry(work: Work) -> Check:
 
 
 def waiting(work: Work, settings: Settings) -> Check:
-    """How long the oldest callback has waited, and whether new ones are accepted."""
-    books = work.books
-    waited_s = 0.0
-    if books.oldest_due_ms is not None:
-        waited_s = max(0, books.now_ms - books.oldest_due_ms) / 1000
-    oldest = f", the oldest due for {age(waited_s)}" if waited_s else ""
-    found = f"{books.queued:,} queued{oldest}, {books.processing:,} processing"
+    """How long what is ready has waited, and whether new callbacks are accepted."""
+    books, ready_s = work.books, _waited_s(work.books, work.survey.ready_since_ms)
+    held_s = _waited_s(books, work.survey.held_since_ms)
+    ages = [
+        f", the oldest {what} due for {age(waited_s)}"
+        for what, waited_s in (("ready", ready_s), ("held", held_s))
+        if waited_s
+    ]
+    found = f"{books.queued:,} queued{''.join(ages)}, {books.processing:,} processing"
     if 0 < settings.max_queued <= books.queued:
         todo = "see callbacks status; then raise CALLBACKS_MAX_QUEUED"
         return failure("waiting", f"{found}: enqueue raises QueueFull", todo)
@@ -323,10 +329,14 @@ def waiting(work: Work, settings: Settings) -> Check:
         by = told(books.paused_by) if books.paused_by else ""
         paused = f"{found}; everything is paused for {since} {by}".rstrip()
         return warning("waiting", paused, "callbacks resume")
-    if waited_s > settings.max_delay + settings.drain_target:
+    if ready_s > settings.max_delay + settings.drain_target:
         todo = "callbacks destinations shows whether one is slow or all; if all, start more workers"
         return warning("waiting", found, todo)
     return ok("waiting", found)
+
+
+def _waited_s(books: Overview, since_ms: int | None) -> float:
+    return 0.0 if since_ms is None else max(0, books.now_ms - since_ms) / 1000
 
 
 def dead_letters(work: Work) -> Check:

@@ -3,38 +3,74 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from callbacks.batcher.inspector import TOTALS, Inspector, Overview, overview
+from callbacks.batcher.inspector import (
+    TOTALS,
+    Attempts,
+    Inspector,
+    Overview,
+    Survey,
+    Worker,
+    attempts,
+    overview,
+    survey,
+    workers,
+)
 from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
-from callbacks.monitor.health import Health, health
+from callbacks.model import Memory
+from callbacks.monitor.health import NO_REDIS, Health, health
 from callbacks.monitor.trouble import WORST, Trouble, worst
 from callbacks.settings import Settings
-from callbacks.text import age, distance, many, moment
+from callbacks.text import age, counted, distance, many, moment
 
 SEEN_MS: Final = 10_000
+#: What may hold a destination, and how that is shown.
+HOLDS: Final = {
+    "paused": "paused",
+    "breaker": "with an open breaker",
+    "park": "parked",
+    "secret": "without a secret",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one instant. `processes`: how many Dramatiq has seen within `SEEN_MS`.
+    """Everything at one instant. `producers`: other processes that sent a message in `SEEN_MS`.
 
     `trouble`: the destinations in trouble, worst first, at most `MOST_TROUBLED`.
     """
 
     overview: Overview
     health: Health
-    processes: int
+    survey: Survey
+    workers: Sequence[Worker]
+    producers: int
+    memory: Memory | None
+    attempts: Attempts
     settings: Settings
     trouble: tuple[Trouble, ...] = ()
 
     @property
     def oldest_s(self) -> float | None:
         """How long the oldest due callback has been waiting, in seconds."""
-        due_ms = self.overview.oldest_due_ms
-        return None if due_ms is None else (self.overview.now_ms - due_ms) / 1000
+        return self._age_s(self.overview.oldest_due_ms)
+
+    @property
+    def oldest_ready_s(self) -> float | None:
+        """How long the oldest callback has been waiting that is due and not held."""
+        return self._age_s(self.survey.ready_since_ms)
+
+    @property
+    def oldest_held_s(self) -> float | None:
+        """How long the oldest callback has been due that a breaker, park, pause or secret holds."""
+        return self._age_s(self.survey.held_since_ms)
+
+    def _age_s(self, since_ms: int | None) -> float | None:
+        return None if since_ms is None else max(0, self.overview.now_ms - since_ms) / 1000
 
     @property
     def adapts(self) -> bool:
@@ -56,20 +92,25 @@ class Snapshot:
 
     def document(self) -> dict[str, Any]:
         """The snapshot for programs: ages and intervals in seconds."""
-        o = self.overview
+        o, memory = self.overview, self.memory
         last, upcoming = o.last_batch_ms, o.next_batch_ms
         return {
-            "health": self.health.word,
-            "health_reason": self.health.reason,
+            **_told(self.health),
             "queued": o.queued,
+            "ready": self.survey.ready,
             "processing": o.processing,
+            "in_flight": o.in_flight,
             "dead": o.dead,
+            "dead_last_hour": o.dead_last_hour,
             "sent_records": o.sent_records,
             "paused": o.paused_since_ms is not None,
             "paused_since": _seconds(o.paused_since_ms),
             "paused_by": o.paused_by and o.paused_by.who,
             "paused_reason": o.paused_by and o.paused_by.reason,
             "oldest_queued_age": self.oldest_s,
+            "oldest_ready_age": self.oldest_ready_s,
+            "oldest_held_age": self.oldest_held_s,
+            "destinations_held": {why: self.survey.holds.get(why, 0) for why in HOLDS},
             "destinations_waiting": o.destinations_waiting,
             "send_interval": self.send_interval_s,
             "send_interval_reason": self.send_interval_why,
@@ -79,24 +120,39 @@ class Snapshot:
             "data_since": _seconds(o.data_since_ms),
             "data_lost_at": _seconds(o.data_lost_ms),
             "expiry_held_until": _seconds(o.held_until_ms) if o.held else None,
-            "processes": self.processes,
             "in_trouble": len(self.trouble),
             "trouble": [
                 {"destination": one.destination, "reason": one.reason, "todo": one.todo}
                 for one in self.trouble[:WORST]
             ],
+            "scheduler_seen_at": _seconds(o.scheduled_ms),
+            "workers": [self._worker(worker) for worker in self.workers],
+            "producers": self.producers,
+            "redis_memory": memory.used if memory else None,
+            "redis_memory_limit": memory.limit if memory else None,
             "balance": o.balance,
             "totals": o.totals,
             "per_minute": {name: o.per_minute.get(name, 0) for name in TOTALS},
         }
 
+    def _worker(self, worker: Worker) -> dict[str, Any]:
+        return {
+            "host": worker.host or None,
+            "pid": worker.pid or None,
+            "version": worker.version or None,
+            "kind": worker.kind or None,
+            "places": worker.places,
+            "busy": worker.busy if worker.host else None,
+            "since": _seconds(worker.since_ms),
+        }
+
     def line(self) -> str:
         """The snapshot as one line for a log."""
         o, rate = self.overview, self.overview.per_minute
-        oldest = "-" if self.oldest_s is None else f"{self.oldest_s:.1f}s"
+        ready, held = map(_short, (self.oldest_ready_s, self.oldest_held_s))
         return (
             f"{moment(o.now_ms / 1000)} queued={o.queued} processing={o.processing} "
-            f"dead={o.dead} oldest={oldest} sent={o.totals['sent']} "
+            f"dead={o.dead} oldest_ready={ready} oldest_held={held} sent={o.totals['sent']} "
             f"sent_per_minute={rate.get('sent', 0)} retried_per_minute={rate.get('retried', 0)} "
             f"in_trouble={len(self.trouble)} "
             f"health={json.dumps(str(self.health))}"
@@ -106,40 +162,63 @@ class Snapshot:
 def take(batcher: Batcher) -> Snapshot:
     """Read everything that `status`, the page and the metrics show."""
     settings, client = batcher.settings, batcher.scripts.client
-    books = overview(batcher.scripts)
-    look = batcher.look()
-    memory = read_memory(batcher.scripts)
+    scripts = batcher.scripts
+    books, look, held = overview(scripts), batcher.look(), survey(scripts)
+    memory, running = read_memory(scripts), workers(scripts, books.now_ms)
     heartbeats = f"{settings.namespace}:__heartbeats__"
-    processes: Any = client.zcount(heartbeats, books.now_ms - SEEN_MS, "+inf")
+    seen: Any = client.zrange(heartbeats, books.now_ms - SEEN_MS, "+inf", byscore=True)
+    others = {id.decode() for id in seen} - {worker.broker for worker in running}
+    trouble = tuple(worst(Inspector(scripts).troubled(), books.now_ms))
     return Snapshot(
         overview=books,
-        health=health(books, look, memory, settings=settings),
-        processes=int(processes),
+        health=health(books, look, held, memory, settings=settings, answering_badly=len(trouble)),
+        survey=held,
+        workers=running,
+        producers=len(others),
+        memory=memory,
+        attempts=attempts(scripts),
         settings=settings,
-        trouble=tuple(worst(Inspector(batcher.scripts).troubled(), books.now_ms)),
+        trouble=trouble,
     )
+
+
+def _short(age_s: float | None) -> str:
+    return "-" if age_s is None else f"{age_s:.1f}s"
+
+
+def no_redis() -> dict[str, Any]:
+    """What is known for programs if Redis cannot be read."""
+    return _told(NO_REDIS)
+
+
+def _told(health: Health) -> dict[str, Any]:
+    return {
+        "health": health.word,
+        "health_reason": health.reason,
+        "health_todo": health.todo,
+    }
 
 
 def facts(shown: Snapshot) -> list[tuple[str, str]]:
     """What is shown besides health and totals, as (name, text)."""
     o, now_s = shown.overview, shown.overview.now_ms / 1000
-    waits = f", oldest waits {age(shown.oldest_s)}" if shown.oldest_s is not None else ""
+    held = shown.survey.holds
     places = f" at {many(o.destinations_waiting, 'destination')}" if o.queued else ""
     last = "none yet" if o.last_batch_ms is None else distance(o.last_batch_ms / 1000, now_s)
     armed = o.next_batch_ms is not None and o.next_batch_ms > o.now_ms
     upcoming = f", next {distance((o.next_batch_ms or 0) / 1000, now_s)}" if armed else ""
     told = [
-        ("queued", f"{o.queued:,}{places}{waits}"),
-        ("processing", f"{o.processing:,}"),
-        ("dead", f"{o.dead:,}"),
+        ("queued", f"{o.queued:,}{places}"),
+        ("ready", _waiting(shown.survey.ready, shown.oldest_ready_s)),
+        ("held", f"{_held(held)}{_oldest(shown.oldest_held_s)}"),
+        ("processing", f"{o.processing:,}, {o.in_flight:,} in flight"),
+        ("dead", f"{o.dead:,}, {o.dead_last_hour:,} within the hour"),
         ("records", f"{o.sent_records:,} of sent or cancelled callbacks"),
         ("last batch", f"{last}{upcoming}"),
         ("send interval", f"{shown.send_interval_s:.4g} s ({shown.send_interval_why})"),
         ("lock", f"held by {o.lock}" if o.lock else "free"),
-        (
-            "processes",
-            f"{shown.processes} of Dramatiq seen within {SEEN_MS // 1000} s, workers or producers",
-        ),
+        ("scheduler", _scheduler(o)),
+        ("producers", f"{shown.producers:,} sent a message within {SEEN_MS // 1000} s"),
     ]
     if shown.trouble:
         told.append(("in trouble", many(len(shown.trouble), "destination")))
@@ -152,6 +231,49 @@ def facts(shown: Snapshot) -> list[tuple[str, str]]:
             ("expiry", f"suspended until {until}: Redis' clock jumped ahead by {jump}; see doctor")
         )
     return told
+
+
+def _waiting(count: int, oldest_s: float | None) -> str:
+    return f"{count:,}{_oldest(oldest_s)}"
+
+
+def _oldest(oldest_s: float | None) -> str:
+    return "" if oldest_s is None else f", oldest waits {age(oldest_s)}"
+
+
+def _held(holds: Mapping[str, int]) -> str:
+    """Destinations by what holds them."""
+    told = [f"{holds[why]:,} {name}" for why, name in HOLDS.items() if holds.get(why)]
+    return f"destinations: {', '.join(told)}" if told else "no destination"
+
+
+def _scheduler(o: Overview) -> str:
+    if o.scheduled_ms is None:
+        return "never seen"
+    return f"seen {distance(o.scheduled_ms / 1000, o.now_ms / 1000)}"
+
+
+def summary(running: Sequence[Worker]) -> str:
+    """How many worker processes and places there are, in one line."""
+    if not running:
+        return "none running (dramatiq callbacks)"
+    processes = counted(len(running), "process", "processes")
+    places, busy = sum(w.places for w in running), sum(w.busy for w in running)
+    return f"{processes}, {places:,} threads or greenlets, {busy:,} busy"
+
+
+def worker_rows(running: Sequence[Worker], now_ms: int) -> list[tuple[str, str, str, str, str]]:
+    """Each worker process: its host, pid, version, places and how many are busy, and its age."""
+    return [
+        (
+            worker.host or "unknown",
+            str(worker.pid or "-"),
+            worker.version or "-",
+            f"{worker.busy:,} of {worker.places:,} {worker.kind or 'places'} busy",
+            "-" if worker.since_ms is None else age(max(0, now_ms - worker.since_ms) / 1000),
+        )
+        for worker in running
+    ]
 
 
 def _seconds(ms: int | None) -> float | None:

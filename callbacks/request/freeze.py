@@ -129,15 +129,21 @@ def unpack(packed: bytes) -> Request:
     """Return the request that was packed; raises ValueError if this is not one."""
     try:
         destination, line, body = packed.split(b"\n", 2)
-        callback_url, environment, headers = json.loads(line)
-        pairs = tuple((name, value) for name, value in headers)
-        request = Request(callback_url, destination.decode(), environment, pairs, body)
+        return Request(*_unpacked_head(destination, line), body)
     except (ValueError, TypeError, RecursionError):
         raise ValueError("not a packed request") from None
+
+
+@functools.lru_cache(maxsize=1_024)  # as `_head`
+def _unpacked_head(
+    destination: bytes, line: bytes
+) -> tuple[str, str, str, tuple[tuple[str, str], ...]]:
+    callback_url, environment, headers = json.loads(line)
+    pairs = tuple((name, value) for name, value in headers)
     texts = [callback_url, environment, *(text for pair in pairs for text in pair)]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("not a packed request")
-    return request
+        raise TypeError("not texts")
+    return callback_url, destination.decode(), environment, pairs
 
 
 def _check_name(field: str, name: object) -> None:

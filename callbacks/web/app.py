@@ -16,14 +16,13 @@ from typing import Any, Final
 import redis
 
 from callbacks.log import log
+from callbacks.monitor.health import NO_REDIS, WELL
 from callbacks.monitor.metrics import exposition
 from callbacks.monitor.snapshot import Snapshot
 from callbacks.web.page import POLICY, away, status_page
 
 #: How long a snapshot is reused, however many requests come.
 FRESH_S: Final = 1.0
-#: Health in which work goes on, or is paused on purpose.
-_WELL: Final = frozenset({"ok", "paused", "behind"})
 _HTML: Final = "text/html; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -99,7 +98,7 @@ class App:
 
     def __init__(self, latest: Callable[[], Snapshot]) -> None:
         self._latest = latest
-        self._routes: Mapping[str, Callable[[str], WebResponse]] = {
+        self._routes: Mapping[str, Callable[[], WebResponse]] = {
             "/": self._page,
             "/healthz": self._health,
             "/metrics": self._metrics,
@@ -110,37 +109,39 @@ class App:
     ) -> Iterable[bytes]:
         """Answer one request."""
         method = environ["REQUEST_METHOD"]
-        reply = self._reply(method, environ.get("PATH_INFO", "/"), environ.get("HTTP_ACCEPT", ""))
+        reply = self._reply(method, environ.get("PATH_INFO", "/"))
         start_response(reply.status, reply.headers())
         return [] if method == "HEAD" else [reply.body]
 
-    def _reply(self, method: str, path: str, accept: str) -> WebResponse:
+    def _reply(self, method: str, path: str) -> WebResponse:
         route = self._routes.get(path)
         if route is None:
             return WebResponse("404 Not Found", _TEXT, f"try {', '.join(self._routes)}\n".encode())
         if method not in {"GET", "HEAD"}:
             return WebResponse("405 Method Not Allowed", _TEXT, b"", (("Allow", "GET, HEAD"),))
-        return route(accept)
+        return route()
 
-    def _page(self, _accept: str) -> WebResponse:
+    def _page(self) -> WebResponse:
         try:
             return WebResponse("200 OK", _HTML, status_page(self._latest()).encode())
         except redis.RedisError:
             return WebResponse("503 Service Unavailable", _HTML, away().encode())
 
-    def _health(self, _accept: str) -> WebResponse:
+    def _health(self) -> WebResponse:
         """Report health: 200 if work goes on or is paused, else 503."""
         try:
-            word, reason = (health := self._latest().health).word, health.reason
+            found = self._latest().health
         except redis.RedisError:
-            word, reason = "no Redis", "it cannot be read; the log of this process says why"
-        status = "200 OK" if word in _WELL else "503 Service Unavailable"
-        body = json.dumps({"health": word, "reason": reason}) + "\n"
+            found = NO_REDIS
+        status = "200 OK" if found.word in WELL else "503 Service Unavailable"
+        told = {"health": found.word, "reason": found.reason, "todo": found.todo}
+        body = json.dumps(told) + "\n"
         return WebResponse(status, "application/json", body.encode())
 
-    def _metrics(self, accept: str) -> WebResponse:
-        """Return the metrics; if Redis cannot be read there are none, and the scrape fails."""
+    def _metrics(self) -> WebResponse:
+        """Return the metrics; if Redis cannot be read, health alone."""
         try:
-            return WebResponse("200 OK", *exposition(self._latest, accept))
+            shown = self._latest()
         except redis.RedisError:
-            return WebResponse("503 Service Unavailable", _TEXT, b"Redis cannot be read\n")
+            shown = None
+        return WebResponse("200 OK", *exposition(shown))

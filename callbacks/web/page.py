@@ -10,7 +10,8 @@ from importlib import resources
 from typing import Final
 
 from callbacks.batcher.inspector import TOTALS
-from callbacks.monitor.snapshot import Snapshot, facts
+from callbacks.monitor.health import NO_REDIS, Health
+from callbacks.monitor.snapshot import Snapshot, facts, summary, worker_rows
 from callbacks.text import moment
 
 REFRESH_S: Final = 5
@@ -46,8 +47,7 @@ def status_page(shown: Snapshot) -> str:
     )
     return _page(
         shown.health.word,
-        f"<p class=health>{escape(str(shown.health))}</p>"
-        f"<table>{told}</table>"
+        f"{_told(shown.health)}<table>{told}</table>{_workers(shown)}"
         "<table class=counts><thead><tr><td><th scope=col>total<th scope=col>last minute</thead>"
         f"{counted}</table>"
         f"<p class=at>{moment(o.now_ms / 1000)}, refreshed every {REFRESH_S} s</p>",
@@ -56,10 +56,27 @@ def status_page(shown: Snapshot) -> str:
 
 def away() -> str:
     """The page shown if Redis cannot be read."""
-    return _page(
-        "no Redis",
-        "<p class=health>no Redis: it cannot be read; the log of this process says why</p>",
+    return _page(NO_REDIS.word, _told(NO_REDIS))
+
+
+def _told(health: Health) -> str:
+    todo = f"<p>{escape(health.todo)}</p>" if health.todo else ""
+    return f"<p class=health>{escape(str(health))}</p>{todo}"
+
+
+def _workers(shown: Snapshot) -> str:
+    """The worker processes, without hosts."""
+    rows = "".join(
+        f"<tr><th scope=row>{n}<td>{escape(version)}<td>{escape(busy)}<td>{running}"
+        for n, (_, _, version, busy, running) in enumerate(
+            worker_rows(shown.workers, shown.overview.now_ms), start=1
+        )
     )
+    head = (
+        "<tr><th scope=col>worker<th scope=col>version<th scope=col>busy<th scope=col>running for"
+    )
+    listed = f"<table><thead>{head}</thead>{rows}</table>" if rows else ""
+    return f"<p>workers: {escape(summary(shown.workers))}</p>{listed}"
 
 
 def _page(word: str, inner: str) -> str:

@@ -20,21 +20,19 @@ import redis
 from dramatiq import Middleware
 from redis import Redis
 
+from callbacks.batcher.keys import arrivals_channel
 from callbacks.log import log
 
-#: How long an idle consumer sleeps while it is told of arrivals.
+#: How long an idle consumer sleeps while it is told of arrivals; that of delayed messages is in no
+#: hurry.
 TOLD_POLL_MS: Final = 10_000
+DELAYED_TOLD_POLL_MS: Final = 30_000
 #: After a message that was not announced consumers look closely for so long.
 DOUBT_S: Final = 60.0
 #: The listener asks so often whether its connection is alive.
 PING_S: Final = 10.0
 #: From one connection to the next try, doubling from the first to the second.
 _BACK_OFF_S: Final = (0.25, 5.0)
-
-
-def channel_of(namespace: str) -> str:
-    """The channel on which the names of queues are published."""
-    return f"{namespace}:__arrivals__"
 
 
 class Arrivals:
@@ -128,7 +126,7 @@ class Listener(Middleware):
         """Hear words until the connection breaks or the process stops; raises redis' errors."""
         connection: Any = client.connection_pool.get_connection()
         try:
-            channel = channel_of(broker.namespace)
+            channel = arrivals_channel(broker.namespace)
             connection.send_command("SUBSCRIBE", channel)
             connection.read_response()
             broker.client.publish(channel, "")  # who may not publish hears nothing either

@@ -22,6 +22,7 @@ from callbacks.model import (
     Go,
     Later,
     LaterWhy,
+    Outcome,
     Reason,
     Refused,
     Request,
@@ -31,6 +32,7 @@ from callbacks.model import (
 )
 from callbacks.policy.outcome import Classification, classify
 from callbacks.policy.retry import Decision, Spent, decide_attempt
+from callbacks.request.envelope import created_ms
 from callbacks.request.freeze import unpack
 from callbacks.text import moment
 from callbacks.units import ms
@@ -101,6 +103,12 @@ def send_once(
         return attempt.make(sender)
     with places.taking() as taken:
         return attempt.make(sender) if taken else attempt.give_back(Later(0, LaterWhy.UNPROVEN))
+
+
+def _delivery_ms(outcome: Outcome, request: Request, ended_ms: int) -> int | None:
+    """From enqueue to 2xx. Enqueue's time is that of the machine that called it."""
+    created = created_ms(request.body) if outcome is Outcome.SENT else None
+    return None if created is None else max(0, ended_ms - created)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +276,7 @@ class _Attempt:
             detail=answer.detail,
             status=answer.status,
             duration_ms=answer.duration_ms,
+            delivery_ms=_delivery_ms(outcome, request, at_ms + answer.duration_ms),
             callback_url=request.callback_url,
         )
         return self._patiently(settle)

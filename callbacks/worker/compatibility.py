@@ -22,6 +22,8 @@ _NAMES: Final = (
     (_REDIS, "RedisBroker.__getattr__"),  # makes do_fetch, do_ack, do_nack and do_requeue
     (_REDIS, "_RedisConsumer"),
     (_REDIS, "_scripts"),
+    ("dramatiq.broker", "Broker.emit_before"),
+    ("dramatiq.broker", "Broker.emit_after"),
     ("dramatiq.worker", "ConsumerThread.handle_delayed_messages"),
     ("dramatiq.worker", "join_all"),
     ("dramatiq.cli", "worker_process.__code__"),

@@ -14,7 +14,7 @@ from dramatiq.common import dq_name, q_name
 from dramatiq.errors import ConnectionClosed, DecodeError
 
 from callbacks.log import log
-from callbacks.worker.arrivals import TOLD_POLL_MS
+from callbacks.worker.arrivals import DELAYED_TOLD_POLL_MS, TOLD_POLL_MS
 
 QUEUE: Final = "callbacks"
 #: How long a consumer sleeps at most when nothing is due and it is not told of arrivals.
@@ -58,6 +58,17 @@ class Pace:
         return self._soon
 
 
+class _Proxy(MessageProxy):
+    """A message on its way through the worker, which reads its fields some thirty times.
+
+    Dramatiq's proxy asks the message for each.
+    """
+
+    def __init__(self, message: Message[Any]) -> None:
+        super().__init__(message)
+        vars(self).update(vars(message))
+
+
 class Consumer(_RedisConsumer):
     """A consumer that survives every error of Redis, and polls closely only when it matters.
 
@@ -77,6 +88,7 @@ class Consumer(_RedisConsumer):
         self._ours = q_name(queue_name) == QUEUE
         delayed = queue_name == dq_name(queue_name)
         self._idle_poll_ms = DELAYED_IDLE_POLL_MS if delayed else IDLE_POLL_MS
+        self._told_poll_ms = DELAYED_TOLD_POLL_MS if delayed else TOLD_POLL_MS
 
     def __next__(self) -> MessageProxy | None:
         if self._ours:
@@ -99,7 +111,7 @@ class Consumer(_RedisConsumer):
         self._slept_untold = False
         message = self._next_cached()
         if message is None:
-            self._idle(TOLD_POLL_MS if self.broker.arrivals.are_told else self._idle_poll_ms)
+            self._idle(self._told_poll_ms if self.broker.arrivals.are_told else self._idle_poll_ms)
         return message
 
     def _room(self) -> int:
@@ -142,7 +154,7 @@ class Consumer(_RedisConsumer):
             if self._ours:
                 eta = message.options["eta"] = self.broker.to_own_clock(eta)
             heapq.heappush(self._etas, (eta, redis_id))
-        return MessageProxy(message)
+        return _Proxy(message)
 
     def _refuse(self, data: bytes, error: str) -> None:
         log.warning("message_dropped", queue=self.queue_name, error=error)
@@ -163,7 +175,7 @@ class Consumer(_RedisConsumer):
             most_ms = min(most_ms, max(0, int(self._etas[0][0] - time.time() * 1_000) + 1))
         if most_ms:
             is_told = self._arrival.wait(most_ms / 1_000)
-            self._slept_untold = most_ms == TOLD_POLL_MS and not is_told
+            self._slept_untold = most_ms == self._told_poll_ms and not is_told
         self._arrival.clear()  # before the next fetch, which finds what arrived until then
 
     def ack(self, message: MessageProxy) -> None:

@@ -10,9 +10,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Final, Protocol
 
+from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.memory import read_memory
+from callbacks.batcher.paging import pages
 from callbacks.batcher.store import CLAIM_STEP, DEAD_STEP, Batcher
 from callbacks.log import log
 from callbacks.model import (
@@ -220,6 +223,12 @@ def shorten_once(batcher: Batcher) -> int:
     return all_moved
 
 
+def note_holds_once(batcher: Batcher) -> int:
+    """Forget destinations that are no longer held; how many still are."""
+    held = Inspector(batcher.scripts).members("held")
+    return sum(batcher.note_holds(step) for step in pages(islice(held, PASS * STEPS), PASS))
+
+
 def trim_once(batcher: Batcher) -> int:
     """Forget old records in bounded steps, and refuse enqueues while memory is short; how many."""
     memory = read_memory(batcher.scripts)
@@ -305,6 +314,7 @@ def tick_once(
         lambda: flush_once(batcher, messages),
         lambda: trim_once(batcher),
         lambda: report_once(batcher),
+        lambda: note_holds_once(batcher),
         *more,
     ]
     first: Exception | None = None

@@ -33,6 +33,11 @@ class Places:
         """Say how many places there are, and the share that such destinations may take."""
         self.total, self.unproven_most = total, max(1, int(total * share))
 
+    @property
+    def busy(self) -> int:
+        """How many requests this process is at."""
+        return len(self._taken) + len(self._overdue_from)
+
     @contextmanager
     def taking(self) -> Iterator[bool]:
         """Take a place for an unproven destination; False if none is free."""

@@ -128,6 +128,15 @@ def names_us() -> bool:
     return any(map(_is_ours, [args.broker, *args.modules]))
 
 
+def owns_stderr() -> bool:
+    """Whether this is a worker whose lines Dramatiq would only pass on to the same standard error.
+
+    With `--log-file` they go elsewhere.
+    """
+    worker = _worker_frame()
+    return worker is not None and not worker.f_locals["args"].log_file
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(":")[0].partition(".")[0] == _PACKAGE
 

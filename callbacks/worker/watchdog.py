@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -95,7 +96,7 @@ class Watchdog(Middleware):
         # Held over a look at the set and what follows from it: the last message's end must not
         # drop what the next one, just begun, is expected to do.
         self._count = threading.Lock()
-        self._stop = native("_thread", "allocate_lock")()  # held while it watches
+        self._watching: Any = None  # a lock, held while it watches
         self._home = 0
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
@@ -104,12 +105,13 @@ class Watchdog(Middleware):
             if q_name(name) == QUEUE:
                 self._liveness.beat(consumer_of(name))
         self._home = native("_thread", "get_ident")()
-        self._stop.acquire()
-        native("_thread", "start_new_thread")(self._run, (broker,))
+        self._watching = native("_thread", "allocate_lock")()
+        self._watching.acquire()
+        native("_thread", "start_new_thread")(self._run, (broker, self._watching))
 
     def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
         """Stop watching: what is slow now is waited for by others."""
-        self._stop.release()
+        self._watching.release()
 
     def before_process_message(self, broker: Any, message: Any) -> None:
         """Expect messages to end while there are some of ours in work."""
@@ -135,10 +137,10 @@ class Watchdog(Middleware):
 
     after_skip_message = after_process_message
 
-    def _run(self, broker: Any) -> None:
+    def _run(self, broker: Any, watching: Any) -> None:
         # Neither a slow receiver nor a ticker that waits for its turn is a stall.
         patience_s = PATIENCE_S + self._attempt_s() + self._interval_s()
-        while not self._stop.acquire(timeout=CONFIRM_S):
+        while not watching.acquire(timeout=CONFIRM_S):
             dead = self._watch.verdict(patience_s=patience_s, confirm_s=CONFIRM_S)
             if dead:
                 self._end(broker, dead)
@@ -147,10 +149,12 @@ class Watchdog(Middleware):
         """Let requests in flight end, then go without asking threads that may hang."""
         parts = ", ".join(f"{name} for {age:.0f} s" for name, age in sorted(dead.items()))
         broker.stopping = True
-        native("_thread", "start_new_thread")(_exit_after, (self._attempt_s(),))
+        attempt_s = self._attempt_s()
+        with suppress(RuntimeError):  # the system has no more threads
+            native("_thread", "start_new_thread")(_exit_after, (attempt_s,))  # the line may hang
         where = self._blocked_at()
-        log.critical("watchdog", no_progress=parts, blocked_at=where, status=STATUS)  # may hang
-        native("time", "sleep")(self._attempt_s())
+        log.critical("watchdog", no_progress=parts, blocked_at=where, status=STATUS)
+        _exit_after(attempt_s)
 
     def _blocked_at(self) -> str | None:
         """Say where the one thread of all greenlets is; of many threads one tells little."""

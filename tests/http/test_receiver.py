@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 import requests
 
 from callbacks.cli import receiver as receivers
 from callbacks.cli.receiver import Behaviour, Hit, Receiver, Response
+from callbacks.cli.receiver.faults import first_answer, read_fault
+from callbacks.delivery.callback import AICallback
+from callbacks.model import Reason
 from callbacks.request.signature import sign, verify
+from callbacks.settings import load_settings
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
@@ -199,6 +205,133 @@ def test_a_reply_waits_until_it_is_let_go() -> None:
         assert sock.recv(999).startswith(b"HTTP/1.1 204 ")
 
 
+def test_what_a_reply_waited_for_may_be_the_answer() -> None:
+    gate: Future[object] = Future()
+    reply = Response(204, until=gate, delay_s=0.1)
+    with Receiver(behaviour=lambda _: reply) as receiver, connected(receiver) as sock:
+        sock.sendall(WHOLE)
+        assert receiver.wait_for_hits(1, timeout_s=5)
+        ended_s = time.monotonic()
+        gate.set_result(Response(201))
+        assert sock.recv(999).startswith(b"HTTP/1.1 201 ")
+        assert time.monotonic() - ended_s >= 0.1
+
+
+@pytest.mark.parametrize("how", ["cancel", "fail"])
+def test_a_reply_is_answered_where_nothing_comes_of_what_it_waited_for(how: str) -> None:
+    gate: Future[object] = Future()
+    with (
+        Receiver(behaviour=lambda _: Response(204, until=gate)) as receiver,
+        connected(receiver) as sock,
+    ):
+        sock.sendall(WHOLE)
+        assert receiver.wait_for_hits(1, timeout_s=5)
+        if how == "cancel":
+            gate.cancel()
+        else:
+            gate.set_exception(OSError())
+        assert sock.recv(999).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_reset_is_one() -> None:
+    with (
+        Receiver(behaviour=lambda _: Response(reset=True)) as receiver,
+        connected(receiver) as sock,
+    ):
+        sock.sendall(WHOLE)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_reply_drips_byte_by_byte_and_the_next_one_follows(close: bool) -> None:
+    reply = Response(200, body=b"hi", drip_s=0.001, close=close)
+    with Receiver(behaviour=lambda _: reply) as receiver, connected(receiver) as sock:
+        sock.sendall(WHOLE * 2)
+        came = b""
+        while came.count(b"hi") < (1 if close else 2):
+            came += sock.recv(1)
+        assert came == reply.encoded * (1 if close else 2)
+        assert len(receiver.hits) == (1 if close else 2)
+
+
+def test_a_sender_may_leave_while_a_reply_drips() -> None:
+    with Receiver(behaviour=lambda _: Response(drip_s=0.001)) as receiver:
+        with connected(receiver) as sock:
+            sock.sendall(WHOLE)
+            assert sock.recv(1) == b"H"
+        assert requests.post(receiver.url(), timeout=5).status_code == 200
+
+
+# Faults
+
+
+def answers_of(text: str, count: int, **more: Any) -> list[Response | None]:
+    fault = read_fault(text, **more)
+    return [fault.answer(hit_of("x")) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("text", "status"), [("410", 410), ("status:401", 401), ("503:1", 503)])
+def test_a_fault_may_be_a_status(text: str, status: int) -> None:
+    assert answers_of(text, 2) == [Response(status)] * 2
+
+
+def test_a_fault_may_hit_a_share_of_the_requests() -> None:
+    drawn = iter([0.0, 0.19, 0.2, 0.99])
+    hit = [bool(each) for each in answers_of("503:0.2", 4, chance=lambda: next(drawn))]
+    assert hit == [True, True, False, False]
+    assert answers_of("hang:0", 3) == [None] * 3
+
+
+def test_a_fault_may_hit_what_is_above_a_rate() -> None:
+    came = answers_of("429:2/s", 4)
+    assert came[:2] == [None, None]
+    assert came[2:] == [Response(429, (("retry-after", "1"),))] * 2
+
+
+def test_hang_drip_and_reset_are_faults() -> None:
+    (hang,), (drip,), (reset,) = (answers_of(text, 1) for text in ("hang", "drip", "reset"))
+    assert hang is not None
+    assert hang.until is not None
+    assert not hang.until.done()
+    assert (drip, reset) == (Response(drip_s=1.0), Response(reset=True))
+
+
+def test_slow_delays_and_answers_nothing_itself() -> None:
+    fault = read_fault("slow:2.5")
+    assert (fault.delay_s, fault.answer(hit_of("x"))) == (2.5, None)
+
+
+def test_the_first_fault_that_does_not_spare_a_request_answers_it() -> None:
+    faults = [read_fault(text) for text in ("slow:1", "503:0", "410", "reset")]
+    assert first_answer(faults, hit_of("x")) == (Response(410), "410")
+    assert first_answer(faults[:2], hit_of("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("hang", Reason.TIMEOUT), ("drip", Reason.TIMEOUT), ("reset", Reason.RESET)],
+)
+def test_a_sender_sees_each_fault_for_what_it_is(text: str, reason: Reason) -> None:
+    deadline = {"CALLBACKS_DEADLINE": "0.3", "CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    settings, fault = load_settings(deadline), read_fault(text)
+    with Receiver(behaviour=lambda hit: fault.answer(hit) or Response()) as receiver:
+        answer = AICallback(receiver.url(), None, settings=settings).send()
+    assert (answer.status, answer.fault) == (None, reason)
+
+
+NO_FAULTS = (
+    "", "nonsense", "slow", "slow:", "slow:-1", "199", "600", "503:", "503:2", "503:20%",
+    "429:0/s", "429:3/m", "hang:3/s", "status", "status:9", "status:hang",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_FAULTS)
+def test_what_is_no_fault_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{text!r} is not a fault; expected")):
+        read_fault(text)
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST / HT", b"x" * 200_000, b"POST / HTTP/1.1\r\n"])
 def test_a_sender_that_leaves_does_no_harm(sent: bytes) -> None:
     with Receiver() as receiver:
@@ -240,6 +373,10 @@ def test_it_ends_with_its_context_and_leaves_no_thread() -> None:
     with sock, contextlib.suppress(ConnectionResetError):
         sock.settimeout(5)
         assert sock.recv(1) == b""
+
+
+def connected(receiver: Receiver) -> socket.socket:
+    return socket.create_connection((receiver.host, receiver.port), timeout=5)
 
 
 def hit_of(id: str, path: str = "/") -> Hit:

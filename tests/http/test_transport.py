@@ -214,7 +214,7 @@ def test_many_hosts_leave_a_bounded_number_of_connections(
 def test_one_host_leaves_a_bounded_number_of_connections(
     make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idle_pool, "MAX_IDLE_PER_ORIGIN", 3)
+    monkeypatch.setattr(idle_pool, "MAX_IDLE", 3)
     transport = make_transport()
     with (
         Receiver(behaviour=lambda _: Response(delay_s=0.2)) as receiver,

@@ -18,6 +18,7 @@ import pytest
 from callbacks.batcher.inspector import Status
 from callbacks.model import State
 from tests.process.conftest import System
+from tests.support.again import Again
 from tests.support.processes import REPO, Group, load, until
 from tests.support.target import Hit, Target
 
@@ -146,10 +147,23 @@ def command(system: System, *words: str) -> str:
 
 
 def consumers(system: System) -> set[tuple[str, str]]:
-    """Who fetches from which queue, watched until two processes have each fetched from both."""
+    """Who fetches from which queue, watched until two processes have each fetched from both.
+
+    Idle ones look for messages every ten seconds or more, so they are told to look.
+    """
     seen: set[tuple[str, str]] = set()
     give_up = time.monotonic() + 20
-    with system.server.client() as client, client.monitor() as monitor:
+
+    def tell() -> None:
+        for queue in ("callbacks", "callbacks.DQ"):
+            teller.publish("callbacks:__arrivals__", f"callbacks:{queue}")
+
+    with (
+        system.server.client() as teller,
+        system.server.client() as client,
+        client.monitor() as monitor,
+        Again(tell, every=0.5),
+    ):
         while len(seen) < 4 and time.monotonic() < give_up:
             words = monitor.next_command()["command"].split()
             if "fetch" in words:

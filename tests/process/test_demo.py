@@ -16,3 +16,4 @@ def test_the_demo_ends_by_itself_with_numbers_that_add_up() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert "the numbers add up" in run.stdout
     assert "the books balance" in run.stdout
+    assert "`callbacks receiver`" in run.stdout

@@ -165,7 +165,8 @@ def test_messages_of_dead_workers_are_cleared_up(
     for queue in ("callbacks", "callbacks.DQ"):
         client.sadd(f"callbacks:__acks__.dead.{queue}", "m-1", "m-2")
         client.hset(f"callbacks:{queue}.msgs", mapping={"m-1": "x", "m-2": "x"})
-    code = "from callbacks.runtime import broker\nbroker._heartbeats._patience_s = 2\n"
+    code = "from callbacks import runtime\nruntime.broker._heartbeats._patience_s = 2\n"
+    code += "runtime._IDLE_S = 1  # else it would take half a minute more\n"
     system.groups.worker(processes=1, modules=[module(tmp_path, "impatient", code)])
     until(lambda: client.zscore("callbacks:__heartbeats__", "dead") is None, within=20)
     assert not client.exists("callbacks:__acks__.dead.callbacks", "callbacks:callbacks.DQ.msgs")

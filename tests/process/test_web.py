@@ -41,17 +41,18 @@ def test_the_web_process_gets_over_an_outage_and_ends_when_it_is_told(system: Sy
     web = system.groups.web()
     address = listening(web)
     assert address.startswith("http://127.0.0.1:")
-    assert get(address, "/healthz") == (200, '{"health": "ok", "reason": ""}\n')
+    assert get(address, "/healthz") == (200, '{"health": "ok", "reason": "", "todo": ""}\n')
     system.server.kill()
     until(lambda: get(address, "/healthz")[0] == 503, within=10)
-    assert json.loads(get(address, "/healthz")[1])["health"] == "no Redis"
-    assert get(address, "/metrics")[0] == 503
+    assert json.loads(get(address, "/healthz")[1])["health"] == "no redis"
+    away = 'callbacks_health{state="no redis"} 1.0'
+    assert away in get(address, "/metrics")[1]
     system.server.start()
-    until(lambda: get(address, "/metrics")[0] == 200, within=10)
+    until(lambda: get(address, "/healthz")[0] == 200, within=10)
     system.server.signal(signal.SIGSTOP)
-    until(lambda: get(address, "/metrics")[0] == 503, within=20)
+    until(lambda: away in get(address, "/metrics")[1], within=20)
     system.server.signal(signal.SIGCONT)
-    until(lambda: get(address, "/metrics")[0] == 200, within=10)
+    until(lambda: get(address, "/healthz")[0] == 200, within=10)
     assert "callbacks_accepted_total 0.0" in get(address, "/metrics")[1]
     web.signal(signal.SIGTERM)
     assert web.wait(10) == 0

@@ -176,7 +176,7 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
     with Target(slowly) as target:
         leaving, other = (system.groups.worker(threads=32) for _ in range(2))
         ready(leaving, other)
-        enqueue(target.url, 300)
+        enqueue(target.url, 200)
         until(lambda: len(target.hits) >= 40, within=20)
         held = phases(system)
         leaving.signal(signal.SIGTERM)
@@ -188,7 +188,7 @@ def test_after_two_sigterms_another_group_sends_what_was_not_begun_within_a_chec
         until(system.settled, within=40)
         late = lateness(held["claimed"], first_hits(target), since=told)
         record_property("s from slot or signal, not begun", round(max(late.values()), 1))
-        balanced(system, target, 300)
+        balanced(system, target, 200)
     assert len(late) >= 10
     assert max(late.values()) <= CHECK_S + 2 + busy_s()
     assert system.overview().totals["recovered"] == 0

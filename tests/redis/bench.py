@@ -146,10 +146,12 @@ class Seen:
         return -(-int(float(adapted)) // 1000)
 
     def without_noise(self) -> dict[str, Any]:
-        """What a refusal must not change: all but two counts and the rate buckets."""
+        """What a refusal must not change: all but three counts and the rate buckets."""
         kept = {name: v for name, v in self.keys.items() if not name.startswith("rate:")}
         counts = dict(self.of("counters"))
-        kept["counters"] = {k: v for k, v in counts.items() if k not in {"stale", "duplicates"}}
+        kept["counters"] = {
+            k: v for k, v in counts.items() if k not in {"stale", "refused", "duplicates"}
+        }
         return kept
 
 

@@ -17,6 +17,8 @@ def compare(ledger: Ledger, seen: Seen, now: int) -> None:
     _compare_records(entries, seen.family("rec:"))
     _compare_in_flight(ledger, seen, now)
     _compare_ring(ledger, seen)
+    held = {d for d, fields in seen.family("dest:").items() if {"broken", "paused"} & fields.keys()}
+    assert held <= seen.of("held").keys()
     assert seen.of("places") == {e.id: e.counts_from for e in entries if e.counts_from}
     most = seen.of("state").get("unproven_most")
     assert most == (ledger.unproven_most and str(ledger.unproven_most))

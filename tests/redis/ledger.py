@@ -143,7 +143,9 @@ class Ledger:
 
     def refuses(self, id: str) -> bool:
         most, queued = self.settings.max_queued, len(self.within("queued"))
-        return id not in self.entries and (self.full or 0 < most <= queued)
+        refused = id not in self.entries and (self.full or 0 < most <= queued)
+        self.counts["refused"] += refused
+        return refused
 
     def enqueue(self, entry: Entry) -> bool:
         new = entry.id not in self.entries

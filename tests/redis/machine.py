@@ -18,7 +18,7 @@ from callbacks.policy.stagger import Stagger, StaggerWhy
 from callbacks.settings import load_settings
 from tests.redis.drain import drain
 from tests.redis.ledger import LIVE
-from tests.redis.operator import ANSWERS, ANY, DESTINATIONS, FAULTS, Operator
+from tests.redis.operator import ALL_LANES, ANSWERS, ANY, DESTINATIONS, FAULTS, Operator
 
 SETTINGS: Final = st.fixed_dictionaries(
     {
@@ -118,6 +118,19 @@ class Machine(Operator):
         sizes = [len(self.ledger.within(*phases)) for phases in (("queued",), LIVE)]
         assert [look.queued, look.processing, look.paused] == [*sizes, self.ledger.paused]
         self.assert_unchanged()
+
+    @rule()
+    def note_holds(self) -> None:
+        def is_held(name: str) -> bool:
+            d = self.seen.of(f"dest:{name}")
+            waits = float(d.get("hold", 0)) > self.now and d.get("why") not in {None, "full"}
+            return bool({"broken", "paused"} & d.keys()) or waits or self.ledger.is_paused(name)
+
+        names = [*DESTINATIONS, ALL_LANES]
+        held = {name for name in names if is_held(name)}
+        assert self.do(lambda: self.batcher.note_holds(names)) == len(held)
+        assert self.seen.of("held").keys() == held
+        self.assert_unchanged("held")
 
     @precondition(lambda self: self.ledger.settings.adaptive)
     @rule(interval=st.sampled_from([0.005, 0.05, 0.7]))

@@ -89,6 +89,19 @@ MUTANTS: Final = {
         ),
         "redis.call('ZADD', ring, score(place), destination)",
     ),
+    "settle that notes no open breaker": Mutant(
+        "settle",
+        "self:put('why', 'breaker')\n  note_hold(self.destination)\n",
+        "self:put('why', 'breaker')\n",
+    ),
+    "pause that notes no hold": Mutant("pause", "\n  note_hold(destination)\n", "\n"),
+    "note_holds that forgets nobody": Mutant("note_holds", "redis.call('ZREM', K.held, name)", ""),
+    "note_holds that keeps to what is paused": Mutant(
+        "note_holds", "if d.broken then return 'breaker' end", "", seed=5
+    ),
+    "enqueue that counts no refusal": Mutant(
+        "enqueue", "if refused > 0 then count_refused('refused', refused) end", ""
+    ),
     "release that keeps a place": Mutant(
         "release",
         ("redis.call('ZREM', K.places, id)\nclear_record(id, 'token', 'woken_at', 'is_probe')"),
@@ -145,7 +158,7 @@ MUTANTS: Final = {
         seed=3,
     ),
     "begin to a broken destination": Mutant(
-        "begin", "d.broken and not r.is_probe", "false", seed=3
+        "begin", "d.broken and not r.is_probe", "false", seed=14
     ),
     "settle without the token": Mutant("settle", "token ~= token or r.", "", seed=6),
     "settle without the attempt": Mutant("settle", "r.attempts ~= attempt or ", ""),

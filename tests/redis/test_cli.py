@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,15 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from callbacks.batcher.inspector import TOTALS, Overview, overview
+from callbacks.batcher.inspector import TOTALS, overview
 from callbacks.batcher.store import Batcher
 from callbacks.cli import status
 from callbacks.cli.dead import PAGE, STEP
-from callbacks.cli.demo.processes import DemoError, Processes, without_settings
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.import_ import lines
 from callbacks.cli.main import main
-from callbacks.model import Effect, Feedback, Look, Memory, Outcome, Reason
-from callbacks.monitor.health import health
+from callbacks.cli.processes import Processes, RunError, without_settings
+from callbacks.model import Effect, Feedback, Outcome, Reason
 from callbacks.request.urls import digest
 from callbacks.runtime import BrokerMessages
 from callbacks.settings import load_settings
@@ -43,6 +41,7 @@ from tests.redis.support import (
     settle,
     settlement,
 )
+from tests.support.overviews import books
 
 URL = "https://a.example/hooks?token=hunter2"
 
@@ -313,7 +312,8 @@ def test_status_json_holds_what_the_contract_names(run: Run, batcher: Batcher) -
     assert found["health"] == "ok"
     assert list(found["totals"]) == [
         "accepted", "replayed", "sent", "attempts", "retried", "throttled",
-        "dead", "recovered", "stale", "duplicates", "cancelled", "purged", "lost", "found",
+        "dead", "recovered", "stale", "refused", "duplicates", "cancelled", "purged", "lost",
+        "found",
     ]  # fmt: skip
     assert found["totals"]["accepted"] == 2
 
@@ -357,126 +357,11 @@ def test_status_watch_prints_a_line_a_second_until_interrupted(
     assert all(json.loads(line)["queued"] == 0 if words else "queued=0" in line for line in shown)
 
 
-NOW = 1_000_000_000
-
-
-def books(**more: Any) -> Overview:
-    given = {
-        "now_ms": NOW, "queued": 0, "processing": 0, "dead": 0, "sent_records": 0,
-        "destinations_waiting": 0, "oldest_due_ms": None, "lock": "", "data_since_ms": None,
-        "data_lost_ms": None, "paused_since_ms": None,
-        "next_batch_ms": None, "last_batch_ms": None, "per_minute": {},
-        "stagger_us": None, "stagger_why": "", "ticked_ms": NOW,
-        "totals": dict.fromkeys(TOTALS, 0),
-    }  # fmt: skip
-    return Overview(**given | more)
-
-
-def look(oldest_due_ms: int | None = None) -> Look:
-    ready = int(oldest_due_ms is not None)
-    return Look(NOW, False, ready, oldest_due_ms, None, ready, 0)
-
-
-@pytest.mark.parametrize(
-    ("overview", "seen", "expected"),
-    [
-        (books(), look(), "ok"),
-        (books(ticked_ms=NOW - 3_600_000), look(), "ok"),
-        # Ready for 30 s without a batch: that can be a large backlog.
-        (books(queued=1), look(NOW - 30_000), "ok"),
-        # 5 s of max_delay, 0.5 s of min_interval and 60 s of drain target are over.
-        (books(queued=1, last_batch_ms=NOW - 100), look(NOW - 65_500), "ok"),
-        (
-            books(queued=1, last_batch_ms=NOW - 100),
-            look(NOW - 340_000),
-            "behind: oldest waits 6 min",
-        ),
-        (
-            books(queued=1),
-            look(NOW - 65_501),
-            "no worker: none claims: callbacks are ready, no batch for 66 s",
-        ),
-        (
-            books(queued=1, last_batch_ms=NOW - 3_600_000),
-            look(NOW - 90_000),
-            "no worker: none claims: callbacks are ready, no batch for 90 s",
-        ),
-        # All unsent callbacks count: those processing, and those held and not ready.
-        (books(processing=1, ticked_ms=NOW - 60_000), look(), "ok"),
-        (
-            books(processing=1, ticked_ms=NOW - 60_001),
-            look(),
-            "no worker: the last was seen 60 s ago; 1 callback not sent yet",
-        ),
-        (
-            books(queued=48, ticked_ms=NOW - 75_000, last_batch_ms=NOW - 100),
-            look(),
-            "no worker: the last was seen 75 s ago; 48 callbacks not sent yet",
-        ),
-        (books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 60_000), look(), "ok"),
-        (
-            books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 60_001),
-            look(),
-            "no worker: none was ever seen; 2 callbacks not sent yet",
-        ),
-        # Redis' clock has been set back.
-        (books(queued=2, ticked_ms=NOW + 3_600_000), look(), "ok"),
-        (books(queued=1, paused_since_ms=NOW - 3_000), look(NOW - 900_000), "paused: for 3.0 s"),
-        (
-            books(queued=1, paused_since_ms=NOW - 3_000, ticked_ms=NOW - 61_000),
-            look(),
-            "no worker: the last was seen 61 s ago; 1 callback not sent yet",
-        ),
-        (
-            books(paused_since_ms=NOW, totals={**books().totals, "accepted": 2}),
-            look(),
-            "unbalanced: books do not balance by 2; see audit",
-        ),
-    ],
-)
-def test_health_names_the_worst(overview: Overview, seen: Look, expected: str) -> None:
-    if overview.queued or overview.processing:
-        overview.totals["accepted"] = overview.queued + overview.processing
-    assert str(health(overview, seen, None, settings=load_settings({}))) == expected
-
-
-@pytest.mark.parametrize(
-    ("memory", "word"),
-    [(None, "ok"), (Memory(89, 100), "ok"), (Memory(90, 100), "full"), (Memory(90, 0), "ok")],
-)
-def test_a_redis_that_has_no_room_for_another_callback_is_full(
-    memory: Memory | None, word: str
-) -> None:
-    found = health(books(), look(), memory, settings=load_settings({}))
-    assert found.word == word
-    why = "Redis uses 90% of maxmemory: enqueue raises QueueFull"
-    assert found.reason == (why if word == "full" else "")
-
-
-def test_as_many_as_may_be_queued_are_full_and_no_worker_is_worse() -> None:
-    settings = load_settings({"CALLBACKS_MAX_QUEUED": "2"})
-    queued = books(queued=2)
-    queued.totals["accepted"] = 2
-    found = health(queued, look(), None, settings=settings)
-    assert str(found) == "full: 2 queued, CALLBACKS_MAX_QUEUED is 2: enqueue raises QueueFull"
-    gone = replace(queued, ticked_ms=NOW - 600_000)
-    assert health(gone, look(), Memory(100, 100), settings=settings).word == "no worker"
-
-
 def test_status_says_full_where_redis_is(
     run: Run, client: redis.Redis, environment: Callable[..., None]
 ) -> None:
     client.config_set("maxmemory", client.info("memory")["used_memory"])
-    assert json.loads(run("status", "--json").stdout)["health"] == "full"
-
-
-def test_what_waits_on_purpose_is_no_worker_and_no_backlog() -> None:
-    """A batch every ten minutes, ticks every minute: no fault."""
-    batches = {"CALLBACKS_MIN_INTERVAL": "300", "CALLBACKS_MAX_DELAY": "300"}
-    settings = load_settings(batches | {"CALLBACKS_CHECK_INTERVAL": "60"})
-    waiting = books(queued=1, ticked_ms=NOW - 170_000, last_batch_ms=NOW - 600_000)
-    waiting.totals["accepted"] = 1
-    assert health(waiting, look(NOW - 600_000), None, settings=settings).word == "ok"
+    assert json.loads(run("status", "--json").stdout)["health"] == "redis full"
 
 
 # show, list, destinations
@@ -620,6 +505,32 @@ def test_a_bad_time_is_named_with_its_option_and_examples(run: Run) -> None:
     line = run("enqueue", URL, "--delay", "5x").stderr
     for words in ("'--delay'", "'5x' is not a time", "10m", "2026-01-31T09:00:00Z"):
         assert words in line
+
+
+def test_status_says_that_there_is_no_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_batcher: Batcher) -> None:
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(status, "take", away)
+    plain, as_json = run("status"), run("status", "--json")
+    assert (plain.exit_code, as_json.exit_code) == (1, 1)
+    assert plain.stderr.startswith("callbacks: no redis: Redis cannot be reached at ")
+    told = json.loads(as_json.stdout)
+    assert told["health"] == "no redis"
+    assert told["health_todo"].startswith("start Redis")
+
+
+def test_status_lists_workers_and_says_what_to_do(run: Run, batcher: Batcher) -> None:
+    who = {"host": "worker.1", "pid": 7, "version": "1.2.3", "kind": "greenlets", "busy": 3}
+    batcher.tick("a", 1_000, threads=64, places=32, who=json.dumps(who), running_ms=7_200_000)
+    batcher.pause()
+    shown = " ".join(run("status").stdout.split())
+    assert "worker.1 7 1.2.3 3 of 64 greenlets busy 2 h" in shown
+    assert "do callbacks resume" in shown
+    (one,) = json.loads(run("status", "--json").stdout)["workers"]
+    assert {name: one[name] for name in who} == who
+    assert one["places"] == 64
+    assert time.time() - 7_260 < one["since"] < time.time() - 7_140
 
 
 def test_status_counts_worker_processes_and_their_places(run: Run, batcher: Batcher) -> None:
@@ -981,7 +892,7 @@ def test_the_demo_strips_the_settings_of_its_caller() -> None:
 def test_children_end_even_where_they_do_not_want_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callbacks.cli.demo.processes._END_PATIENCE_S", 0.05)
+    monkeypatch.setattr("callbacks.cli.processes._END_PATIENCE_S", 0.05)
     children = Processes(tmp_path)
     alive = tmp_path / "alive"
     os.mkfifo(alive)
@@ -998,9 +909,20 @@ def test_a_child_that_ends_by_itself_is_a_failure_that_names_it(tmp_path: Path) 
     children.start("workers", ["/bin/sh", "-c", "exit 3"], {})
     (process,) = children._running.values()
     process.wait()
-    with pytest.raises(DemoError, match="the workers ended with exit code 3"):
+    with pytest.raises(RunError, match="the workers ended with exit code 3"):
         children.check()
     children.stop()
+
+
+def test_what_a_child_prints_is_shown_line_by_line_until_it_has_ended(tmp_path: Path) -> None:
+    shown: list[tuple[str, str]] = []
+    children = Processes(tmp_path, lambda name, line: shown.append((name, line)))
+    children.start("one", ["/bin/sh", "-c", "echo a; echo b >&2; printf '\\377c'"], {})
+    (process,) = children._running.values()
+    process.wait()
+    children.stop()
+    assert shown == [("one", "a"), ("one", "b"), ("one", "\N{REPLACEMENT CHARACTER}c")]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_any_server_the_demo_says_what_to_install(

@@ -21,6 +21,7 @@ from callbacks.cli import doctor as examine
 from callbacks.cli.main import main
 from callbacks.model import Outcome
 from callbacks.monitor.probes import Clock, Workers, read_server, read_trip, read_work, read_workers
+from callbacks.worker.consumer import QUEUE
 from tests.redis.support import backdate, begin, claim, everything, key, now_ms, put, settle
 from tests.support.server import Server, free_port
 
@@ -326,7 +327,9 @@ def test_a_slow_redis_is_asked_for_a_few_seconds_at_most(client: redis.Redis) ->
 
 
 def workers(client: redis.Redis, simulated: Simulated, *, interval_s: float = 3) -> Workers:
-    return read_workers(client, "callbacks", check_interval_s=interval_s, clock=simulated.clock())
+    return read_workers(
+        client, "callbacks", QUEUE, check_interval_s=interval_s, clock=simulated.clock()
+    )
 
 
 HEARTBEATS = "callbacks:__heartbeats__"

@@ -706,3 +706,30 @@ def test_what_people_did_is_logged_once_by_a_worker(
     batcher.resume(entry='{"act":"resume","target":"all"}')
     batcher.resume()
     assert duties.report_once(batcher) == 1
+
+
+def test_a_tick_is_busy_until_the_one_after_everything_has_ended(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher(send_interval=0, destination_interval=0)
+
+    def busy() -> bool:
+        client.delete(key("tick"))
+        return batcher.tick("w-0", 1_000).busy
+
+    assert not busy()
+    assert not busy()
+    put(batcher, "c-1")
+    assert busy()
+    (claimed,) = claim(batcher).callbacks
+    assert busy()
+    begin(batcher, claimed)
+    settle(batcher, claimed)
+    assert [busy(), busy(), busy()] == [True, False, False]
+    client.hdel(key("state"), "last_batch")
+    quick = claim_one(batcher, "c-3")  # it comes and goes between two ticks
+    begin(batcher, quick)
+    settle(batcher, quick)
+    assert [busy(), busy()] == [True, False]
+    batcher.admit(full=True)
+    assert [busy(), busy()] == [True, True]

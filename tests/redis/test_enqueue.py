@@ -175,13 +175,20 @@ def test_a_batch_that_is_held_back_by_the_last_one_comes_in_time(
     assert put(batcher, "c-1").signal is Signal.NONE
 
 
-def test_a_full_queue_refuses_and_stores_nothing(make_batcher: Make, client: redis.Redis) -> None:
+def test_a_full_queue_refuses_and_stores_nothing_but_counts_it(
+    make_batcher: Make, client: redis.Redis
+) -> None:
     batcher = make_batcher(max_queued=2)
     put(batcher, "c-1"), put(batcher, "c-2")
     before = everything(client)
     with pytest.raises(QueueFull, match="2 callbacks wait, as many as CALLBACKS_MAX_QUEUED"):
         put(batcher, "c-3")
-    assert everything(client) == before
+    assert counted(client, "refused") == 1
+    after = everything(client)
+    for name in after:
+        if "rate:" in name or name == key("counters"):
+            after[name].pop(b"refused", None)
+    assert after == before
 
 
 def test_a_redis_without_memory_refuses_and_stores_nothing(

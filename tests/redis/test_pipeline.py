@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ class Lapsing:
         return self._lock.acquire(blocking=blocking)
 
 
-@pytest.mark.parametrize("gets", ["its turn", "its reply"])
+@pytest.mark.parametrize("gets", ["its turn", "its reply", "its reply, unwoken"])
 def test_who_gets_something_at_the_last_moment_takes_it(
     pipeline: AutoPipeline, monkeypatch: pytest.MonkeyPatch, gets: str
 ) -> None:
@@ -157,11 +158,12 @@ def test_who_gets_something_at_the_last_moment_takes_it(
 
     def release() -> None:
         (waiting,) = pipeline._waiting
-        if gets == "its reply":
+        if gets != "its turn":
             pipeline._waiting.clear()  # it was accepted
             waiting.reply = b"x"
+        if gets == "its reply":
             waiting.done.release()
-        else:
+        elif gets == "its turn":
             pipeline._pass_on(leader)
 
     class Late(combining._Call):
@@ -173,15 +175,44 @@ def test_who_gets_something_at_the_last_moment_takes_it(
 
     monkeypatch.setattr(combining, "_Call", Late)
     assert pipeline.call("ECHO", "x") == b"x"
-    if gets == "its reply":  # the sending thread goes on, and no other one sends
+    if gets != "its turn":  # the sending thread goes on, and no other one sends
         assert pipeline._is_led
         pipeline._pass_on(leader)
     monkeypatch.undo()
     assert pipeline.call("ECHO", "y") == b"y"
 
 
+def test_who_has_left_is_passed_over_when_one_thread_wakes_the_next(
+    pipeline: AutoPipeline,
+) -> None:
+    calls = [combining._Call(b"") for _ in range(4)]
+    for call, following in pairwise(calls):
+        call.next = following
+    pipeline._leave(calls[1])  # interrupted before its turn: it wakes the next one in its place
+    assert [call.done.locked() for call in calls] == [True, True, False, True]
+    pipeline._leave(calls[3])
+    for call in (calls[0], calls[2]):
+        pipeline._wake_next(call)
+        pipeline._wake_next(call)  # a thread may be interrupted just after, and leave
+    assert calls[1].done.locked()
+    assert calls[3].done.locked()
+
+    calls = [combining._Call(b"") for _ in range(3)]
+    pipeline._leave(calls[1])  # this time before the replies are there
+    for call, following in pairwise(calls):
+        call.next = following
+    pipeline._wake_next(calls[0])
+    assert [call.done.locked() for call in calls] == [True, True, False]
+
+
 def reads(client: redis.Redis) -> int:
     return int(client.info("stats")["total_reads_processed"])
+
+
+def test_all_that_use_one_pool_share_one(pooled: redis.Redis) -> None:
+    shared = AutoPipeline.of(pooled)
+    assert AutoPipeline.of(redis.Redis(connection_pool=pooled.connection_pool)) is shared
+    assert AutoPipeline.of(redis.Redis()) is not shared
 
 
 def test_what_cannot_be_sent_fails_its_own_caller(pipeline: AutoPipeline) -> None:

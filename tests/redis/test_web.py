@@ -19,11 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import TOTALS
 from callbacks.batcher.store import Batcher
-from callbacks.model import Outcome
+from callbacks.model import Outcome, Reason
 from callbacks.monitor.snapshot import Snapshot, take
 from callbacks.settings import Settings
+from callbacks.version import __version__
 from callbacks.web.app import FRESH_S, App, Latest
-from tests.redis.support import begin, claim_one, key, put, settle
+from tests.redis.support import backdate, begin, claim_one, key, put, settle
 
 
 class Answer(NamedTuple):
@@ -32,10 +33,10 @@ class Answer(NamedTuple):
     body: str
 
 
-def ask(app: App, path: str, method: str = "GET", accept: str = "") -> Answer:
+def ask(app: App, path: str, method: str = "GET") -> Answer:
     """Send a request as a WSGI server does."""
     told: list[tuple[str, list[tuple[str, str]]]] = []
-    environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_ACCEPT": accept}
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
     body = b"".join(app(environ, lambda status, headers: told.append((status, headers))))
     ((status, headers),) = told
     return Answer(int(status.split()[0]), dict(headers), body.decode())
@@ -75,41 +76,102 @@ def test_metrics_tell_states_totals_and_health(
         claimed = claim_one(unpaced, id)
         begin(unpaced, claimed)
         settle(unpaced, claimed, outcome)
-    claim_one(unpaced, "c-3")
+    begin(unpaced, claim_one(unpaced, "c-3"))
     put(batcher, "c-4")
     put(batcher, "c-4")
     batcher.pause()
     answer = ask(app, "/metrics")
     assert answer.status == 200
-    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     found = samples(answer.body)
-    states = {state: found[f"callbacks_current{{{state}}}"] for state in ("queued", "processing")}
-    assert states == {"queued": 1, "processing": 1}
-    assert found["callbacks_current{dead}"] == 1
-    totals = {name: found[f"callbacks_{name}_total"] for name in TOTALS}
-    assert totals == take(batcher).overview.totals
+    states = ("queued", "ready", "processing", "in_flight", "dead")
+    assert [found[f"callbacks_{state}"] for state in states] == [1, 0, 1, 1, 1]
+    totals = {name: found[f"callbacks_{name}_total"] for name in TOTALS if name != "attempts"}
+    expected = take(batcher).overview.totals
+    assert totals == {name: expected[name] for name in totals}
     assert (totals["accepted"], totals["sent"], totals["dead"]) == (4, 1, 1)
     assert totals["duplicates"] == 1
     assert (found["callbacks_paused"], found["callbacks_balance"]) == (1, 0)
     assert found["callbacks_health{paused}"] == 1
     assert sum(value for name, value in found.items() if "_health{" in name) == 1
+    assert found[f"callbacks_build_info{{{__version__}}}"] == 1
+    assert found["callbacks_redis_memory_bytes"] > 100_000
+    assert found["callbacks_redis_memory_limit_bytes"] == 0
 
 
-def test_metrics_come_as_open_metrics_where_these_are_asked_for(app: App) -> None:
-    answer = ask(app, "/metrics", accept="application/openmetrics-text; version=1.0.0")
-    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
-    assert answer.body.endswith("# EOF\n")
-    families = re.findall(r"^# TYPE (\S+)", answer.body, re.MULTILINE)
-    assert len(families) == len(set(families))
+def test_attempts_are_counted_by_outcome_reason_and_status_and_timed(
+    app: App, make_batcher: Callable[..., Batcher]
+) -> None:
+    batcher = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
+    zero = samples(ask(app, "/metrics").body)
+    assert zero["callbacks_attempts_total{retry,timeout,none}"] == 0
+    ends = [
+        (Outcome.SENT, {"status": 204, "duration_ms": 90, "delivery_ms": 1_900}),
+        (Outcome.SENT, {"status": 200, "duration_ms": 100, "delivery_ms": 90_000_000}),
+        (Outcome.RETRY, {"status": 503, "duration_ms": 101, "reason": Reason.SERVER_ERROR}),
+        (Outcome.DEAD, {"status": 401, "duration_ms": 7, "reason": Reason.CLIENT_ERROR}),
+        (Outcome.RETRY, {"duration_ms": 40_000, "reason": Reason.TIMEOUT}),
+    ]
+    for n, (outcome, more) in enumerate(ends):
+        claimed = claim_one(batcher, f"c-{n}")
+        begin(batcher, claimed)
+        settle(batcher, claimed, outcome, **more)
+    batcher.tick("w", 1_000)
+    found = samples(ask(app, "/metrics").body)
+    kinds = {name: n for name, n in found.items() if name.startswith("callbacks_attempts_total")}
+    assert {name: n for name, n in kinds.items() if n} == {
+        "callbacks_attempts_total{sent,none,2xx}": 2,
+        "callbacks_attempts_total{retry,server_error,5xx}": 1,
+        "callbacks_attempts_total{dead,client_error,4xx}": 1,
+        "callbacks_attempts_total{retry,timeout,none}": 1,
+    }
+    assert kinds.keys() == {n for n in zero if n.startswith("callbacks_attempts_total")}
+    duration, delay = "callbacks_attempt_duration_seconds", "callbacks_delivery_delay_seconds"
+    assert [found[f"{duration}_bucket{{{le}}}"] for le in ("0.005", "0.01", "0.1", "0.25")] == [
+        0, 1, 3, 4,
+    ]  # fmt: skip
+    assert [found[f"{duration}_bucket{{{le}}}"] for le in ("30.0", "+Inf")] == [4, 5]
+    assert (found[f"{duration}_count"], found[f"{duration}_sum"]) == (5, 40.298)
+    assert [found[f"{delay}_bucket{{{le}}}"] for le in ("1.0", "2.5", "86400.0", "+Inf")] == [
+        0, 1, 1, 2,
+    ]  # fmt: skip
+    assert (found[f"{delay}_count"], found[f"{delay}_sum"]) == (2, 90_001.9)
+
+
+def test_a_crash_is_an_attempt_without_a_duration(
+    app: App, batcher: Batcher, client: redis.Redis
+) -> None:
+    begin(batcher, claim_one(batcher))
+    client.zadd(key("processing"), {"c-1": -1})
+    assert batcher.reclaim(10, chance=0).recovered == 1
+    found = samples(ask(app, "/metrics").body)
+    assert found["callbacks_attempts_total{retry,crashed,none}"] == 1
+    assert found["callbacks_attempt_duration_seconds_count"] == 0
+
+
+def test_no_url_id_or_host_is_in_the_metrics(app: App, batcher: Batcher) -> None:
+    put(batcher, "secret-id", "https://customer.example:443")
+    batcher.pause("https://customer.example:443")
+    batcher.tick("w", 1_000, threads=8, places=4, who='{"host": "some-host", "pid": 7}')
+    body = ask(app, "/metrics").body
+    assert "callbacks_destinations_paused 1.0" in body
+    for secret in ("secret-id", "customer.example", "some-host"):
+        assert secret not in body
 
 
 def test_ages_and_losses_are_in_seconds(app: App, batcher: Batcher) -> None:
     put(batcher, "c-1")
+    put(batcher, "c-2", "https://b.example:443")
+    batcher.pause("https://b.example:443")
     batcher.scripts.client.hset(key("state"), "lost", 1_700_000_000_000)
-    time.sleep(0.05)
+    batcher.scripts.client.hset(key("state"), "scheduled", 1_700_000_000_000)
+    backdate(batcher.scripts.client, "lane:https://a.example:443", "c-1", 7_000)
+    backdate(batcher.scripts.client, "lane:https://b.example:443", "c-2", 3_600_000)
     found = samples(ask(app, "/metrics").body)
-    assert 0.04 <= found["callbacks_oldest_queued_age_seconds"] < 30
+    assert 7 <= found["callbacks_oldest_ready_age_seconds"] < 37
+    assert 3_600 <= found["callbacks_oldest_held_age_seconds"] < 3_630
     assert found["callbacks_data_lost_timestamp_seconds"] == 1_700_000_000
+    assert found["callbacks_scheduler_last_seen_timestamp_seconds"] == 1_700_000_000
     assert found["callbacks_send_interval_seconds"] == 0.2
 
 
@@ -134,7 +196,10 @@ def test_health_check_and_metric_report_held_work_without_a_worker(
     assert ask(app, "/healthz").status == 200
     batcher.scripts.client.hincrby(key("state"), "ticked", -61_000)
     answer = ask(app, "/healthz")
-    assert (answer.status, json.loads(answer.body)["health"]) == (503, "no worker")
+    told = json.loads(answer.body)
+    assert (answer.status, told["health"]) == (503, "no worker")
+    assert told["reason"].endswith("1 callback not sent yet")
+    assert told["todo"].startswith("run dramatiq callbacks")
     assert samples(ask(app, "/metrics").body)["callbacks_health{no worker}"] == 1
 
 
@@ -147,11 +212,17 @@ def test_totals_that_do_not_balance_are_reported(app: App, batcher: Batcher, pat
 
 
 def test_without_redis_everything_says_so_and_names_no_address(away: App) -> None:
-    for path in ("/", "/healthz", "/metrics"):
+    for path, status in (("/", 503), ("/healthz", 503), ("/metrics", 200)):
         answer = ask(away, path)
-        assert answer.status == 503
-        assert "Redis" in answer.body
+        assert answer.status == status
+        assert "no redis" in answer.body
         assert "127.0.0.1" not in answer.body
+    found = samples(ask(away, "/metrics").body)
+    assert found["callbacks_health{no redis}"] == 1
+    assert {name.partition("{")[0] for name in found} == {
+        "callbacks_health",
+        "callbacks_build_info",
+    }
 
 
 # The page
@@ -178,10 +249,14 @@ class Text(HTMLParser):
 def test_the_page_shows_what_status_shows_and_names_nobody(app: App, batcher: Batcher) -> None:
     put(batcher, "secret-id", "https://customer.example:443")
     assert batcher.lock("some-host-77:1")
+    who = '{"host": "some-host", "pid": 7, "version": "1.2.3", "kind": "threads", "busy": 3}'
+    batcher.tick("w", 1_000, threads=8, places=4, who=who, running_ms=7_200_000)
     page = Text(ask(app, "/").body)
     assert page.suspicious == []
     shown = " ".join(page.words)
-    assert "1 at 1 destination, oldest waits" in shown
+    assert "1 at 1 destination" in shown
+    assert "1, oldest waits" in shown
+    assert "1.2.3 3 of 8 threads busy 2 h" in shown
     assert {"ok", "queued", *TOTALS} <= {word.strip() for word in page.words}
     for secret in ("secret-id", "customer.example", "some-host"):
         assert secret not in shown

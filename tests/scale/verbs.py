@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from callbacks.batcher.inspector import find, overview
+from callbacks.batcher.inspector import find, overview, survey
 from callbacks.batcher.store import DEAD_STEP, ENQUEUE_STEP, LATE_MS, Batcher
 from callbacks.model import Claimed, Effect, Feedback, Go, Outcome, Reason
 from callbacks.policy.stagger import Stagger, StaggerWhy
@@ -52,6 +52,9 @@ class Verbs:
         measure("look", self.batcher.look)
         measure("demand", self.batcher.demand)
         measure("status", lambda: overview(scripts))
+        measure("survey of 5,000", lambda: survey(scripts))
+        names = [destination(n) for n in range(PASS)]
+        measure(f"note_holds of {PASS}", lambda: self.batcher.note_holds(names))
         measure("where", lambda: find(scripts, name(self.count // 2)))
         measure("wake", lambda: self.batcher.wake(LATE_PASS, repeats=PASS))
         measure("deaths", lambda: self.batcher.deaths(PASS))

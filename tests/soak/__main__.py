@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from callbacks.cli.demo.processes import ended_by_signals
+from callbacks.cli.processes import ended_by_signals
 from tests.soak.diary import Diary
 from tests.soak.plan import make_plan
 from tests.soak.report import show

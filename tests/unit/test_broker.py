@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import dramatiq
 import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
+from dramatiq.middleware import Middleware, SkipMessage
 
 from callbacks.batcher.client import connect
 from callbacks.runtime import broker as ours
@@ -136,3 +138,51 @@ def test_a_retry_of_ours_that_cannot_be_sent_is_left_to_the_ticker() -> None:
     for queue_name, options in (("pictures", retries), ("callbacks", {})):
         with pytest.raises(ConnectionClosed):
             broker.enqueue(dramatiq.Message(queue_name, "a", (), {}, dict(options)), delay=30_000)
+
+
+class Listening(Middleware):
+    """Notes the signals that it has methods for."""
+
+    def __init__(self, name: str, heard: list[str], error: Exception | None = None) -> None:
+        self.name, self.heard, self.error = name, heard, error
+
+    def before_ack(self, broker: Any, message: Any) -> None:
+        self.heard.append(f"{self.name} before {message}")
+        if self.error:
+            raise self.error
+
+    def after_ack(self, broker: Any, message: Any) -> None:
+        self.heard.append(f"{self.name} after {message}")
+        if self.error:
+            raise self.error
+
+
+def test_a_signal_reaches_whoever_listens_in_dramatiqs_order_those_too_that_come_later() -> None:
+    heard: list[str] = []
+    broker = CallbacksBroker(away, middleware=[Listening("1", heard), Middleware()])
+    broker.emit_before("ack", "a")
+    assert heard == ["1 before a"]
+    broker.add_middleware(Listening("2", heard), before=Listening)
+    broker.emit_before("ack", "b")
+    broker.emit_after("ack", "b")
+    broker.emit_after("nack", "b")  # nobody listens
+    assert heard[1:] == ["2 before b", "1 before b", "1 after b", "2 after b"]
+
+
+def test_a_fault_of_a_middleware_is_logged_and_keeps_no_other_from_hearing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[str] = []
+    faulty = Listening("1", heard, ValueError("no"))
+    broker = CallbacksBroker(away, middleware=[faulty, Listening("2", heard)])
+    caplog.clear()
+    broker.emit_before("ack", "a")
+    broker.emit_after("ack", "a")
+    assert heard == ["1 before a", "2 before a", "2 after a", "1 after a"]
+    assert [record.getMessage().split(" of ")[0] for record in caplog.records] == [
+        "Unexpected failure in before_ack",
+        "Unexpected failure in after_ack",
+    ]
+    faulty.error = SkipMessage()
+    with pytest.raises(SkipMessage):
+        broker.emit_before("ack", "a")

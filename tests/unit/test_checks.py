@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from callbacks.batcher.errors import ClusterUnsupported
-from callbacks.batcher.inspector import TOTALS, Overview
+from callbacks.batcher.inspector import TOTALS, Overview, Survey
 from callbacks.monitor import service_checks
 from callbacks.monitor.checks import Check, CheckStatus
 from callbacks.monitor.health import Health
@@ -589,7 +589,7 @@ def work(*, changed: dict[str, Any] | None = None, **books: Any) -> Work:
         "scheduled_ms": NOW_MS - 10_000,
     }
     overview = Overview(**(empty | {"totals": totals} | books))
-    return replace(Work(overview, 0, 0, 0, 0, 0), **(changed or {}))
+    return replace(Work(overview, Survey(), 0, 0, 0, 0, 0), **(changed or {}))
 
 
 START = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
@@ -683,17 +683,27 @@ def test_totals_that_do_not_balance_fail() -> None:
     )
 
 
+def ready_since(ms: int) -> dict[str, Any]:
+    return {"survey": Survey(7, ms)}
+
+
+def test_what_is_held_may_wait() -> None:
+    held = work(queued=7, changed={"survey": Survey(0, None, NOW_MS - 7_200_000)})
+    found = "7 queued, the oldest held due for 2 h, 0 processing"
+    assert told(service_checks.waiting(held, settings())) == (OK, found, "")
+
+
 def test_waiting_work_is_judged_by_age_pause_and_limit() -> None:
     none = service_checks.waiting(work(), settings())
     assert told(none) == (OK, "0 queued, 0 processing", "")
     # The default max_delay of 5 s and drain target of 60 s make 65 s.
-    young = work(queued=7, processing=1, oldest_due_ms=NOW_MS - 65_000)
-    found = "7 queued, the oldest due for 65 s, 1 processing"
+    young = work(queued=7, processing=1, changed=ready_since(NOW_MS - 65_000))
+    found = "7 queued, the oldest ready due for 65 s, 1 processing"
     assert told(service_checks.waiting(young, settings())) == (OK, found, "")
-    old = work(queued=7, oldest_due_ms=NOW_MS - 66_000)
+    old = work(queued=7, changed=ready_since(NOW_MS - 66_000))
     assert told(service_checks.waiting(old, settings())) == (
         WARNING,
-        "7 queued, the oldest due for 66 s, 0 processing",
+        "7 queued, the oldest ready due for 66 s, 0 processing",
         "callbacks destinations shows whether one is slow or all; if all, start more workers",
     )
     paused = work(queued=7, paused_since_ms=NOW_MS - 7_200_000)

@@ -246,3 +246,19 @@ def test_what_requests_hardened_refuses_is_refused_here_too(network: str) -> Non
 def test_what_requests_hardened_lets_through_is_refused_here(address: str) -> None:
     with pytest.raises(BlockedAddress):
         Guard(()).check(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.216.34", "public"),
+        ("10.1.2.3", "not public, but allowed (10.0.0.0/8)"),
+        ("::ffff:10.1.2.3", "not public, but allowed (10.0.0.0/8)"),
+        ("127.0.0.1", "refused: not public"),
+        ("nonsense", "refused: the name does not resolve to an IP address"),
+    ],
+)
+def test_a_verdict_says_whether_and_why(address: str, expected: str) -> None:
+    assert (
+        Guard([ip_network("192.168.0.0/16"), ip_network("10.0.0.0/8")]).verdict(address) == expected
+    )

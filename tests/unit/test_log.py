@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from structlog.processors import LogfmtRenderer
 
 from callbacks import log as logs
 from callbacks.log import RateLimit
@@ -73,7 +76,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowPipe]:
     """A slow standard error, on which another thread is writing `first`."""
     pipe = _SlowPipe()
     monkeypatch.setattr(logs, "sys", SimpleNamespace(stderr=pipe))  # pytest sets the real one
-    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True})
+    monkeypatch.setattr(logs, "_format", {"name": "logfmt", "own": True, "direct": False})
     monkeypatch.setattr(logs.LOGGER, "level", logging.INFO)
     monkeypatch.setattr(logs._Stream, "MOST", 5)
     monkeypatch.setattr(logs._Stream, "WAIT_S", 0.01)
@@ -92,9 +95,7 @@ def written(pipe: _SlowPipe) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [3, 12])  # 12: more than others take without waiting
-def test_nobody_waits_long_for_the_one_who_writes_and_he_writes_their_lines_too(
-    pipe: _SlowPipe, count: int
-) -> None:
+def test_threads_leave_their_lines_to_the_one_that_is_writing(pipe: _SlowPipe, count: int) -> None:
     for n in range(count):
         logs.log.info("more", n=n)  # returns although the first one is still writing
     assert pipe.text == ""
@@ -184,3 +185,36 @@ def test_a_lost_connection_of_a_consumer_is_a_warning() -> None:
     other = record(RateLimit.PREFIX, "Consumer encountered an unexpected error.")
     assert calm.filter(other)
     assert other.levelno == logging.CRITICAL
+
+
+@pytest.mark.parametrize("count", [3, 30])  # 30: more than a pipe takes in one piece
+def test_a_worker_writes_whole_lines_to_its_own_standard_error(
+    pipe: _SlowPipe, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    pipe.go.set()
+    read_end, write_end = os.pipe()
+    monkeypatch.setitem(logs._format, "direct", True)
+    monkeypatch.setattr(logs, "_STDERR", write_end)
+    until(lambda: pipe.text.endswith("event=first\n"), within=10)
+    texts = [f"{n} {'x' * 60} \udc80\n" for n in range(count)]
+    logs._write_directly(texts)
+    logs.log.info("attempt", n=1)
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as received:
+        *lines, last = received.read().splitlines(keepends=True)
+    assert lines == [text.replace("\udc80", "?") for text in texts]
+    assert last.endswith(" level=info event=attempt n=1\n")
+
+
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(st.dictionaries(st.sampled_from(["level", "id", "event", "status", "detail"]), values))
+@example({"event": "attempt", "detail": "a b"})
+@example({"event": "True", "detail": True})
+@example({"event": 'a"b', "detail": "\\", "id": "x\ny"})
+@example({})
+def test_a_line_is_what_structlog_makes_of_it(event: dict[str, object]) -> None:
+    by_structlog = LogfmtRenderer(key_order=logs._KEY_ORDER, drop_missing=True)
+    expected = by_structlog(None, "info", event.copy())
+    assert logs._logfmt(None, "info", event.copy()) == expected

@@ -13,7 +13,7 @@ from callbacks.batcher.keys import Keys, field_of
 from callbacks.batcher.scripts import VERBS
 
 FOLDER = Path(str(resources.files("callbacks.batcher") / "lua"))
-READ_ONLY = {"demand", "look", "place", "status", "where"}
+READ_ONLY = {"demand", "look", "place", "status", "survey", "where"}
 
 
 def parts(verb: str) -> tuple[str, str]:
@@ -83,10 +83,10 @@ def test_a_family_and_a_key_are_named_under_one_hash_tag() -> None:
 
 
 def test_every_verb_has_its_method() -> None:
-    from callbacks.batcher.inspector import Inspector, find, overview
+    from callbacks.batcher.inspector import Inspector, find, overview, survey
     from callbacks.batcher.store import Batcher
 
-    reading = {"where": find, "status": overview, "place": Inspector.place}
+    reading = {"where": find, "status": overview, "survey": survey, "place": Inspector.place}
     for verb in VERBS:
         assert callable(reading.get(verb) or getattr(Batcher, verb))
 

@@ -14,7 +14,13 @@ from dramatiq import cli
 from dramatiq.brokers.stub import StubBroker
 
 from callbacks.settings import load_settings
-from callbacks.worker.serving import check_named, check_served, check_threads, find_actor
+from callbacks.worker.serving import (
+    check_named,
+    check_served,
+    check_threads,
+    find_actor,
+    owns_stderr,
+)
 
 OURS, OTHER = StubBroker(), StubBroker()
 
@@ -22,7 +28,7 @@ OURS, OTHER = StubBroker(), StubBroker()
 def test_a_worker_process_of_dramatiq_has_the_names_that_are_read() -> None:
     assert {"args", "broker"} <= set(cli.worker_process.__code__.co_varnames)
     arguments = vars(cli.make_argument_parser().parse_args(["a", "b"]))
-    assert {"broker", "modules", "processes"} <= arguments.keys()
+    assert {"broker", "log_file", "modules", "processes"} <= arguments.keys()
     assert "args" in inspect.signature(cli.worker_process).parameters
 
 
@@ -81,6 +87,19 @@ def test_more_threads_than_the_system_gives_are_refused(
 
 def test_outside_of_a_worker_process_nothing_is_refused() -> None:
     check_served(OURS)
+
+
+@pytest.mark.parametrize("log_file", [None, "workers.log"])
+def test_a_worker_writes_its_lines_itself_unless_dramatiq_has_a_log_file(
+    monkeypatch: pytest.MonkeyPatch, log_file: str | None
+) -> None:
+    def worker_process(args: Any) -> bool:
+        assert args
+        return owns_stderr()
+
+    monkeypatch.setattr(cli, "worker_process", worker_process)
+    assert worker_process(SimpleNamespace(log_file=log_file)) is (log_file is None)
+    assert not owns_stderr()
 
 
 def test_an_actor_has_to_be_on_the_broker_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

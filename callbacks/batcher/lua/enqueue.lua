@@ -12,14 +12,14 @@
 --   overdue, trigger it; 1, 2, ms: and a check is wanted in that many ms; 0, 0, 0: the id is known;
 --   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. At the limit, the
 --   whole call fails and nothing is stored.
--- Twice: the second returns 0, 0, 0 and changes only `duplicates`.
+-- Twice: the second returns 0, 0, 0 and changes only `duplicates`; a refusal counts as `refused`.
 -- Cost: O(items * log n); at most every 200 ms also O(batch) to count what is ready.
 -- One file: what one item changes decides the answer to the next.
 local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
 local next_batch, check_at, peek_at, paused = num(s.next_batch, 0), num(s.check_at, 0), num(s.peek_at, 0), s.paused
 local earliest = reserved(s.earliest, look_ahead)
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
-local known, taken, ends, lanes = 0, {}, {}, {}
+local known, refused, taken, ends, lanes = 0, 0, {}, {}, {}
 
 -- Whether a trigger that arrives in time is on its way. An overdue one counts until a claim answers
 -- it: while no worker runs, no more are sent, and the ticker replaces a lost one. A callback
@@ -65,8 +65,10 @@ local function take(at, id, destination, request, delay, life)
     known = known + 1
     return say(at, 0, 0, 0)
   end
-  if s.full then return say(at, -2, 0, 0) end
-  if max_queued > 0 and queued >= max_queued then return say(at, -1, queued, 0) end
+  if s.full or (max_queued > 0 and queued >= max_queued) then
+    refused = refused + 1
+    return say(at, s.full and -2 or -1, s.full and 0 or queued, 0)
+  end
   redis.call('SET', K.cbs .. id, request)
   local due, lane = now + delay, lanes[destination]
   if not lane then
@@ -91,4 +93,5 @@ end
 for _, one in ipairs(taken) do say(one[1], 1, wake(one[2], one[3])) end
 if #taken > 0 then count('accepted', #taken) end
 if known > 0 then count_refused('duplicates', known) end
+if refused > 0 then count_refused('refused', refused) end
 return answer

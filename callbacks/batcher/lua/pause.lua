@@ -1,6 +1,6 @@
 -- Stop claims and begins: for all, for one destination, or for a host's lanes, known or not.
 --
--- @keys state dest: ring inflight: processing destinations unproven journal
+-- @keys state dest: ring inflight: processing destinations unproven journal held
 -- @arg destination text: empty: all; `<host>#*`: every lane of that host; waiting ones have to be
 --   withdrawn from the ring, see `withdraw`
 -- @arg entry text: who and why, a JSON object, for the journal and to be shown; or empty
@@ -17,6 +17,7 @@ if destination ~= '' then
   redis.call('HSET', K.dests .. destination, 'paused', now, 'paused_by', entry)
   redis.call('PERSIST', K.dests .. destination)
   redis.call('ZADD', K.destinations, now, destination)
+  note_hold(destination)
   redis.call('ZADD', K.ring, 'XX', '+inf', destination)
   redis.call('ZADD', K.unproven, 'XX', '+inf', destination)
   return redis.call('ZCOUNT', K.inflights .. destination, now, '+inf')

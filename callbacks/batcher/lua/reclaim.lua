@@ -1,7 +1,7 @@
 -- Take back stuck callbacks: PROCESSING -> QUEUE, or dead after too many crashes.
 --
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate:
--- @keys suspects trial unproven places
+-- @keys suspects trial unproven places attempts
 -- @arg limit number: most callbacks
 -- @arg max_crashes number: crashed attempts after which a callback is dead
 -- @arg spread_min ms: after a crash it is due again in crashes * (at least this
@@ -27,8 +27,10 @@ local function crashed(id, r)
     id, 'crashes', crashes, 'reason', 'crashed', 'detail', 'the sender vanished during the request',
     'history', with_entry(r.history, entry)
   )
+  local is_last = crashes >= max_crashes and not r.is_cancelled
+  redis.call('HINCRBY', K.attempts, (is_last and 'dead' or 'retry') .. ' crashed none none none', 1)
   if r.is_cancelled then return 3, 'cancelled', 'cancelled' end
-  if crashes >= max_crashes then return 2, 'dead', 'crashed' end
+  if is_last then return 2, 'dead', 'crashed' end
   return 1, crashes
 end
 

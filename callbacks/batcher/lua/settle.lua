@@ -1,7 +1,7 @@
 -- End a begun attempt with its outcome: record, counters, destination and PROCESSING together.
 --
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate: state
--- @keys tried failing gone suspects trial unproven places troubled failed:
+-- @keys tried failing gone suspects trial unproven places troubled failed: attempts held
 -- @arg id text
 -- @arg token text: of the claim
 -- @arg attempt text: number that `begin` gave
@@ -18,6 +18,7 @@
 -- @arg transport flag: failed in transport
 -- @arg status number: HTTP status, 0: no answer
 -- @arg duration ms: how long the request took
+-- @arg counted text: the field that counts this attempt, see `policy/buckets.py`
 -- @arg hold ms: how long the destination asked us to wait, 0: it did not
 -- @arg factor number: by which its interval is multiplied, in thousandths
 -- @arg interval_us us: where the interval starts
@@ -52,6 +53,7 @@ local destination = r.destination
 
 leave_processing(id, destination)
 if r.crashes then LastTry.leave(id) end
+redis.call('HINCRBY', K.attempts, counted, 1)
 
 local feedback = Feedback.new(destination, {
   effect = effect, transport = transport, reason = reason, duration = duration,

@@ -3,7 +3,8 @@
 -- @keys expiry processing dead sent ring lane: lock state counters rate: unproven
 -- Returns {now, queued, processing, dead, sent records, destinations waiting, due time of the
 --   oldest callback waiting or -1, holder of the lock or '', state, counters, the same for the last
---   minute}; the last three as lists {field, value, ...}, times in ms.
+--   minute, in flight, dead within the last hour}; state and counters as lists {field, value, ...},
+--   times in ms.
 -- Cost: O(destinations waiting), at most 150 of each ring: a millisecond or two.
 local oldest = -1
 for _, ring in ipairs({K.ring, K.unproven}) do
@@ -29,4 +30,5 @@ return {
   now, redis.call('ZCARD', K.expiry) - processing, processing, redis.call('ZCARD', K.dead),
   redis.call('ZCARD', K.sent), waiting, oldest, redis.call('GET', K.lock) or '',
   redis.call('HGETALL', K.state), redis.call('HGETALL', K.counters), rates,
+  redis.call('ZCOUNT', K.processing, '-inf', -now), redis.call('ZCOUNT', K.dead, now - 3600000, '+inf'),
 }

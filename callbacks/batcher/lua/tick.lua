@@ -1,20 +1,30 @@
 -- Elect the one ticker of an interval, and check whether Redis still holds the same data.
 --
--- @keys tick state workers expiry processing
+-- @keys tick state workers identities expiry processing attempts
 -- @arg ticker text: the caller
 -- @arg tick_interval ms
 -- @arg known text: the epoch that the caller remembers, or empty
 -- @arg threads number: threads or greenlets of the caller
 -- @arg places number: how many of them unproven destinations may take
 -- @arg word_ttl ms: how long these two count
+-- @arg running ms: for how long the caller has been running
+-- @arg who text: JSON that tells who the caller is, or empty
+-- @arg durations ms: how long its attempts since its last tick took
+-- @arg delays ms: how long after enqueue its callbacks since its last tick were sent
 -- Returns {elected, now, lost, epoch, busy}: elected 1 the caller is, 0 another is; now: ms; lost
 --   1: the caller remembers another epoch, so Redis has lost its data since; epoch: identifies the
---   data, and starts with the ms when they began; busy 1: a callback has not ended, or memory is
---   short.
--- Twice: the second is not elected, or, after a loss, is: one extra tick.
+--   data, and starts with the ms when they began; busy 1: a callback has not ended,
+--   or had not at the last tick, or a batch was claimed since, or memory is short.
+-- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected.
 redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
-if places > 0 then redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl) end
+redis.call('HDEL', K.identities, ticker)
+if places > 0 then
+  redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl)
+  if who ~= '' then redis.call('HSET', K.identities, ticker, now - running .. ' ' .. who) end
+end
+if durations > 0 then redis.call('HINCRBY', K.attempts, 'duration', durations) end
+if delays > 0 then redis.call('HINCRBY', K.attempts, 'delay', delays) end
 
 -- All threads of the workers whose report still counts, and their places for unproven destinations.
 -- A report that would count for longer than `word_ttl` was made before Redis' clock was set back.
@@ -28,25 +38,26 @@ local function all_places()
       redis.call('HDEL', K.workers, words[i])
     end
   end
+  for _, name in ipairs(redis.call('HKEYS', K.identities)) do
+    if redis.call('HEXISTS', K.workers, name) == 0 then redis.call('HDEL', K.identities, name) end
+  end
   return all, unproven
 end
 
-local epoch = redis.call('HGET', K.state, 'epoch')
+local s = read_hash(K.state, 'epoch', 'ticked', 'last_batch', 'busy', 'full')
+local epoch = s.epoch
 local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, tick_interval) then return {0, now, 0, epoch, 0} end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
 local all, unproven = all_places()
-if unproven > 0 then
-  redis.call('HSET', K.state, 'ticked', now, 'threads', all, 'unproven_most', unproven)
-else
-  redis.call('HDEL', K.state, 'threads', 'unproven_most')
-  redis.call('HSET', K.state, 'ticked', now)
-end
+if unproven == 0 then redis.call('HDEL', K.state, 'threads', 'unproven_most') end
+local live = redis.call('ZCARD', K.expiry) + redis.call('ZCARD', K.processing)
+redis.call('HSET', K.state, 'ticked', now, 'busy', live)
+if unproven > 0 then redis.call('HSET', K.state, 'threads', all, 'unproven_most', unproven) end
 if not epoch then
   epoch = now .. '-' .. ticker
   redis.call('HSET', K.state, 'epoch', epoch)
 end
 if lost then redis.call('HSET', K.state, 'lost', now) end
-local is_busy = redis.call('ZCARD', K.expiry) + redis.call('ZCARD', K.processing) > 0
-  or redis.call('HEXISTS', K.state, 'full') == 1
+local is_busy = live > 0 or num(s.busy, 0) > 0 or s.full or num(s.last_batch, 0) >= num(s.ticked, 1)
 return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0}

@@ -1,7 +1,7 @@
 -- Undo a begun attempt that got no secret: nothing was sent, and it does not count.
 --
 -- @keys processing rec: cb: expiry sent dead inflight: lane: ring dest: counters rate: state
--- @keys suspects trial unproven places troubled
+-- @keys suspects trial unproven places troubled held
 -- @arg id text
 -- @arg token text: of the claim
 -- @arg attempt text: from begin
@@ -49,6 +49,7 @@ local own = d.why == 'full' or r.is_probe  -- it was held for this very callback
 if own then redis.call('HDEL', dest, 'hold', 'why') end
 if times > 0 and not held and (own or hold < now + doubled(times - 1)) then
   redis.call('HSET', dest, 'hold', now + doubled(times - 1), 'why', 'secret')
+  note_hold(destination)
 end
 redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now)
 redis.call('HSETNX', dest, 'fails', 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from callbacks.cli.command import Failure, console, json_option, print_json
-from callbacks.cli.demo.run import DemoError, run_demo
+from callbacks.cli.demo.run import run_demo
 
 
 @click.command()
@@ -23,10 +23,7 @@ def demo(count: int, as_json: bool) -> None:
     Starts a Redis-compatible server in a temporary folder, receivers, two workers and the
     scheduler, and ends by itself: 200 callbacks take less than a minute.
     """
-    try:
-        summary = run_demo(count, console(err=as_json))
-    except DemoError as error:
-        raise Failure(str(error)) from error
+    summary = run_demo(count, console(err=as_json))
     if as_json:
         print_json(summary.document())
     if summary.wrong:

@@ -10,7 +10,6 @@ import base64
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -25,17 +24,21 @@ from callbacks.batcher.audit import audit
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector, Overview, overview
 from callbacks.batcher.store import Batcher
-from callbacks.cli.demo.processes import (
-    DemoError,
+from callbacks.cli.demo.screen import progress, show_logs, show_settings, show_summary
+from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
+from callbacks.cli.processes import (
+    SCHEDULER,
     Processes,
+    RunError,
+    await_server,
     ended_by_signals,
+    server,
     server_binary,
     short_temporary_folder,
     undisturbed,
     without_settings,
+    worker,
 )
-from callbacks.cli.demo.screen import progress, show_logs, show_settings, show_summary
-from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.receiver import Behaviour, Hit, Receiver, Response, fail_first, slow
 from callbacks.delivery.callback import AICallback
 from callbacks.model import Item, State
@@ -44,9 +47,6 @@ from callbacks.request.signature import verify
 from callbacks.settings import Settings, load_settings
 from callbacks.units import ms
 
-__all__ = ["DemoError", "run_demo"]
-
-_START_PATIENCE_S: Final = 20.0
 #: Time for the start, retries and a slow machine, besides that of all attempts at their pace.
 _PATIENCE_S: Final = 60.0
 _POLL_S: Final = 0.1
@@ -58,18 +58,18 @@ _PACKAGE: Final = Path(__file__).resolve().parents[2]
 def run_demo(count: int, screen: Console) -> Summary:
     """Send `count` callbacks through the whole system; prints progress and summary on `screen`.
 
-    Raises `DemoError` if it cannot run, or does not end in time.
+    Raises `RunError` if it cannot run, or does not end in time.
     """
     binary = server_binary()
     with ended_by_signals(), short_temporary_folder() as folder:
         processes = Processes(folder)
         try:
             summary = _Demo(plan(count), folder, processes, screen).run(binary)
-        except (DemoError, redis.RedisError) as error:
+        except (RunError, redis.RedisError) as error:
             show_logs(processes, screen)
-            if isinstance(error, DemoError):
+            if isinstance(error, RunError):
                 raise
-            raise DemoError(f"its server failed: {error}") from error
+            raise RunError(f"its server failed: {error}") from error
         finally:
             with undisturbed():
                 processes.stop()
@@ -99,7 +99,7 @@ class _Demo:
         with ExitStack() as stack:
             urls = self._receive(stack)
             client = stack.enter_context(closing(connect(self.settings)))
-            self._await_server(client)
+            await_server(client, self.processes)
             self._start_ours()
             began_s = time.monotonic()
             batcher = Batcher(client, self.settings)
@@ -113,31 +113,14 @@ class _Demo:
 
     def _start_server(self, binary: str) -> None:
         options = {"port": "0", "unixsocket": str(self.socket), "unixsocketperm": "700"}
-        options |= {"appendonly": "yes", "save": "", "maxmemory-policy": "noeviction"}
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self.processes.start("server", [binary, *words], os.environ)
-
-    def _await_server(self, client: redis.Redis) -> None:
-        give_up = time.monotonic() + _START_PATIENCE_S
-        while True:
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                self.processes.check()
-                if time.monotonic() > give_up:
-                    raise DemoError("the server did not start") from None
-                time.sleep(_POLL_S)
-            else:
-                return
+        self.processes.start("server", server(binary, **options), os.environ)
 
     def _start_ours(self) -> None:
         environ = without_settings(os.environ) | self.environ
         paths = [str(_PACKAGE), environ.get("PYTHONPATH", "")]
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        dramatiq = ["-m", "dramatiq", "callbacks", "--processes", "2", "--threads", "16"]
-        periodiq = ["-c", "from periodiq import entrypoint; entrypoint()", "callbacks"]
-        self.processes.start("workers", [sys.executable, *dramatiq], environ)
-        self.processes.start("scheduler", [sys.executable, *periodiq], environ)
+        self.processes.start("workers", worker(processes=2, threads=16), environ)
+        self.processes.start("scheduler", SCHEDULER, environ)
 
     # Callbacks
 
@@ -167,7 +150,7 @@ class _Demo:
                     return books
                 self.processes.check()
                 if time.monotonic() > give_up:
-                    raise DemoError(
+                    raise RunError(
                         f"it did not end in time: {books.queued} queued, "
                         f"{books.processing} processing"
                     )

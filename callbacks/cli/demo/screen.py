@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from callbacks.batcher.inspector import Overview
-from callbacks.cli.demo.processes import Processes
 from callbacks.cli.demo.summary import Summary
+from callbacks.cli.processes import Processes
 
 _LINE_EVERY_S: Final = 2.0
 _LOG_LINES: Final = 20
@@ -94,6 +94,7 @@ def _facts(summary: Summary) -> dict[str, str]:
             f"{low} ms, {middle} ms, {high} ms (5th, 50th, 95th percentile)"
         )
     facts["audit"] = "the books balance" if not summary.problems else "\n".join(summary.problems)
+    facts["receivers"] = "`callbacks receiver` runs one by itself, `callbacks dev` all of this"
     facts["result"] = "\n".join(summary.wrong) or "the numbers add up"
     return facts
 

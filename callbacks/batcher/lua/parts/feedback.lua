@@ -95,6 +95,7 @@ function Feedback:open(why)
   self.hold = now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
   self:put('hold', self.hold)
   self:put('why', 'breaker')
+  note_hold(self.destination)
 end
 
 function Feedback:close()
@@ -178,6 +179,7 @@ function Feedback:make()
     self.hold = math.max(self.hold, now + a.hold)
     self:put('hold', now + a.hold)
     self:put('why', 'park')
+    note_hold(self.destination)
   end
   redis.call('HSET', self.dest, unpack(self.set))
   -- Once a minute is often enough, unless it has a hold.

@@ -1,0 +1,30 @@
+-- Read how many callbacks are ready, and which holds there are, in one page; changes nothing.
+--
+-- @keys ring unproven held lane: dest: state
+-- @arg among text: ring, unproven or held: whose page
+-- @arg offset number: of the page
+-- @arg limit number: most destinations
+-- Returns {read, ready, ready since, held since, hold, count, hold, count, ...}: read: destinations
+--   in this page; ready: callbacks that are due and not held; since: ms, when the first of them
+--   was due, or -1; for each kind of hold, how many destinations have it.
+-- Cost: O(limit * log n).
+local all_paused = redis.call('HEXISTS', K.state, 'paused') == 1
+local from = {ring = K.ring, unproven = K.unproven, held = K.held}
+local names = redis.call('ZRANGE', from[among], offset, offset + limit - 1)
+local ready, ready_since, held_since, holds = 0, math.huge, math.huge, {}
+for _, name in ipairs(names) do
+  local why, lane = held_by(name), K.lanes .. name
+  if why then holds[why] = (holds[why] or 0) + 1 end
+  local due = num(redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')[2], math.huge)
+  if due <= now and (why or all_paused) then
+    held_since = math.min(held_since, due)
+  elseif due <= now then
+    ready_since = math.min(ready_since, due)
+    ready = ready + redis.call('ZCOUNT', lane, '-inf', now)
+  end
+end
+local answer = {
+  #names, ready, ready_since < math.huge and ready_since or -1, held_since < math.huge and held_since or -1,
+}
+for why, n in pairs(holds) do answer[#answer + 1], answer[#answer + 2] = why, n end
+return answer

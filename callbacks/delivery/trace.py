@@ -1,0 +1,126 @@
+"""An attempt that tells what happened on its way: addresses, the guard's verdict, times."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from requests import PreparedRequest
+
+from callbacks.delivery.adapter import GuardedAdapter
+from callbacks.delivery.deadline import Limits
+from callbacks.delivery.dialer import open_socket
+from callbacks.delivery.dns import system_addresses
+from callbacks.delivery.guard import Address, Guard
+from callbacks.delivery.reply import Reply
+from callbacks.delivery.transport import Transport
+from callbacks.model import Answer
+from callbacks.request.urls import read_url
+from callbacks.units import ms
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
+
+
+@dataclass
+class Trace:
+    """What happened to one request. Times are in milliseconds, None if it did not come to that.
+
+    `verdicts`: what the guard says of each address of the host. `connected`: the address that
+    was connected to. `reply_headers`: lower-case names, and values in order.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)
+    connected: str | None = None
+    lookup_ms: int | None = None
+    connect_ms: int | None = None
+    reply_headers: dict[str, list[str]] = field(default_factory=dict)
+
+
+class TracingSender:
+    """Sends one request over a connection of its own, as workers do; see `trace` afterwards."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.trace = Trace()
+        self._guard = Guard(settings.allowed_networks)
+        self._adapter = _TracingAdapter(
+            self.trace,
+            allowed_networks=settings.allowed_networks,
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            deadline=settings.deadline,
+            resolve=self._resolve,
+            connect=self._connect,
+        )
+
+    def post(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        spent_s: float = 0,
+        proven: bool = False,
+    ) -> Answer:
+        """Send it; see `callback.Sender`."""
+        self.trace.headers = dict(headers)
+        self._judge_literal(read_url(url).host.strip("[]"))
+        transport = Transport(self._adapter)
+        try:
+            return transport.post(url, headers, body, spent_s=spent_s, proven=proven)
+        finally:
+            transport.close()
+
+    def _judge_literal(self, host: str) -> None:
+        """An address as host is not looked up."""
+        try:
+            ip_address(host)
+        except ValueError:
+            return
+        self._judge([host])
+
+    def _judge(self, addresses: Sequence[str]) -> None:
+        self.trace.verdicts = {each: self._guard.verdict(each) for each in addresses}
+
+    def _resolve(self, host: str, port: int) -> Sequence[str]:
+        began_s = time.monotonic()
+        try:
+            addresses = system_addresses(host, port)
+        finally:
+            self.trace.lookup_ms = ms(time.monotonic() - began_s)
+        self._judge(addresses)
+        return addresses
+
+    def _connect(self, address: Address, port: int, timeout_s: float) -> socket.socket:
+        began_s = time.monotonic()
+        try:
+            sock = open_socket(address, port, timeout_s)
+        finally:
+            took_ms = ms(time.monotonic() - began_s)
+            self.trace.connect_ms = (self.trace.connect_ms or 0) + took_ms
+        self.trace.connected = str(address)
+        return sock
+
+
+class _TracingAdapter(GuardedAdapter):
+    def __init__(self, trace: Trace, **more: Any) -> None:
+        super().__init__(**more)
+        self._trace = trace
+
+    def exchange(
+        self,
+        request: PreparedRequest,
+        limits: Limits,
+        *,
+        proven: bool = False,
+        with_body: bool = False,
+    ) -> Reply:
+        """Send a request and note the headers of its reply."""
+        reply = super().exchange(request, limits, proven=proven, with_body=with_body)
+        self._trace.reply_headers = reply.fields
+        return reply
