@@ -183,7 +183,7 @@ def prepare_process() -> None:
 def _set_logs_up() -> None:
     """Have a worker or a scheduler write its lines in our format, from the first one on."""
     with suppress(SettingsError):  # told by `prepare_process`, or at the scheduler's first message
-        logs.configure(runtime().settings.log_format)
+        logs.configure(runtime().settings.log_format, direct=owns_stderr())
 
 
 def refuse_cluster(settings: Settings) -> None:

@@ -58,6 +58,8 @@ class Verbs:
         measure("where", lambda: find(scripts, name(self.count // 2)))
         measure("wake", lambda: self.batcher.wake(LATE_PASS, repeats=PASS))
         measure("deaths", lambda: self.batcher.deaths(PASS))
+        measure("journal", lambda: self.batcher.journal('{"act":"purge","target":"all"}'))
+        measure("report", lambda: self.batcher.report(PASS))
 
     def _steer(self, n: int) -> None:
         measure, batcher = self.gauge.measure, self.batcher
