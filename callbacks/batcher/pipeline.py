@@ -175,8 +175,9 @@ class AutoPipeline:
         """
         with self._lock:
             following, call.next = call.next, None
-            while following and following.has_left:
-                following = following.next
+            while following and following.has_left:  # which may be on its way to do the same
+                passed = following
+                following, passed.next = passed.next, None
         if following:
             following.done.release()
 

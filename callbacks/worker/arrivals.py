@@ -117,7 +117,7 @@ class Listener(Middleware):
             began = time.monotonic()
             try:
                 self._listen(client, broker)
-            except redis.RedisError as error:
+            except Exception as error:  # noqa: BLE001 - whatever came, it goes on listening
                 log.debug("arrivals_unheard", error=f"{type(error).__name__}: {error}")
             wait_s = least if time.monotonic() - began > PING_S else min(most, 2 * wait_s)
             self._stop.wait(wait_s * random.uniform(0.5, 1))  # noqa: S311 - spreads processes

@@ -182,12 +182,13 @@ class CallbacksBroker(RedisBroker):
         if known != self.middleware:  # some was added
             known, listeners = self._known_listeners = (self.middleware.copy(), {})
         if name not in listeners:
-            methods = [(one, getattr(one, name)) for one in known]
-            empty = getattr(Middleware, name)
+            # An application may send signals of its own, and its middleware lack some methods.
+            methods = [(one, getattr(one, name, None)) for one in known]
+            empty = getattr(Middleware, name, None)
             listeners[name] = [
                 (one, method)
                 for one, method in methods
-                if getattr(method, "__func__", method) is not empty
+                if method and getattr(method, "__func__", method) is not empty
             ]
         return listeners[name]
 

@@ -229,6 +229,20 @@ def test_a_connection_that_brings_no_word_is_made_anew(
         until(lambda: bool(listeners()) and not listeners() & before, within=10)
 
 
+@pytest.mark.usefixtures("quiet")
+def test_a_word_that_nobody_understands_does_not_end_the_listening(
+    redis_url: str, client: redis.Redis
+) -> None:
+    ours, other = process(redis_url), process(redis_url)
+    with listening(ours, redis_url), Worker(ours) as worker:
+        until(told(ours), within=5)
+        client.publish(arrivals_channel("callbacks"), b"\xff")
+        until(lambda: not ours.arrivals.are_told, within=5)
+        until(told(ours), within=5)
+        other.enqueue(message(1))
+        until(lambda: worker.numbers() == [1], within=5)
+
+
 def test_doubt_ends_after_a_minute() -> None:
     now = [0.0]
     told_of = Arrivals(lambda: now[0])

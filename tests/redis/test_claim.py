@@ -240,8 +240,8 @@ def claim_all(batcher: Batcher) -> list[Claimed]:
 
 @pytest.mark.parametrize(
     ("latency_ms", "waiting"),
-    [(None, 5), (10_000, 0), (1_000, 2), (100, 25), (10, 50)],
-    ids=["unknown", "slow", "a second", "quick", "as quick as counts"],
+    [(None, 5), (10_000, 0), (1_000, 2), (100, 25), (10, 250), (1, 250)],
+    ids=["unknown", "slow", "a second", "quick", "as quick as counts", "quicker"],
 )
 def test_no_more_is_claimed_than_the_workers_can_begin_soon(
     make_batcher: Make, client: redis.Redis, latency_ms: int | None, waiting: int
@@ -284,6 +284,42 @@ def test_what_is_due_later_takes_no_thread_yet(make_batcher: Make, client: redis
     assert len(claim_all(batcher)) == 3  # as before
 
 
+def test_requests_whose_leases_have_ended_hold_no_threads(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """Their process is dead, and what reclaims them may come an hour later."""
+    batcher = with_threads(make_batcher, 10)
+    before = claim_all(batcher)
+    for one in before:
+        client.zadd(key("processing"), {one.id: -(now_ms(client) - 1)})
+    assert len(claim_all(batcher)) == len(before)
+
+
+def test_what_has_waited_long_past_its_slot_is_not_about_to_take_a_thread(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """Its message is lost, and what sends another may come an hour later."""
+    batcher = with_threads(make_batcher, 10)
+    before = claim_all(batcher)
+    for one in before:
+        client.zincrby(key("processing"), -9_000, one.id)
+    assert claim(batcher).result is ClaimResult.BUSY
+    for one in before:
+        client.zincrby(key("processing"), -1_001, one.id)
+    assert len(claim_all(batcher)) == len(before)
+
+
+def test_threads_of_a_new_process_count_at_once_however_long_the_tick(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = with_threads(make_batcher, 10)
+    assert not batcher.tick("w-1", HOUR_MS, threads=20, places=10).elected
+    assert client.hmget(key("state"), "threads", "unproven_most") == [b"30", b"20"]
+    assert not batcher.tick("w-1", HOUR_MS, threads=20, places=10).elected
+    assert client.hmget(key("state"), "threads", "unproven_most") == [b"30", b"20"]
+    assert len(claim_all(batcher)) == 30 + 15
+
+
 def test_with_a_stagger_slots_ahead_are_given_as_long_as_the_workers_keep_up(
     make_batcher: Make, client: redis.Redis
 ) -> None:
@@ -295,7 +331,7 @@ def test_with_a_stagger_slots_ahead_are_given_as_long_as_the_workers_keep_up(
     assert len(first) == 11  # up to the horizon
     client.hdel(key("state"), "last_batch", "slot")
     for one in first:
-        client.zadd(key("processing"), {one.id: 1_000_000_000_000}, xx=True)  # all are due
+        client.zadd(key("processing"), {one.id: now_ms(client)}, xx=True)  # all are due
     assert claim(batcher).result is ClaimResult.BUSY
 
 

@@ -203,6 +203,8 @@ def test_who_has_left_is_passed_over_when_one_thread_wakes_the_next(
         call.next = following
     pipeline._wake_next(calls[0])
     assert [call.done.locked() for call in calls] == [True, True, False]
+    pipeline._wake_next(calls[1])  # one that has just left finds it passed over already
+    assert [call.done.locked() for call in calls] == [True, True, False]
 
 
 def reads(client: redis.Redis) -> int:

@@ -186,3 +186,28 @@ def test_a_fault_of_a_middleware_is_logged_and_keeps_no_other_from_hearing(
     faulty.error = SkipMessage()
     with pytest.raises(SkipMessage):
         broker.emit_before("ack", "a")
+
+
+class Foreign:
+    """No Middleware of Dramatiq's: it has a method for one signal, and for one that is its own."""
+
+    actor_options: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def before_ack(self, broker: Any, message: Any) -> None:
+        self.heard.append(f"ack {message}")
+
+    def after_sweep(self, broker: Any) -> None:
+        self.heard.append("sweep")
+
+
+def test_a_middleware_need_not_have_every_method_and_signals_can_be_an_applications_own() -> None:
+    foreign = Foreign()
+    broker = CallbacksBroker(away, middleware=[Middleware(), foreign])
+    broker.emit_before("ack", "a")
+    broker.emit_after("ack", "a")
+    broker.emit_after("sweep")
+    broker.emit_before("sweep")
+    assert foreign.heard == ["ack a", "sweep"]

@@ -16,8 +16,8 @@
 --   data, and starts with the ms when they began; busy 1: a callback has not ended,
 --   or had not at the last tick, or a batch was claimed since, or memory is short.
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
--- Cost: O(1), and O(worker processes) for the one that is elected.
-redis.call('HDEL', K.workers, ticker)  -- a removal first: a full Redis lets the rest pass
+-- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
+local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
 redis.call('HDEL', K.identities, ticker)
 if places > 0 then
   redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl)
@@ -43,17 +43,27 @@ local function all_places()
   end
   return all, unproven
 end
+-- Store both, so that claims know of them.
+local function store_places()
+  local all, unproven = all_places()
+  if unproven == 0 then
+    redis.call('HDEL', K.state, 'threads', 'unproven_most')
+  else
+    redis.call('HSET', K.state, 'threads', all, 'unproven_most', unproven)
+  end
+end
 
 local s = read_hash(K.state, 'epoch', 'ticked', 'last_batch', 'busy', 'full')
 local epoch = s.epoch
 local lost = known ~= '' and known ~= epoch
-if epoch and not lost and lasts(K.tick, tick_interval) then return {0, now, 0, epoch, 0} end
+if epoch and not lost and lasts(K.tick, tick_interval) then
+  if places > 0 and is_new then store_places() end  -- the next one elected may be an hour away
+  return {0, now, 0, epoch, 0}
+end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
-local all, unproven = all_places()
-if unproven == 0 then redis.call('HDEL', K.state, 'threads', 'unproven_most') end
+store_places()
 local live = redis.call('ZCARD', K.expiry) + redis.call('ZCARD', K.processing)
 redis.call('HSET', K.state, 'ticked', now, 'busy', live)
-if unproven > 0 then redis.call('HSET', K.state, 'threads', all, 'unproven_most', unproven) end
 if not epoch then
   epoch = now .. '-' .. ticker
   redis.call('HSET', K.state, 'epoch', epoch)

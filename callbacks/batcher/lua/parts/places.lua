@@ -27,15 +27,16 @@ end
 
 -- How many more callbacks the workers can begin within `span` ms: one for each free thread, and
 -- for each that an answer of these destinations (`turns`) frees by then; at most `most` may wait.
--- What is due later does not count.
+-- What is due later does not count, nor what is past its lease, or was due long ago: its process is
+-- dead or its message lost, and where checks are rare, it stays so for as long.
 local function startable_of(threads, turns, span, most)
   local sum, known = 0, 0
   for _, turn in ipairs(turns) do
     if turn.latency > 0 then sum, known = sum + turn.latency, known + 1 end
   end
-  local latency = known > 0 and math.max(50, sum / known) or 500
-  local sending = redis.call('ZCOUNT', K.processing, '-inf', '(0')
-  local waiting = redis.call('ZCOUNT', K.processing, 0, now + 100)
+  local latency = known > 0 and math.max(10, sum / known) or 500
+  local sending = redis.call('ZCOUNT', K.processing, '-inf', '(' .. -now)
+  local waiting = redis.call('ZCOUNT', K.processing, now - 10000, now + 100)
   return math.min(most, threads - sending + math.floor(threads * span / latency)) - waiting
 end
 
