@@ -382,7 +382,7 @@ class Trimmed:
 class Tick:
     """An election of the ticker; `lost`: Redis has other data than this process remembers.
 
-    `busy`: a callback has not ended, or one was sent since the last tick, or memory is short.
+    `busy`: a callback has not ended, or ended only seconds or a tick ago, or memory is short.
     `jump_ms`: how far
     Redis' clock has jumped, if this process was the first to notice.
     """

@@ -54,7 +54,7 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `told` (deaths up to then have been reported),
                                 `scheduled` (when the scheduler was last seen),
                                 `ticked` (when a worker last ticked: one is alive) and `busy`
-                                (callbacks that had not ended then),
+                                (when a tick last found a callback that had not ended),
                                 `full` (refuse enqueues: Redis is near its memory limit),
                                 `threads` (of all workers), `unproven_most` (limit of `places`),
                                 `unsigned` (the last error of the secret resolver),

@@ -14,7 +14,7 @@
 -- Returns {elected, now, lost, epoch, busy}: elected 1 the caller is, 0 another is; now: ms; lost
 --   1: the caller remembers another epoch, so Redis has lost its data since; epoch: identifies the
 --   data, and starts with the ms when they began; busy 1: a callback has not ended,
---   or had not at the last tick, or a batch was claimed since, or memory is short.
+--   or ended only seconds or a tick ago, or memory is short.
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
 local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
@@ -53,7 +53,7 @@ local function store_places()
   end
 end
 
-local s = read_hash(K.state, 'epoch', 'ticked', 'last_batch', 'busy', 'full')
+local s = read_hash(K.state, 'epoch', 'last_batch', 'busy', 'full')
 local epoch = s.epoch
 local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, tick_interval) then
@@ -63,11 +63,13 @@ end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
 store_places()
 local live = redis.call('ZCARD', K.expiry) + redis.call('ZCARD', K.processing)
-redis.call('HSET', K.state, 'ticked', now, 'busy', live)
+local busy_at = live > 0 and now or math.max(num(s.busy, 0), num(s.last_batch, 0))
+redis.call('HSET', K.state, 'ticked', now, 'busy', busy_at)
 if not epoch then
   epoch = now .. '-' .. ticker
   redis.call('HSET', K.state, 'epoch', epoch)
 end
 if lost then redis.call('HSET', K.state, 'lost', now) end
-local is_busy = live > 0 or num(s.busy, 0) > 0 or s.full or num(s.last_batch, 0) >= num(s.ticked, 1)
+-- For a while longer, since deaths are reported a second later, and not before the next tick.
+local is_busy = s.full or now < busy_at + 5000 + 2 * tick_interval
 return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0}
