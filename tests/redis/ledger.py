@@ -424,12 +424,13 @@ class Ledger:
 
     def tick(self, ticker: str, places: int, now: int, *, elected: bool) -> None:
         stays = max(WORD_MIN_MS, WORD_INTERVALS * ms(self.settings.check_interval))
-        self.words.pop(ticker, None)
+        is_new = self.words.pop(ticker, None) is None
         if places:
             self.words[ticker] = (places, now + stays)
-        if elected:
-            live = sum(its for its, until in self.words.values() if now < until <= now + stays)
-            self.unproven_most = live or None
+        if elected or (places and is_new):
+            live = {t: told for t, told in self.words.items() if now < told[1] <= now + stays}
+            self.words = live
+            self.unproven_most = sum(its for its, _ in live.values()) or None
 
     # Control
 
