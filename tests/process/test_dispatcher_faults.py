@@ -23,6 +23,7 @@ from tests.process.faults import (
     balanced,
     busy_s,
     first_hits,
+    instants,
     lateness,
     marked,
     minute_in,
@@ -177,11 +178,12 @@ def test_three_schedulers_two_dispatchers_and_flushes_by_hand_claim_each_batch_o
     assert claimed * 3 // 4 <= len(claims) <= claimed  # a busy machine may not see each of them
     assert min(apart) >= MIN_S * 1000
     assert system.overview().totals["attempts"] == 240
-    times = sorted(hit.at_s for hit in target.hits)
-    # A busy machine delays single requests; twenty at once would be a batch without its stagger.
+    # A sender that missed its instant on a busy machine goes late; twenty at once would be a batch
+    # without its stagger.
+    times = instants(system, 240)
     twenties = [y - x for x, y in zip(times, times[19:], strict=False)]
-    record_property("least s for twenty, ideally 0.95", round(min(twenties), 2))
-    assert min(twenties) >= 0.6
+    record_property("least ms for twenty, ideally 950", min(twenties))
+    assert min(twenties) >= 600
 
 
 def test_flushes_go_on_without_a_scheduler_and_without_any_message_for_a_check(
