@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import os
 import resource
+import sys
 from types import SimpleNamespace
 from typing import Any
 
