@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import sys
 import threading
 import time
@@ -152,7 +153,19 @@ def _write_directly(texts: Sequence[str]) -> None:
     if len(pieces[0]) > _MOST_CHARS:
         pieces = [*texts]
     for piece in pieces:
-        os.write(_STDERR, piece.encode(errors="replace"))
+        _write_whole(piece.encode(errors="replace"))
+
+
+def _write_whole(data: bytes) -> None:
+    """Write all of it: a full pipe that another program has made non-blocking takes a part."""
+    give_up = time.monotonic() + _Stream.WAIT_S
+    while data:
+        try:
+            data = data[os.write(_STDERR, data) :]
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise
+            select.select([], [_STDERR], [], _Stream.WAIT_S)
 
 
 _STREAM: Final = _Stream()

@@ -338,10 +338,11 @@ def _own_connection() -> Redis:
     return connect(runtime().settings.model_copy(update={"redis_max_connections": 1}))
 
 
-def _open_places(total: int) -> None:
-    check_threads(total)
-    places.open(total, runtime().settings.unproven_share)
-    broker.threads = total
+def _open_places(threads: int, ours: bool) -> None:
+    check_threads(threads)
+    if ours:
+        places.open(threads, runtime().settings.unproven_share)
+        broker.threads = threads
 
 
 places: Final = Places()

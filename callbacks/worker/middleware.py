@@ -13,6 +13,7 @@ import dramatiq.worker
 from dramatiq import Middleware
 
 from callbacks.log import log
+from callbacks.worker.consumer import QUEUE
 from callbacks.worker.liveness import Liveness
 
 #: While Redis is away the ticker says so at most this often.
@@ -31,7 +32,7 @@ class Boot(Middleware):
         prepare: Callable[[], None],
         refuse: Callable[[], None],
         check: Callable[[], None],
-        open_places: Callable[[int], None],
+        open_places: Callable[[int, bool], None],
     ) -> None:
         self._prepare = prepare
         self._refuse = refuse
@@ -41,10 +42,12 @@ class Boot(Middleware):
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
         """Refuse what needs the application's modules, imported by now, before a thread starts.
 
-        And learn how many messages this worker can process at a time.
+        And learn how many messages this worker can process at a time, and whether ours: with
+        `--queues` it may be there for an application's own alone.
         """
         self._refuse()
-        self._open_places(worker.worker_threads)
+        queues = worker.consumer_whitelist
+        self._open_places(worker.worker_threads, not queues or QUEUE in queues)
 
     def after_worker_boot(self, broker: Any, worker: Any) -> None:
         """Warn of what only hurts later."""

@@ -121,10 +121,11 @@ def sibling() -> tuple[int, int]:
 def owns_stderr() -> bool:
     """Whether this is a worker whose lines Dramatiq would only pass on to the same standard error.
 
-    With `--log-file` they go elsewhere.
+    With `--log-file` they go elsewhere. Of a command that was started without standard error, its
+    file descriptor leads to whatever was opened first, such as Dramatiq's shared memory.
     """
     worker = _worker_frame()
-    return worker is not None and not worker.f_locals["args"].log_file
+    return bool(worker and sys.__stderr__ and not worker.f_locals["args"].log_file)
 
 
 def names_us() -> bool:

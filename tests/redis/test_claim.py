@@ -284,6 +284,19 @@ def test_what_is_due_later_takes_no_thread_yet(make_batcher: Make, client: redis
     assert len(claim_all(batcher)) == 3  # as before
 
 
+def test_a_slow_destination_does_not_keep_quick_ones_waiting_for_free_threads(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    """Each thread that a quick one frees serves the next: 10 * 250 * (1/20 + 1/10000) / 2 = 62."""
+    batcher = with_threads(make_batcher, 10)
+    slow = "https://slow.example:443"
+    for n in range(100):
+        put(batcher, f"s-{n}", slow)
+    client.hset(key(f"dest:{slow}"), "latency", 10_000)
+    client.hset(key(f"dest:{HOST}"), "latency", 20)
+    assert len(claim_all(batcher)) == 10 + 62
+
+
 def test_requests_whose_leases_have_ended_hold_no_threads(
     make_batcher: Make, client: redis.Redis
 ) -> None:

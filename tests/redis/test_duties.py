@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -724,6 +725,14 @@ def test_a_tick_is_busy_until_some_seconds_and_a_tick_after_everything_has_ended
     quick = claim_one(batcher, "c-2")  # it comes and goes between two ticks
     begin(batcher, quick)
     settle(batcher, quick)
+    assert busy()
+    wait(8)
+    assert not busy()
+    client.zadd(key("gone"), {hashlib.sha1(b"https://a.example/x").hexdigest(): 1})
+    client.hdel(key("state"), "last_batch")
+    put(batcher, "c-4")  # it dies in its claim
+    assert claim(batcher).callbacks == ()
+    assert client.zscore(key("dead"), "c-4")
     assert busy()
     wait(8)
     assert not busy()

@@ -12,6 +12,7 @@ import dramatiq
 import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.stub import StubBroker
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware, SkipMessage
 
@@ -211,3 +212,19 @@ def test_a_middleware_need_not_have_every_method_and_signals_can_be_an_applicati
     broker.emit_after("sweep")
     broker.emit_before("sweep")
     assert foreign.heard == ["ack a", "sweep"]
+
+
+@pytest.mark.parametrize(
+    ("queues", "ours"),
+    [(None, True), ({"callbacks", "emails"}, True), ({"emails"}, False)],
+    ids=["all", "ours too", "others only"],
+)
+def test_threads_of_a_worker_that_leaves_our_queue_out_are_no_places(
+    queues: set[str] | None, *, ours: bool
+) -> None:
+    opened: list[tuple[int, bool]] = []
+    boot = middleware.Boot(
+        lambda: None, lambda: None, lambda: None, lambda *said: opened.append(said)
+    )
+    boot.before_worker_boot(None, dramatiq.Worker(StubBroker(), queues=queues, worker_threads=3))
+    assert opened == [(3, ours)]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -131,6 +132,45 @@ def test_a_worker_writes_whole_lines_to_its_own_standard_error(
         *lines, last = received.read().splitlines(keepends=True)
     assert lines == [text.replace("\udc80", "?") for text in texts]
     assert last.endswith(" level=info event=attempt n=1\n")
+
+
+def test_a_full_pipe_that_does_not_block_gets_every_line_whole(
+    pipe: _SlowPipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe.go.set()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    monkeypatch.setattr(logs, "_STDERR", write_end)
+    monkeypatch.setattr(logs._Stream, "WAIT_S", 10)
+    received: list[bytes] = []
+
+    def read() -> None:
+        with os.fdopen(read_end, "rb") as stream:
+            while piece := stream.read1(8_192):
+                received.append(piece)
+                time.sleep(0.001)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    texts = [f"{n} {'x' * (10_000 if n % 10 == 0 else 100)}\n" for n in range(300)]
+    for start in range(0, 300, 20):
+        logs._write_directly(texts[start : start + 20])
+    os.close(write_end)
+    reader.join(10)
+    assert b"".join(received).decode() == "".join(texts)
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for_long(
+    pipe: _SlowPipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe.go.set()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    monkeypatch.setattr(logs, "_STDERR", write_end)
+    with pytest.raises(BlockingIOError):
+        logs._write_directly(["x" * 200_000 + "\n"])
+    os.close(write_end)
+    os.close(read_end)
 
 
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import resource
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,6 +101,8 @@ def test_a_worker_writes_its_lines_itself_unless_dramatiq_has_a_log_file(
     monkeypatch.setattr(cli, "worker_process", worker_process)
     assert worker_process(SimpleNamespace(log_file=log_file)) is (log_file is None)
     assert not owns_stderr()
+    monkeypatch.setattr(sys, "__stderr__", None)  # it was closed at the start
+    assert not worker_process(SimpleNamespace(log_file=log_file))
 
 
 def test_an_actor_has_to_be_on_the_broker_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

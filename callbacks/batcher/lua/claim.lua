@@ -123,7 +123,7 @@ end
 redis.call('HSET', K.state, 'next_batch', 0)
 local earliest = now + min_interval
 if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
-if #picked > 0 then
+if #picked > 0 or c.buried > 0 then  -- the next tick reports those that died here
   redis.call('HSET', K.state, 'slot', slot, 'last_batch', now, 'earliest', earliest)
 end
 

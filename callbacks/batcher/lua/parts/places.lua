@@ -26,18 +26,19 @@ local function overdue_from(at, latency)
 end
 
 -- How many more callbacks the workers can begin within `span` ms: one for each free thread, and
--- for each that an answer of these destinations (`turns`) frees by then; at most `most` may wait.
+-- for each that an answer of these destinations (`turns`) frees by then, at the mean of their rates:
+-- else a slow one would leave threads idle that quick ones could use. At most `most` may wait.
 -- What is due later does not count, nor what is past its lease, or was due long ago: its process is
 -- dead or its message lost, and where checks are rare, it stays so for as long.
 local function startable_of(threads, turns, span, most)
   local sum, known = 0, 0
   for _, turn in ipairs(turns) do
-    if turn.latency > 0 then sum, known = sum + turn.latency, known + 1 end
+    if turn.latency > 0 then sum, known = sum + 1 / math.max(10, turn.latency), known + 1 end
   end
-  local latency = known > 0 and math.max(10, sum / known) or 500
+  local answers = threads * span * (known > 0 and sum / known or 1 / 500)
   local sending = redis.call('ZCOUNT', K.processing, '-inf', '(' .. -now)
   local waiting = redis.call('ZCOUNT', K.processing, now - 10000, now + 100)
-  return math.min(most, threads - sending + math.floor(threads * span / latency)) - waiting
+  return math.min(most, threads - sending + math.floor(answers)) - waiting
 end
 
 -- How many more callbacks may be claimed for destinations that are unproven or hang: these share a
