@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from callbacks.batcher.inspector import find
@@ -13,7 +14,6 @@ from tests.process.faults import (
     TERM_S,
     Enqueue,
     busy_s,
-    closest_ms,
     early_s,
     instants,
     sooner,
@@ -44,7 +44,9 @@ def test_each_callback_is_delivered_once_with_its_headers_and_bytes(
 
 
 @BOTH_KINDS
-def test_sends_are_staggered_evenly_across_batch_ends(system: System, enqueue: Enqueue) -> None:
+def test_sends_are_staggered_evenly_across_batch_ends(
+    system: System, enqueue: Enqueue, kind: str
+) -> None:
     system.configure(batch_size=25)
     with Target() as target:
         system.groups.worker(threads=64)
@@ -53,7 +55,9 @@ def test_sends_are_staggered_evenly_across_batch_ends(system: System, enqueue: E
         until(lambda: len(target.hits) >= 40, within=30)
         until(system.settled, within=10)
     given = instants(system, 40)
-    assert closest_ms(given) >= 200
+    # On a busy machine a greenlet may miss its second instant, too, and then goes late.
+    early = sum(later - earlier < 200 for earlier, later in pairwise(given))
+    assert early <= (0 if kind == "threads" else 4), given
     assert given[-1] - given[0] <= 39 * 200 + 1_000 * busy_s()
     assert early_s(system, target.hits) <= 0.01
 
@@ -109,6 +113,9 @@ def test_nobody_waits_longer_than_max_delay_and_a_second_for_a_batch_without_a_s
             handed_in = time.monotonic()
             until(lambda n=n: len(target.hits) > n, within=10)
             waited = target.hits[-1].at_s - handed_in
+            until(
+                system.settled, within=10
+            )  # an outcome that comes late would ask for the next one
             assert 1.5 <= waited <= 2 + 1 + busy_s(), f"callback {n} waited {waited} s"
 
 
