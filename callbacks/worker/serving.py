@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _PACKAGE: Final = "callbacks"
 #: Of a process beside those for messages: the main one, two consumers, Dramatiq's for time limits,
-#: ticker and watchdog. And the parent's, whose second one reads the others' log lines.
-_OWN_THREADS: Final = 6
+#: ticker, listener and watchdog. And the parent's, whose second one reads the others' log lines.
+_OWN_THREADS: Final = 7
 _PARENTS_THREADS: Final = 2
 
 

@@ -63,10 +63,10 @@ def test_only_a_command_that_names_us_and_serves_another_broker_is_refused(
 @pytest.mark.parametrize(
     ("threads", "limit", "user", "refused"),
     [
-        (121, 256, 1000, False),  # 2 * (121 + 6) + 2 = 256
-        (122, 256, 1000, True),
-        (122, resource.RLIM_INFINITY, 1000, False),
-        (122, 256, 0, False),  # which no limit holds for
+        (120, 256, 1000, False),  # 2 * (120 + 7) + 2 = 256
+        (121, 256, 1000, True),
+        (121, resource.RLIM_INFINITY, 1000, False),
+        (121, 256, 0, False),  # which no limit holds for
     ],
 )
 def test_more_threads_than_the_system_gives_are_refused(
