@@ -34,7 +34,7 @@ _PINGS: Final = 20
 #: If fewer fit into this time, Redis is slow enough to judge by them.
 _PINGS_S: Final = 3.0
 _CLOCK_LOOKS: Final = 5
-#: An idle worker asks for messages 16 times a second, and each time updates its heartbeat.
+#: A worker that is told to look for messages updates its heartbeat with that.
 _LOOK_S: Final = 0.6
 _LOOK_AGAIN_S: Final = 0.1
 #: The longest wait for a tick; if ticks are further apart, seeing none means nothing.
@@ -44,7 +44,6 @@ _MOST_DESTINATIONS: Final = 5_000
 #: Keys per SCAN, half a millisecond, and for how long they are looked through: some million.
 _SCAN_STEP: Final = 1_000
 _SCAN_S: Final = 2.0
-_HOUR_MS: Final = 3_600_000
 #: A callback without a secret is tried again after a minute at most.
 _UNSIGNED_SHOWN_MS: Final = 90_000
 
@@ -66,7 +65,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The state of the work: totals, recent deaths, destinations (the most recently used ones).
+    """The state of the work: totals, what is held, destinations (the most recently used ones).
 
     `unsigned`: destinations that recently had callbacks without a secret; `unsigned_why`: the
     last error. `trouble`: the destinations in trouble, worst first. `others`:
@@ -75,7 +74,6 @@ class Work:
 
     books: Overview
     survey: Survey
-    dead_last_hour: int
     broken: int
     paused: int
     destinations: int
@@ -249,18 +247,16 @@ def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
     raw: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
     names = [name for name in map(bytes.decode, raw) if not is_mark(name)]
     with client.pipeline(transaction=False) as pipe:
-        pipe.zcount(keys.of("dead"), books.now_ms - _HOUR_MS, "+inf")
         pipe.zcard(f"{namespace}:{queue}.XQ")
         pipe.hget(keys.of("state"), "unsigned")
         for name in names:
             pipe.hmget(keys.of("dest:", name), "broken", "paused", "unsigned_at")
             pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
-        dead, failed, why, *rows = pipe.execute()
+        failed, why, *rows = pipe.execute()
     own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,
         survey=survey(scripts),
-        dead_last_hour=dead,
         broken=sum(bool(broken) for broken, *_ in own),
         paused=sum(map(is_paused, names, (paused for _, paused, *_ in own), marks)),
         unsigned=sum(int(at or 0) > late for *_, at in own),

@@ -341,8 +341,8 @@ def _waited_s(books: Overview, since_ms: int | None) -> float:
 
 def dead_letters(work: Work) -> Check:
     """How many callbacks died recently."""
-    found = f"{work.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
-    if not work.dead_last_hour:
+    found = f"{work.books.dead_last_hour:,} within the last hour, {work.books.dead:,} kept"
+    if not work.books.dead_last_hour:
         return ok("dead letters", found)
     todo = "callbacks dead show --since 1h shows why; then callbacks dead replay --since 1h"
     return warning("dead letters", found, todo)

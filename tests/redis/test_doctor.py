@@ -394,7 +394,7 @@ def test_work_counts_recent_deaths_held_destinations_and_failed_messages(
     client.hset(key("dest:https://1.example:443"), "broken", 1)
     client.zadd("callbacks:callbacks.XQ", {"m": 1})
     work = read_work(batcher.scripts, "callbacks", "callbacks")
-    assert (work.books.dead, work.dead_last_hour) == (2, 1)
+    assert (work.books.dead, work.books.dead_last_hour) == (2, 1)
     assert (work.destinations, work.broken, work.paused, work.failed_messages) == (2, 1, 1, 1)
 
 

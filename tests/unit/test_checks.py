@@ -589,7 +589,7 @@ def work(*, changed: dict[str, Any] | None = None, **books: Any) -> Work:
         "scheduled_ms": NOW_MS - 10_000,
     }
     overview = Overview(**(empty | {"totals": totals} | books))
-    return replace(Work(overview, Survey(), 0, 0, 0, 0, 0), **(changed or {}))
+    return replace(Work(overview, Survey(), 0, 0, 0, 0), **(changed or {}))
 
 
 START = "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
@@ -722,7 +722,7 @@ def test_waiting_work_is_judged_by_age_pause_and_limit() -> None:
 def test_recent_deaths_are_a_warning_and_old_ones_are_not() -> None:
     old = service_checks.dead_letters(work(dead=9))
     assert told(old) == (OK, "0 within the last hour, 9 kept", "")
-    new = service_checks.dead_letters(work(dead=9, changed={"dead_last_hour": 4}))
+    new = service_checks.dead_letters(work(dead=9, dead_last_hour=4))
     assert told(new) == (
         WARNING,
         "4 within the last hour, 9 kept",
