@@ -116,7 +116,7 @@ def _of_redis(found: Runtime) -> list[Check]:
         raise
     except redis.RedisError as error:
         rest = [service_checks.unreadable(settings, error)]
-    per_process = settings.redis_max_connections
+    per_process = settings.redis_max_connections + 1  # one on which a worker is told of messages
     judged = judge_server(server, trip, processes=polling, per_process=per_process)
     return [service_checks.reached(settings), *judged, *rest]
 
