@@ -256,11 +256,16 @@ class TickerElection:
         return True
 
 
+def host_name() -> str:
+    """What this machine is called, or on Heroku the dyno."""
+    return os.environ.get("DYNO") or socket.gethostname()
+
+
 def _who() -> str:
     """What operators are told of this process."""
     return json.dumps(
         {
-            "host": os.environ.get("DYNO") or socket.gethostname(),
+            "host": host_name(),
             "pid": os.getpid(),
             "version": __version__,
             "kind": "greenlets" if has_greenlets() else "threads",

@@ -6,7 +6,6 @@ import getpass
 import json
 import logging
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Final, TypeVar
@@ -21,7 +20,7 @@ from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
 from callbacks.request.urls import Scope, scope_of
-from callbacks.runtime import Runtime, runtime
+from callbacks.runtime import Runtime, host_name, runtime
 from callbacks.text import printable
 
 #: In a pipe nothing is folded or cut.
@@ -98,6 +97,18 @@ def json_option(function: _F) -> _F:
     )
 
 
+def limit_option(default: int | None = None) -> Callable[[_F], _F]:
+    """Add `--limit` to a command that lists something."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=default is not None,
+        help="Show at most N.",
+        metavar="N",
+    )
+
+
 def reason_option(function: _F) -> _F:
     """Add `--reason` to a command: why a person does this, for the journal."""
     return click.option(
@@ -111,7 +122,7 @@ def who() -> str:
         user = getpass.getuser()
     except (OSError, KeyError):  # a user without a name, as in some containers
         user = str(os.getuid())
-    return f"{user}@{os.environ.get('DYNO') or socket.gethostname()}"
+    return f"{user}@{host_name()}"
 
 
 def in_scope(

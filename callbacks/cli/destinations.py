@@ -13,7 +13,16 @@ import click
 
 from callbacks.batcher.inspector import Destination, Inspector
 from callbacks.batcher.journal import told
-from callbacks.cli.command import console, json_option, note, parts, print_json_array, say, table
+from callbacks.cli.command import (
+    console,
+    json_option,
+    limit_option,
+    note,
+    parts,
+    print_json_array,
+    say,
+    table,
+)
 from callbacks.cli.listing import first
 from callbacks.monitor.trouble import limit_of, trouble_of, worst
 from callbacks.text import age, printable
@@ -39,7 +48,7 @@ _KEYS: Final[Mapping[str, Callable[[Destination], Any]]] = MappingProxyType(
 @click.command()
 @click.option("--trouble", is_flag=True, help="Only those in trouble, worst first.")
 @click.option("--sort", type=click.Choice(list(_KEYS)), help="Largest first; by name from A to Z.")
-@click.option("--limit", type=click.IntRange(min=1), help="Show at most N.", metavar="N")
+@limit_option()
 @json_option
 def destinations(trouble: bool, sort: str | None, limit: int | None, as_json: bool) -> None:
     """Show each destination, those in trouble first.

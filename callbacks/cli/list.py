@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from callbacks.batcher.inspector import Inspector
-from callbacks.cli.command import REASON, in_scope, json_option, parts
+from callbacks.cli.command import REASON, in_scope, json_option, limit_option, parts
 from callbacks.cli.listing import first, print_statuses
 from callbacks.model import Reason, State
 from callbacks.request.urls import Scope
@@ -20,14 +20,7 @@ from callbacks.request.urls import Scope
     help="Only this destination; a host includes its lanes.",
 )
 @click.option("--reason", type=REASON, help="Only this reason.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    help="Show at most N.",
-    metavar="N",
-)
+@limit_option(default=50)
 @json_option
 def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:
     """List the callbacks in a state, oldest first.

@@ -7,19 +7,20 @@ from dataclasses import asdict
 import click
 
 from callbacks.batcher.journal import Act, read_journal
-from callbacks.cli.command import console, json_option, note, parts, print_json_array, table
+from callbacks.cli.command import (
+    console,
+    json_option,
+    limit_option,
+    note,
+    parts,
+    print_json_array,
+    table,
+)
 from callbacks.text import moment, printable
 
 
 @click.command()
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    help="At most N.",
-    metavar="N",
-)
+@limit_option(default=50)
 @json_option
 def log(limit: int, as_json: bool) -> None:
     """Show what people did, the newest first.
