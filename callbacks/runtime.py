@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 ACTOR_RETRIES: Final = 2
 #: So long a worker that starts waits for Redis to say that it is no cluster.
 _LOOK_S: Final = 1.0
-#: While every callback has ended, the ticker does its duties so often.
+#: How often the ticker does its duties while every callback has ended.
 _IDLE_S: Final = 30.0
 #: While Redis is away at a worker's start, how long until it is asked again for its policy.
 _ASK_AGAIN_S: Final = 5.0
@@ -220,10 +220,10 @@ class TickerElection:
             self._shortened = True
 
     def elect(self) -> bool:
-        """Be this interval's ticker, and say whether there is something to do.
+        """Take part in the election; True if this process is to do the duties now.
 
-        While every callback has ended, that is so twice a minute. Tells where Redis has lost its
-        data since the last time.
+        While every callback has ended, they are done twice a minute only. Logs it if Redis has lost
+        its data since the last time.
         """
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10

@@ -47,8 +47,8 @@ CLOCK_OFF_MS: Final = 100
 _REMOVAL_FIRST: Final = (
     b"""if KEYS[1] then redis.call("zrem", KEYS[1] .. ":__heartbeats__", "") end\n"""
 )
-#: What Dramatiq's "enqueue" does, for many messages of one queue; tells of those on an empty one.
-#: While it is not empty, each consumer is busy or has been told.
+#: What Dramatiq's "enqueue" does, for many messages of one queue; announces them if it was empty.
+#: While it is not, each consumer is busy or has been woken.
 _ENQUEUE: Final = (
     _REMOVAL_FIRST
     + b"""
@@ -154,9 +154,9 @@ class CallbacksBroker(RedisBroker):
         return self._connected
 
     def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Tell the middleware that listens to a signal, and not each that inherits an empty method.
+        """Call the middleware that handles a signal; skips inherited empty methods.
 
-        That would take a tenth of a worker's time: each message has half a dozen signals.
+        Calling those would take a tenth of a worker's time: each message has half a dozen signals.
         """
         name = f"before_{signal}"
         for middleware, method in self._listeners(name):
@@ -168,7 +168,7 @@ class CallbacksBroker(RedisBroker):
                 self.logger.critical(_FAILED, name, middleware, exc_info=True)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """The same after something has happened, in the opposite order."""
+        """Call the middleware that handles a signal, in the opposite order."""
         name = f"after_{signal}"
         for middleware, method in reversed(self._listeners(name)):
             try:
@@ -177,7 +177,7 @@ class CallbacksBroker(RedisBroker):
                 self.logger.critical(_FAILED, name, middleware, exc_info=True)
 
     def _listeners(self, name: str) -> list[tuple[Middleware, Callable[..., Any]]]:
-        """Return each middleware with a method of its own for a signal, and that method."""
+        """Each middleware that defines a method for a signal, and that method."""
         known, listeners = self._known_listeners
         if known != self.middleware:  # some was added
             known, listeners = self._known_listeners = (self.middleware.copy(), {})
@@ -237,7 +237,7 @@ class CallbacksBroker(RedisBroker):
         return message
 
     def do_enqueue(self, queue_name: str, redis_id: str, data: bytes) -> None:
-        """Put one message on a queue, by our script instead of Dramatiq's; raises redis' errors."""
+        """Put one message on a queue with our script; raises redis-py's errors."""
         self._put(queue_name, [redis_id, data])
 
     def enqueue_many(
@@ -280,19 +280,19 @@ class CallbacksBroker(RedisBroker):
         return Message(queue_name, actor_name, args, {}, more, id, now)
 
     def _put(self, queue_name: str, words: Sequence[str | bytes]) -> None:
-        """Put messages on a queue, Redis id and data in turn, and let its consumers know."""
+        """Put messages on a queue, each as its Redis id and data, and wake its consumers."""
         root = f"{self.namespace}:{queue_name}"
         keys = [self.namespace, f"{root}.msgs", root, arrivals_channel(self.namespace)]
         self.scripts["enqueue"](keys=keys, args=words)
         self.arrivals.event(queue_name).set()
 
     def do_requeue(self, queue_name: str, *redis_ids: str) -> None:
-        """Give back messages that this process has fetched, and let others' consumers know."""
+        """Return messages that this process has fetched, and announce them."""
         self._dispatch("requeue")(queue_name, *redis_ids)  # type: ignore[no-untyped-call]
-        self._tell(queue_name)
+        self._announce(queue_name)
 
-    def _tell(self, queue_name: str) -> None:
-        with suppress(redis.RedisError):  # they look all the same, within seconds
+    def _announce(self, queue_name: str) -> None:
+        with suppress(redis.RedisError):  # they poll within seconds anyway
             self.client.publish(arrivals_channel(self.namespace), f"{self.namespace}:{queue_name}")
 
     def _by_redis_clock(self, message: Message[Any], delay: int | None) -> int | None:
@@ -426,7 +426,7 @@ class CallbacksBroker(RedisBroker):
             args = ["requeue", 0, queue_name, broker_id, 0, 0, 0, _CHUNK, *page]
             self.scripts["dispatch"](keys=[self.namespace], args=args)
         if ids:
-            self._tell(queue_name)
+            self._announce(queue_name)
         return len(ids)
 
     def _forget_given_up(self, queue_name: str) -> None:

@@ -17,7 +17,7 @@ from callbacks.log import log
 from callbacks.worker.arrivals import DELAYED_TOLD_POLL_MS, TOLD_POLL_MS
 
 QUEUE: Final = "callbacks"
-#: How long a consumer sleeps at most when nothing is due and it is not told of arrivals.
+#: How often an idle consumer polls if arrivals are not announced.
 IDLE_POLL_MS: Final = 60
 #: The same where messages wait for their delay, which leaves time to fetch them.
 DELAYED_IDLE_POLL_MS: Final = 100
@@ -39,14 +39,14 @@ def connection_closed(error: Exception) -> ConnectionClosed:
 
 
 class Pace:
-    """How many messages end, measured every tenth of a second."""
+    """The rate at which messages end, measured every tenth of a second."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._since, self._ended, self._soon = monotonic(), 0, 0
 
     def count(self) -> None:
-        """Note that a message has ended. A count that two threads make one costs nothing."""
+        """Note that a message has ended. Losing a count to a race does no harm."""
         self._ended += 1
 
     def soon(self) -> int:
@@ -59,9 +59,9 @@ class Pace:
 
 
 class _Proxy(MessageProxy):
-    """A message on its way through the worker, which reads its fields some thirty times.
+    """A message in the worker, which reads its fields some thirty times.
 
-    Dramatiq's proxy asks the message for each.
+    Dramatiq's proxy looks each up in the message; here they are the proxy's own.
     """
 
     def __init__(self, message: Message[Any]) -> None:
@@ -73,9 +73,8 @@ class Consumer(_RedisConsumer):
     """A consumer that survives every error of Redis, and polls closely only when it matters.
 
     Dramatiq's backs off to a second when idle, which makes delays of 200 ms come in bursts.
-    This one sleeps until the next delayed message is due, until there is word of a new one (see
-    `arrivals`), or for some seconds; where there is no word of others', for `IDLE_POLL_MS`
-    (`DELAYED_IDLE_POLL_MS`).
+    This one sleeps until the next delayed message is due, until a new one is announced (see
+    `arrivals`), or for `TOLD_POLL_MS`; without announcements for `IDLE_POLL_MS`.
     """
 
     def __init__(self, broker: Any, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -117,8 +116,8 @@ class Consumer(_RedisConsumer):
     def _room(self) -> int:
         """How many messages to fetch now.
 
-        Of ours, no more than this process's threads can begin soon, for another process may have
-        threads that are free; and many at once, as long as its own have something to do.
+        On our queue, no more than this process's threads can start soon, because another process
+        may have free threads; and while its own are busy, many at once or none.
         """
         outstanding: int = self.outstanding_message_count
         threads = self.broker.threads
@@ -186,7 +185,7 @@ class Consumer(_RedisConsumer):
         self._end(message, lambda _, redis_id: self.broker.ended(self.queue_name).append(redis_id))
         self._pace.count()
         if not self.queued_message_ids:
-            self._arrival.set()  # nothing is in work any more: it may sleep for long from now on
+            self._arrival.set()  # acknowledge it before a long sleep
 
     def nack(self, message: MessageProxy) -> None:
         """Give a message up: on our queue it is dropped, elsewhere Dramatiq keeps it for a week.

@@ -1,8 +1,8 @@
-"""Keeps each worker process on a core of its own, if that is wanted and can do no harm.
+"""Pins each worker process to a core of its own, if `CALLBACKS_PIN_CORES` is set and it is safe.
 
-The threads of a process hand its interpreter to each other all the time. On one core that is a
-switch; between cores the next one is woken up elsewhere, and often finds the interpreter taken
-again. Greenlets share one thread, and gain nothing.
+The threads of a process constantly hand the interpreter to each other. On one core that is a
+switch; between cores, the next thread is woken elsewhere and often finds the interpreter taken
+again. Greenlets share one thread and gain nothing.
 """
 
 from __future__ import annotations
