@@ -15,15 +15,15 @@ import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from callbacks.log import log
+from callbacks.native import has_greenlets
 
 
 def pin(index: int, processes: int) -> None:
     """Keep this process, one of so many siblings, on one core, or log why not."""
     cores = usable_cores()
-    if why := objection(processes, len(cores), quota(), green=is_green()):
+    if why := objection(processes, len(cores), quota(), green=has_greenlets()):
         log.info("core_not_pinned", reason=why)
         return
     # What siblings have in common and no others: so those of two releases or two containers on
@@ -63,12 +63,6 @@ def usable_cores() -> list[int]:
     if sys.platform != "linux":
         return []
     return sorted(os.sched_getaffinity(0))
-
-
-def is_green() -> bool:
-    """Whether gevent has made greenlets of threads."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def quota(root: Path = Path("/")) -> float:

@@ -114,6 +114,6 @@ def test_a_sandbox_that_forbids_it_does_not_keep_a_worker_from_starting(
 
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
     monkeypatch.setattr(cores, "quota", lambda: math.inf)
-    monkeypatch.setattr(cores, "is_green", lambda: False)
+    monkeypatch.setattr(cores, "has_greenlets", lambda: False)
 
     cores.pin(0, 1)
