@@ -28,6 +28,8 @@ GAPS: Final = "gaps at the receiver, beside the stagger that was set"
 #: The staggers, ms, each with how many are sent in a quick run and else.
 _GAPS: Final = {200: (10, 75), 50: (30, 200), 20: (60, 400), 5: (200, 1_200)}
 _SHARES: Final = (0.05, 0.5, 0.95)
+#: Sent before those that are measured: a worker's first request loads and connects everything.
+_FIRST: Final = 3
 LATENCY: Final = "from enqueue to receipt, CALLBACKS_MAX_DELAY=0, nothing else to do"
 
 
@@ -147,8 +149,11 @@ class Timing:
         count = self._options.at_most(5, 30)
         with self._running(contender) as (place, _, _):
             time.sleep(self._options.at_most(1, 3))
+            self._took_ms(contender, place, _FIRST)
             mine = self._took_ms(contender, place, count)
-            return mine, self._took_ms(self._ours({}, "post"), place, count)
+            bare = self._ours({}, "post")
+            self._took_ms(bare, place, _FIRST)
+            return mine, self._took_ms(bare, place, count)
 
     def _took_ms(self, contender: Contender, place: Place, count: int) -> list[float]:
         """How long each took to arrive. They are sent far apart, so they arrive in order."""
