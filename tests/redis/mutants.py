@@ -114,7 +114,7 @@ MUTANTS: Final = {
     ),
     "tick that believes a word for ever": Mutant("tick", "num(until_ms, 0) > now and", "", seed=5),
     "tick that counts its own places alone": Mutant(
-        "tick", "0, redis.call('HGETALL', K.workers)", "places, {}", seed=17
+        "tick", "0, {}, redis.call('HGETALL', K.workers)", "places, {}, {}", seed=17
     ),
     "lock that two can hold": Mutant("lock", "lasts(K.lock, lock_ttl)", "false"),
     "unlock of another's lock": Mutant(

@@ -18,10 +18,11 @@
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
 local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
-redis.call('HDEL', K.identities, ticker)
 if places > 0 then
   redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl)
-  if who ~= '' then redis.call('HSET', K.identities, ticker, now - running .. ' ' .. who) end
+  if is_new and who ~= '' then redis.call('HSET', K.identities, ticker, now - running .. ' ' .. who) end
+else
+  redis.call('HDEL', K.identities, ticker)
 end
 if durations > 0 then redis.call('HINCRBY', K.attempts, 'duration', durations) end
 if delays > 0 then redis.call('HINCRBY', K.attempts, 'delay', delays) end
@@ -29,31 +30,31 @@ if delays > 0 then redis.call('HINCRBY', K.attempts, 'delay', delays) end
 -- All threads of the workers whose report still counts, and their places for unproven destinations.
 -- A report that would count for longer than `word_ttl` was made before Redis' clock was set back.
 local function all_places()
-  local all, unproven, words = 0, 0, redis.call('HGETALL', K.workers)
+  local all, unproven, counted, words = 0, 0, {}, redis.call('HGETALL', K.workers)
   for i = 1, #words, 2 do
     local its, share, until_ms = string.match(words[i + 1], '^(%d+) (%d+) (%d+)$')
     if num(until_ms, 0) > now and num(until_ms, 0) <= now + word_ttl then
-      all, unproven = all + its, unproven + share
+      all, unproven, counted[words[i]] = all + its, unproven + share, true
     else
       redis.call('HDEL', K.workers, words[i])
     end
   end
   for _, name in ipairs(redis.call('HKEYS', K.identities)) do
-    if redis.call('HEXISTS', K.workers, name) == 0 then redis.call('HDEL', K.identities, name) end
+    if not counted[name] then redis.call('HDEL', K.identities, name) end
   end
   return all, unproven
 end
+local s = read_hash(K.state, 'epoch', 'last_batch', 'busy', 'full', 'threads', 'unproven_most')
 -- Store both, so that claims know of them.
 local function store_places()
   local all, unproven = all_places()
   if unproven == 0 then
     redis.call('HDEL', K.state, 'threads', 'unproven_most')
-  else
+  elseif num(s.threads, 0) ~= all or num(s.unproven_most, 0) ~= unproven then
     redis.call('HSET', K.state, 'threads', all, 'unproven_most', unproven)
   end
 end
 
-local s = read_hash(K.state, 'epoch', 'last_batch', 'busy', 'full')
 local epoch = s.epoch
 local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, tick_interval) then
