@@ -22,16 +22,22 @@ from callbacks.actors import (  # noqa: E402 - periodiq and dramatiq find the ac
     send_single_callback,
     trigger_batch_send,
 )
-from callbacks.api import cancel, enqueue, enqueue_many, get_status  # noqa: E402
-from callbacks.batcher.errors import RedisRefused  # noqa: E402
+from callbacks.api import cancel, check_url, enqueue, enqueue_many, get_status  # noqa: E402
+from callbacks.batcher.errors import ClusterUnsupported, RedisRefused  # noqa: E402
+from callbacks.batcher.inspector import Attempt, Status  # noqa: E402
 from callbacks.delivery.callback import AICallback  # noqa: E402
 from callbacks.model import (  # noqa: E402
+    Answer,
     CallbacksError,
     InvalidCallback,
+    Outcome,
     QueueFull,
+    Reason,
     Receipt,
     SettingsError,
+    State,
 )
+from callbacks.request.secrets import SecretResolverError  # noqa: E402
 from callbacks.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
@@ -39,18 +45,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AICallback",
+    "Answer",
+    "Attempt",
     "BlockedURL",
     "CallbacksError",
+    "ClusterUnsupported",
     "GuardedAdapter",
     "InvalidCallback",
+    "Outcome",
     "QueueFull",
+    "Reason",
     "Receipt",
     "RedisRefused",
     "ResponseTooLarge",
+    "SecretResolverError",
     "SettingsError",
+    "State",
+    "Status",
     "__version__",
     "cancel",
     "check_and_flush",
+    "check_url",
     "cleanup_stuck",
     "enqueue",
     "enqueue_many",

@@ -1,4 +1,4 @@
-"""The functions that applications call: enqueue, enqueue_many, cancel, get_status."""
+"""The functions that applications call: enqueue, enqueue_many, cancel, get_status, check_url."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from callbacks.batcher.errors import documented
 from callbacks.batcher.inspector import Status, find
 from callbacks.batcher.paging import pages
 from callbacks.delivery.callback import AICallback
+from callbacks.delivery.reach import check_addresses
 from callbacks.model import (
     Cancelled,
     InvalidCallback,
@@ -25,8 +26,10 @@ from callbacks.model import (
 )
 from callbacks.request.freeze import check_id, pack
 from callbacks.request.secrets import SecretResolverError, load_resolver
+from callbacks.request.urls import normal_url
 from callbacks.runtime import Runtime, runtime
 from callbacks.units import ms
+from callbacks.when import Moment, read_when
 
 #: Callbacks per pipeline.
 CHUNK: Final = 500
@@ -55,15 +58,20 @@ def enqueue(
     id: str | None = None,
     environment: str | None = None,
     headers: Mapping[str, str] | None = None,
-    expires_in: float | None = None,
-    delay: float | None = None,
+    expires_in: float | Moment | None = None,
+    delay: float | Moment | None = None,
     lane: str | None = None,
 ) -> Receipt:
     """Enqueue one callback: an HTTP POST of `data` owed to `callback_url`.
 
-    Returns once Redis has stored it. A known `id` is not accepted again. `expires_in` and
-    `delay` are seconds; `lane` (for example a customer's id) is a destination of its own on a
-    host that many customers share.
+    Returns once Redis has stored it. A known `id` is not accepted again; the receipt says whether
+    it was known with another URL, event, environment or data (`conflict`).
+
+    `data` is what JSON holds, and may have datetimes and dates (written in ISO 8601), UUIDs and
+    Decimals (as text), members of an Enum (their value) and dataclasses (an object of their
+    fields). `expires_in` and `delay` are seconds, or given as in the commands (`"10m"`, `"2h"`, an
+    RFC 3339 time), as a `timedelta` or as an aware `datetime`; `lane` (for example a customer's id)
+    is a destination of its own on a host that many customers share.
 
     Raises `InvalidCallback` (a ValueError) for bad input, `SettingsError` for a bad setting and
     `QueueFull` if there is no room; nothing is stored then. Raises redis' `ConnectionError` or
@@ -88,7 +96,7 @@ def enqueue(
     with _documented_errors(item.id):
         stored = parts.batcher.enqueue(item)
     _announce(parts, [stored])
-    return Receipt(item.id, stored.accepted)
+    return Receipt(item.id, stored.accepted, stored.conflict)
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
@@ -109,7 +117,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
             results = store(parts, chunk)
         answers = list(zip(chunk, results, strict=True))
         receipts += [
-            Receipt(item.id, result.accepted)
+            Receipt(item.id, result.accepted, result.conflict)
             for item, result in answers
             if isinstance(result, Stored)
         ]
@@ -146,6 +154,22 @@ def get_status(id: str) -> Status | None:
     """Return the status of a callback; None if its id is unknown. Raises as `cancel`."""
     with _documented_errors(check_id(id)):
         return find(runtime().batcher.scripts, id)
+
+
+def check_url(url: str) -> str:
+    """Check a customer's URL when it is registered: would it be accepted, may it be reached?
+
+    Its form and scheme are checked as `enqueue` does, and every address of its host as a worker
+    does before it connects. Sends nothing, and says nothing of the future: a name may resolve to
+    another address later, so workers check again. Takes as long as the name lookup, at most
+    `CALLBACKS_DEADLINE`. Returns the URL as it would be stored.
+
+    Raises `InvalidCallback`, which says what is wrong and what is expected, and `SettingsError`.
+    """
+    settings = runtime().settings
+    normal = normal_url(url, https_only=settings.https_only)
+    check_addresses(normal, settings)
+    return normal
 
 
 def prepare(parts: Runtime, item: object, now: datetime) -> Item:
@@ -200,23 +224,26 @@ def _parameters(item: object) -> dict[str, Any]:
 def _freeze(
     parts: Runtime,
     *,
-    expires_in: float | None = None,
-    delay: float | None = None,
+    now: datetime,
+    expires_in: float | Moment | None = None,
+    delay: float | Moment | None = None,
     event: str | None = None,
     **given: Any,
 ) -> Item:
     settings = parts.settings
     _check_resolver(settings.secret_resolver)
-    life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1)
-    delay_ms = _milliseconds("delay", delay, 0.0, low=0)
+    life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1, now=now)
+    delay_ms = _milliseconds("delay", delay, 0.0, low=0, now=now)
     life_ms = min(life_ms, ms(settings.max_age))
     if delay_ms >= life_ms:
-        problem = f"is {delay} s, but the callback would expire after {life_ms / 1000:g} s"
+        ends = f"the callback would expire after {life_ms / 1000:g} s"
+        problem = f"is {delay_ms / 1000:g} s, but {ends}"
         raise InvalidCallback("delay", problem)
     callback = AICallback(
         **given,
         event="callback" if event is None else event,
         settings=settings,
+        now=now,
     )
     if not callback.signable:
         problem = f"no secret is configured for environment {callback.request.environment!r}"
@@ -239,9 +266,16 @@ def _check_resolver(path: str) -> None:
         raise SettingsError(problem) from error
 
 
-def _milliseconds(field: str, value: float | None, default: float, *, low: int) -> int:
+def _milliseconds(
+    field: str, value: float | Moment | None, default: float, *, low: int, now: datetime
+) -> int:
     if value is None:
         return ms(default)
+    if isinstance(value, Moment):
+        try:
+            value = read_when(value).ahead(now.timestamp())
+        except ValueError as error:
+            raise InvalidCallback(field, str(error)) from None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidCallback(field, f"is {type(value).__name__}; expected seconds, a number")
     expected = "more than 0" if low else "0 or more"

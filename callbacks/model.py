@@ -66,11 +66,14 @@ class Request:
 class Receipt:
     """What `enqueue` returns: the callback's id, and whether this call stored it.
 
-    `accepted` is False if the id was already known; then nothing was stored.
+    `accepted` is False if the id was already known; then nothing was stored. `conflict` is True if
+    it was known with another URL, or with another event, environment or data: as bytes, that is
+    as they would be sent.
     """
 
     id: str
     accepted: bool
+    conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +82,15 @@ class Answer:
 
     Exactly one of `status` (that of the final reply, 200-599) and `fault` (why there is none) is
     set. `detail` is one readable line without secrets, user info or query. `retry_after` is the
-    unparsed header. `said` is the start of the body of a failure.
+    unparsed header. `duration` is in seconds, of whole milliseconds. `said` is the start of the
+    body of a failure.
     """
 
     status: int | None
     fault: Reason | None
     detail: str = ""
     retry_after: str | None = None
-    duration_ms: int = 0
+    duration: float = 0.0
     said: str = ""
 
 
@@ -113,11 +117,15 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Redis' answer to an enqueue; `wait_ms` is for `Signal.CHECK`."""
+    """Redis' answer to an enqueue; `wait_ms` is for `Signal.CHECK`.
+
+    `conflict`: the id is known, with another URL or another body.
+    """
 
     accepted: bool
     signal: Signal = Signal.NONE
     wait_ms: int = 0
+    conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

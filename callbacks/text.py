@@ -42,6 +42,12 @@ def counted(count: int, one: str, more: str) -> str:
     return f"{count:,} {one if count == 1 else more}"
 
 
+def with_lanes(host: str, lanes: int, paths: int) -> str:
+    """A host and how many of its lanes and paths: `https://host:443 and 2 lanes`."""
+    counts = ((lanes, "lane"), (paths, "path"))
+    return " and ".join([host, *(many(count, noun) for count, noun in counts if count)])
+
+
 def printable(text: str) -> str:
     """Untrusted text without characters that could control a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

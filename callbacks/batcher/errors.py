@@ -8,7 +8,8 @@ errors have other words and no code in a script; `unwrapped` gives all of them o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
 
@@ -94,6 +95,18 @@ def unwrapped(reply: str) -> str:
         if known.lower() in words.lower():
             return f"{code} {words}"
     return text
+
+
+@contextmanager
+def as_documented() -> Iterator[None]:
+    """Turn Redis errors into those that the public functions are documented to raise."""
+    try:
+        yield
+    except redis.RedisError as error:
+        told = documented(error)
+        if told is error:
+            raise
+        raise told from error
 
 
 def documented(error: redis.RedisError) -> redis.ConnectionError | redis.TimeoutError:

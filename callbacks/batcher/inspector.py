@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,9 +17,11 @@ from callbacks.batcher.journal import Act, paused_by
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import Scripts
-from callbacks.model import Reason, State
+from callbacks.model import InvalidCallback, State
 from callbacks.policy.buckets import Counted, read_field
-from callbacks.request.urls import Scope, host_of
+from callbacks.request.freeze import read_head
+from callbacks.request.urls import Scope, host_of, read_url
+from callbacks.when import instant
 
 PAGE: Final = 500
 #: Destinations in a step of a survey: half a millisecond; and most steps.
@@ -53,17 +55,19 @@ TOTALS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt that has ended. `status` is the HTTP status, None if there was no answer.
+    """One attempt that has ended: its number, and its time in seconds since 1970.
 
-    `said`: the first 200 printable characters of the body of an answer that was a failure.
+    `outcome` is `sent`, `retry` or `dead`, `reason` why it failed. `status` is the HTTP status,
+    None if there was no answer; `duration` is in seconds. `said`: the first 200 printable
+    characters of the body of an answer that was a failure.
     """
 
     attempt: int
-    at_ms: int
+    at: float
     outcome: str
     status: int | None
     reason: str | None
-    duration_ms: int
+    duration: float
     said: str = ""
 
 
@@ -71,9 +75,14 @@ class Attempt:
 class Status:
     """One callback at one instant; times in seconds since 1970.
 
-    `status` is the HTTP status of the last attempt, `said` what it answered if it failed; `reason`
-    is why that failed, or why the callback ended. `next_attempt_at` is the earliest time of the
-    next attempt, None if there will be none or a request is in flight.
+    `phase` is its state, and within `processing` what it waits for: `claimed` (its slot), `retry`,
+    or `sending` (a request is in flight). `status` is the HTTP status of the last attempt, `said`
+    what it answered if it failed; `reason` is why that failed, or why the callback ended, and
+    `detail` says more. `next_attempt_at` is the earliest time of the next attempt, None if there
+    will be none or a request is in flight. `callback_url` is complete while the request is kept
+    (in every state but `sent` and `cancelled`), afterwards without path and query. `created_at`
+    is when it was enqueued, by the clock of whoever did; it, `event` and `environment` are None
+    for a callback that an older release ended.
     """
 
     id: str
@@ -91,6 +100,10 @@ class Status:
     ended_at: float | None
     history: tuple[Attempt, ...] = field(default=())
     said: str = ""
+    callback_url: str = ""
+    event: str | None = None
+    environment: str | None = None
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +341,8 @@ class Where:
         self.lane, self.lease, self.expiry = lane, lease, expiry
         self.sent, self.dead, self.inflight = sent, dead, inflight
         self.kept = bool(answer[8])
-        self.record = _fields(answer[9:])
+        self.head = read_head(answer[9])
+        self.record = _fields(answer[10:])
 
     @property
     def state(self) -> State | None:
@@ -363,7 +377,32 @@ class Where:
             ended_at=None if "f" not in record else int(record["f"]) / 1000,
             history=history,
             said=last.said if last else "",
+            callback_url=self.head.callback_url if self.head else self._origin(),
+            event=self._said_first("event"),
+            environment=self._said_first("environment"),
+            created_at=self._created_at(),
         )
+
+    def _said_first(self, what: str) -> str | None:
+        """The event or environment: from its request, or else from what its record keeps."""
+        if self.head:
+            return str(getattr(self.head, what))
+        kept = self.record.get({"event": "y", "environment": "n"}[what])
+        return None if kept is None else str(json.loads(f'"{kept}"'))
+
+    def _created_at(self) -> float | None:
+        if self.head:
+            return self.head.created_at
+        kept = self.record.get("k")
+        return None if kept is None else instant(kept)
+
+    def _origin(self) -> str:
+        """Its URL without path and query."""
+        try:
+            url = read_url(host_of(self.destination))
+        except InvalidCallback:
+            return str(self.destination)
+        return f"{url.scheme}://{url.authority}"
 
     def _next_s(self, state: State) -> float | None:
         if state is State.QUEUED and self.lane is not None:
@@ -383,41 +422,11 @@ class Inspector:
 
     # Pages
 
-    def ids(self, state: State, *, scope: Scope | None = None) -> Iterator[str]:
-        """Iterate over the ids in a state, oldest first within each structure.
-
-        `scope` limits queued ones only.
-        """
-        if state is State.QUEUED:
-            for lane in [lane for lane in self.waiting() if not scope or scope.covers(lane)]:
-                yield from self.members("lane:", lane)
-            return
-        name = {State.PROCESSING: "processing", State.DEAD: "dead"}.get(state, "sent")
-        yield from self.members(name)
-
     def find_many(self, ids: list[str]) -> list[Status]:
         """Read many callbacks in one pipeline; leaves out unknown ids."""
         answers = self.scripts.run_many("where", [{"id": id, "lane": ""} for id in ids])
         found = [(id, Where(answer)) for id, answer in zip(ids, answers, strict=True)]
         return [where.status(id, where.state) for id, where in found if where.state]
-
-    def statuses(
-        self,
-        state: State,
-        *,
-        scope: Scope | None = None,
-        reason: Reason | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Status]:
-        """Iterate over the callbacks in a state, filtered, page by page."""
-        left = limit
-        for page in pages(self.ids(state, scope=scope), PAGE):
-            for status in self.find_many(page):
-                if left == 0:
-                    return
-                if _fits(status, state, scope, reason):
-                    left = None if left is None else left - 1
-                    yield status
 
     def waiting(self) -> Iterator[str]:
         """Iterate over the destinations with something waiting."""
@@ -440,14 +449,19 @@ class Inspector:
             found.update(raw.decode() for raw, _ in rows)
         return sorted(found - {host.mark})
 
-    def destinations(self) -> Iterator[Destination]:
+    def destinations(
+        self, *, covers: Callable[[str], bool] = lambda _name: True, after: str = ""
+    ) -> Iterator[Destination]:
         """Iterate, ordered by name, over the destinations that wait or were used within a day.
 
-        Includes hosts that are paused with all their lanes. Reads all names first, in a second for
-        100,000, and everything else page by page.
+        Only over those that `covers` takes, and whose names come behind `after`. Includes hosts
+        that are paused with all their lanes. Reads all names first, in a second for 100,000, and
+        everything else page by page.
         """
         paused: set[str] = set()
-        for page in pages(sorted({*self.waiting(), *self.members("destinations")}), PAGE):
+        known = {*self.waiting(), *self.members("destinations")}
+        names = sorted(name for name in known if name > after and covers(name))
+        for page in pages(names, PAGE):
             for one in self._destinations(page):
                 if one.paused:
                     paused.add(one.name)
@@ -587,16 +601,14 @@ def _per_minute(state: dict[str, str], now_ms: int) -> int:
     return round(this + (1 - share) * before)
 
 
-def _fits(status: Status, state: State, scope: Scope | None, reason: Reason | None) -> bool:
-    return (
-        status.state is state
-        and (scope is None or scope.covers(status.destination))
-        and (reason is None or status.reason == reason.value)
-    )
-
-
 def _history(text: str) -> tuple[Attempt, ...]:
-    return tuple(Attempt(*entry) for entry in json.loads(f"[{text}]"))
+    return tuple(_attempt(*entry) for entry in json.loads(f"[{text}]"))
+
+
+def _attempt(attempt: int, at_ms: int, *middle: Any) -> Attempt:
+    """Read one entry, see `worker.attempt.history_entry`."""
+    outcome, status, reason, duration_ms, *said = middle
+    return Attempt(attempt, at_ms / 1000, outcome, status, reason, duration_ms / 1000, *said)
 
 
 def _fields(flat: list[bytes | int]) -> dict[str, str]:

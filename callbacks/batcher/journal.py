@@ -14,9 +14,14 @@ _MOST_CHARS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One act of a person. `count`: of how many, None if it is of one thing or of all."""
+    """One act of a person, at a time in seconds since 1970.
 
-    at_ms: int
+    `act` is `pause`, `resume`, `cancel`, `replay`, `purge` or `repair`, `target` what it was done
+    to; `who` did it, and why (`reason`), if they said so. `count`: of how many, None if it is of
+    one thing or of all.
+    """
+
+    at: float
     act: str
     target: str
     who: str = ""
@@ -38,7 +43,7 @@ def read_act(raw: bytes) -> Act:
     at_ms, _, entry = raw.decode().partition(" ")
     given = json.loads(entry)
     return Act(
-        at_ms=int(at_ms),
+        at=int(at_ms) / 1000,
         act=given.get("act", ""),
         target=given.get("target", ""),
         who=given.get("who", ""),
@@ -47,9 +52,9 @@ def read_act(raw: bytes) -> Act:
     )
 
 
-def read_journal(scripts: Scripts, limit: int) -> list[Act]:
-    """Read the newest acts, the newest first."""
-    rows: Any = scripts.client.lrange(scripts.keys.of("journal"), 0, limit - 1)
+def read_journal(scripts: Scripts) -> list[Act]:
+    """Read all acts that are kept, the newest first."""
+    rows: Any = scripts.client.lrange(scripts.keys.of("journal"), 0, -1)
     return [read_act(raw) for raw in rows]
 
 

@@ -87,7 +87,9 @@ of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th` thr
 half-open destination, `u` its next attempt is already counted (it gave up a missed instant, or
 had no secret), `ns` attempts in a row without a secret, `end` its end of life while a request is
 in flight past it, `x` it was cancelled during the request, `h` history (JSON lists, separated by
-commas), `e` detail of the last failure, `o` why it ended, `f` when it ended.
+commas), `e` detail of the last failure, `o` why it ended, `f` when it ended; and of a deleted
+request `y` its event, `n` its environment, `k` when it was made, `v` its fingerprint (of URL and
+body).
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when a claim last updated
 `destinations`); `paused` and `paused_by`; `hold` (not claimed from before) and `why` (`full`:

@@ -33,7 +33,7 @@ def stored(code: int, signal: int, wait_ms: int) -> Stored:
         raise no_room()
     if code == -1:
         raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
-    return Stored(bool(code), Signal(signal), wait_ms)
+    return Stored(code == 1, Signal(signal), wait_ms, conflict=code == 2)
 
 
 def results(reply: Any, count: int) -> list[Stored | Exception]:

@@ -1,36 +1,16 @@
-"""Argument types of the commands: an id, a time. A bad value ends with exit code 2."""
+"""Argument types of the commands: an id, a destination, a time. A bad one ends with exit code 2."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from callbacks.model import InvalidCallback
+from callbacks.cli import completion
+from callbacks.model import InvalidCallback, State
 from callbacks.request.freeze import check_id
-
-_LENGTH: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|min|m|h|d)?")
-_UNIT_S: Final = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-_EXPECTED: Final = "seconds (90), an age (10m, 2h, 3d) or an RFC 3339 time (2026-01-31T09:00:00Z)"
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """A duration, or an instant in seconds since 1970: one of them is None."""
-
-    length_s: float | None = None
-    at_s: float | None = None
-
-    def ahead(self, now_s: float) -> float:
-        """Seconds from now; negative for an instant in the past."""
-        return self.length_s if self.length_s is not None else (self.at_s or 0.0) - now_s
-
-    def ago(self, now_s: float) -> float:
-        """The instant in seconds since 1970; a duration counts back from now."""
-        return self.at_s if self.at_s is not None else now_s - (self.length_s or 0.0)
+from callbacks.when import When, read_when
 
 
 class _Time(click.ParamType[When]):
@@ -40,18 +20,50 @@ class _Time(click.ParamType[When]):
         """Parse seconds, an age or an RFC 3339 time (UTC if it has no zone)."""
         if isinstance(value, When):
             return value
-        length = _LENGTH.fullmatch(value)
-        if length:
-            return When(length_s=float(length[1]) * _UNIT_S[length[2]])
         try:
-            at = datetime.fromisoformat(value)
-            return When(at_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a time; expected {_EXPECTED}", param, ctx)
+            return read_when(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _Destination(click.ParamType[str]):
+    name = "destination"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,  # noqa: ARG002 - click's signature
+        ctx: click.Context | None,  # noqa: ARG002
+    ) -> str:
+        """Take it as it is: `callbacks.admin` checks it with the settings."""
+        return str(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete one that waits, or was used within a day."""
+        return completion.destinations(incomplete)
 
 
 class _Id(click.ParamType[str]):
+    """The id of a callback; in these states, it can be completed."""
+
     name = "id"
+
+    def __init__(self, *states: State) -> None:
+        self._states = frozenset(states)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete the id of a callback in one of the states."""
+        return completion.ids(self._states, incomplete)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Accept a valid callback id."""
@@ -62,4 +74,9 @@ class _Id(click.ParamType[str]):
 
 
 TIME: Final = _Time()
-ID: Final = _Id()
+#: A new id, any known one, one that can be cancelled, one that can be replayed or purged.
+NEW_ID: Final = _Id()
+ID: Final = _Id(*State)
+LIVE_ID: Final = _Id(State.QUEUED, State.PROCESSING)
+DEAD_ID: Final = _Id(State.DEAD)
+DESTINATION: Final = _Destination()

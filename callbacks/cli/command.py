@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any, Final, TypeVar
@@ -13,14 +11,21 @@ from typing import IO, Any, Final, TypeVar
 import click
 import redis
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Column, Table
 
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
+from callbacks.cli.arguments import DESTINATION, TIME
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
-from callbacks.request.urls import Scope, scope_of
-from callbacks.runtime import Runtime, host_name, runtime
+from callbacks.runtime import Runtime, runtime
 from callbacks.text import printable
 
 #: In a pipe nothing is folded or cut.
@@ -109,32 +114,35 @@ def limit_option(default: int | None = None) -> Callable[[_F], _F]:
     )
 
 
+def cursor_option(function: _F) -> _F:
+    """Add `--cursor` to a command that lists something page by page."""
+    return click.option(
+        "--cursor", metavar="CURSOR", help="Go on where an earlier page ended; it printed this."
+    )(function)
+
+
+def destination_option(function: _F) -> _F:
+    """Add `--destination` to a command that filters."""
+    return click.option(
+        "--destination", type=DESTINATION, help="Only this destination; a host includes its lanes."
+    )(function)
+
+
+def since_option(function: _F) -> _F:
+    """Add `--since` to a command that filters what has ended."""
+    return click.option(
+        "--since",
+        type=TIME,
+        metavar="SECONDS|AGE|TIME",
+        help="Only those that ended since then: seconds (90), an age (2h), or a time.",
+    )(function)
+
+
 def reason_option(function: _F) -> _F:
     """Add `--reason` to a command: why a person does this, for the journal."""
     return click.option(
         "--reason", "why", default="", help="Why, for callbacks log.", metavar="TEXT"
     )(function)
-
-
-def who() -> str:
-    """Who runs this command, for the journal: user and machine, or the dyno."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in some containers
-        user = str(os.getuid())
-    return f"{user}@{host_name()}"
-
-
-def in_scope(
-    _context: click.Context, _parameter: click.Parameter | None, value: str | None
-) -> Scope | None:
-    """Parse a destination or any URL that belongs to it; see `urls.scope_of`."""
-    if value is None:
-        return None
-    try:
-        return scope_of(value, shared_hosts=runtime().settings.shared_hosts)
-    except InvalidCallback as error:
-        raise click.BadParameter(f"it {error.problem}") from None
 
 
 REASON: Final = click.Choice([reason.value for reason in Reason])
@@ -199,6 +207,23 @@ def progress() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=bar,
+        transient=True,
+        disable=not bar.is_terminal,
+    )
+
+
+def share_of(noun: str) -> Progress:
+    """A progress bar if stderr is a terminal, for work whose total is known in other units.
+
+    Each task has a field `count`: how many of the noun are done.
+    """
+    bar = console(err=True)
+    return Progress(
+        TextColumn("{task.fields[count]:,} " + noun),
+        BarColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         console=bar,
         transient=True,

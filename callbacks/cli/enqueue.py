@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import redis
 
-from callbacks import api
-from callbacks.cli.arguments import ID, TIME, When
+from callbacks import admin, api
+from callbacks.cli.arguments import NEW_ID, TIME
 from callbacks.cli.command import Failure, json_option, note, parts, print_json, redis_line, say
 from callbacks.model import InvalidCallback
+
+#: What a known id may have been stored with.
+OTHER: Final = "another URL, event, environment or data"
 
 
 def read_json(raw: bytes) -> Any:
@@ -62,11 +64,6 @@ def _headers(
     return headers
 
 
-def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | None) -> float | None:
-    """Seconds from now."""
-    return None if when is None else when.ahead(time.time())
-
-
 @click.command()
 @click.argument("url")
 @click.option(
@@ -79,7 +76,7 @@ def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | No
 )
 @click.option("--event", default="callback", show_default=True, help='The "type" of the envelope.')
 @click.option(
-    "--id", type=ID, help="Your own id, which makes a repeat harmless.  [default: generated]"
+    "--id", type=NEW_ID, help="Your own id, which makes a repeat harmless.  [default: generated]"
 )
 @click.option("--environment", help="The envelope's environment.  [default: inferred]")
 @click.option(
@@ -94,14 +91,12 @@ def _ahead(_context: click.Context, _parameter: click.Parameter, when: When | No
     "--expires-in",
     type=TIME,
     metavar="SECONDS|AGE|TIME",
-    callback=_ahead,
     help="The callback is dead, reason expired, if not sent by then.",
 )
 @click.option(
     "--delay",
     type=TIME,
     metavar="SECONDS|AGE|TIME",
-    callback=_ahead,
     help="Do not send it before then.",
 )
 @click.option("--lane", help="A destination of its own on a host that many customers share.")
@@ -120,8 +115,10 @@ def enqueue(url: str, data: bytes, as_json: bool, event: str, **given: Any) -> N
         again = f"; it is safe to repeat with --id {id}" if id else ""
         raise Failure(redis_line(error).rstrip(".") + again) from error
     if as_json:
-        print_json({"id": receipt.id, "accepted": receipt.accepted})
+        print_json(admin.document(receipt))
     else:
         say(receipt.id)
+    if receipt.conflict:
+        raise Failure(f"{receipt.id} is known with {OTHER}; nothing was stored")
     if not receipt.accepted:
         note(f"{receipt.id} was already known; nothing was stored")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -10,6 +10,7 @@ from typing import IO, Any, Final
 import click
 import redis
 
+from callbacks import admin
 from callbacks.api import CHUNK, prepare, store
 from callbacks.cli.command import (
     Failure,
@@ -17,14 +18,14 @@ from callbacks.cli.command import (
     note,
     parts,
     print_json,
-    progress,
     redis_line,
     say,
+    share_of,
 )
-from callbacks.cli.enqueue import read_json
+from callbacks.cli.enqueue import OTHER, read_json
 from callbacks.model import Item, SettingsError, Stored
 from callbacks.runtime import Runtime
-from callbacks.text import many
+from callbacks.text import counted, many
 
 #: The longest line: a JSON escape may need six bytes for one, and a line has more than its data.
 _ESCAPED: Final = 6
@@ -43,10 +44,14 @@ class Tally:
 
     accepted: int = 0
     known: int = 0
+    conflicts: int = 0
     bad: int = 0
 
     def __str__(self) -> str:
-        return f"{self.accepted:,} accepted, {self.known:,} already known, {self.bad:,} bad"
+        known = f"{self.known:,} already known"
+        if self.conflicts:
+            known += f" ({self.conflicts:,} with {OTHER})"
+        return f"{self.accepted:,} accepted, {known}, {self.bad:,} bad"
 
 
 def lines(stream: IO[bytes], limit: int) -> Iterator[_Line]:
@@ -77,10 +82,10 @@ def _limit(found: Runtime) -> int:
 
 
 class _Import:
-    """One run: collects good lines into chunks, stores them and counts."""
+    """One run: collects good lines into chunks, stores them, counts, and tells of each chunk."""
 
-    def __init__(self, found: Runtime) -> None:
-        self.found = found
+    def __init__(self, found: Runtime, tell: Callable[[Tally], object]) -> None:
+        self.found, self.tell = found, tell
         self.tally = Tally()
 
     def run(self, numbered: Iterable[_Line]) -> None:
@@ -117,7 +122,11 @@ class _Import:
         accepted = sum(result.accepted for result in stored)
         self.tally.accepted += accepted
         self.tally.known += len(stored) - accepted
-        for (number, _), result in zip(chunk, results, strict=True):
+        self.tell(self.tally)
+        for (number, item), result in zip(chunk, results, strict=True):
+            if isinstance(result, Stored) and result.conflict:
+                self.tally.conflicts += 1
+                note(f"line {number}: {item.id} is known with {OTHER}")
             if isinstance(result, Exception):
                 why = redis_line(result) if isinstance(result, redis.RedisError) else result
                 raise Failure(f"stopped at line {number} ({self.tally}): {why}") from result
@@ -151,15 +160,21 @@ def import_(file: IO[bytes], as_json: bool) -> None:
     stderr and skipped; blank lines are ignored.
     """
     found = parts()
-    run = _Import(found)
-    with progress() as bar:
-        task = bar.add_task("bytes", total=_size(file))
+    with share_of("callbacks") as bar:
+        task = bar.add_task("", total=_size(file), count=0)
+        run = _Import(found, lambda tally: bar.update(task, count=tally.accepted + tally.known))
         numbered = lines(file, _limit(found))
         run.run(_sized(numbered, lambda size: bar.advance(task, size)))
+    tally = run.tally
     if as_json:
-        tally = run.tally
-        print_json({"accepted": tally.accepted, "known": tally.known, "bad": tally.bad})
+        print_json(admin.document(tally))
     else:
-        say(str(run.tally))
-    if run.tally.bad:
-        raise Failure(f"{many(run.tally.bad, 'bad line')} skipped")
+        say(str(tally))
+    if tally.bad or tally.conflicts:
+        raise Failure(_wrong(tally))
+
+
+def _wrong(tally: Tally) -> str:
+    bad = f"{many(tally.bad, 'bad line')} skipped" if tally.bad else ""
+    known = counted(tally.conflicts, "id is", "ids are") + f" known with {OTHER}"
+    return "; ".join(filter(None, (bad, known if tally.conflicts else "")))

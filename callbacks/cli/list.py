@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
-from callbacks.batcher.inspector import Inspector
-from callbacks.cli.command import REASON, in_scope, json_option, limit_option, parts
-from callbacks.cli.listing import first, print_statuses
-from callbacks.model import Reason, State
-from callbacks.request.urls import Scope
+from callbacks import admin
+from callbacks.cli.command import (
+    REASON,
+    cursor_option,
+    destination_option,
+    json_option,
+    limit_option,
+    parts,
+    since_option,
+)
+from callbacks.cli.listing import print_page, up_to
+from callbacks.model import State
+from callbacks.when import Moment
 
 
 @click.command("list")
 @click.argument("state", type=click.Choice([state.value for state in State]))
-@click.option(
-    "--destination",
-    "scope",
-    callback=in_scope,
-    help="Only this destination; a host includes its lanes.",
-)
+@destination_option
 @click.option("--reason", type=REASON, help="Only this reason.")
+@since_option
 @limit_option(default=50)
+@cursor_option
 @json_option
-def list_(state: str, scope: Scope | None, reason: str | None, limit: int, as_json: bool) -> None:
-    """List the callbacks in a state, oldest first.
+def list_(
+    state: str,
+    *,
+    destination: str | None,
+    reason: str | None,
+    since: Moment | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """List the callbacks in a state.
 
-    With --json they are one array, which may be empty.
+    Sent, dead and cancelled ones: the newest first; queued ones in the order in which they expire,
+    which is that of their arrival unless --expires-in was given. With --json they are one array,
+    which may be empty. If there are more, a line on stderr has the --cursor to go on with.
     """
-    statuses = Inspector(parts().batcher.scripts).statuses(
-        State(state), scope=scope, reason=Reason(reason) if reason else None
-    )
-    print_statuses(first(statuses, limit), as_json)
+    parts()
+    read = partial(admin.list, State(state), destination=destination, reason=reason, since=since)
+    print_page(up_to(read, limit, cursor), limit, destination, as_json)

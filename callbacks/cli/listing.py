@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from itertools import islice
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final, Protocol
 
-from callbacks.batcher.audit import REQUEST_GONE
+from callbacks import admin
 from callbacks.batcher.inspector import Status
 from callbacks.cli.command import console, note, print_json_array, say, table
 from callbacks.model import State
-from callbacks.policy.outcome import hint
-from callbacks.text import distance, printable
-
-_T = TypeVar("_T")
+from callbacks.monitor.story import hint_for
+from callbacks.request.urls import host_of
+from callbacks.text import distance, many, printable, with_lanes
 
 _PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
+#: Callbacks asked for at a time: more than one page where many are shown.
+_STEP: Final = 1_000
 
 
-def hint_for(status: Status, *, authorized: bool | None = None) -> str | None:
-    """What to do about a callback that failed; None if it has no reason.
+class _Read(Protocol):
+    def __call__(self, *, limit: int, cursor: str | None) -> admin.Page[Status]: ...
 
-    `authorized`: whether its request has an `Authorization` header, None if it was not read.
-    """
-    if status.detail == REQUEST_GONE:
-        return "its request was deleted from Redis; find out what did that, and enqueue it again"
-    if not status.reason:
-        return None
-    return hint(status.reason, status.status, authorized=authorized)
+
+def up_to(read: _Read, limit: int | None, cursor: str | None) -> admin.Page[Status]:
+    """Read pages until there are `limit` callbacks, or all; the cursor is that of the rest."""
+    items: list[Status] = []
+    while limit is None or len(items) < limit:
+        left = _STEP if limit is None else min(_STEP, limit - len(items))
+        page = read(limit=left, cursor=cursor)
+        items += page.items
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return admin.Page(tuple(items), cursor)
 
 
 def state_of(status: Status) -> str:
@@ -39,17 +43,36 @@ def state_of(status: Status) -> str:
     return f"{status.state} ({_PHASES.get(status.phase, status.phase)})"
 
 
-def first(found: Iterator[_T], limit: int | None) -> Iterator[_T]:
-    """Yield at most `limit` items, and print a note if there are more."""
-    yield from islice(found, limit)
-    if limit is not None and next(found, None) is not None:
-        note(f"only the first {limit:,} are shown; use --limit for more")
+def tell_of_more(cursor: str | None, limit: int | None) -> None:
+    """Print a note if there are more than are shown."""
+    if cursor is not None:
+        note(f"only {limit or 0:,} are shown; --limit N shows more, and --cursor {cursor} the next")
+
+
+def print_page(
+    page: admin.Page[Status], limit: int | None, destination: str | None, as_json: bool
+) -> None:
+    """Print callbacks, whose they are if a destination was named, and if there are more."""
+    print_statuses(page, as_json)
+    if destination and page:
+        note(f"{many(len(page), 'callback')} of {_places(page)}")
+    tell_of_more(page.cursor, limit)
+
+
+def _places(page: admin.Page[Status]) -> str:
+    """The destination, or the host with how many of its lanes and paths."""
+    names = sorted({one.destination for one in page})
+    if len(names) == 1:
+        return names[0]
+    host = host_of(names[0])
+    lanes = sum("#" in name for name in names)
+    return with_lanes(host, lanes, len(names) - lanes - (host in names))
 
 
 def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
     """Print callbacks as one JSON array or as a table."""
     if as_json:
-        print_json_array(asdict(status) | {"hint": hint_for(status)} for status in statuses)
+        print_json_array(admin.document(one) | {"hint": hint_for(one)} for one in statuses)
         return
     now_s = time.time()
     rows = table(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
-from callbacks.batcher.journal import Act, read_journal
+from callbacks import admin
 from callbacks.cli.command import (
     console,
+    cursor_option,
     json_option,
     limit_option,
     note,
@@ -16,32 +15,36 @@ from callbacks.cli.command import (
     print_json_array,
     table,
 )
+from callbacks.cli.listing import tell_of_more
 from callbacks.text import moment, printable
 
 
 @click.command()
 @limit_option(default=50)
+@cursor_option
 @json_option
-def log(limit: int, as_json: bool) -> None:
+def log(limit: int, cursor: str | None, as_json: bool) -> None:
     """Show what people did, the newest first.
 
     That is pause, resume, cancel, dead replay, dead purge and audit --repair: when, who, to what,
-    and why (--reason). The last 1,000 are kept; workers log each one, too (event `operator`).
+    and why (--reason, --why). The last 1,000 are kept; workers log each one, too (event
+    `operator`).
     """
-    acts = read_journal(parts().batcher.scripts, limit)
+    parts()
+    acts = admin.log(limit=limit, cursor=cursor)
     if as_json:
-        print_json_array(asdict(act) for act in acts)
-        return
-    if not acts:
+        print_json_array(map(admin.document, acts))
+    elif acts:
+        rows = table("at", "who", "act", "target", "count", "reason", right=("count",))
+        for act in acts:
+            rows.add_row(*_row(act))
+        console().print(rows)
+    else:
         note("nobody has done anything yet")
-        return
-    rows = table("at", "who", "act", "target", "count", "reason", right=("count",))
-    for act in acts:
-        rows.add_row(*_row(act))
-    console().print(rows)
+    tell_of_more(acts.cursor, limit)
 
 
-def _row(act: Act) -> list[str]:
+def _row(act: admin.Act) -> list[str]:
     count = "" if act.count is None else f"{act.count:,}"
     words = (act.who, act.act, act.target, count, act.reason)
-    return [moment(act.at_ms / 1000), *(printable(word) or "-" for word in words)]
+    return [moment(act.at), *(printable(word) or "-" for word in words)]

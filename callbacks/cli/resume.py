@@ -4,70 +4,54 @@ from __future__ import annotations
 
 import click
 
-from callbacks.batcher import scopes
-from callbacks.batcher.inspector import Inspector
-from callbacks.batcher.journal import entry_of
-from callbacks.batcher.scopes import ScopeResult
+from callbacks import admin
+from callbacks.cli.arguments import DESTINATION
 from callbacks.cli.command import (
-    in_scope,
     json_option,
     note,
     parts,
     print_json,
     reason_option,
     say,
-    who,
 )
-from callbacks.cli.pause import named, path_of
-from callbacks.request.urls import Scope, display_url, normal_url
+from callbacks.cli.pause import covered
+from callbacks.request.urls import path_of
 
 
 @click.command()
-@click.argument("target", required=False, metavar="[DESTINATION|URL]")
+@click.argument("target", required=False, metavar="[DESTINATION|URL]", type=DESTINATION)
 @reason_option
 @json_option
-@click.pass_context
-def resume(context: click.Context, target: str | None, why: str, as_json: bool) -> None:
+def resume(target: str | None, why: str, as_json: bool) -> None:
     """Start sending again, to every destination or to one.
 
     Resuming a destination also ends its hold, closes its breaker and resets its interval; a
     host is resumed with all its lanes. Resuming a URL (with a path) clears its 410 mark and
     does nothing else.
     """
-    found = parts()
-    scope = in_scope(context, None, target)
-    path = path_of(target or "")
-    done, forgiven = ScopeResult(changed=False), False
-    what = display_url(normal_url(target)) if target and path else scope and scope.name
-    entry = entry_of("resume", what or "all", who=who(), reason=why)
-    if target and path:
-        forgiven = found.batcher.forgive(normal_url(target), entry=entry)
-        entry = ""  # once for both
-    if not path or (scope and path_of(scope.name)):  # shared: it is both
-        done = scopes.resume(found.batcher, scope, entry=entry)
-    found.messages.check(0)
-    changed = done.changed or forgiven
+    parts()
+    done = admin.resume(target, why=why)
     if as_json:
-        print_json({"resumed": what or "all", "lanes": len(done.lanes), "changed": changed})
+        document = admin.document(done)
+        print_json({"resumed": document.pop("target"), **document})
         return
-    if path and changed:
-        say(f"{what} is no longer marked as gone")
-    elif changed or done.lanes:
-        say(f"{named(scope.name, done) if scope else 'everything is'} resumed")
-    else:
-        say(_nothing_to_resume(scope, path))
-    if path and scope and Inspector(found.batcher.scripts).destination(scope.name).paused:
-        note(f"its destination is still paused: callbacks resume {scope.name}")
+    say(_outcome(done, target))
+    if done.still_paused:
+        note(f"its destination is still paused: callbacks resume {done.destination}")
 
 
-def _nothing_to_resume(scope: Scope | None, path: str) -> str:
-    if scope is None:
+def _outcome(done: admin.Resumption, target: str | None) -> str:
+    if target and path_of(target):
+        if done.changed:
+            return f"{done.target} is no longer marked as gone"
+        return (
+            "nothing to resume: this URL is not marked as gone; to resume its destination: "
+            f"callbacks resume {done.destination}"
+        )
+    if done.changed or done.lanes or done.paths:
+        return f"{covered(done.destination, done.lanes, done.paths)} resumed"
+    if target is None:
         return (
             "nothing to resume: sending is not paused (single destinations: callbacks destinations)"
         )
-    if path:
-        return (
-            "nothing to resume: this URL is not marked as gone; to resume its destination: "
-            f"callbacks resume {scope.name}"
-        )
-    return f"nothing to resume: {scope.name} is neither paused nor on hold"
+    return f"nothing to resume: {done.target} is neither paused nor on hold"

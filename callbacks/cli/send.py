@@ -14,6 +14,7 @@ from callbacks.delivery.trace import Trace, TracingSender
 from callbacks.model import Answer, Outcome, Reason
 from callbacks.policy.outcome import HINTS, classify
 from callbacks.request.urls import display_url
+from callbacks.units import ms
 
 
 @click.command()
@@ -62,9 +63,9 @@ def _document(
         "reason": reason,
         "detail": answer.detail,
         "reply_headers": trace.reply_headers,
-        "lookup_ms": trace.lookup_ms,
-        "connect_ms": trace.connect_ms,
-        "duration_ms": answer.duration_ms,
+        "lookup": None if trace.lookup_ms is None else trace.lookup_ms / 1000,
+        "connect": None if trace.connect_ms is None else trace.connect_ms / 1000,
+        "duration": answer.duration,
     }
 
 
@@ -102,6 +103,6 @@ def _times(trace: Trace, answer: Answer, *, is_tls: bool) -> str:
     known = {name: took for name, took in steps.items() if took is not None}
     if trace.connected:
         rest = "TLS and answer" if is_tls else "answer"
-        known[rest] = answer.duration_ms - sum(known.values())
+        known[rest] = ms(answer.duration) - sum(known.values())
     told = [f"{name} {took:,} ms" for name, took in known.items()]
-    return ", ".join([*told, f"{answer.duration_ms:,} ms in all"])
+    return ", ".join([*told, f"{ms(answer.duration):,} ms in all"])

@@ -14,6 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from callbacks import admin
+from callbacks.admin.looking import system_status
 from callbacks.batcher.inspector import TOTALS
 from callbacks.batcher.journal import Act, told
 from callbacks.cli.command import (
@@ -26,12 +28,18 @@ from callbacks.cli.command import (
     table,
 )
 from callbacks.monitor.health import NO_REDIS
-from callbacks.monitor.snapshot import Snapshot, facts, no_redis, summary, take, worker_rows
+from callbacks.monitor.snapshot import Snapshot, facts, summary, take, worker_rows
 from callbacks.monitor.trouble import WORST
 from callbacks.runtime import Runtime
 from callbacks.text import moment, printable
 
 _WATCH_S: Final = 1.0
+#: What is known for programs if Redis cannot be read.
+_NO_REDIS: Final = {
+    "health": NO_REDIS.word,
+    "health_reason": NO_REDIS.reason,
+    "health_todo": NO_REDIS.todo,
+}
 _STYLES: Final = {
     "ok": "green", "scheduler away": "yellow", "paused": "yellow", "behind": "yellow",
 }  # fmt: skip
@@ -63,7 +71,11 @@ def render(shown: Snapshot) -> Group:
 
 
 def _paused(act: Act) -> str:
-    return f"since {moment(act.at_ms / 1000)} {told(act)}".strip() + "; callbacks resume"
+    return f"since {moment(act.at)} {told(act)}".strip() + "; callbacks resume"
+
+
+def _document(found: Runtime) -> object:
+    return admin.document(system_status(take(found.batcher)))
 
 
 def _look(found: Runtime) -> Group:
@@ -76,19 +88,19 @@ def _look(found: Runtime) -> Group:
 def status(watch: bool, as_json: bool) -> None:
     """Show sizes, totals, rates and overall health.
 
-    Ages and intervals are in seconds; rates cover the last minute.
+    Ages and intervals are in seconds, instants in RFC 3339; rates cover the last minute.
     """
     found = parts()
     try:
         if watch:
             _watch(found, as_json)
         elif as_json:
-            print_json(take(found.batcher).document())
+            print_json(_document(found))
         else:
             console().print(_look(found))
     except redis.RedisError as error:
         if as_json:
-            print_json(no_redis())
+            print_json(_NO_REDIS)
         raise Failure(f"{NO_REDIS.word}: {redis_line(error)}") from error
 
 
@@ -97,7 +109,7 @@ def _watch(found: Runtime, as_json: bool) -> None:
     screen = console()
     try:
         if as_json:
-            _each_second(lambda: click.echo(json.dumps(take(found.batcher).document())))
+            _each_second(lambda: click.echo(json.dumps(_document(found))))
         elif not screen.is_terminal:
             _each_second(lambda: click.echo(take(found.batcher).line()))
         else:

@@ -56,14 +56,14 @@ class Transport:
                 status=None,
                 fault=reason_of(error),
                 detail=detail_of(error),
-                duration_ms=_ms(time.monotonic() - started),
+                duration=_whole_ms(time.monotonic() - started),
             )
         return Answer(
             status=reply.status,
             fault=None,
             retry_after=_printable(reply.first("retry-after")),
             said=_said(reply) if reply.status >= 300 else "",
-            duration_ms=_ms(reply.came_at - started),
+            duration=_whole_ms(reply.came_at - started),
         )
 
     def close(self) -> None:
@@ -92,5 +92,6 @@ def _said(reply: Reply) -> str:
     return reply.body[:START_BYTES].decode(errors="replace")
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1_000)
+def _whole_ms(seconds: float) -> float:
+    """Seconds, of whole milliseconds."""
+    return round(seconds, 3)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from callbacks.batcher.inspector import (
-    TOTALS,
     Attempts,
     Inspector,
     Overview,
@@ -22,8 +21,8 @@ from callbacks.batcher.inspector import (
 from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
 from callbacks.model import Memory
-from callbacks.monitor.health import NO_REDIS, Health, health
-from callbacks.monitor.trouble import WORST, Trouble, worst
+from callbacks.monitor.health import Health, health
+from callbacks.monitor.trouble import Trouble, worst
 from callbacks.settings import Settings
 from callbacks.text import age, counted, distance, many, moment
 
@@ -90,62 +89,6 @@ class Snapshot:
         """Why the stagger is what it is."""
         return (self.overview.stagger_why or "base") if self.adapts else "fixed"
 
-    def document(self) -> dict[str, Any]:
-        """The snapshot for programs: ages and intervals in seconds."""
-        o, memory = self.overview, self.memory
-        last, upcoming = o.last_batch_ms, o.next_batch_ms
-        return {
-            **_told(self.health),
-            "queued": o.queued,
-            "ready": self.survey.ready,
-            "processing": o.processing,
-            "in_flight": o.in_flight,
-            "dead": o.dead,
-            "dead_last_hour": o.dead_last_hour,
-            "sent_records": o.sent_records,
-            "paused": o.paused_since_ms is not None,
-            "paused_since": _seconds(o.paused_since_ms),
-            "paused_by": o.paused_by and o.paused_by.who,
-            "paused_reason": o.paused_by and o.paused_by.reason,
-            "oldest_queued_age": self.oldest_s,
-            "oldest_ready_age": self.oldest_ready_s,
-            "oldest_held_age": self.oldest_held_s,
-            "destinations_held": {why: self.survey.holds.get(why, 0) for why in HOLDS},
-            "destinations_waiting": o.destinations_waiting,
-            "send_interval": self.send_interval_s,
-            "send_interval_reason": self.send_interval_why,
-            "last_batch_age": None if last is None else (o.now_ms - last) / 1000,
-            "next_batch_in": None if upcoming is None else max(0, upcoming - o.now_ms) / 1000,
-            "lock": o.lock or None,
-            "data_since": _seconds(o.data_since_ms),
-            "data_lost_at": _seconds(o.data_lost_ms),
-            "expiry_held_until": _seconds(o.held_until_ms) if o.held else None,
-            "scheduler_seen_at": _seconds(o.scheduled_ms),
-            "workers": [self._worker(worker) for worker in self.workers],
-            "producers": self.producers,
-            "redis_memory": memory.used if memory else None,
-            "redis_memory_limit": memory.limit if memory else None,
-            "in_trouble": len(self.trouble),
-            "trouble": [
-                {"destination": one.destination, "reason": one.reason, "todo": one.todo}
-                for one in self.trouble[:WORST]
-            ],
-            "balance": o.balance,
-            "totals": o.totals,
-            "per_minute": {name: o.per_minute.get(name, 0) for name in TOTALS},
-        }
-
-    def _worker(self, worker: Worker) -> dict[str, Any]:
-        return {
-            "host": worker.host or None,
-            "pid": worker.pid or None,
-            "version": worker.version or None,
-            "kind": worker.kind or None,
-            "places": worker.places,
-            "busy": worker.busy if worker.host else None,
-            "since": _seconds(worker.since_ms),
-        }
-
     def line(self) -> str:
         """The snapshot as one line for a log."""
         o, rate = self.overview, self.overview.per_minute
@@ -184,19 +127,6 @@ def take(batcher: Batcher) -> Snapshot:
 
 def _short(age_s: float | None) -> str:
     return "-" if age_s is None else f"{age_s:.1f}s"
-
-
-def no_redis() -> dict[str, Any]:
-    """What is known for programs if Redis cannot be read."""
-    return _told(NO_REDIS)
-
-
-def _told(health: Health) -> dict[str, Any]:
-    return {
-        "health": health.word,
-        "health_reason": health.reason,
-        "health_todo": health.todo,
-    }
 
 
 def facts(shown: Snapshot) -> list[tuple[str, str]]:
@@ -274,7 +204,3 @@ def worker_rows(running: Sequence[Worker], now_ms: int) -> list[tuple[str, str, 
         )
         for worker in running
     ]
-
-
-def _seconds(ms: int | None) -> float | None:
-    return None if ms is None else ms / 1000

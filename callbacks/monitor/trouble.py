@@ -1,4 +1,4 @@
-"""Which destinations are in trouble, why, and what to do about each. Pure."""
+"""The condition of destinations: which are in trouble, why, and what to do about each. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from callbacks.batcher.inspector import Destination
+from callbacks.batcher.journal import told
 from callbacks.model import Reason
 from callbacks.text import age, many
 
@@ -112,6 +113,26 @@ def _answers(one: Destination, name: str, now_ms: float) -> _Found | None:
 def _last(one: Destination) -> str:
     """Its last outcome: the status if there was one, else the reason."""
     return f"{one.last_status} ({one.last})" if one.last_status else one.last or "unknown"
+
+
+_HOLDS = {
+    "full": "request limit reached",
+    "park": "asked to wait",
+    "breaker": "breaker open",
+    "secret": "no secret",
+}
+
+
+def condition(one: Destination, now_ms: float) -> str:
+    """Whether a destination can be sent to, and if not, why and for how long."""
+    if one.paused:
+        return f"paused {told(one.paused_by)}".strip() if one.paused_by else "paused"
+    if one.breaker == "half-open":
+        return "breaker half-open"
+    if one.hold_until_ms is None:
+        return "ready"
+    left = age(max(0.0, one.hold_until_ms - now_ms) / 1000)
+    return f"{_HOLDS.get(one.hold_why, 'on hold')}, for up to {left}"
 
 
 def limit_of(one: Destination, concurrency: int) -> tuple[int | None, str]:

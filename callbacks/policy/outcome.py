@@ -13,7 +13,7 @@ from typing import Final
 from callbacks.model import Answer, Effect, Feedback, Outcome, Reason
 
 #: A 2xx within this time shortens its destination's interval.
-PROMPT_MS: Final = 1_000
+PROMPT_S: Final = 1.0
 #: Thousandths: an interval shrinks by 1 % with each prompt success and grows by half with each
 #: sign of overload. Shrinking by 5 % makes a rate-limited receiver refuse far too many requests.
 SHRINK: Final = 990
@@ -159,7 +159,7 @@ def classify(
     if answer.status is None:
         return _FAULTS.get(answer.fault or Reason.PROTOCOL, _PROTOCOL)
     if 200 <= answer.status <= 299:
-        return _success(answer.duration_ms)
+        return _success(answer.duration)
     if answer.status in {429, 503}:
         hold_s = parse_retry_after(answer.retry_after, now_s=now_s, at_most_s=retry_after_max_s)
         return _overload(answer.status, hold_s)
@@ -169,8 +169,8 @@ def classify(
     return classification
 
 
-def _success(duration_ms: int) -> Classification:
-    factor = SHRINK if duration_ms <= PROMPT_MS else 1_000
+def _success(duration_s: float) -> Classification:
+    factor = SHRINK if duration_s <= PROMPT_S else 1_000
     return Classification(Outcome.SENT, None, Feedback(Effect.OK, factor=factor))
 
 

@@ -18,7 +18,7 @@ UNREAD_MEMORY: Final = (
 #: records, and for enqueues before the next check.
 FULL_SHARE: Final = 0.9
 #: A generous estimate of a sent record's size, index entry included.
-SENT_RECORD_BYTES: Final = 500
+SENT_RECORD_BYTES: Final = 600
 
 
 @dataclass(frozen=True, slots=True)

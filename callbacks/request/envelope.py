@@ -5,22 +5,53 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
 from functools import lru_cache
 from typing import Final
+from uuid import UUID
 
 from callbacks.model import InvalidCallback
 
 MAX_DEPTH: Final = 200  # levels of data; many receivers' parsers allow fewer
 
+#: What data may hold, in the words of an error.
+_ALLOWED: Final = "what JSON can hold, a datetime, date, UUID, Decimal, Enum or dataclass"
+
+
+def _as_json(value: object) -> object:
+    """What stands in JSON for a value that JSON does not have; raises TypeError for others."""
+    match value:
+        case date():  # a datetime, too
+            return value.isoformat()
+        case UUID() | Decimal():
+            return str(value)
+        case Enum():
+            return value.value
+    if is_dataclass(value):
+        return dict(_fields(value))
+    raise TypeError(f"{type(value).__name__} is not {_ALLOWED}")
+
+
+def _fields(value: object) -> Iterator[tuple[str, object]]:
+    """The fields of a dataclass, by name."""
+    return ((field.name, getattr(value, field.name)) for field in fields(value))  # type: ignore[arg-type]
+
+
 # Created once: `json.dumps` creates an encoder for each call.
-_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json
+).encode
 
 # A quotation mark within the type is escaped, so this is never a part of it. A type has at most
 # 128 characters, of at most four bytes each.
 _CREATED: Final = re.compile(rb'","timestamp":"([^"]{20,32})"')
 _HEAD_BYTES: Final = 700
+
+_AS_TEXT: Final = (date, UUID, Decimal)
 
 # The position of a value in data: (path of its container, key or index); () is data itself.
 _Path = tuple[object, ...]
@@ -28,6 +59,10 @@ _Path = tuple[object, ...]
 
 def body_of(data: object, *, event: str, environment: str, now: datetime, limit: int) -> bytes:
     """The envelope as compact JSON in UTF-8, at most `limit` bytes; `now` has a time zone.
+
+    Besides what JSON holds, `data` may have datetimes and dates (written in ISO 8601, a datetime
+    with the offset that it has), UUIDs and Decimals (as text), members of an Enum (their value) and
+    dataclasses (an object with their fields).
 
     Raises InvalidCallback for the field `data`, with the path of a value that JSON cannot hold
     or that `json` would silently change (keys that are not str, NaN).
@@ -102,9 +137,19 @@ def _children(path: _Path, value: object) -> Iterable[tuple[object, object]]:
             return value.items()
         case list() | tuple():
             return enumerate(value)
+        case Enum():
+            return _children(path, value.value)
         case _:
-            raise _bad(path, f"is a {type(value).__name__}; expected what JSON can hold")
+            return _children_of_object(path, value)
     return ()
+
+
+def _children_of_object(path: _Path, value: object) -> Iterable[tuple[object, object]]:
+    if isinstance(value, type) or not (isinstance(value, _AS_TEXT) or is_dataclass(value)):
+        raise _bad(path, f"is a {type(value).__name__}; expected {_ALLOWED}")
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise _bad(path, f"is Decimal({str(value)!r}); expected a finite number")
+    return () if isinstance(value, _AS_TEXT) else _fields(value)
 
 
 def _check_keys(path: _Path, value: dict[object, object]) -> None:

@@ -8,6 +8,7 @@ import re
 import reprlib
 import secrets as randomness
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -17,6 +18,7 @@ from callbacks.request.environment import ENVIRONMENT_FORMAT, is_environment
 from callbacks.request.headers import frozen_headers
 from callbacks.request.signature import sign
 from callbacks.request.urls import destination_of, normal_url
+from callbacks.when import instant
 
 MAX_NAME_CHARS: Final = 128  # of an event or a lane
 
@@ -144,6 +146,27 @@ def _unpacked_head(
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("not texts")
     return callback_url, destination.decode(), environment, pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the start of a packed request says of it; `created_at` in seconds since 1970."""
+
+    callback_url: str
+    environment: str
+    event: str
+    created_at: float
+
+
+def read_head(start: bytes) -> Head | None:
+    """Read the start of a packed request, up to the environment in its body; None if it is none."""
+    try:
+        destination, line, body = start.split(b"\n", 2)
+        callback_url, _, environment, _ = _unpacked_head(destination, line)
+        said = json.loads(body + b"}")
+        return Head(callback_url, environment, said["type"], instant(said["timestamp"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _check_name(field: str, name: object) -> None:

@@ -146,6 +146,11 @@ def host_of(destination: str) -> str:
     return destination[: _PAST_SCHEME + end.start()] if end else destination
 
 
+def path_of(target: str) -> str:
+    """The path of a URL or destination, without its first slash; may be empty."""
+    return target.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
+
+
 def display_url(url: str) -> str:
     """The URL for output and logs: without user info, query and fragment; never raises."""
     try:

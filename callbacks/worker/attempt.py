@@ -261,6 +261,7 @@ class _Attempt:
     ) -> Settlement:
         """Settle, waiting for Redis: a known result is not thrown away."""
         outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
+        took_ms = ms(answer.duration)
         settle = partial(
             self.batcher.settle,
             self.id,
@@ -275,8 +276,8 @@ class _Attempt:
             entry=history_entry(go.attempt, at_ms, answer, decision),
             detail=answer.detail,
             status=answer.status,
-            duration_ms=answer.duration_ms,
-            delivery_ms=_delivery_ms(outcome, request, at_ms + answer.duration_ms),
+            duration_ms=took_ms,
+            delivery_ms=_delivery_ms(outcome, request, at_ms + took_ms),
             callback_url=request.callback_url,
         )
         return self._patiently(settle)
@@ -297,7 +298,7 @@ class _Attempt:
             outcome=decision.outcome.value,
             reason=decision.reason and decision.reason.value,
             status=answer.status,
-            duration_ms=answer.duration_ms,
+            duration_ms=ms(answer.duration),
             state=settled.name.lower(),
             retry_in_s=decision.delay_s if again else None,
             interval_ms=None if interval_us is None else round(interval_us / 1_000),
@@ -328,7 +329,7 @@ def history_entry(attempt: int, at_ms: int, answer: Answer, decision: Decision) 
     """One attempt as it is stored, see `inspector.Attempt`."""
     reason = decision.reason and decision.reason.value
     outcome = decision.outcome.value
-    entry = [attempt, at_ms, outcome, answer.status, reason, answer.duration_ms]
+    entry = [attempt, at_ms, outcome, answer.status, reason, ms(answer.duration)]
     if answer.said:
         entry.append(answer.said)
     text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False)

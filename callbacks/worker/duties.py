@@ -280,7 +280,7 @@ def report_once(batcher: Batcher) -> int:
             who=act.who or None,
             reason=act.reason or None,
             count=act.count,
-            at=moment(act.at_ms / 1000),
+            at=moment(act.at),
         )
     return len(acts)
 

@@ -250,7 +250,7 @@ def test_a_body_that_does_not_end_is_given_up_soon_and_is_not_the_destinations_l
         took = time.monotonic() - started
         assert connection.DRAIN_S <= took < connection.DRAIN_S + SLACK_S
         assert answer.status == 200
-        assert answer.duration_ms < (took - 0.9 * connection.DRAIN_S) * 1_000
+        assert answer.duration < took - 0.9 * connection.DRAIN_S
         assert server.all_ended()
     assert transport.adapter.idle_connections() == 0
 

@@ -16,6 +16,7 @@ from types import TracebackType
 import pytest
 
 from callbacks.batcher.inspector import Status
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.support.again import Again
@@ -175,7 +176,7 @@ def consumers(system: System) -> set[tuple[str, str]]:
 def phases(system: System) -> dict[str, dict[str, Status]]:
     """Read what is in PROCESSING now, by phase and id."""
     found: dict[str, dict[str, Status]] = {"claimed": {}, "sending": {}, "retry": {}}
-    for status in system.inspector.statuses(State.PROCESSING):
+    for status in statuses(system.inspector, Filter(State.PROCESSING)):
         found[status.phase][status.id] = status
     return found
 
@@ -203,7 +204,7 @@ def instants(system: System, count: int) -> list[int]:
     Redis sets the pace; the requests themselves come later on a busy machine.
     """
     known = system.inspector.find_many([f"c-{n}" for n in range(count)])
-    return sorted(attempt.at_ms for status in known for attempt in status.history)
+    return sorted(round(attempt.at * 1_000) for status in known for attempt in status.history)
 
 
 def closest_ms(instants_ms: list[int]) -> int:
@@ -223,7 +224,7 @@ def early_s(system: System, hits: list[Hit]) -> float:
     """By how much the earliest request came before its instant, negative if none did."""
     at_s = {hit.id: hit.at_s for hit in hits}
     known = system.inspector.find_many(sorted(at_s))
-    return max(to_monotonic(s.history[-1].at_ms / 1_000) - at_s[s.id] for s in known)
+    return max(to_monotonic(s.history[-1].at) - at_s[s.id] for s in known)
 
 
 def lateness(
@@ -258,7 +259,7 @@ class Slots:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            claimed = list(self._system.inspector.statuses(State.PROCESSING))
+            claimed = list(statuses(self._system.inspector, Filter(State.PROCESSING)))
             now = time.monotonic()  # after reading: a slot must not count for an earlier request
             for status in claimed:
                 if status.next_attempt_at is not None:

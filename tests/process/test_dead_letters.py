@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from callbacks.cli.dead import STEP
+from callbacks.admin.dead import STEP
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command
 from tests.support.processes import load, until

@@ -11,6 +11,7 @@ import pytest
 
 import callbacks
 from callbacks.batcher.inspector import find
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.process.faults import BOTH_KINDS, Enqueue, Note, busy_s, instants, module, too_close
@@ -210,4 +211,4 @@ def test_a_gone_url_gets_no_more(system: System, hand_in: Callable[..., None]) -
         until(system.settled, within=20)
     assert len(target.hits) <= 3
     assert system.overview().totals["dead"] == 30
-    assert {s.reason for s in system.inspector.statuses(State.DEAD)} == {"gone"}
+    assert {s.reason for s in statuses(system.inspector, Filter(State.DEAD))} == {"gone"}

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from callbacks.batcher.inspector import find
+from callbacks.batcher.listing import Filter, statuses
 from tests.process.conftest import System
 from tests.process.faults import (
     BOTH_KINDS,
@@ -186,7 +187,9 @@ def test_two_sigterms_to_the_whole_group_end_cleanly_and_strand_nothing(
         assert workers.wait(TERM_S) == 0
         assert "Killing worker" not in workers.output
         sending = [
-            s for s in system.inspector.statuses(state("processing")) if s.phase == "sending"
+            s
+            for s in statuses(system.inspector, Filter(state("processing")))
+            if s.phase == "sending"
         ]
         assert sending == []
         system.groups.worker()

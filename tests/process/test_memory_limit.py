@@ -12,6 +12,7 @@ import pytest
 import redis
 
 import callbacks
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.batcher.memory import read_memory
 from callbacks.model import State
 from callbacks.policy.room import FULL_SHARE, SENT_RECORD_BYTES
@@ -95,7 +96,7 @@ def test_bursts_are_refused_before_redis_refuses_them_and_old_records_make_room(
         assert refused_by_redis(client) == 0
         until(lambda: not full(), within=20)
         record_property("dead letters before and after", (dead, system.overview().dead))
-        dead_ids = [status.id for status in system.inspector.statuses(State.DEAD)]
+        dead_ids = [status.id for status in statuses(system.inspector, Filter(State.DEAD))]
         assert 0 < len(dead_ids) == dead - forgotten() < dead
         assert bytes_of(client, dead_ids, "cb", "rec") <= LIMIT / 5
         assert callbacks.enqueue(target.url, 1, id=f"c-{next(numbers)}").accepted
@@ -109,7 +110,7 @@ def test_bursts_are_refused_before_redis_refuses_them_and_old_records_make_room(
         client.config_set("maxmemory", limit)
         assert read_memory(system.batcher.scripts).used > limit
         until(lambda: system.overview().sent_records <= sent // 2, within=20)
-        sent_ids = [status.id for status in system.inspector.statuses(State.SENT)]
+        sent_ids = [status.id for status in statuses(system.inspector, Filter(State.SENT))]
         record_property("sent records before and after", (sent, len(sent_ids)))
         record_property("bytes a sent record", bytes_of(client, sent_ids, "rec") / len(sent_ids))
         assert len(sent_ids) >= sent // 2 - 1, "more were forgotten than had to"

@@ -10,6 +10,7 @@ import pytest
 
 import callbacks
 from callbacks.batcher.inspector import find
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.process.faults import OPEN, Enqueue, Note, module
@@ -135,8 +136,8 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
             record_property("s until the poison is dead", round(time.monotonic() - started))
         until(system.settled, within=150)  # one that crashed twice goes alone
         record_property("s until the last", round(time.monotonic() - started))
-    dead = list(system.inspector.statuses(State.DEAD))
-    sent = list(system.inspector.statuses(State.SENT))
+    dead = list(statuses(system.inspector, Filter(State.DEAD)))
+    sent = list(statuses(system.inspector, Filter(State.SENT)))
     record_property("starts", supervisor.starts)
     record_property("bystanders", feed.count)
     crashes = {n: sum(s.crashes == n for s in sent) for n in (1, 2, 3)}

@@ -10,6 +10,7 @@ import redis
 
 import callbacks
 from callbacks.batcher.inspector import find
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.model import State
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, consumers, lines
@@ -89,7 +90,7 @@ def test_a_batch_whose_claim_lost_its_reply_is_sent_once_and_soon(
         enqueue(target.url, 60, start=1)
         until(lambda: proxy.swallowed == 3, within=10)
         since = time.monotonic()
-        waiting = system.inspector.statuses(State.PROCESSING)
+        waiting = statuses(system.inspector, Filter(State.PROCESSING))
         assert [status.phase for status in waiting].count("claimed") >= 5
         recovered(target, names(61), since=since, within=40)
     assert set(target.counts().values()) == {1}

@@ -22,8 +22,10 @@ import redis
 import callbacks
 from callbacks.batcher.audit import audit
 from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.batcher.scripts import Scripts
 from callbacks.model import State
+from callbacks.when import instant
 from tests.process.conftest import System
 from tests.process.faults import Enqueue, Note, command, consumers, lines, sooner
 from tests.support.processes import until
@@ -223,7 +225,8 @@ def test_an_empty_redis_stops_no_worker_and_takes_new_work(
     assert totals(system)["accepted"] == 60
     assert "Traceback" not in workers.output
     assert workers.output.count("event=redis_lost_data") == 2, "each process says so once"
-    assert lost_s <= json.loads(command(system, "status", "--json"))["data_lost_at"] <= time.time()
+    noticed = json.loads(command(system, "status", "--json"))["data_lost_at"]
+    assert lost_s <= instant(noticed) <= time.time()
     assert "lost its data" in command(system, "status")
 
 
@@ -396,7 +399,9 @@ def in_three_ways(hit: Hit, nth: int) -> Response:
 
 
 def in_flight(system: System) -> list[str]:
-    return [s.id for s in system.inspector.statuses(State.PROCESSING) if s.phase == "sending"]
+    return [
+        s.id for s in statuses(system.inspector, Filter(State.PROCESSING)) if s.phase == "sending"
+    ]
 
 
 def release_all(system: System) -> None:

@@ -9,7 +9,7 @@ from callbacks.model import Answer, Go, Later
 from tests.redis.driver import Driver
 from tests.redis.ledger import LIVE
 
-_OK: Final = Answer(200, None, duration_ms=20)
+_OK: Final = Answer(200, None, duration=0.02)
 #: By then all holds, breakers, delays and crashes of an example are over; nothing has expired.
 _AT_MOST_MS: Final = 6 * 3_600_000
 _ROUNDS: Final = 150

@@ -29,6 +29,7 @@ from callbacks.model import (
 from callbacks.policy.outcome import classify
 from callbacks.policy.retry import Spent, decide_attempt
 from callbacks.settings import Settings
+from callbacks.units import ms
 from tests.redis.bench import Bench, Seen
 from tests.redis.compare import compare
 from tests.redis.ledger import Entry, Ledger
@@ -95,17 +96,18 @@ class Driver(RuleBasedStateMachine):
         url = f"{where}/{path}"
         packed = f'{where}\n["{url}","production",[]]\n{{}}'.encode()
 
-        def call() -> bool | None:
+        def call() -> tuple[bool, bool] | None:
             try:
-                return self.batcher.enqueue(Item(id, where, packed, delay, life)).accepted
+                stored = self.batcher.enqueue(Item(id, where, packed, delay, life))
             except QueueFull:
                 return None
+            return stored.accepted, stored.conflict
 
         self.check()
         entry = Entry(id, where, url, due=self.now + delay, end=self.now + life)
         expected = None if self.ledger.refuses(id) else self.ledger.enqueue(entry)
-        assert self.do(call) is expected
-        return None if expected else self.assert_unchanged()
+        assert self.do(call) == expected
+        return None if expected == (True, False) else self.assert_unchanged()
 
     # Progress
 
@@ -238,12 +240,12 @@ class Driver(RuleBasedStateMachine):
         given = {
             "reason": decision.reason,
             "feedback": classification.feedback,
-            "entry": f"[{attempt},{self.now},null,null,null,{answer.duration_ms}]",
+            "entry": f"[{attempt},{self.now},null,null,null,{ms(answer.duration)}]",
             "delay_ms": round(decision.delay_s * 1000),
             "park": decision.park,
             "throttled": decision.throttled,
             "status": answer.status,
-            "duration_ms": answer.duration_ms,
+            "duration_ms": ms(answer.duration),
             "callback_url": e.url,
         }
         done = self.do(lambda: self.batcher.settle(id, token, attempt, decision.outcome, **given))

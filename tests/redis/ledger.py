@@ -147,12 +147,13 @@ class Ledger:
         self.counts["refused"] += refused
         return refused
 
-    def enqueue(self, entry: Entry) -> bool:
-        new = entry.id not in self.entries
-        self.counts["accepted" if new else "duplicates"] += 1
-        if new:
+    def enqueue(self, entry: Entry) -> tuple[bool, bool]:
+        """Whether it is accepted, and whether its id is known with another URL."""
+        known = self.entries.get(entry.id)
+        self.counts["duplicates" if known else "accepted"] += 1
+        if known is None:
             self.entries[entry.id] = entry
-        return new
+        return known is None, known is not None and known.url != entry.url
 
     # Dispatching
 

@@ -14,6 +14,9 @@ MUTANTS: Final = {
     "enqueue without the check for known ids": Mutant(
         "enqueue", "redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0", "false", seed=1
     ),
+    "enqueue that takes another URL for the same": Mutant(
+        "enqueue", "is_conflict(id, request) and 2 or 0", "0", seed=1
+    ),
     "enqueue that does not say when its callback expires": Mutant(
         "enqueue", "in_steps('ZADD', K.expiry, ends)", ""
     ),

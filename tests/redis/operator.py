@@ -17,17 +17,17 @@ from tests.redis.driver import DAY_MS, Driver
 from tests.redis.ledger import FINAL, LIVE
 
 ANSWERS: Final = (
-    Answer(200, None, duration_ms=20),
-    Answer(200, None, duration_ms=20),
-    Answer(204, None, duration_ms=3_000),
-    Answer(500, None, duration_ms=20),
-    Answer(503, None, duration_ms=20),
+    Answer(200, None, duration=0.02),
+    Answer(200, None, duration=0.02),
+    Answer(204, None, duration=3.0),
+    Answer(500, None, duration=0.02),
+    Answer(503, None, duration=0.02),
     Answer(503, None, retry_after="7"),
     Answer(429, None),
     Answer(429, None, retry_after="90"),
     Answer(410, None),
     Answer(404, None),
-    Answer(None, Reason.TIMEOUT, duration_ms=9_000),
+    Answer(None, Reason.TIMEOUT, duration=9.0),
     Answer(None, Reason.CONNECT),
 )
 FAULTS: Final = tuple(answer for answer in ANSWERS if (answer.status or 500) == 500)

@@ -24,14 +24,14 @@ from callbacks.worker import duties
 from callbacks.worker.places import Places
 from tests.redis.bench import Bench
 
-_OK: Final = Answer(200, None, duration_ms=20)
+_OK: Final = Answer(200, None, duration=0.02)
 #: A message is fetched a little later than it is due.
 _FETCH_MS: Final = 5
 
 #: The keys that get an expiry within a run.
 _ENDING: Final = ("lock", "tick", "claimed", "trial")
 
-#: What a receiver answers to a callback, after `duration_ms`.
+#: What a receiver answers to a callback, after `duration`.
 Receiver = Callable[[str], Answer]
 Step = Iterator[float]
 
@@ -183,7 +183,7 @@ class Simulation:
         self.sent.setdefault(id, self.now)
         self.requests += 1
         answer = self.receiver(id)
-        yield answer.duration_ms
+        yield ms(answer.duration)
         classification = classify(answer, now_s=self.now / 1_000)
         spent = Spent(go.retries, go.throttled, go.probe)
         delays = self.batcher.settings.retry_delays
@@ -199,7 +199,7 @@ class Simulation:
             delay_ms=ms(decision.delay_s),
             park=decision.park,
             throttled=decision.throttled,
-            duration_ms=answer.duration_ms,
+            duration_ms=ms(answer.duration),
         )
         duties.trigger(self, done.arm_ms)
         if done.settled.name == "RETRY":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -50,6 +51,48 @@ def test_what_is_enqueued_can_be_followed_and_cancelled(
 def test_an_id_of_the_callers_own_makes_the_call_idempotent(environment: Environment) -> None:
     assert callbacks.enqueue(URL, 1, id="t-1") == callbacks.Receipt("t-1", True)
     assert callbacks.enqueue(URL, 1, id="t-1") == callbacks.Receipt("t-1", False)
+
+
+def test_a_known_id_with_another_url_or_other_data_is_a_conflict(
+    environment: Environment, client: redis.Redis
+) -> None:
+    data, other = {"n": 1, "text": "é"}, {"n": 2}
+    callbacks.enqueue(URL, data, id="t-1", event="a", environment="staging")
+
+    def conflict(url: str = URL, data: object = data, event: str = "a", **more: Any) -> bool:
+        given = {"id": "t-1", "event": event, "environment": "staging"} | more
+        (receipt,) = callbacks.enqueue_many([{"callback_url": url, "data": data, **given}])
+        assert not receipt.accepted
+        assert receipt == callbacks.enqueue(url, data, **given)
+        return receipt.conflict
+
+    def conflicts() -> list[bool]:
+        return [
+            conflict(),
+            conflict(headers={"X-A": "1"}, lane="l", delay=5),  # are not what is told
+            conflict(f"{URL}?x=1"),
+            conflict(data=other),
+            conflict(event="b"),
+            conflict(environment="production"),
+        ]
+
+    expected = [False, False, True, True, True, True]
+    assert conflicts() == expected
+    assert callbacks.cancel("t-1")
+    assert not client.exists(key("cb:t-1"))
+    assert conflicts() == expected
+    client.hdel(key("rec:t-1"), "v")  # an older release ended it
+    assert conflicts() == [False] * 6
+
+
+def test_times_are_given_as_in_the_commands(environment: Environment) -> None:
+    at = datetime.now(UTC) + timedelta(minutes=10)
+    for n, delay in enumerate((600, 600.0, "600", "10m", timedelta(minutes=10), at, str(at))):
+        callbacks.enqueue(URL, 1, id=f"t-{n}", delay=delay, expires_in="2h")
+        status = callbacks.get_status(f"t-{n}")
+        assert status is not None
+        assert status.next_attempt_at == pytest.approx(at.timestamp(), abs=30)
+        assert status.expires_at == pytest.approx(at.timestamp() + 6_600, abs=30)
 
 
 def test_many_are_stored_when_the_call_returns(
@@ -100,7 +143,7 @@ BAD = [
     ("expires_in", {"expires_in": -1}),
     ("expires_in", {"expires_in": math.inf}),
     ("expires_in", {"expires_in": math.nan}),
-    ("expires_in", {"expires_in": "5"}),
+    ("expires_in", {"expires_in": "soon"}),
     ("delay", {"delay": -0.5}),
     ("delay", {"delay": True}),
     ("delay", {"delay": 60, "expires_in": 60}),

@@ -93,8 +93,8 @@ class Receiver:
         return self.answers.pop(0)
 
 
-OK = Answer(200, None, duration_ms=7)
-BUSY = Answer(503, None, "HTTP 503", duration_ms=9)
+OK = Answer(200, None, duration=0.007)
+BUSY = Answer(503, None, "HTTP 503", duration=0.009)
 
 
 def store(batcher: Batcher, id: str = "c-1", url: str = "https://a.example/x") -> None:
@@ -236,7 +236,7 @@ def test_a_send_posts_the_frozen_bytes_and_settles(batcher: Batcher, inspector: 
     assert headers["webhook-attempt"] == "1"
     status = find(batcher.scripts, "c-1")
     assert status is not None
-    assert (status.state, status.status, status.history[0].duration_ms) == (State.SENT, 200, 7)
+    assert (status.state, status.status, status.history[0].duration) == (State.SENT, 200, 0.007)
     assert list(audit(inspector)) == []
 
 

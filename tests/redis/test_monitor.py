@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from callbacks.admin import document
+from callbacks.admin.looking import system_status
 from callbacks.batcher.inspector import Inspector, Worker, attempts, survey, workers
 from callbacks.batcher.store import Batcher
 from callbacks.model import Claimed, Effect, Feedback, Outcome
@@ -87,7 +89,7 @@ def test_ages_are_told_apart_in_what_status_prints(unpaced: Batcher, client: red
     backdate(client, f"lane:{HOST}", "c-1", 3_000)
     backdate(client, f"lane:{OTHER}", "c-2", 900_000)
     unpaced.pause(OTHER)
-    found = take(unpaced).document()
+    found = document(system_status(take(unpaced)))
     assert found["ready"] == 1
     assert 3 <= found["oldest_ready_age"] < 33
     assert 900 <= found["oldest_held_age"] < 930
@@ -185,7 +187,7 @@ def test_workers_of_an_older_release_are_read_too(batcher: Batcher, client: redi
     now = now_ms(client)
     client.hset(key("workers"), "old", f"16 8 {now + 5_000}")
     assert workers(batcher.scripts, now)[0] == Worker(places=16)
-    shown = take(batcher).document()["workers"]
+    shown = document(system_status(take(batcher)))["workers"]
     assert [(one["host"], one["places"]) for one in shown] == [(None, 16), ("worker.1", 64)]
     assert take(batcher).overview.now_ms
     client.delete(key("tick"))

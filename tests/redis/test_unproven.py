@@ -237,12 +237,12 @@ def test_the_places_of_all_live_processes_are_added_up(
 def hangs(id: str) -> Answer:
     """Only the proven destination answers."""
     if id.startswith("h"):
-        return Answer(None, Reason.TIMEOUT, duration_ms=10_000)
-    return Answer(200, None, duration_ms=20)
+        return Answer(None, Reason.TIMEOUT, duration=10.0)
+    return Answer(200, None, duration=0.02)
 
 
 def answers(id: str) -> Answer:
-    return Answer(200, None, duration_ms=20)
+    return Answer(200, None, duration=0.02)
 
 
 def beside(client: redis.Redis, hosts: int, receiver: Receiver, threads: int) -> Simulation:
@@ -306,7 +306,7 @@ def test_many_that_answer_slowly_leave_places_to_the_quick_ones(
     client: redis.Redis, took_ms: int
 ) -> None:
     def receiver(id: str) -> Answer:
-        return Answer(200, None, duration_ms=took_ms if id.startswith("h") else 20)
+        return Answer(200, None, duration=(took_ms if id.startswith("h") else 20) / 1000)
 
     def ask_slow(times: int) -> None:
         for n in range(200):
@@ -372,7 +372,7 @@ def test_hosts_that_reset_while_the_only_good_one_is_quiet_hold_it_up_for_no_lon
 
     def receiver(id: str) -> Answer:
         if resets and id.startswith("h"):
-            return Answer(None, Reason.RESET, duration_ms=20)
+            return Answer(None, Reason.RESET, duration=0.02)
         return answers(id)
 
     run = Simulation(Bench(client), settings, receiver, threads=(64, 64))

@@ -174,7 +174,7 @@ class Operator:
 
     def _some_dead(self, deed: Deed) -> dict[str, Record]:
         """Half of the dead letters that the producer will not enqueue again."""
-        found = self._insist(lambda: list(islice(self.inspector.ids(State.DEAD), _MOST_DEAD)))
+        found = self._insist(lambda: list(islice(self.inspector.members("dead"), _MOST_DEAD)))
         known = sorted({id for id in found if id in self.accepted})
         some = random.Random(deed.pick).sample(known, (len(known) + 1) // 2)
         records = self._records(some)

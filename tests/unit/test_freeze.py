@@ -6,10 +6,13 @@ import contextlib
 import json
 import re
 import sys
-from datetime import UTC, datetime, timedelta, timezone
-from enum import IntEnum, StrEnum
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
 from types import ModuleType
 from typing import Any
+from uuid import UUID
 
 import hypothesis
 import pytest
@@ -17,7 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callbacks.model import InvalidCallback, Request
-from callbacks.request.freeze import check_id, freeze, mint_id, pack, request_headers, unpack
+from callbacks.request.freeze import (
+    Head,
+    check_id,
+    freeze,
+    mint_id,
+    pack,
+    read_head,
+    request_headers,
+    unpack,
+)
 from callbacks.request.secrets import SecretResolverError, ask_resolver
 from callbacks.request.signature import verify
 from callbacks.settings import Settings
@@ -119,12 +131,57 @@ def test_enums_and_tuples_are_what_json_takes_them_for() -> None:
     assert json.loads(body)["data"] == {"red": ["red", 3]}
 
 
+@dataclass
+class Money:
+    amount: object
+    currency: str
+
+
+class Odd(Enum):
+    SET = frozenset({1})
+    PRICE = Money(Decimal("1.50"), "EUR")
+
+
+ALLOWED = "what JSON can hold, a datetime, date, UUID, Decimal, Enum or dataclass"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (datetime(2026, 1, 31, 9, 0, tzinfo=UTC), "2026-01-31T09:00:00+00:00"),
+        (datetime(2026, 1, 31, 9, 0, 0, 5), "2026-01-31T09:00:00.000005"),  # noqa: DTZ001
+        (date(2026, 1, 31), "2026-01-31"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Decimal("12.50"), "12.50"),
+        (Odd.PRICE, {"amount": "1.50", "currency": "EUR"}),
+        (
+            Money([Money(1, "EUR")], "a"),
+            {"amount": [{"amount": 1, "currency": "EUR"}], "currency": "a"},
+        ),
+    ],
+)
+def test_data_may_have_what_applications_have(value: object, written: object) -> None:
+    assert json.loads(_freeze(value).body)["data"] == written
+    assert json.loads(_freeze({"a": [value]}).body)["data"] == {"a": [written]}
+
+
+def test_a_dataclass_that_contains_itself_is_refused() -> None:
+    money = Money(1, "EUR")
+    money.amount = money
+    assert _refusal(money) == ("data", "is nested deeper than 200 levels")
+
+
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (NOW, "is a datetime; expected what JSON can hold"),
-        (b"bytes", "is a bytes; expected what JSON can hold"),
-        ({"a": [1, {2, 3}]}, "['a'][1] is a set; expected what JSON can hold"),
+        (b"bytes", f"is a bytes; expected {ALLOWED}"),
+        ({"a": [1, {2, 3}]}, f"['a'][1] is a set; expected {ALLOWED}"),
+        ({"a": timedelta(1)}, f"['a'] is a timedelta; expected {ALLOWED}"),
+        (Money, f"is a type; expected {ALLOWED}"),
+        ([Money({1}, "EUR")], f"[0]['amount'] is a set; expected {ALLOWED}"),
+        ({"a": Odd.SET}, f"['a'] is a frozenset; expected {ALLOWED}"),
+        ([Decimal("NaN")], "[0] is Decimal('NaN'); expected a finite number"),
+        (Money("\ud800", "EUR"), "['amount'] has a lone surrogate; expected valid Unicode"),
         (float("nan"), "is nan; expected a finite number"),
         ([float("inf")], "[0] is inf; expected a finite number"),
         ({"a": -float("inf")}, "['a'] is -inf; expected a finite number"),
@@ -365,6 +422,18 @@ def test_a_frozen_request_survives_packing(data: object, headers: dict[str, str]
     request = _freeze(data, headers=headers)
 
     assert unpack(pack(request)) == request
+
+
+def test_the_start_of_a_packed_request_says_what_it_is() -> None:
+    packed = pack(_freeze({"n": 1}, event='a "b"\\', environment="staging"))
+    start = packed[: packed.index(b',"data"')]
+
+    made_s = NOW.replace(microsecond=987_000).timestamp()
+    url = "https://customer.example/hooks?x=1"
+    assert read_head(start) == Head(url, "staging", 'a "b"\\', made_s)
+    assert read_head(b"") is None
+    assert read_head(start[:-9]) is None
+    assert read_head(b'd\n["u","e",[]]\n{"type":"x"') is None
 
 
 def test_a_destination_of_two_lines_is_not_packed() -> None:

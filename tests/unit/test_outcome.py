@@ -26,7 +26,7 @@ def verdict_of(
     status: int | None = None, fault: Reason | None = None, **more: object
 ) -> Classification:
     answer = Answer(
-        status, fault, **{k: more.pop(k) for k in ("retry_after", "duration_ms") if k in more}
+        status, fault, **{k: more.pop(k) for k in ("retry_after", "duration") if k in more}
     )  # type: ignore[arg-type]
     return classify(answer, now_s=NOW_S, **more)  # type: ignore[arg-type]
 
@@ -88,8 +88,8 @@ def test_an_answer_that_says_nothing_is_a_protocol_fault() -> None:
 
 
 def test_only_prompt_successes_let_the_interval_shrink() -> None:
-    assert verdict_of(200, duration_ms=1000).feedback.factor == SHRINK
-    assert verdict_of(200, duration_ms=1001).feedback.factor == 1000
+    assert verdict_of(200, duration=1.0).feedback.factor == SHRINK
+    assert verdict_of(200, duration=1.001).feedback.factor == 1000
 
 
 def test_other_client_errors_are_retried_where_that_is_asked_for_but_not_410() -> None:

@@ -144,8 +144,8 @@ def test_a_broken_destinations_trial_costs_no_retry_ten_times() -> None:
         (10**9, 0, False, 100_000, None),
         (899, 1000, False, 0, None),
         (900, 1000, True, 0, 0),  # a fifth is less than one dead letter of 500
-        (0, 25_000_000, False, 10_000, None),  # a fifth is 5,000,000 bytes, 500 each
-        (24_000_000, 25_000_000, True, 10_000, 10_000),  # a fifth, 500 each
+        (0, 30_000_000, False, 10_000, None),  # a fifth is 6,000,000 bytes, 600 each
+        (29_000_000, 30_000_000, True, 10_000, 12_000),  # a fifth: 600 each, dead ones 500
         (0, 10**9, False, 100_000, None),
     ],
 )

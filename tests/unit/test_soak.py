@@ -9,9 +9,9 @@ from callbacks.model import Cancelled, State
 from tests.soak.plan import DeedKind, FaultKind, Mood, make_plan, mood, name
 from tests.soak.verdict import Cancel, Record, Repeat, Request, Seen, Verdict, judge
 
-SENT = Attempt(1, 1_000, "sent", 200, None, 30)
-BUSY = Attempt(1, 1_000, "retry", 503, "server_error", 30)
-CRASHED = Attempt(1, 1_000, "retry", None, "crashed", 8_000)
+SENT = Attempt(1, 1.0, "sent", 200, None, 0.03)
+BUSY = Attempt(1, 1.0, "retry", 503, "server_error", 0.03)
+CRASHED = Attempt(1, 1.0, "retry", None, "crashed", 8.0)
 
 
 def record(*history: Attempt, state: State = State.SENT, **more: object) -> Record:

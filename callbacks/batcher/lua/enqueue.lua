@@ -10,9 +10,10 @@
 --   it expires
 -- Returns three numbers for each callback: 1, 0, 0: accepted; 1, 1, 0: and a batch is full or
 --   overdue, trigger it; 1, 2, ms: and a check is wanted in that many ms; 0, 0, 0: the id is known;
+--   2, 0, 0: it is known with another URL or another body;
 --   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. At the limit, the
 --   whole call fails and nothing is stored.
--- Twice: the second returns 0, 0, 0 and changes only `duplicates`; a refusal counts as `refused`.
+-- Twice: the second returns 0, 0, 0 (or 2, 0, 0) and changes only `duplicates`; a refusal counts as `refused`.
 -- Cost: O(items * log n); at most every 200 ms also O(batch) to count what is ready.
 -- One file: what one item changes decides the answer to the next.
 local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
@@ -59,11 +60,19 @@ local function say(at, code, signal, wait)
   answer[at], answer[at + 1], answer[at + 2] = code, signal, wait
 end
 
+-- Whether the id of a request belongs to one with another URL or body. Of one that an older release
+-- has ended, that is not known.
+local function is_conflict(id, request)
+  local stored = redis.call('GET', K.cbs .. id)
+  local known = stored and fingerprint_of(stored) or read_record(id, 'fingerprint').fingerprint
+  return known and known ~= fingerprint_of(request)
+end
+
 -- Store a request, and collect where its id belongs.
 local function take(at, id, destination, request, delay, life)
   if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
     known = known + 1
-    return say(at, 0, 0, 0)
+    return say(at, is_conflict(id, request) and 2 or 0, 0, 0)
   end
   if s.full or (max_queued > 0 and queued >= max_queued) then
     refused = refused + 1

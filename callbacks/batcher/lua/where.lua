@@ -4,8 +4,8 @@
 -- @arg id text
 -- @arg lane text: where to look if its record and request name none
 -- Returns {now, destination, due time in its lane, place in PROCESSING, end of life, when sent
---   or cancelled, when dead, in flight until, 1 if its request is kept, field, value, field, ...
---   of its record}; an empty string for what is not there.
+--   or cancelled, when dead, in flight until, 1 if its request is kept, the start of its
+--   request (up to the environment in its body), field, value, field, ... of its record}; an empty string for what is not there.
 -- Cost: O(log n).
 local destination = destination_of(id, read_record(id, 'destination').destination) or lane
 local answer = {
@@ -17,6 +17,7 @@ local answer = {
   redis.call('ZSCORE', K.dead, id) or '',
   redis.call('ZSCORE', K.inflights .. destination, id) or '',
   redis.call('EXISTS', K.cbs .. id),
+  head_of(id),
 }
 for _, value in ipairs(redis.call('HGETALL', K.recs .. id)) do answer[#answer + 1] = value end
 return answer

@@ -41,7 +41,7 @@ from callbacks.cli.processes import (
 )
 from callbacks.cli.receiver import Behaviour, Hit, Receiver, Response, fail_first, slow
 from callbacks.delivery.callback import AICallback
-from callbacks.model import Item, State
+from callbacks.model import Item
 from callbacks.request.freeze import pack
 from callbacks.request.signature import verify
 from callbacks.settings import Settings, load_settings
@@ -161,7 +161,7 @@ class _Demo:
         return reckon(
             self.plan,
             overview,
-            frozenset(inspector.ids(State.DEAD)),
+            frozenset(inspector.members("dead")),
             list(self.deliveries),
             list(audit(inspector)),
             seconds=seconds,

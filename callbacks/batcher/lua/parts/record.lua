@@ -6,7 +6,7 @@ local FIELD = {
   phase = 's', destination = 'd', token = 't', due = 'due', attempts = 'a', retries = 'r', crashes = 'c',
   throttled = 'th', begun_at = 'at', nonce = 'bn', woken_at = 'w', is_probe = 'p', is_counted = 'u',
   unsigned = 'ns', ends_at = 'end', is_cancelled = 'x', history = 'h', detail = 'e', reason = 'o',
-  ended_at = 'f',
+  ended_at = 'f', event = 'y', environment = 'n', created = 'k', fingerprint = 'v',
 }
 
 -- A list in which every `step`-th item is a field's name, with the stored names instead.
@@ -68,6 +68,13 @@ local function leave_processing(id, destination)
   redis.call('ZREM', K.places, id)
 end
 
+-- Keep of a deleted request what a status tells of it, and what tells it from another one.
+local function keep_origin(id, request)
+  local event, created, environment = origin_of(request)
+  set_record(id, 'fingerprint', fingerprint_of(request))
+  if event then set_record(id, 'event', event, 'created', created, 'environment', environment) end
+end
+
 -- End a callback that has left PROCESSING as `state` (sent, dead or cancelled); `...`: names and
 -- values of more fields. Begins with removals, which a full Redis allows, so that what frees memory
 -- works when there is none.
@@ -76,8 +83,9 @@ local function finish(id, destination, state, reason, ...)
   if state == 'dead' then
     redis.call('ZADD', K.dead, now, id)
   else
-    redis.call('DEL', K.cbs .. id)
+    local request = redis.call('GETDEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
+    if request then keep_origin(id, request) end
   end
   clear_record(
     id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted',

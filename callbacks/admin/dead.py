@@ -1,0 +1,228 @@
+"""Replays and purges dead letters, step by step: each step holds Redis for a millisecond or two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from callbacks.admin.filters import (
+    check_limit,
+    journal_entry,
+    to_ids,
+    to_reason,
+    to_scope,
+    to_since_ms,
+)
+from callbacks.admin.values import DeadLetters
+from callbacks.batcher.errors import as_documented
+from callbacks.batcher.inspector import Inspector, Status
+from callbacks.batcher.listing import Bounds, Filter, walk
+from callbacks.batcher.paging import pages
+from callbacks.model import InvalidCallback, Reason, State
+from callbacks.runtime import Runtime, runtime
+from callbacks.text import moment
+from callbacks.when import Moment
+
+#: Dead letters read at a time.
+PAGE: Final = 200
+#: Changed per script call.
+STEP: Final = 50
+
+#: Told after each step: how many are done, and how many there will be at most (None: not known).
+Progress = Callable[[int, int | None], object]
+
+
+@as_documented()
+def replay(
+    *,
+    ids: Sequence[str] = (),
+    destination: str | None = None,
+    reason: Reason | str | None = None,
+    since: Moment | None = None,
+    all: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    why: str = "",
+    who: str | None = None,
+) -> DeadLetters:
+    """Put dead letters back into the queue, with their ids: those that died first come first.
+
+    They get new retries and a new end of life, and are sent at the usual pace. They are selected
+    by `ids`, `destination`, `reason` and `since`, as in `list`, which can be combined, or all of
+    them by `all`; `limit`: at most so many. `dry_run` changes nothing and counts. It goes in steps
+    of 50, and calls `progress(done, expected)` after each; if that raises, it ends there, and what
+    was done stays. `why` and `who` are for the journal.
+
+    Raises `InvalidCallback` for bad input, and if nothing is selected.
+    """
+    parts = runtime()
+    wanted = _wanted(parts, ids, destination, reason, since, every=all)
+    work = _Work(parts, wanted, limit, progress)
+    if dry_run:
+        return work.count()
+    try:
+        return work.run("replay", parts.batcher.replay, who=who, why=why)
+    finally:
+        parts.messages.check(0)  # even after a failure: some may have been replayed before it
+
+
+@as_documented()
+def purge(
+    *,
+    ids: Sequence[str] = (),
+    destination: str | None = None,
+    reason: Reason | str | None = None,
+    since: Moment | None = None,
+    all: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    why: str = "",
+    who: str | None = None,
+) -> DeadLetters:
+    """Delete dead letters for good, with their requests. The parameters are those of `replay`."""
+    parts = runtime()
+    wanted = _wanted(parts, ids, destination, reason, since, every=all)
+    work = _Work(parts, wanted, limit, progress)
+    return work.count() if dry_run else work.run("purge", parts.batcher.purge, who=who, why=why)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are selected: of these ids, if there are any, those that fit."""
+
+    ids: tuple[str, ...]
+    wanted: Filter
+
+    @property
+    def words(self) -> str:
+        """What it selects, for the journal."""
+        wanted = self.wanted
+        few = ", ".join(self.ids[:5]) + (", ..." if len(self.ids) > 5 else "")
+        words = {
+            "id": few,
+            "destination": wanted.scope and wanted.scope.name,
+            "reason": wanted.reason,
+            "since": None if wanted.since_ms is None else moment(wanted.since_ms / 1000),
+        }
+        return " ".join(f"{name}={word}" for name, word in words.items() if word) or "all"
+
+
+def _wanted(
+    parts: Runtime,
+    ids: Sequence[str],
+    destination: str | None,
+    reason: Reason | str | None,
+    since: Moment | None,
+    *,
+    every: bool,
+) -> Selection:
+    scope, since_ms = to_scope(parts, destination), to_since_ms(since)
+    wanted = Selection(to_ids(ids), Filter(State.DEAD, scope, to_reason(reason), since_ms))
+    is_all = wanted == Selection((), Filter(State.DEAD))
+    if every and not is_all:
+        problem = "is given with ids, destination, reason or since; expected only one of both"
+        raise InvalidCallback("all", problem)
+    if is_all and not every:
+        problem = "is not given; expected it, or ids, destination, reason or since, to select some"
+        raise InvalidCallback("all", problem)
+    return wanted
+
+
+class _Work:
+    """One replay or purge."""
+
+    def __init__(
+        self, parts: Runtime, wanted: Selection, limit: int | None, progress: Progress | None
+    ) -> None:
+        check_limit(limit)
+        self._batcher, self._selection, self._limit = parts.batcher, wanted, limit
+        self._ids_given, self._wanted = wanted.ids, wanted.wanted
+        self._inspector = Inspector(parts.batcher.scripts)
+        self._progress = progress or (lambda _done, _expected: None)
+        self._others: set[str] = set()  # lanes and paths of the named host
+        self._strangers = self._not_dead()
+
+    def count(self) -> DeadLetters:
+        """Count what is selected; changes nothing."""
+        done, expected = 0, self._expected()
+        for page in pages(self._ids(), STEP):
+            done += len(page)
+            self._progress(done, expected)
+        return self._result(done, dry_run=True)
+
+    def run(
+        self, act: str, change: Callable[[Sequence[str]], int], *, who: str | None, why: str
+    ) -> DeadLetters:
+        """Change it step by step; the journal has what was done even if it fails half way."""
+        done, expected = 0, self._expected()
+        try:
+            for page in pages(self._ids(), STEP):
+                done += change(page)
+                self._progress(done, expected)
+        finally:
+            if done:
+                words = self._selection.words
+                self._batcher.journal(journal_entry(act, words, who=who, why=why, count=done))
+        return self._result(done)
+
+    def _result(self, done: int, *, dry_run: bool = False) -> DeadLetters:
+        lanes = sum("#" in name for name in self._others)
+        return DeadLetters(
+            count=done,
+            dry_run=dry_run,
+            destination=self._wanted.scope.name if self._wanted.scope else None,
+            lanes=lanes,
+            paths=len(self._others) - lanes,
+            not_dead=self._strangers,
+        )
+
+    def _ids(self) -> Iterator[str]:
+        for status in islice(self._selected(), self._limit):
+            self._note(status.destination)
+            yield status.id
+
+    def _note(self, destination: str) -> None:
+        scope = self._wanted.scope
+        if scope and scope.lanes and destination != scope.name:
+            self._others.add(destination)
+
+    def _selected(self) -> Iterator[Status]:
+        """The selected dead letters, those that died first first, or in the order of the ids.
+
+        One that is replayed and dies again meanwhile is not selected again.
+        """
+        source = pages(self._ids_given, PAGE) if self._ids_given else self._dead()
+        for page in source:
+            yield from filter(self._wanted.fits, self._inspector.find_many(page))
+
+    def _dead(self) -> Iterator[list[str]]:
+        seconds, micros = self._inspector.client.time()
+        low = float("-inf") if self._wanted.since_ms is None else self._wanted.since_ms
+        bounds = Bounds(low, seconds * 1000 + micros // 1000)
+        for page in walk(self._inspector, self._inspector.keys.of("dead"), bounds, size=PAGE):
+            yield [place.id for place in page]
+
+    def _not_dead(self) -> tuple[str, ...]:
+        """The given ids that are no dead letters."""
+        given = self._ids_given
+        dead = {
+            status.id
+            for page in pages(given, PAGE)
+            for status in self._inspector.find_many(page)
+            if status.state is State.DEAD
+        }
+        return tuple(id for id in given if id not in dead)
+
+    def _expected(self) -> int | None:
+        """An upper bound of how many there are; None if unknown before reading them all."""
+        if self._wanted.scope or self._wanted.reason:
+            return self._limit
+        key, since = self._inspector.keys.of("dead"), self._wanted.since_ms
+        count = len(self._ids_given) or int(
+            self._inspector.client.zcount(key, "-inf" if since is None else since, "+inf")
+        )
+        return min(self._limit or count, count)

@@ -1,0 +1,85 @@
+"""What the shell completes: ids and destinations, read from Redis within a second.
+
+Whatever goes wrong completes nothing: a shell has no place for an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Final
+
+from click.shell_completion import CompletionItem
+from redis import Redis
+
+from callbacks.batcher.client import connect
+from callbacks.batcher.inspector import is_mark
+from callbacks.batcher.keys import Keys
+from callbacks.model import State
+from callbacks.runtime import runtime
+
+#: Completions shown; more help nobody.
+_MOST: Final = 100
+#: Of each structure so many are looked at: the newest, or those that come next.
+_LOOKED_AT: Final = 5_000
+_PATIENCE_S: Final = 1.0
+#: Where the ids of a state are, and whether the newest are at the end.
+_STRUCTURES: Final = {
+    State.QUEUED: ("expiry", False),
+    State.PROCESSING: ("processing", False),
+    State.DEAD: ("dead", True),
+    State.SENT: ("sent", True),
+}
+
+_Read = Callable[[Redis, Keys], Iterator[CompletionItem]]
+
+
+def ids(states: frozenset[State], start: str) -> list[CompletionItem]:
+    """Complete an id of a callback in one of these states."""
+
+    def read(client: Redis, keys: Keys) -> Iterator[CompletionItem]:
+        for state, (name, newest_last) in _STRUCTURES.items():
+            if state in states:
+                for id in _members(client, keys.of(name), newest_last):
+                    yield CompletionItem(id, help=_SHOWN.get(state, state))
+
+    return _completed(read, start)
+
+
+#: `sent` holds cancelled ones, too, and `expiry` those in processing.
+_SHOWN: Final = {State.SENT: "sent or cancelled", State.QUEUED: "waiting"}
+
+
+def destinations(start: str) -> list[CompletionItem]:
+    """Complete a destination that waits, or was used within a day."""
+
+    def read(client: Redis, keys: Keys) -> Iterator[CompletionItem]:
+        for name, shown in (("ring", "waiting"), ("unproven", "waiting"), ("destinations", "")):
+            for destination in _members(client, keys.of(name), False):
+                if not is_mark(destination):
+                    yield CompletionItem(destination, help=shown or None)
+
+    return _completed(read, start)
+
+
+def _members(client: Redis, key: str, newest_last: bool) -> list[str]:
+    raw: Any = client.zrange(key, 0, _LOOKED_AT - 1, desc=newest_last)
+    return [member.decode() for member in raw]
+
+
+def _completed(read: _Read, start: str) -> list[CompletionItem]:
+    """The first few that begin like this, each once."""
+    found: dict[str, CompletionItem] = {}
+    with suppress(Exception):
+        settings = runtime().settings
+        less = {"redis_max_connections": 1, "redis_timeout": _PATIENCE_S}
+        with connect(settings.model_copy(update=less)) as client:
+            items = read(client, Keys(settings.namespace))
+            fitting = (item for item in items if str(item.value).startswith(start))
+            for item in fitting:
+                found.setdefault(item.value, item)
+                if len(found) == _MOST:
+                    break
+            client.connection_pool.disconnect()
+    return list(islice(found.values(), _MOST))

@@ -1,0 +1,161 @@
+"""A small application that uses every public name, for mypy (see pyproject.toml); never run.
+
+`test_public_names.py` sees to it that no name is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, assert_type
+from uuid import UUID, uuid4
+
+import requests
+from dramatiq import Actor
+
+import callbacks
+from callbacks import admin
+
+
+@dataclass
+class Job:
+    """What an application knows when a job has ended."""
+
+    id: UUID
+    ended: datetime
+    day: date
+    price: Decimal
+    state: callbacks.State
+
+
+URL = "https://customer.example/hooks"
+
+
+def register(url: str) -> str:
+    try:
+        return assert_type(callbacks.check_url(url), str)
+    except callbacks.InvalidCallback as error:
+        raise SystemExit(f"{error.field} {error.problem}") from error
+
+
+def end_of_job(job: Job) -> str | None:
+    try:
+        receipt = callbacks.enqueue(
+            URL,
+            job,
+            event="image.completed",
+            id=str(job.id),
+            environment="staging",
+            headers={"X-Tenant": "7"},
+            expires_in=timedelta(hours=2),
+            delay="10m",
+            lane="customer-7",
+        )
+    except callbacks.SettingsError:
+        raise
+    except (callbacks.ClusterUnsupported, callbacks.RedisRefused, callbacks.QueueFull) as error:
+        assert_type(error.receipts, tuple[callbacks.Receipt, ...])
+        return error.callback_id
+    except callbacks.CallbacksError:
+        return None
+    assert_type(receipt, callbacks.Receipt)
+    assert_type((receipt.accepted, receipt.conflict), tuple[bool, bool])
+    receipts = callbacks.enqueue_many([{"callback_url": URL, "data": n} for n in range(3)])
+    assert_type(receipts, list[callbacks.Receipt])
+    return assert_type(receipt.id, str)
+
+
+def look(id: str) -> callbacks.Attempt | None:
+    status = callbacks.get_status(id)
+    assert_type(status, callbacks.Status | None)
+    if status is None or not callbacks.cancel(id):
+        return None
+    assert_type(status.state, callbacks.State)
+    assert_type(status.created_at, float | None)
+    assert_type((status.event, status.environment), tuple[str | None, str | None])
+    assert_type(status.callback_url, str)
+    assert_type(status.next_attempt_at, float | None)
+    last = status.history[-1]
+    assert_type((last.at, last.duration), tuple[float, float])
+    assert_type((last.status, last.reason, last.said), tuple[int | None, str | None, str])
+    return last
+
+
+def send_now() -> callbacks.Answer | None:
+    callback = callbacks.AICallback(URL, {"n": 1}, event="ping")
+    try:
+        secrets = callback.secrets
+    except callbacks.SecretResolverError:
+        return None
+    assert_type(secrets, tuple[str, ...])
+    answer = callback.send()
+    assert_type(answer.fault, callbacks.Reason | None)
+    assert_type(answer.duration, float)
+    return answer
+
+
+def fetch(session: requests.Session) -> int:
+    session.mount("https://", callbacks.GuardedAdapter())
+    try:
+        return session.get(URL, timeout=5).status_code
+    except (callbacks.BlockedURL, callbacks.ResponseTooLarge):
+        return 0
+
+
+def actors() -> list[Actor[..., Any]]:
+    return [
+        callbacks.check_and_flush,
+        callbacks.cleanup_stuck,
+        callbacks.send_single_callback,
+        callbacks.trigger_batch_send,
+    ]
+
+
+def is_sent(outcome: callbacks.Outcome) -> bool:
+    return outcome is callbacks.Outcome.SENT
+
+
+def administer(progress: Callable[[int, int | None], None]) -> None:
+    page = admin.list(callbacks.State.DEAD, reason=callbacks.Reason.TIMEOUT, since="2h", limit=9)
+    assert_type(page, admin.Page[callbacks.Status])
+    assert_type(page.cursor, str | None)
+    for status in page:
+        assert_type(status, callbacks.Status)
+    for status in admin.iterate("dead", since=datetime.now(UTC)):
+        assert_type(status.reason, str | None)
+    replayed = admin.replay(destination=URL, progress=progress, why="fixed", who="me")
+    assert_type(replayed, admin.DeadLetters)
+    assert_type(admin.purge(all=True, limit=5, dry_run=True).not_dead, tuple[str, ...])
+    assert_type(admin.cancel("c-1"), admin.Cancellation)
+    assert_type(admin.pause(URL), admin.Pause)
+    assert_type(admin.resume(), admin.Resumption)
+    assert_type(admin.flush(), admin.Flush)
+    assert_type(admin.cleanup(), admin.Cleanup)
+    audit = admin.audit(repair=True, tell=print)
+    assert_type(audit, admin.Audit)
+    assert_type(audit.problems, tuple[admin.Problem, ...])
+
+
+def overview() -> Mapping[str, Any]:
+    status = admin.status()
+    assert_type(status, admin.SystemStatus)
+    assert_type(status.workers, tuple[admin.WorkerProcess, ...])
+    assert_type(status.trouble, tuple[admin.TroubledDestination, ...])
+    destinations = admin.destinations(trouble=True, sort=next(iter(admin.SORTS)))
+    assert_type(destinations, admin.Page[admin.Destination])
+    for one in admin.iterate_destinations():
+        assert_type(one.interval, float | None)
+    for act in admin.log(limit=5):
+        assert_type(act, admin.Act)
+        assert_type(act.at, float)
+    story = admin.show("c-1")
+    assert_type(story, admin.Story | None)
+    document: Mapping[str, Any] = admin.document(status)
+    return document
+
+
+def main() -> None:
+    job = Job(uuid4(), datetime.now(UTC), date.today(), Decimal(1), callbacks.State.SENT)  # noqa: DTZ011
+    print(callbacks.__version__, end_of_job(job))  # noqa: T201
