@@ -36,6 +36,7 @@ from callbacks.model import (  # noqa: E402
     Receipt,
     SettingsError,
     State,
+    Timing,
 )
 from callbacks.request.secrets import SecretResolverError  # noqa: E402
 from callbacks.version import __version__  # noqa: E402
@@ -62,6 +63,7 @@ __all__ = [
     "SettingsError",
     "State",
     "Status",
+    "Timing",
     "__version__",
     "cancel",
     "check_and_flush",

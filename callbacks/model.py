@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class State(StrEnum):
@@ -76,6 +76,61 @@ class Receipt:
     conflict: bool = False
 
 
+class Steps(NamedTuple):
+    """How long each step of a request took, in seconds, of whole ms; 0 if it did not come to it.
+
+    `request`: to write the request; `answer`: from then until the first byte of the answer.
+    `reused`: it went over a connection that was open already; None: there was no connection.
+    """
+
+    lookup: float = 0.0
+    connect: float = 0.0
+    tls: float = 0.0
+    request: float = 0.0
+    answer: float = 0.0
+    reused: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where an attempt's time went, from when its callback was due to the answer, in seconds.
+
+    Before the request: `hold` under the last hold of its destination (breaker, park, pause or
+    missing secret); `turn` while batches were claimed without it, because of others before it, its
+    destination's pace or concurrency, or the places of all workers, and while it was given back;
+    `batch` for the batch that took it; `pace` for its slot; `worker` for a message, a free thread
+    and the processor; `resolver` for the secret resolver. Their sum is `waited`.
+
+    In it: the name lookup, connecting, the TLS handshake, writing the request, waiting for the
+    first byte of the answer, and the rest. The sum of all is `total`. `reused`: see `Steps`.
+    """
+
+    total: float = 0.0
+    waited: float = 0.0
+    hold: float = 0.0
+    turn: float = 0.0
+    batch: float = 0.0
+    pace: float = 0.0
+    worker: float = 0.0
+    resolver: float = 0.0
+    lookup: float = 0.0
+    connect: float = 0.0
+    tls: float = 0.0
+    request: float = 0.0
+    answer: float = 0.0
+    rest: float = 0.0
+    reused: bool | None = None
+
+    def parts(self) -> dict[str, float]:
+        """All parts in the order of time, by name; they add up to `total`."""
+        return {name: getattr(self, name) for name in PARTS}
+
+
+#: The parts of a `Timing`: before the request, and all.
+PARTS_BEFORE: Final = ("hold", "turn", "batch", "pace", "worker", "resolver")
+PARTS: Final = (*PARTS_BEFORE, "lookup", "connect", "tls", "request", "answer", "rest")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The result of one HTTP request, before anything is decided about it.
@@ -83,7 +138,8 @@ class Answer:
     Exactly one of `status` (that of the final reply, 200-599) and `fault` (why there is none) is
     set. `detail` is one readable line without secrets, user info or query. `retry_after` is the
     unparsed header. `duration` is in seconds, of whole milliseconds. `said` is the start of the
-    body of a failure.
+    body of a failure. `steps`: where `duration` went; `resolver`: how long the secret resolver
+    took before, in seconds.
     """
 
     status: int | None
@@ -92,6 +148,8 @@ class Answer:
     retry_after: str | None = None
     duration: float = 0.0
     said: str = ""
+    steps: Steps | None = None
+    resolver: float = 0.0
 
 
 class Signal(IntEnum):
@@ -196,6 +254,21 @@ class LaterWhy(IntEnum):
     UNPROVEN = 6
 
 
+class Waited(NamedTuple):
+    """How a callback came to the gate; instants in ms since 1970.
+
+    It has been due since `due_ms`, and was claimed for its slot, `slot_ms`, after batches had
+    passed over it for `passed_ms`; of the time until then it was held for `held_ms`. A retry that
+    was not claimed again has all instants at its own time.
+    """
+
+    due_ms: int
+    claimed_ms: int
+    slot_ms: int
+    passed_ms: int = 0
+    held_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Go:
     """The gate is open: send after `wait_ms`; the attempt is counted and leased.
@@ -214,6 +287,7 @@ class Go:
     packed: bytes
     overdue_ms: int = 0
     refused: bool = False
+    waited: Waited | None = None
 
 
 @dataclass(frozen=True, slots=True)

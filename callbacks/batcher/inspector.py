@@ -17,8 +17,9 @@ from callbacks.batcher.journal import Act, paused_by
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import Scripts
-from callbacks.model import InvalidCallback, State
+from callbacks.model import InvalidCallback, State, Timing
 from callbacks.policy.buckets import Counted, read_field
+from callbacks.policy.timing import unpacked
 from callbacks.request.freeze import read_head
 from callbacks.request.urls import Scope, host_of, read_url
 from callbacks.when import instant
@@ -59,7 +60,8 @@ class Attempt:
 
     `outcome` is `sent`, `retry` or `dead`, `reason` why it failed. `status` is the HTTP status,
     None if there was no answer; `duration` is in seconds. `said`: the first 200 printable
-    characters of the body of an answer that was a failure.
+    characters of the body of an answer that was a failure. `timing`: where its time went; None if
+    that is not known: it crashed, or is of an older release.
     """
 
     attempt: int
@@ -69,6 +71,7 @@ class Attempt:
     reason: str | None
     duration: float
     said: str = ""
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -605,10 +608,24 @@ def _history(text: str) -> tuple[Attempt, ...]:
     return tuple(_attempt(*entry) for entry in json.loads(f"[{text}]"))
 
 
-def _attempt(attempt: int, at_ms: int, *middle: Any) -> Attempt:
-    """Read one entry, see `worker.attempt.history_entry`."""
-    outcome, status, reason, duration_ms, *said = middle
-    return Attempt(attempt, at_ms / 1000, outcome, status, reason, duration_ms / 1000, *said)
+def _attempt(  # noqa: PLR0917 - a list in JSON
+    attempt: int,
+    at_ms: int,
+    outcome: str,
+    status: int | None,
+    reason: str | None,
+    duration_ms: int,
+    said: str = "",
+    word: str | None = None,
+    *_newer: Any,
+) -> Attempt:
+    """Read one entry, see `worker.attempt.history_entry`.
+
+    An older release has not written all of it, and a newer one may write more.
+    """
+    timing = None if word is None else unpacked(word, duration_ms)
+    at, duration = at_ms / 1000, duration_ms / 1000
+    return Attempt(attempt, at, outcome, status, reason, duration, said, timing)
 
 
 def _fields(flat: list[bytes | int]) -> dict[str, str]:

@@ -49,7 +49,9 @@ gone                    zset    SHA-1 of a URL that answered 410 -> when; by for
                                 (keeps the newest 100,000)
 state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
-                                `paused_by` (who and why, as in `journal`), `reported` (the last
+                                `batch_before` (the batch before the last one),
+                                `paused_by` (who and why, as in `journal`), `pause_at` and
+                                `pause_end` (of the last pause of all), `reported` (the last
                                 act that a worker has logged),
                                 `told` (deaths up to then have been reported),
                                 `scheduled` (when the scheduler was last seen),
@@ -87,13 +89,16 @@ of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th` thr
 half-open destination, `u` its next attempt is already counted (it gave up a missed instant, or
 had no secret), `ns` attempts in a row without a secret, `end` its end of life while a request is
 in flight past it, `x` it was cancelled during the request, `h` history (JSON lists, separated by
-commas), `e` detail of the last failure, `o` why it ended, `f` when it ended; and of a deleted
+commas), `e` detail of the last failure, `o` why it ended, `f` when it ended, `q` how it came to be
+claimed (when it was due in its lane, when it was claimed, for how many ms batches before had passed
+over it), `z` since when it has been due if it went back to its lane unsent; and of a deleted
 request `y` its event, `n` its environment, `k` when it was made, `v` its fingerprint (of URL and
 body).
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when a claim last updated
 `destinations`); `paused` and `paused_by`; `hold` (not claimed from before) and `why` (`full`:
 until a request ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found),
+`hold_at` and `hold_end` (of the last hold or pause, but for `full`),
 `unsigned` (attempts in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it
 has answered 2xx, and
 has not timed out since); `seen` (its last answer of any kind) and `tried_at` (when `tried` was last

@@ -24,6 +24,7 @@ from callbacks.model import (
     Settlement,
     Signal,
     Stored,
+    Waited,
 )
 
 
@@ -70,9 +71,13 @@ def batch(answer: Sequence[Any]) -> Batch:
 def gate(answer: Sequence[Any]) -> Gate:
     """Read the answer of `begin`."""
     match answer:
-        case [1, wait, attempt, retries, throttled, crashes, probe, now, packed, overdue]:
+        case [
+            1, wait, attempt, retries, throttled, crashes, probe, now, packed, overdue, due, waited,
+            held,
+        ]:  # fmt: skip
             spent = (retries, throttled, crashes)
-            return Go(wait, attempt, *spent, bool(probe), now, packed, overdue, probe == 2)
+            came = _waited(due, waited, held)
+            return Go(wait, attempt, *spent, bool(probe), now, packed, overdue, probe == 2, came)
         case [2, due, why]:
             return Later(due, LaterWhy(why))
         case [3, wait]:
@@ -82,6 +87,17 @@ def gate(answer: Sequence[Any]) -> Gate:
         case [code]:
             return Refused(code)
     raise ValueError(f"the gate answered {answer!r}")
+
+
+def _waited(slot_ms: int, claim: bytes, held_ms: int) -> Waited:
+    """Read how a callback came to the gate. `claim`: see `q` in `keys`; empty for a retry."""
+    if not claim:
+        return Waited(slot_ms, slot_ms, slot_ms)
+    due_ms, claimed_ms, passed_ms, *since_ms = map(int, claim.split())
+    if since_ms:  # it was claimed before, and given back
+        passed_ms += max(0, due_ms - since_ms[0])
+        due_ms = min(due_ms, since_ms[0])
+    return Waited(due_ms, claimed_ms, slot_ms, passed_ms, held_ms)
 
 
 def settlement(code: int, arm: int, interval: int, breaker: int, *opened: int) -> Settlement:

@@ -11,8 +11,8 @@ import click
 from callbacks.cli.command import Failure, json_option, parts, print_json, say
 from callbacks.delivery.callback import AICallback
 from callbacks.delivery.trace import Trace, TracingSender
-from callbacks.model import Answer, Outcome, Reason
-from callbacks.policy.outcome import HINTS, classify
+from callbacks.model import Answer, Outcome, Reason, Steps
+from callbacks.policy.outcome import classify, hint
 from callbacks.request.urls import display_url
 from callbacks.units import ms
 
@@ -24,8 +24,8 @@ def send(url: str, as_json: bool) -> None:
     """Send one signed test callback to URL now, past the queue.
 
     Its event is "ping". Prints the request, what the guard says of the host's addresses, the
-    answer and how long each step took. Needs no Redis and stores nothing; exits with 1 if the
-    answer is no 2xx.
+    answer, what the receiver said if it failed, and how long each step took. Needs no Redis and
+    stores nothing; exits with 1 if the answer is no 2xx.
     """
     settings = parts().settings
     callback = AICallback(url, {"sent_by": "callbacks send"}, event="ping", settings=settings)
@@ -37,7 +37,12 @@ def send(url: str, as_json: bool) -> None:
     else:
         _print(callback, sender.trace, answer)
     if reason:
-        raise Failure(f"{reason}: {HINTS[reason]}")
+        raise Failure(f"{reason}: {_hint(reason, answer)}")
+
+
+def _hint(reason: Reason, answer: Answer) -> str | None:
+    """What to do; a test callback has no headers of the caller's own."""
+    return hint(reason, answer.status, authorized=False)
 
 
 def _reason(answer: Answer, *, retry_client_errors: bool) -> Reason | None:
@@ -61,11 +66,26 @@ def _document(
         "connected": trace.connected,
         "status": answer.status,
         "reason": reason,
+        "hint": reason and _hint(reason, answer),
         "detail": answer.detail,
+        "said": answer.said,
         "reply_headers": trace.reply_headers,
-        "lookup": None if trace.lookup_ms is None else trace.lookup_ms / 1000,
-        "connect": None if trace.connect_ms is None else trace.connect_ms / 1000,
+        **_steps(trace, answer),
         "duration": answer.duration,
+    }
+
+
+def _steps(trace: Trace, answer: Answer) -> dict[str, float | None]:
+    """How long each step took, in seconds; None for one that it did not come to."""
+    took = answer.steps or Steps()
+    is_tls = trace.url.startswith("https:")
+    reached = bool(trace.connected)
+    return {
+        "lookup": took.lookup if trace.looked_up else None,
+        "connect": took.connect if trace.tried else None,
+        "tls": took.tls if reached and is_tls else None,
+        "request": took.request if reached else None,
+        "answer": took.answer if reached else None,
     }
 
 
@@ -77,8 +97,9 @@ def _print(callback: AICallback, trace: Trace, answer: Answer) -> None:
     for name, values in trace.reply_headers.items():
         for value in values:
             say(f"  {name}: {value}")
-    is_tls = callback.request.callback_url.startswith("https:")
-    say(f"time: {_times(trace, answer, is_tls=is_tls)}")
+    if answer.said:
+        say(f"it said: {answer.said}")
+    say(f"time: {_times(trace, answer)}")
 
 
 def _print_request(callback: AICallback, trace: Trace) -> None:
@@ -97,12 +118,8 @@ def _answer(answer: Answer) -> str:
     return f"{answer.status} {phrases.get(answer.status, '')}".rstrip()
 
 
-def _times(trace: Trace, answer: Answer, *, is_tls: bool) -> str:
+def _times(trace: Trace, answer: Answer) -> str:
     """Each step that there was, and the whole."""
-    steps = {"lookup": trace.lookup_ms, "connect": trace.connect_ms}
-    known = {name: took for name, took in steps.items() if took is not None}
-    if trace.connected:
-        rest = "TLS and answer" if is_tls else "answer"
-        known[rest] = ms(answer.duration) - sum(known.values())
-    told = [f"{name} {took:,} ms" for name, took in known.items()]
+    steps = _steps(trace, answer).items()
+    told = [f"{name} {ms(took):,} ms" for name, took in steps if took is not None]
     return ", ".join([*told, f"{ms(answer.duration):,} ms in all"])

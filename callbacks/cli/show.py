@@ -20,6 +20,7 @@ from callbacks.cli.command import (
     unknown,
 )
 from callbacks.cli.listing import state_of
+from callbacks.policy import timing
 from callbacks.request.urls import display_url
 from callbacks.text import counted, many, printable, when
 from callbacks.text import moment as instant
@@ -31,7 +32,8 @@ from callbacks.text import moment as instant
 def show(id: str, as_json: bool) -> None:
     """Show one callback, its attempts, and what comes next.
 
-    Of its headers only the names are shown, of its URL no query.
+    Of each attempt it says where its time went, from when it was due to the answer; the parts add
+    up to the whole. Of its headers only the names are shown, of its URL no query.
     """
     parts()
     story = admin.show(id)
@@ -46,6 +48,15 @@ def show(id: str, as_json: bool) -> None:
     if story.status.history:
         screen.print()
         screen.print(_attempts(story.status))
+        for line in _times(story.status):
+            screen.print(line)
+
+
+def _times(status: Status) -> list[str]:
+    """Where the time of each attempt went, in a line each."""
+    return [
+        f"time of {one.attempt}: {timing.told(one.timing)}" for one in status.history if one.timing
+    ]
 
 
 def _facts(story: admin.Story) -> Table:
@@ -79,8 +90,8 @@ def _facts(story: admin.Story) -> Table:
 
 def _attempts(status: Status) -> Table:
     attempts = table(
-        "attempt", "at", "outcome", "status", "reason", "ms", "the receiver said",
-        right=("attempt", "ms"),
+        "attempt", "at", "outcome", "status", "reason", "waited", "ms", "the receiver said",
+        right=("attempt", "waited", "ms"),
     )  # fmt: skip
     for one in status.history:
         attempts.add_row(
@@ -89,6 +100,7 @@ def _attempts(status: Status) -> Table:
             one.outcome,
             str(one.status or "-"),
             one.reason or "-",
+            f"{one.timing.waited * 1_000:,.0f}" if one.timing else "-",
             f"{one.duration * 1_000:,.0f}",
             printable(one.said) or "-",
         )

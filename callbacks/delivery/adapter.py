@@ -28,7 +28,7 @@ from requests.adapters import BaseAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 from callbacks.delivery.connection import Connection, Origin
-from callbacks.delivery.deadline import Deadline, Limits
+from callbacks.delivery.deadline import Deadline, Limits, Stopwatch
 from callbacks.delivery.deadline_socket import HandshakeFailed
 from callbacks.delivery.dialer import Connect, ConnectTimedOut, Dialer, open_socket
 from callbacks.delivery.dns import Lookups, Resolver, system_addresses
@@ -155,6 +155,7 @@ class GuardedAdapter(BaseAdapter):
             connect_timeout if connect_s is None else connect_s,
             read_timeout if read_s is None else read_s,
             Deadline(deadline - spent_s),
+            Stopwatch(),
         )
 
     def exchange(
@@ -175,7 +176,9 @@ class GuardedAdapter(BaseAdapter):
         url = read_url(request.url)
         message = request_bytes(request, url)
         origin = Origin(url.scheme, url.host.strip("[]"), url.port)
-        connection = self._idle.take(origin) or self._dialer.dial(origin, limits, proven=proven)
+        idle = self._idle.take(origin)
+        connection = idle or self._dialer.dial(origin, limits, proven=proven)
+        limits.watch.reused = idle is not None
         most = self._max_response_bytes
         try:
             kept = most if with_body else START_BYTES

@@ -213,6 +213,8 @@ class AICallback:
         answer = sender.post(
             request.callback_url, headers, request.body, spent_s=spent_s, proven=proven
         )
+        if spent_s:
+            answer = replace(answer, resolver=round(spent_s, 3))
         return self._redacted(answer, headers) if answer.said else answer
 
     def _redacted(self, answer: Answer, headers: Mapping[str, str]) -> Answer:

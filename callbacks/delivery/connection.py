@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from callbacks.delivery.deadline import Deadline, Limits
+from callbacks.delivery.deadline import Deadline, Limits, Step
 from callbacks.delivery.deadline_socket import DeadlineSocket
 from callbacks.delivery.reply import Reply
 
@@ -45,8 +45,12 @@ class Connection:
         """
         self.idle_limit_s = 0.0
         self._sock.begin(limits)
+        limits.watch.enter(Step.REQUEST)
         self._send(request)
+        limits.watch.enter(Step.ANSWER)
         reply = Reply(body_limit)
+        self._read(reply, _RECV_BYTES)
+        limits.watch.enter(Step.REST)
         while not reply.has_head:
             self._read(reply, _RECV_BYTES)
         reply.came_at = time.monotonic()

@@ -1,9 +1,13 @@
-"""When an attempt has to end, and how long each of its steps may take."""
+"""When an attempt has to end, how long each of its steps may take, and how long it took."""
 
 from __future__ import annotations
 
 import time
+from enum import IntEnum
 from typing import NamedTuple
+
+from callbacks.model import Steps
+from callbacks.units import ms
 
 
 class Deadline:
@@ -27,8 +31,47 @@ class Deadline:
         return Deadline(min(seconds, self._ends_at - time.monotonic()))
 
 
+class Step(IntEnum):
+    """What a request is at, as ordered in `Steps`."""
+
+    LOOKUP = 0
+    CONNECT = 1
+    TLS = 2
+    REQUEST = 3
+    ANSWER = 4
+    REST = 5
+
+
+class Stopwatch:
+    """Notes when each step of one request began, so that a failed one tells how far it came.
+
+    `began`: on the monotonic clock. `reused`: see `Steps`.
+    """
+
+    __slots__ = ("_marks", "began", "reused")
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.reused: bool | None = None
+        self._marks: list[tuple[Step, float]] = []
+
+    def enter(self, step: Step) -> None:
+        """Begin a step, which ends with the next one."""
+        self._marks.append((step, time.monotonic()))
+
+    def steps(self, ended: float) -> Steps:
+        """How long each step took until then, rounded so that they add up to the whole."""
+        took, after = [0] * len(Step), ms(ended - self.began)
+        for step, at in reversed(self._marks):
+            since = min(ms(at - self.began), after)
+            took[step] += after - since
+            after = since
+        lookup, connect, tls, request, answer, _ = (each / 1000 for each in took)
+        return Steps(lookup, connect, tls, request, answer, self.reused)
+
+
 class Limits(NamedTuple):
-    """The time limits of one attempt.
+    """The time limits of one attempt, and its stopwatch.
 
     `connect_s` bounds connecting to one address, and the TLS handshake after it; `read_s` each
     wait for the receiver; `deadline` the whole attempt, name lookup included.
@@ -37,3 +80,4 @@ class Limits(NamedTuple):
     connect_s: float
     read_s: float
     deadline: Deadline
+    watch: Stopwatch

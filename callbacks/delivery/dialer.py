@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from typing import Final
 
 from callbacks.delivery.connection import Connection, Origin
-from callbacks.delivery.deadline import Limits
+from callbacks.delivery.deadline import Limits, Step
 from callbacks.delivery.deadline_socket import DeadlineSocket
 from callbacks.delivery.dns import Lookups
 from callbacks.delivery.guard import Address, Guard
@@ -53,10 +53,13 @@ class Dialer:
             raise ConnectTimedOut(str(error)) from None
 
     def _dial(self, origin: Origin, limits: Limits, *, proven: bool) -> Connection:
+        limits.watch.enter(Step.LOOKUP)
         found = self.lookups.addresses(origin.host, origin.port, limits.deadline, proven=proven)
         addresses = in_turn(self.guard.check_all(found))
+        limits.watch.enter(Step.CONNECT)
         sock = DeadlineSocket(self._first(addresses, origin.port, limits), limits)
         if origin.scheme == "https":
+            limits.watch.enter(Step.TLS)
             try:
                 sock.handshake(self.tls_context, origin.host.rstrip("."), limits.connect_s)
             except BaseException:

@@ -1,9 +1,8 @@
-"""An attempt that tells what happened on its way: addresses, the guard's verdict, times."""
+"""An attempt that tells what happened on its way: addresses, the guard's verdict, the reply."""
 
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -20,7 +19,6 @@ from callbacks.delivery.reply import Reply
 from callbacks.delivery.transport import Transport
 from callbacks.model import Answer
 from callbacks.request.urls import read_url
-from callbacks.units import ms
 
 if TYPE_CHECKING:
     from callbacks.settings import Settings
@@ -28,17 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Trace:
-    """What happened to one request. Times are in milliseconds, None if it did not come to that.
+    """What happened to one request; how long its steps took is in the answer.
 
-    `verdicts`: what the guard says of each address of the host. `connected`: the address that
-    was connected to. `reply_headers`: lower-case names, and values in order.
+    `verdicts`: what the guard says of each address of the host. `looked_up`: the host is a name.
+    `tried`: the addresses that were connected to, the last one with success if `connected`.
+    `reply_headers`: lower-case names, and values in order.
     """
 
+    url: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     verdicts: dict[str, str] = field(default_factory=dict)
+    looked_up: bool = False
+    tried: list[str] = field(default_factory=list)
     connected: str | None = None
-    lookup_ms: int | None = None
-    connect_ms: int | None = None
     reply_headers: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -68,7 +68,7 @@ class TracingSender:
         proven: bool = False,
     ) -> Answer:
         """Send it; see `callback.Sender`."""
-        self.trace.headers = dict(headers)
+        self.trace.url, self.trace.headers = url, dict(headers)
         self._judge_literal(read_url(url).host.strip("[]"))
         transport = Transport(self._adapter)
         try:
@@ -88,21 +88,14 @@ class TracingSender:
         self.trace.verdicts = {each: self._guard.verdict(each) for each in addresses}
 
     def _resolve(self, host: str, port: int) -> Sequence[str]:
-        began_s = time.monotonic()
-        try:
-            addresses = system_addresses(host, port)
-        finally:
-            self.trace.lookup_ms = ms(time.monotonic() - began_s)
+        self.trace.looked_up = True
+        addresses = system_addresses(host, port)
         self._judge(addresses)
         return addresses
 
     def _connect(self, address: Address, port: int, timeout_s: float) -> socket.socket:
-        began_s = time.monotonic()
-        try:
-            sock = open_socket(address, port, timeout_s)
-        finally:
-            took_ms = ms(time.monotonic() - began_s)
-            self.trace.connect_ms = (self.trace.connect_ms or 0) + took_ms
+        self.trace.tried.append(str(address))
+        sock = open_socket(address, port, timeout_s)
         self.trace.connected = str(address)
         return sock
 

@@ -45,25 +45,28 @@ class Transport:
         """
         if not isinstance(body, bytes):
             raise TypeError(f"body is {type(body).__name__}, expected bytes")
-        started = time.monotonic()
+        limits = self.adapter.limits(spent_s=spent_s)
+        watch = limits.watch
         try:
-            limits = self.adapter.limits(spent_s=spent_s)
             reply = self.adapter.exchange(_prepared(url, headers, body), limits, proven=proven)
         except InvalidHeader:
             raise
         except Exception as error:  # noqa: BLE001 -- its class is looked up, see REASONS
+            ended = time.monotonic()
             return Answer(
                 status=None,
                 fault=reason_of(error),
                 detail=detail_of(error),
-                duration=_whole_ms(time.monotonic() - started),
+                duration=_whole_ms(ended - watch.began),
+                steps=watch.steps(ended),
             )
         return Answer(
             status=reply.status,
             fault=None,
             retry_after=_printable(reply.first("retry-after")),
             said=_said(reply) if reply.status >= 300 else "",
-            duration=_whole_ms(reply.came_at - started),
+            duration=_whole_ms(reply.came_at - watch.began),
+            steps=watch.steps(reply.came_at),
         )
 
     def close(self) -> None:

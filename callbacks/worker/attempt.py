@@ -28,10 +28,12 @@ from callbacks.model import (
     Request,
     Settled,
     Settlement,
+    Waited,
     needs_place,
 )
 from callbacks.policy.outcome import Classification, classify
 from callbacks.policy.retry import Decision, Spent, decide_attempt
+from callbacks.policy.timing import before, packed
 from callbacks.request.envelope import created_ms
 from callbacks.request.freeze import unpack
 from callbacks.text import moment
@@ -135,13 +137,13 @@ class _Attempt:
             self.timer.sleep(gate.wait_ms / 1_000)
             since, gate = self.begin()
         if isinstance(gate, Go):
-            gate = self.await_instant(gate, since)
+            since, gate = self.await_instant(gate, since)
         if not isinstance(gate, Go):
             return self.give_back(gate)
         if self.has_place:
-            return self.send(sender, gate)
+            return self.send(sender, gate, since)
         with self.places.watching(gate.overdue_ms / 1_000):
-            return self.send(sender, gate)
+            return self.send(sender, gate, since)
 
     def give_back(self, gate: Gate) -> Sent:
         """End this wake-up without a request."""
@@ -179,8 +181,10 @@ class _Attempt:
                     raise
                 self.timer.sleep(_PAUSE_S)
 
-    def await_instant(self, go: Go, since: float) -> Gate:
+    def await_instant(self, go: Go, since: float) -> tuple[float, Gate]:
         """Sleep until the reserved instant; reserve another where this process slept past it.
+
+        Returns as `begin`, for the last instant.
 
         A process that is stopped and continued would else send at once what it had reserved,
         and so would all its threads together. Where it slept past its lease, and the callback
@@ -193,10 +197,10 @@ class _Attempt:
                 break
             since, again = self.begin()
             if not isinstance(again, Go):
-                return again
+                return since, again
             go = again
             self._sleep(go.wait_ms)
-        return go
+        return since, go
 
     def _sleep(self, wait_ms: int) -> None:
         if wait_ms > 0:  # a sleep of nothing still gives the processor away
@@ -207,9 +211,10 @@ class _Attempt:
         settings = self.batcher.settings
         return bool(settings.send_interval or settings.destination_interval)
 
-    def send(self, sender: Sender, go: Go) -> Sent:
+    def send(self, sender: Sender, go: Go, since: float) -> Sent:
         """Send, settle, and log one line."""
         settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
+        waits = self._waits(go, since)
         request = unpack(go.packed)
         callback = AICallback.stored(self.id, request, settings)
         answer = callback.send(
@@ -228,11 +233,19 @@ class _Attempt:
         )
         spent = Spent(go.retries, go.throttled, go.probe, go.refused)
         decision = decide_attempt(classification, spent, delays=settings.retry_delays)
-        settlement = self._settle(go, request, answer, classification, decision)
+        settlement = self._settle(go, request, answer, classification, decision, waits)
         trigger(self.messages, settlement.arm_ms)
-        self._log(go, request, answer, decision, settlement)
+        waited_ms = sum(waits) + ms(answer.resolver)
+        self._log(go, request, answer, decision, settlement, waited_ms)
         retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
         return Sent(go, settlement.settled, answer, retry_ms)
+
+    def _waits(self, go: Go, since: float) -> tuple[int, ...]:
+        """How long it has waited for what, as of now; see `timing.before`."""
+        late_ms = ms(self.timer.monotonic() - since) - go.wait_ms
+        at_ms = go.now_ms + go.wait_ms
+        waited = go.waited or Waited(at_ms, at_ms, at_ms)
+        return before(waited, asked_ms=go.now_ms, at_ms=at_ms, late_ms=max(0, late_ms))
 
     def _withhold(self, go: Go, request: Request, answer: Answer) -> Sent:
         """Give it back as if it had not begun: it is our side that has no secret."""
@@ -251,13 +264,14 @@ class _Attempt:
         )
         return Sent(go, done.settled, answer)
 
-    def _settle(
+    def _settle(  # noqa: PLR0917 - what is known of one attempt
         self,
         go: Go,
         request: Request,
         answer: Answer,
         classification: Classification,
         decision: Decision,
+        waits: tuple[int, ...],
     ) -> Settlement:
         """Settle, waiting for Redis: a known result is not thrown away."""
         outcome, at_ms = decision.outcome, go.now_ms + go.wait_ms
@@ -273,7 +287,7 @@ class _Attempt:
             delay_ms=ms(decision.delay_s),
             park=decision.park,
             throttled=decision.throttled,
-            entry=history_entry(go.attempt, at_ms, answer, decision),
+            entry=history_entry(go.attempt, at_ms, answer, decision, waits),
             detail=answer.detail,
             status=answer.status,
             duration_ms=took_ms,
@@ -282,8 +296,14 @@ class _Attempt:
         )
         return self._patiently(settle)
 
-    def _log(
-        self, go: Go, request: Request, answer: Answer, decision: Decision, settlement: Settlement
+    def _log(  # noqa: PLR0917 - as `_settle`
+        self,
+        go: Go,
+        request: Request,
+        answer: Answer,
+        decision: Decision,
+        settlement: Settlement,
+        waited_ms: int,
     ) -> None:
         settled, interval_us = settlement.settled, settlement.interval_us
         if settlement.breaker:
@@ -298,6 +318,7 @@ class _Attempt:
             outcome=decision.outcome.value,
             reason=decision.reason and decision.reason.value,
             status=answer.status,
+            waited_ms=waited_ms,
             duration_ms=ms(answer.duration),
             state=settled.name.lower(),
             retry_in_s=decision.delay_s if again else None,
@@ -325,13 +346,18 @@ def log_breaker(
     )
 
 
-def history_entry(attempt: int, at_ms: int, answer: Answer, decision: Decision) -> str:
-    """One attempt as it is stored, see `inspector.Attempt`."""
+def history_entry(
+    attempt: int,
+    at_ms: int,
+    answer: Answer,
+    decision: Decision,
+    waits: tuple[int, ...],
+) -> str:
+    """One attempt as it is stored, see `inspector.Attempt`; `waits`: see `timing.before`."""
     reason = decision.reason and decision.reason.value
     outcome = decision.outcome.value
-    entry = [attempt, at_ms, outcome, answer.status, reason, ms(answer.duration)]
-    if answer.said:
-        entry.append(answer.said)
+    entry = [attempt, at_ms, outcome, answer.status, reason, ms(answer.duration), answer.said]
+    entry.append(packed(waits, answer))
     text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
     # A bracket within the text would look like the end of an entry to `record.lua`.
     return text[:-1].replace("]", "\\u005d") + "]"

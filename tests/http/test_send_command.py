@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from callbacks.cli.main import main
-from callbacks.cli.receiver import Receiver, Response
+from callbacks.cli.receiver import Hit, Receiver, Response
 from callbacks.cli.secret import new_secret
 from callbacks.delivery import trace
 from callbacks.request.signature import verify
@@ -74,7 +74,10 @@ def test_all_of_it_is_told_in_json(send: Send) -> None:
     assert told["addresses"] == {"127.0.0.1": "not public, but allowed (127.0.0.0/8)"}
     assert (told["connected"], told["status"], told["reason"]) == ("127.0.0.1", 200, None)
     assert told["signed"] is True
-    assert told["lookup"] is None
+    assert (told["hint"], told["said"]) == (None, "")
+    assert (told["lookup"], told["tls"]) == (None, None)
+    steps = [told[name] for name in ("connect", "request", "answer")]
+    assert sum(steps) <= told["duration"] + 1e-9
     assert told["reply_headers"] == {"content-length": ["0"]}
 
 
@@ -114,6 +117,19 @@ def test_an_answer_that_is_no_2xx_is_a_failure_with_a_hint(
         result = send(receiver.url())
     assert (result.exit_code, result.stderr) == (1, line)
     assert f"answer: {status} " in result.stdout
+
+
+def test_what_the_receiver_said_is_printed_without_what_is_ours(send: Send) -> None:
+    def refuse(hit: Hit) -> Response:
+        return Response(401, body=f"bad {hit.headers['webhook-signature']} \x1b[31m".encode())
+
+    with Receiver(behaviour=refuse) as receiver:
+        text = send(receiver.url(), secret=SECRET)
+        document = json.loads(send("--json", receiver.url(), secret=SECRET).stdout)
+    assert "it said: bad [redacted] [31m\n" in text.stdout
+    assert document["said"] == "bad [redacted] [31m"
+    assert document["hint"].startswith("401, and no Authorization header was sent")
+    assert text.stderr == f"callbacks: client_error: {document['hint']}\n"
 
 
 def test_a_refused_connection_is_a_failure(send: Send) -> None:

@@ -15,7 +15,7 @@ import trustme
 
 from callbacks.cli.receiver import Receiver
 from callbacks.delivery.adapter import GuardedAdapter, default_tls_context
-from callbacks.delivery.deadline import Deadline, Limits
+from callbacks.delivery.deadline import Deadline, Limits, Stopwatch
 from callbacks.delivery.deadline_socket import DeadlineSocket
 from callbacks.delivery.transport import Transport
 from callbacks.model import Reason
@@ -58,6 +58,20 @@ def test_a_trusted_receiver_is_sent_to_on_one_connection(
             url = server.url(scheme="https", host="customer.example")
             assert secure.post(url, {}, b"{}").status == 200
         assert len(server.conversations) == 1
+
+
+def test_the_handshake_is_a_step_of_its_own(secure: Transport, ca: trustme.CA) -> None:
+    context = server_context(ca.issue_cert("customer.example"))
+
+    def slowly(talk: Conversation) -> None:
+        time.sleep(0.1)
+        over_tls(context, hostile.answers(OK))(talk)
+
+    with Hostile(slowly) as server:
+        answer = secure.post(server.url(scheme="https", host="customer.example"), {}, b"{}")
+    assert answer.status == 200
+    assert answer.steps
+    assert 0.05 <= answer.steps.tls <= answer.duration
 
 
 def test_a_receiver_with_an_address_in_its_certificate_is_sent_to(
@@ -256,7 +270,7 @@ def test_bytes_that_openssl_holds_back_are_input(ca: trustme.CA, trusting: ssl.S
     context = server_context(ca.issue_cert("127.0.0.1"))
     with Hostile(over_tls(context, lambda talk: talk.send(b"ab"))) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
-        secure = DeadlineSocket(sock, Limits(5, 5, Deadline(10)))
+        secure = DeadlineSocket(sock, Limits(5, 5, Deadline(10), Stopwatch()))
         with contextlib.closing(secure):
             secure.handshake(trusting, "127.0.0.1", timeout_s=5)
             assert secure.recv(1) == b"a"

@@ -20,13 +20,14 @@ import requests.exceptions
 
 from callbacks.cli.receiver import Receiver, Response
 from callbacks.delivery import pool as idle_pool
+from callbacks.delivery.deadline import Step, Stopwatch
 from callbacks.delivery.deadline_socket import HandshakeFailed
-from callbacks.delivery.dialer import ConnectTimedOut, Unreachable
+from callbacks.delivery.dialer import ConnectTimedOut, Unreachable, open_socket
 from callbacks.delivery.faults import detail_of, reason_of
-from callbacks.delivery.guard import BlockedAddress
+from callbacks.delivery.guard import Address, BlockedAddress
 from callbacks.delivery.reply import BadReply, HeadTooLarge, Reply
 from callbacks.delivery.transport import Transport
-from callbacks.model import Reason
+from callbacks.model import Reason, Steps
 from tests.http import hostile
 from tests.http.conftest import SLACK_S, MakeTransport
 from tests.http.hostile import OK, Hostile
@@ -73,6 +74,55 @@ def test_retry_after_is_passed_on_as_it_came(transport: Transport, value: str) -
 def test_the_duration_is_measured(transport: Transport) -> None:
     with Receiver(behaviour=lambda _: Response(delay_s=0.2)) as receiver:
         assert 0.2 <= transport.post(receiver.url(), {}, BODY).duration < 4
+
+
+def test_every_step_is_measured_and_an_open_connection_takes_few(
+    make_transport: MakeTransport,
+) -> None:
+    def resolve(_host: str, _port: int) -> list[str]:
+        time.sleep(0.1)
+        return ["127.0.0.1"]
+
+    def connect(address: Address, port: int, timeout_s: float) -> socket.socket:
+        time.sleep(0.05)
+        return open_socket(address, port, timeout_s)
+
+    transport = make_transport(resolve=resolve, connect=connect)
+    with Receiver(behaviour=lambda _: Response(delay_s=0.15)) as receiver:
+        url = f"http://customer.example:{receiver.port}/"
+        first, second = (transport.post(url, {}, BODY) for _ in range(2))
+    assert first.steps
+    assert second.steps
+    assert (first.steps.reused, second.steps.reused) == (False, True)
+    assert first.steps.lookup >= 0.099
+    assert first.steps.connect >= 0.049
+    assert min(first.steps.answer, second.steps.answer) >= 0.1
+    assert sum(first.steps[:5]) <= first.duration + 1e-9
+    assert second.steps[:3] == (0, 0, 0)
+
+
+def test_the_step_that_fails_has_the_time_until_then(make_transport: MakeTransport) -> None:
+    def connect(_address: Address, _port: int, _timeout_s: float) -> socket.socket:
+        time.sleep(0.1)
+        raise ConnectionRefusedError(111, "refused")
+
+    answer = make_transport(connect=connect).post("http://127.0.0.1:1/", {}, BODY)
+    assert answer.fault is Reason.CONNECT
+    assert answer.steps
+    assert (answer.steps.reused, answer.steps[2:5]) == (None, (0, 0, 0))
+    assert 0.099 <= answer.steps.connect <= answer.duration
+
+
+def test_steps_are_rounded_so_that_they_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 0.0004, 0.0008, 0.0012, 0.0016])
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    watch = Stopwatch()
+    for step in (Step.LOOKUP, Step.CONNECT, Step.REQUEST, Step.ANSWER):
+        watch.enter(step)
+    monkeypatch.undo()
+    assert watch.steps(0.0026) == Steps(
+        0.001, 0, 0, 0.001, 0.001
+    )  # 0.4 to 0.8, to 1.2, to 1.6, to 2.6 ms
 
 
 @pytest.mark.parametrize(

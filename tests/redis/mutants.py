@@ -94,7 +94,7 @@ MUTANTS: Final = {
     ),
     "settle that notes no open breaker": Mutant(
         "settle",
-        "self:put('why', 'breaker')\n  note_hold(self.destination)\n",
+        "self:put('why', 'breaker')\n  self:note_hold(self.hold)\n",
         "self:put('why', 'breaker')\n",
     ),
     "pause that notes no hold": Mutant("pause", "\n  note_hold(destination)\n", "\n"),
@@ -107,8 +107,8 @@ MUTANTS: Final = {
     ),
     "release that keeps a place": Mutant(
         "release",
-        ("redis.call('ZREM', K.places, id)\nclear_record(id, 'token', 'woken_at', 'is_probe')"),
-        "clear_record(id, 'token', 'woken_at', 'is_probe')",
+        "redis.call('ZREM', K.places, id)\nclear_record(id, 'token', 'woken_at', 'is_probe'",
+        "clear_record(id, 'token', 'woken_at', 'is_probe'",
     ),
     "reclaim that keeps a place": Mutant(
         "reclaim",
@@ -191,7 +191,7 @@ MUTANTS: Final = {
         "release", "(r.phase == 'claimed' or r.phase == 'retry')", "r.phase", seed=6
     ),
     "release that keeps the token": Mutant(
-        "release", "clear_record(id, 'token', 'woken_at', 'is_probe')", ""
+        "release", "clear_record(id, 'token', 'woken_at'", "clear_record(id, 'woken_at'"
     ),
     "reclaim before the lease has ended": Mutant(
         "reclaim",
@@ -210,8 +210,8 @@ MUTANTS: Final = {
     ),
     "reclaim that keeps the token": Mutant(
         "reclaim",
-        ("clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted')"),
-        "",
+        "id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted'",
+        "id, 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted'",
     ),
     "expire that leaves its callback in PROCESSING": Mutant(
         "expire", ("processing, id)\n  redis.call('ZREM', K."), "", seed=5

@@ -18,7 +18,7 @@ from callbacks.admin.documents import is_instant
 from callbacks.admin.filters import to_cursor
 from callbacks.batcher.inspector import overview
 from callbacks.batcher.store import Batcher
-from callbacks.model import InvalidCallback, Outcome, Reason, State
+from callbacks.model import PARTS, InvalidCallback, Outcome, Reason, State
 from callbacks.request.urls import digest
 from callbacks.when import instant, rfc3339
 from tests.redis.support import (
@@ -307,10 +307,11 @@ def test_values_are_frozen_and_documents_have_times_in_rfc_3339(unpaced: Batcher
 def test_every_float_of_a_value_is_an_instant_by_its_name_or_a_duration() -> None:
     durations = {
         "oldest_queued_age", "oldest_ready_age", "oldest_held_age", "send_interval",
-        "last_batch_age", "next_batch_in", "interval", "latency", "duration",
+        "last_batch_age", "next_batch_in", "interval", "latency", "duration", *PARTS, "waited",
+        "total",
     }  # fmt: skip
     kinds = [kind for kind in vars(values).values() if is_dataclass(kind)]
-    kinds += [callbacks.Status, callbacks.Attempt, callbacks.Answer, admin.Act]
+    kinds += [callbacks.Status, callbacks.Attempt, callbacks.Answer, callbacks.Timing, admin.Act]
     floats = {
         field.name
         for kind in kinds

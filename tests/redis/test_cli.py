@@ -400,6 +400,7 @@ def test_show_lists_every_attempt(run: Run, unpaced: Batcher) -> None:
             "reason": "server_error",
             "duration": 0.005,
             "said": "",
+            "timing": None,
         }
     ]
     shown = run("show", "c-1").stdout
@@ -407,6 +408,19 @@ def test_show_lists_every_attempt(run: Run, unpaced: Batcher) -> None:
     assert "server_error" in shown
     assert "no luck" in shown
     assert "\x1b" not in shown
+
+
+def test_show_tells_where_the_time_of_each_attempt_went(run: Run, unpaced: Batcher) -> None:
+    entry = '[1,1,"dead",503,"server_error",21,"","b4873p12a18r"]'
+    kill(unpaced, "c-1", entry=entry)
+    assert (
+        "time of 1: 4,906 ms = batch 4,873 + pace 12 + answer 18 + rest 3, over an open connection"
+    ) in run("show", "c-1").stdout.splitlines()
+    (one,) = json.loads(run("show", "c-1", "--json").stdout)["history"]
+    timing = one["timing"]
+    assert (timing.pop("total"), timing.pop("waited"), timing.pop("reused")) == (4.906, 4.885, True)
+    assert sum(timing.values()) == pytest.approx(4.906)
+    assert (timing["answer"], timing["rest"], one["duration"]) == (0.018, 0.003, 0.021)
 
 
 def test_show_of_an_unknown_id_exits_with_1(run: Run) -> None:

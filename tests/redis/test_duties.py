@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from callbacks.model import (
     Settled,
     Settlement,
     State,
+    Steps,
 )
 from callbacks.monitor.probes import read_work
 from callbacks.policy.flush import FlushReason
@@ -240,6 +242,26 @@ def test_a_send_posts_the_frozen_bytes_and_settles(batcher: Batcher, inspector: 
     assert list(audit(inspector)) == []
 
 
+def test_where_the_time_of_an_attempt_went_is_kept_and_adds_up(
+    make_batcher: Make, client: redis.Redis
+) -> None:
+    batcher = make_batcher()
+    store(batcher)
+    due_ms = int(client.zincrby(key("lane:https://a.example:443"), -6_000, "c-1"))
+    (claimed,) = claim(batcher).callbacks
+    steps = Steps(connect=0.002, answer=0.004, reused=False)
+    sent(batcher, Receiver(replace(OK, steps=steps)), claimed.id, claimed.token)
+    status = find(batcher.scripts, "c-1")
+    assert status is not None
+    (one,) = status.history
+    assert one.timing
+    assert 6 <= one.timing.batch < 36  # a busy machine
+    assert (one.timing.connect, one.timing.answer, one.timing.rest) == (0.002, 0.004, 0.001)
+    assert one.timing.reused is False
+    assert one.timing.waited + one.duration == pytest.approx(one.timing.total)
+    assert one.at - one.timing.waited == pytest.approx(due_ms / 1_000)
+
+
 def test_what_the_receiver_said_is_kept_with_its_attempt_without_what_is_ours(
     make_batcher: Make, client: redis.Redis
 ) -> None:
@@ -266,7 +288,7 @@ def test_a_long_history_loses_its_oldest_attempts_whatever_was_said(
     for _ in range(29):
         (claimed,) = claim(batcher).callbacks
         go = begin(batcher, claimed)
-        entry = attempt.history_entry(go.attempt, 1, no, decision)
+        entry = attempt.history_entry(go.attempt, 1, no, decision, (0, 0, 0, 0, 0))
         settle(batcher, claimed, Outcome.RETRY, go.attempt, entry=entry, park=True, throttled=True)
     status = find(batcher.scripts, "c-1")
     assert status is not None

@@ -37,7 +37,8 @@ if before and string.sub(before, 1, #nonce) == nonce then
   return cjson.decode(string.sub(before, #nonce + 1))
 end
 local s = read_hash(
-  K.state, 'paused', 'slot', 'send', 'last_batch', 'stagger', 'next_batch', 'unproven_most', 'threads'
+  K.state, 'paused', 'slot', 'send', 'last_batch', 'batch_before', 'stagger', 'next_batch',
+  'unproven_most', 'threads'
 )
 if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- this is that trigger
 if s.paused then return {0, now, -1} end
@@ -102,12 +103,15 @@ picked, slot = deal(proven, unproven, slot, stagger, free, limit, now + window)
 
 local leases, places, answer = {}, {}, {1, now, -1}
 local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}, asked = {}}
+-- What the batch before this one had left: it passed over what was due by then.
+local batch_before = is_first and last or num(s.batch_before, 0)
 for i, pick in ipairs(picked) do
-  local id, turn, at = pick[1], pick[2], pick[3]
+  local id, turn, at, due = pick[1], pick[2], pick[3], pick[4]
   local token = nonce .. '.' .. i .. (turn.needs_place and 'u' or '')
   leases[2 * i - 1], leases[2 * i] = at, id
   if turn.needs_place then places[#places + 1], places[#places + 2] = now, id end
-  set_record(id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at)
+  set_record(id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at,
+    'waited', string.format('%.0f %.0f %.0f', due, now, math.max(0, batch_before - due)))
   if turn.probe then set_record(id, 'is_probe', 1) end
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, token, at
 end
@@ -124,7 +128,9 @@ redis.call('HSET', K.state, 'next_batch', 0)
 local earliest = now + min_interval
 if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
 if #picked > 0 or c.buried > 0 then  -- the next tick reports those that died here
-  redis.call('HSET', K.state, 'slot', slot, 'last_batch', now, 'earliest', earliest)
+  redis.call(
+    'HSET', K.state, 'slot', slot, 'last_batch', now, 'batch_before', batch_before, 'earliest', earliest
+  )
 end
 
 -- While callbacks keep coming, the next batch is armed even if none waits now.

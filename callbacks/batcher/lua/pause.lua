@@ -14,7 +14,10 @@ if destination ~= '' then
   else
     write_journal(entry)  -- once for a host and its lanes
   end
-  redis.call('HSET', K.dests .. destination, 'paused', now, 'paused_by', entry)
+  redis.call(
+    'HSET', K.dests .. destination, 'paused', now, 'paused_by', entry,
+    hold_span(K.dests .. destination, now, END_UNKNOWN)
+  )
   redis.call('PERSIST', K.dests .. destination)
   redis.call('ZADD', K.destinations, now, destination)
   note_hold(destination)
@@ -23,5 +26,6 @@ if destination ~= '' then
   return redis.call('ZCOUNT', K.inflights .. destination, now, '+inf')
 end
 write_journal(entry)
-redis.call('HSET', K.state, 'paused', now, 'paused_by', entry)
+if not redis.call('HGET', K.state, 'paused') then redis.call('HSET', K.state, 'pause_at', now) end
+redis.call('HSET', K.state, 'paused', now, 'paused_by', entry, 'pause_end', END_UNKNOWN)
 return redis.call('ZCOUNT', K.processing, '-inf', -now)

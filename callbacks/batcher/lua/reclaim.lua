@@ -46,7 +46,7 @@ for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
 for i, id in ipairs(stuck) do
   local r = read_record(
     id, 'destination', 'phase', 'attempts', 'crashes', 'begun_at', 'is_cancelled', 'history',
-    'ends_at'
+    'ends_at', 'due', 'waited', 'since'
   )
   local destination, due = destination_of(id, r.destination) or '', now
   local kind, what, reason = 1, 0, nil
@@ -64,8 +64,11 @@ for i, id in ipairs(stuck) do
   end
   if kind == 1 then
     if r.ends_at then end_of_life(id, r.ends_at) end
-    clear_record(id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted')
+    clear_record(
+      id, 'token', 'woken_at', 'nonce', 'begun_at', 'is_probe', 'is_counted', 'waited', 'since'
+    )
     set_record(id, 'phase', 'queued', 'due', due)
+    if r.phase ~= 'sending' then set_record(id, 'since', due_since(r)) end
     to_lane(destination, id, due, window)
   else
     clear_record(id, 'token')  -- if its sender comes back, it is stale

@@ -15,7 +15,7 @@
 -- Twice: the token ends with the release, so the second changes nothing.
 -- Cost: O(log n).
 if due == 0 then due = now end
-local r = read_record(id, 'token', 'phase', 'destination', 'is_probe', 'due')
+local r = read_record(id, 'token', 'phase', 'destination', 'is_probe', 'due', 'waited', 'since')
 if r.token ~= token or not (r.phase == 'claimed' or r.phase == 'retry') then return {0, -1} end
 -- A release is of a callback that was due: this one is older than another worker's attempt.
 if r.phase == 'retry' and num(r.due, 0) > now + 1000 then return {0, -1} end
@@ -28,8 +28,8 @@ end
 
 redis.call('ZREM', K.processing, id)
 redis.call('ZREM', K.places, id)
-clear_record(id, 'token', 'woken_at', 'is_probe')
-set_record(id, 'phase', 'queued', 'due', due)
+clear_record(id, 'token', 'woken_at', 'is_probe', 'waited')
+set_record(id, 'phase', 'queued', 'due', due, 'since', due_since(r))
 if full == 0 then
   end_own_hold(destination, r.is_probe)
 elseif not redis.call('HGET', dest, 'why') then

@@ -17,10 +17,12 @@ if before then return before end
 write_journal(entry)
 if destination == '' then
   redis.call('HDEL', K.state, 'paused_by')
+  if redis.call('HGET', K.state, 'paused') then redis.call('HSET', K.state, 'pause_end', now) end
   return Answer.keep(nonce, answer_ttl, redis.call('HDEL', K.state, 'paused'))
 end
 local changed = redis.call('HDEL', K.dests .. destination, 'paused', 'hold', 'why', 'broken')
 redis.call('HDEL', K.dests .. destination, 'paused_by', 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share', 'refused', 'denied')
+end_hold_span(K.dests .. destination, host_mark(destination))
 keep_dest(K.dests .. destination, 0)
 if itself and host_paused(destination) then
   changed = changed + redis.call('HSET', host_mark(destination), destination, 1)

@@ -72,7 +72,7 @@ if what ~= 'retry' then
   local why = what == 'cancelled' and what or reason
   finish(id, destination, what, why, 'history', history, 'detail', detail)
 else
-  clear_record(id, 'is_probe', 'woken_at', 'is_counted', 'unsigned')
+  clear_record(id, 'is_probe', 'woken_at', 'is_counted', 'unsigned', 'waited', 'since')
   if r.ends_at then end_of_life(id, r.ends_at) end
   count(throttled and 'throttled' or 'retried', 1)
   add_to_record(id, throttled and 'throttled' or 'retries', 1)

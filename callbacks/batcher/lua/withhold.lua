@@ -18,7 +18,7 @@
 -- One file: one transaction; the destination's hold and the callback's wait share what was read.
 local r = read_record(
   id, 'token', 'attempts', 'phase', 'destination', 'is_cancelled', 'crashes', 'ends_at',
-  'is_probe', 'unsigned'
+  'is_probe', 'unsigned', 'due', 'waited', 'since'
 )
 if r.token ~= token or r.attempts ~= attempt or r.phase ~= 'sending' then
   count_stale()
@@ -29,7 +29,7 @@ local dest = K.dests .. destination
 
 leave_processing(id, destination)
 if r.crashes then LastTry.leave(id) end
-clear_record(id, 'token', 'woken_at', 'is_probe', 'begun_at', 'nonce')
+clear_record(id, 'token', 'woken_at', 'is_probe', 'begun_at', 'nonce', 'waited')
 if r.is_cancelled then
   end_own_hold(destination, r.is_probe)
   finish(id, destination, 'cancelled', 'cancelled')
@@ -48,7 +48,8 @@ local held = d.why == 'secret' and hold > now
 local own = d.why == 'full' or r.is_probe  -- it was held for this very callback
 if own then redis.call('HDEL', dest, 'hold', 'why') end
 if times > 0 and not held and (own or hold < now + doubled(times - 1)) then
-  redis.call('HSET', dest, 'hold', now + doubled(times - 1), 'why', 'secret')
+  local till = now + doubled(times - 1)
+  redis.call('HSET', dest, 'hold', till, 'why', 'secret', hold_span(dest, now, till))
   note_hold(destination)
 end
 redis.call('HSET', dest, 'unsigned', held and times or times + 1, 'unsigned_at', now)
@@ -63,7 +64,7 @@ local due = now + wait
 add_to_record(id, 'unsigned', 1)
 set_record(
   id, 'phase', 'queued', 'due', due, 'attempts', num(r.attempts, 1) - 1, 'is_counted', 1,
-  'reason', 'no_secret', 'detail', detail
+  'reason', 'no_secret', 'detail', detail, 'since', due_since(r)
 )
 to_lane(destination, id, due, window)
 local next_at = math.min(to_ring(destination, window), first_unproven())

@@ -81,6 +81,11 @@ function Feedback:pace()
   self:put('moved', grows and a.reason or 'prompt')
 end
 
+function Feedback:note_hold(till)
+  for _, value in ipairs({hold_span(self.dest, self.a.at, till)}) do self.set[#self.set + 1] = value end
+  note_hold(self.destination)
+end
+
 -- `why`: 1 faults, 2 refusals.
 function Feedback:open(why)
   local opens = num(self.d.opens, 0)
@@ -95,7 +100,7 @@ function Feedback:open(why)
   self.hold = now + math.min(self.a.open_max, self.a.open_min * 2 ^ math.min(opens, 30))
   self:put('hold', self.hold)
   self:put('why', 'breaker')
-  note_hold(self.destination)
+  self:note_hold(self.hold)
 end
 
 function Feedback:close()
@@ -104,6 +109,7 @@ function Feedback:close()
   local anew = now + us_to_ms(self.a.interval)
   self:put('slot', anew)
   self:put('send', anew)
+  self:put('hold_end', now)
 end
 
 function Feedback:fault()
@@ -179,7 +185,7 @@ function Feedback:make()
     self.hold = math.max(self.hold, now + a.hold)
     self:put('hold', now + a.hold)
     self:put('why', 'park')
-    note_hold(self.destination)
+    self:note_hold(now + a.hold)
   end
   redis.call('HSET', self.dest, unpack(self.set))
   -- Once a minute is often enough, unless it has a hold.

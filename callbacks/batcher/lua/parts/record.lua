@@ -6,7 +6,7 @@ local FIELD = {
   phase = 's', destination = 'd', token = 't', due = 'due', attempts = 'a', retries = 'r', crashes = 'c',
   throttled = 'th', begun_at = 'at', nonce = 'bn', woken_at = 'w', is_probe = 'p', is_counted = 'u',
   unsigned = 'ns', ends_at = 'end', is_cancelled = 'x', history = 'h', detail = 'e', reason = 'o',
-  ended_at = 'f', event = 'y', environment = 'n', created = 'k', fingerprint = 'v',
+  ended_at = 'f', event = 'y', environment = 'n', created = 'k', fingerprint = 'v', waited = 'q', since = 'z',
 }
 
 -- A list in which every `step`-th item is a field's name, with the stored names instead.
@@ -49,6 +49,13 @@ local function with_entry(history, entry)
   return history .. ',' .. entry
 end
 
+-- Since when a callback that goes back to its lane has been due: its wait goes on. `record` has
+-- `since` if it went back before, `waited` of its claim, or else the `due` of its retry.
+local function due_since(record)
+  local claimed_due = record.waited and string.match(record.waited, '^%d+')
+  return record.since or claimed_due or record.due or now
+end
+
 -- A callback's destination: from its record, or else the first line of its request.
 local function destination_of(id, known)
   if known then return known end
@@ -89,7 +96,7 @@ local function finish(id, destination, state, reason, ...)
   end
   clear_record(
     id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted',
-    'unsigned', 'ends_at'
+    'unsigned', 'ends_at', 'waited', 'since'
   )
   set_record(
     id, 'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now, ...

@@ -13,7 +13,7 @@ function Turn.new(name, from, c)
   local d = read_hash(
     K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used'
   )
-  local turn = {c = c, name = name, taken = 0, ids = {}, probe = d.broken}
+  local turn = {c = c, name = name, taken = 0, ids = {}, dues = {}, probe = d.broken}
   turn.reserved, turn.send, turn.hold = num(d.slot, 0), num(d.send, 0), num(d.hold, 0)
   turn.used, turn.from, turn.unproven = num(d.used, 0), from, is_unproven(d.ok, d.broken)
   turn.ring = turn.unproven and K.unproven or K.ring
@@ -61,7 +61,7 @@ function Turn:next_id()
         redis.call('ZREM', lane, id)
         finish(id, self.name, 'dead', 'gone')
       else
-        self.ids[#self.ids + 1] = id
+        self.ids[#self.ids + 1], self.dues[#self.ids + 1] = id, due
       end
     end
   end
@@ -149,7 +149,7 @@ end
 -- use, each gets every other one, so that proven destinations go on however many unproven ones
 -- wait. If no turn can use the next slot, the schedule jumps ahead, but only within the window to
 -- be filled until the next batch, so that a newcomer does not wait behind gaps. Returns {id, turn,
--- slot} for each callback, and the slot after the last.
+-- slot, due} for each callback, and the slot after the last.
 local function deal(line, other, slot, stagger, most, limit, window_end)
   local picked = {}
   while #picked < most and slot <= limit do
@@ -169,7 +169,7 @@ local function deal(line, other, slot, stagger, most, limit, window_end)
       if id then
         turn.taken = turn.taken + 1
         turn.slot = slot + turn.interval
-        picked[#picked + 1] = {id, turn, slot}
+        picked[#picked + 1] = {id, turn, slot, turn.dues[turn.taken]}
         slot = slot + stagger
         line.left = line.left - 1
         if turn.slot <= limit and turn.taken < turn.most then line:add(turn) end
