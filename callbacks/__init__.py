@@ -22,7 +22,14 @@ from callbacks.actors import (  # noqa: E402 - periodiq and dramatiq find the ac
     send_single_callback,
     trigger_batch_send,
 )
-from callbacks.api import cancel, check_url, enqueue, enqueue_many, get_status  # noqa: E402
+from callbacks.api import (  # noqa: E402
+    cancel,
+    check_url,
+    configure,
+    enqueue,
+    enqueue_many,
+    get_status,
+)
 from callbacks.batcher.errors import ClusterUnsupported, RedisRefused  # noqa: E402
 from callbacks.batcher.inspector import Attempt, Status  # noqa: E402
 from callbacks.delivery.callback import AICallback  # noqa: E402
@@ -69,6 +76,7 @@ __all__ = [
     "check_and_flush",
     "check_url",
     "cleanup_stuck",
+    "configure",
     "enqueue",
     "enqueue_many",
     "get_status",

@@ -1,4 +1,4 @@
-"""The functions that applications call: enqueue, enqueue_many, cancel, get_status, check_url."""
+"""The functions that applications call: configure, enqueue, get_status and the others."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from callbacks.request.freeze import check_id, pack
 from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.request.urls import normal_url
 from callbacks.runtime import Runtime, runtime
+from callbacks.runtime import configure as configure_runtime
 from callbacks.units import ms
 from callbacks.when import Moment, read_when
 
@@ -48,6 +49,20 @@ _PARAMETERS: Final = frozenset(
         "lane",
     }
 )
+
+
+def configure(**settings: object) -> None:
+    """Set settings in code, by the names of their fields: `batch_size=5` is CALLBACKS_BATCH_SIZE=5.
+
+    A value is what the variable would have, or of Python's own type (a number, a list of hosts);
+    None is the default. `environment_secrets` maps environments to their secrets. A variable of the
+    environment comes first. A later call adds to an earlier one. To be called while the application
+    starts, in each of its processes; opens nothing.
+
+    Raises `SettingsError` for an unknown name or a bad value, and if this process uses other values
+    already; nothing is changed then.
+    """
+    configure_runtime(settings)
 
 
 def enqueue(

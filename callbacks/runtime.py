@@ -9,8 +9,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -39,7 +39,7 @@ from callbacks.worker.arrivals import Listener
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
 from callbacks.worker.cores import pin
-from callbacks.worker.duties import notify_once, shorten_once, tick_once
+from callbacks.worker.duties import Messages, notify_once, shorten_once, tick_once
 from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
@@ -107,7 +107,7 @@ class Runtime:
     settings: Settings
     client: Redis
     batcher: Batcher
-    messages: BrokerMessages
+    messages: Messages
 
 
 class _Once:
@@ -116,7 +116,8 @@ class _Once:
     Several pools would be several times the connections that were allowed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, build: Callable[[], Runtime]) -> None:
+        self._build = build
         self._made: Runtime | None = None
         self.reset_after_fork()
 
@@ -124,13 +125,18 @@ class _Once:
         """In a forked child: whoever held the lock is not there."""
         self._lock = threading.Lock()
 
+    @property
+    def made(self) -> Runtime | None:
+        """The parts, if there are any yet."""
+        return self._made
+
     def get(self) -> Runtime:
         return self._made or self._make()
 
     def _make(self) -> Runtime:
         with self._lock:
             if self._made is None:  # no other thread made them while this call waited
-                self._made = _make()
+                self._made = self._build()
             return self._made
 
     def forget(self) -> Runtime | None:
@@ -138,6 +144,15 @@ class _Once:
         with self._lock:
             made, self._made = self._made, None
         return made
+
+    def exchange(
+        self, build: Callable[[], Runtime], made: Runtime | None = None
+    ) -> tuple[Callable[[], Runtime], Runtime | None]:
+        """Have the next call create them with `build`, unless they are given; returns the old ones."""
+        with self._lock:
+            before = self._build, self._made
+            self._build, self._made = build, made
+        return before
 
 
 def _make() -> Runtime:
@@ -148,7 +163,7 @@ def _make() -> Runtime:
     return Runtime(settings, client, Batcher(client, settings), BrokerMessages(settings))
 
 
-_once: Final = _Once()
+_once: Final = _Once(_make)
 os.register_at_fork(after_in_child=_once.reset_after_fork)
 
 
@@ -158,6 +173,51 @@ def runtime() -> Runtime:
     Raises `SettingsError` if a variable is wrong.
     """
     return _once.get()
+
+
+def configure(given: Mapping[str, object]) -> None:
+    """Set settings in code, by the names of their fields; see `callbacks.configure`.
+
+    Raises `SettingsError`, and changes nothing then.
+    """
+    from callbacks.settings import load_settings  # noqa: PLC0415 - as above
+    from callbacks.settings.in_code import set_in_code, values_in_code  # noqa: PLC0415
+
+    settings, made = load_settings(in_code={**values_in_code(), **given}), _once.made
+    late = [name for name in given if made and _differ(settings, made.settings, name)]
+    if late:
+        raise SettingsError(
+            f"callbacks.configure comes too late for {', '.join(late)}: this process uses its"
+            " settings already; call it while the application starts, before it enqueues anything"
+        )
+    set_in_code(given)
+
+
+def _differ(one: Settings, other: Settings, name: str) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))
+
+
+def renew() -> None:
+    """Build the parts anew at the next use, by the settings of then; for tests."""
+    made = _once.forget()
+    broker.forget_client()
+    if made is not None:
+        made.client.connection_pool.disconnect()
+
+
+@contextmanager
+def replaced(build: Callable[[], Runtime]) -> Iterator[None]:
+    """Meanwhile let `build` make the parts of this process, for tests of applications.
+
+    The parts from before are in use again afterwards.
+    """
+    before = _once.exchange(build)
+    broker.forget_client()
+    try:
+        yield
+    finally:
+        _once.exchange(*before)
+        broker.forget_client()
 
 
 def _connect() -> tuple[Redis, str]:
@@ -182,8 +242,11 @@ def prepare_process() -> None:
 
 def _set_logs_up() -> None:
     """Have a worker or a scheduler write its lines in our format, from the first one on."""
+    from callbacks.settings import load_settings  # noqa: PLC0415 - as above
+
+    # The application's modules come after this one, and may set more in code: no runtime yet.
     with suppress(SettingsError):  # told by `prepare_process`, or at the scheduler's first message
-        logs.configure(runtime().settings.log_format, direct=owns_stderr())
+        logs.configure(load_settings().log_format, direct=owns_stderr())
 
 
 def refuse_cluster(settings: Settings) -> None:

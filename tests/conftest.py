@@ -122,6 +122,6 @@ def forget_runtime() -> Callable[[], None]:
         if made is not None:
             made.client.close()
             made.client.connection_pool.disconnect()
-        runtime.broker._connected = None
+        runtime.broker.forget_client()
 
     return forget

@@ -52,7 +52,8 @@ _KINDS: Final = {
     "ms": "tonumber(ARGV[{n}])",
     "us": "tonumber(ARGV[{n}])",
 }
-_CLOCK: Final = """\
+#: Gives a verb `now`, in ms.
+CLOCK: Final = """\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
@@ -74,10 +75,10 @@ class Verb:
     takes_list: bool
 
 
-def read(name: str, body: str, shared: Mapping[str, str]) -> Verb:
+def read(name: str, body: str, shared: Mapping[str, str], *, clock: str = CLOCK) -> Verb:
     """Read one verb; raises `ValueError` if its header is wrong.
 
-    `shared`: the functions and tables it may call, see `read_shared`.
+    `shared`: the functions and tables it may call, see `read_shared`. `clock`: Lua that sets `now`.
     """
     keys = tuple(word for line in _KEYS.findall(body) for word in line.split())
     if unknown := set(keys) - NAMES:
@@ -86,7 +87,7 @@ def read(name: str, body: str, shared: Mapping[str, str]) -> Verb:
     for word, kind in arguments:
         if kind not in _KINDS or (kind == "list" and (word, kind) != arguments[-1]):
             raise ValueError(f"{name}.lua: argument {word} is of no known kind: {kind}")
-    text = "".join((_key_table(keys), _CLOCK, *_called(body, shared), _locals(arguments)))
+    text = "".join((_key_table(keys), clock, *_called(body, shared), _locals(arguments)))
     text += body
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     takes_list = any(kind == "list" for _, kind in arguments)
@@ -138,14 +139,17 @@ def _texts(folder: Traversable) -> dict[str, str]:
     return {file.name.removesuffix(".lua"): file.read_text("utf-8") for file in files}
 
 
-def _read_all() -> Mapping[str, Verb]:
+def read_verbs(clock: str = CLOCK) -> Mapping[str, Verb]:
+    """Read all verbs, by name; `clock` is Lua that sets `now`."""
     folder = resources.files("callbacks.batcher") / "lua"
     shared = read_shared(_texts(folder / "parts").values())
-    verbs = {name: read(name, body, shared) for name, body in _texts(folder).items()}
+    verbs = {
+        name: read(name, body, shared, clock=clock) for name, body in _texts(folder).items()
+    }
     return MappingProxyType(verbs)
 
 
-VERBS: Final = _read_all()
+VERBS: Final = read_verbs()
 
 
 def evaluate(pipeline: AutoPipeline, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:

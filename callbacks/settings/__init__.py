@@ -1,6 +1,7 @@
 """Every setting of `callbacks`: read from the environment once, validated, then frozen.
 
-A variable that is set but blank counts as not set. No file is read.
+A variable that is set but blank counts as not set. No file is read. What the application sets in
+code (see `in_code`) counts where there is no variable.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pydantic import (
 )
 
 from callbacks.model import SettingsError
+from callbacks.settings.in_code import values_in_code
 from callbacks.settings.variables import (
     Actor,
     Environment,
@@ -247,8 +249,7 @@ class Settings(BaseModel):
 
     def secrets_for(self, environment: str) -> tuple[str, ...]:
         """The environment's own secrets if it has any, else the default ones."""
-        key = environment.upper().replace("-", "_")
-        return self.environment_secrets.get(key) or self.secret
+        return self.environment_secrets.get(_upper(environment)) or self.secret
 
 
 _ORDERED: Final = (
@@ -275,6 +276,7 @@ _FIELDS: Final = tuple(
     name for name in Settings.model_fields if name not in ("environment_secrets", "warnings")
 )
 _NAMES: Final = frozenset(map(_variable, _FIELDS))
+_IN_CODE: Final = (*_FIELDS, "environment_secrets")
 
 
 def _variables() -> Mapping[str, Variable]:
@@ -303,27 +305,43 @@ VARIABLES: Final = _variables()
 """Every public variable with its default as text and its meaning."""
 
 
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Load the settings from `environ`, by default the environment of this process.
+def load_settings(
+    environ: Mapping[str, str] | None = None, *, in_code: Mapping[str, object] | None = None
+) -> Settings:
+    """Load the settings from `environ`, and those that have no variable there from `in_code`.
 
-    Raises SettingsError: one line that names each bad variable, its value unless that is a
-    secret, and what is allowed.
+    By default from the environment of this process and what its application has set in code; with
+    an `environ`, from that alone. Raises SettingsError: one line that names each bad variable or
+    field, its value unless that is a secret, and what is allowed.
     """
-    given = _given(os.environ if environ is None else environ)
+    if environ is None:
+        environ, in_code = os.environ, values_in_code() if in_code is None else in_code
+    _check_fields(in_code or {})
+    code = {name: value for name, value in (in_code or {}).items() if value is not None}
+    given = _given(environ)
     sources = _sources(given)
-    raw: dict[str, object] = {field: given[name] for field, name in sources.items()}
-    raw["environment"] = _environment(given)
-    raw["environment_secrets"] = _environment_secrets(given)
+    raw = code | {field: given[name] for field, name in sources.items()}
+    raw["environment"] = _environment(given, code)
+    raw["environment_secrets"] = _environment_secrets(given, code)
     raw["warnings"] = tuple(_warning(name, nearest) for name, nearest in unknown_names(given))
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
         problems = [
-            _problem(item["loc"], item.get("ctx", {}).get("error", item["msg"]), sources, given)
+            _problem(item["loc"], item.get("ctx", {}).get("error", item["msg"]), sources, given, code)
             for item in error.errors(include_url=False)
         ]
     # Raised outside the handler, so that no traceback shows pydantic's error with its inputs.
     raise SettingsError("; ".join(problems))
+
+
+def _check_fields(code: Mapping[str, object]) -> None:
+    """Raise `SettingsError` for a name that is no field."""
+    for name in code:
+        if name not in _IN_CODE:
+            nearest = difflib.get_close_matches(name.lower(), _IN_CODE, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise SettingsError(f"{name} is not a setting of callbacks{hint}")
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[tuple[str, str | None]]:
@@ -343,8 +361,8 @@ def _sources(given: Mapping[str, str]) -> dict[str, str]:
     return sources
 
 
-def _environment(given: Mapping[str, str]) -> str:
-    named = given.get(_variable("environment"))
+def _environment(given: Mapping[str, str], code: Mapping[str, object]) -> object:
+    named = given.get(_variable("environment"), code.get("environment"))
     if named is not None:
         return named
     ending = _HEROKU_ENDING.search(given.get("HEROKU_APP_NAME", ""))
@@ -353,9 +371,18 @@ def _environment(given: Mapping[str, str]) -> str:
     return "review" if ending[1].startswith("pr-") else ending[1]
 
 
-def _environment_secrets(given: Mapping[str, str]) -> dict[str, str]:
+def _environment_secrets(given: Mapping[str, str], code: Mapping[str, object]) -> object:
+    in_code = code.get("environment_secrets", {})
+    if not isinstance(in_code, Mapping):
+        return in_code
+    secrets = {_upper(str(name)): secret for name, secret in in_code.items()}
     matches = map(_ENVIRONMENT_SECRET.fullmatch, given.keys() - _NAMES)
-    return {match[1]: given[match[0]] for match in matches if match}
+    return secrets | {match[1]: given[match[0]] for match in matches if match}
+
+
+def _upper(environment: str) -> str:
+    """An environment as it stands in the name of its variable."""
+    return environment.upper().replace("-", "_")
 
 
 def _problem(
@@ -363,22 +390,38 @@ def _problem(
     allowed: object,
     sources: Mapping[str, str],
     given: Mapping[str, str],
+    code: Mapping[str, object],
 ) -> str:
     if not loc:
         return str(allowed)  # a rule between settings: the text already names them
     field = str(loc[0])
     if field == "environment_secrets":
-        name = f"{_SECRET}_{loc[1]}"
-        hint = difflib.get_close_matches(name, [_RESOLVER], cutoff=0.9)
-        return f"{name} is not valid, expected {allowed}" + "".join(f" (or {h}?)" for h in hint)
-    name = sources[field]
+        return _secret_problem(loc[1:], allowed, given)
+    name = sources.get(field)
+    if name is None:
+        return f"{field} {_shown(field, code[field])}, expected {allowed}"
     return f"{name} {_shown(field, given[name])}, expected {allowed}"
 
 
-def _shown(field: str, value: str) -> str:
+def _secret_problem(
+    place: tuple[int | str, ...], allowed: object, given: Mapping[str, str]
+) -> str:
+    """The problem with the secret of one environment, or if `place` is empty, with all of them."""
+    if not place:
+        return "environment_secrets is not valid, expected secrets by environment"
+    name = f"{_SECRET}_{place[0]}"
+    if name not in given:
+        return f"environment_secrets[{place[0]!r}] is not valid, expected {allowed}"
+    hint = difflib.get_close_matches(name, [_RESOLVER], cutoff=0.9)
+    return f"{name} is not valid, expected {allowed}" + "".join(f" (or {h}?)" for h in hint)
+
+
+def _shown(field: str, value: object) -> str:
     # A secret may be in the wrong variable, e.g. in that of the resolver.
-    if field == "secret" or "whsec_" in value:
+    if field == "secret" or "whsec_" in str(value):
         return "is not valid"
+    if not isinstance(value, str):
+        return f"is {repr(value)[:_SHOWN_CHARS]}"
     shown = without_password(value) if field == "redis_url" else value
     return f"is {shown[:_SHOWN_CHARS]!r}"
 

@@ -141,6 +141,10 @@ class CallbacksBroker(RedisBroker):
         self._held: dict[str, set[str]] = {}
         self._ended: dict[str, deque[str]] = {}
 
+    def forget_client(self) -> None:
+        """Ask for another client at the next use; messages of the old one stay where they are."""
+        self._connected = None
+
     def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
         if self._connected is None:
             client, namespace = self._connect()

@@ -61,7 +61,7 @@ def run_demo(count: int, screen: Console) -> Summary:
     Raises `RunError` if it cannot run, or does not end in time.
     """
     binary = server_binary()
-    with ended_by_signals(), short_temporary_folder() as folder:
+    with ended_by_signals(), short_temporary_folder("callbacks-demo-") as folder:
         processes = Processes(folder)
         try:
             summary = _Demo(plan(count), folder, processes, screen).run(binary)

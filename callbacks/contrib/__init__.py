@@ -1,0 +1,1 @@
+"""What connects callbacks with frameworks; each needs its framework."""
