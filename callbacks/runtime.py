@@ -148,7 +148,7 @@ class _Once:
     def exchange(
         self, build: Callable[[], Runtime], made: Runtime | None = None
     ) -> tuple[Callable[[], Runtime], Runtime | None]:
-        """Have the next call create them with `build`, unless they are given; returns the old ones."""
+        """Have the next call create them with `build`, unless given; returns the old ones."""
         with self._lock:
             before = self._build, self._made
             self._build, self._made = build, made

@@ -143,9 +143,7 @@ def read_verbs(clock: str = CLOCK) -> Mapping[str, Verb]:
     """Read all verbs, by name; `clock` is Lua that sets `now`."""
     folder = resources.files("callbacks.batcher") / "lua"
     shared = read_shared(_texts(folder / "parts").values())
-    verbs = {
-        name: read(name, body, shared, clock=clock) for name, body in _texts(folder).items()
-    }
+    verbs = {name: read(name, body, shared, clock=clock) for name, body in _texts(folder).items()}
     return MappingProxyType(verbs)
 
 

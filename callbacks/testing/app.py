@@ -93,7 +93,7 @@ class CallbacksApp:
         parts = runtime()
         tell = self._teller(parts.settings.on_dead)
         with closing(new_transport(parts.settings)) as transport:
-            sender = LocalSender(transport, lambda *request: self.route(*request), self._note)
+            sender = LocalSender(transport, self.route, self._note)
             Workers(parts.batcher, self._wakeups, sender, self.clock, tell).run(within)
         return self.attempts[before:]
 
@@ -112,7 +112,7 @@ class CallbacksApp:
         self.attempts.append(attempted)
 
     @staticmethod
-    def _teller(name: str) -> Callable[[str, str], None] | None:
+    def _teller(name: str) -> Callable[[str, str], object] | None:
         """Call the application's actor for deaths here, whichever broker it has in this test."""
         if not name:
             return None
@@ -122,7 +122,7 @@ class CallbacksApp:
             actors = broker.actors | actors
         if name not in actors:
             raise LookupError(f"CALLBACKS_ON_DEAD: no actor {name!r} is declared in this test")
-        return lambda id, reason: actors[name](id, reason)
+        return actors[name]
 
 
 def deliver_all(*, within: float | None = None) -> list[Attempted]:
@@ -130,8 +130,8 @@ def deliver_all(*, within: float | None = None) -> list[Attempted]:
 
     The clock moves to whatever comes next, so retries, delays and holds take no time; what is
     paused stays. `within`: only what comes within so many seconds, which have passed afterwards.
-    For the `CallbacksApp` of this test (the fixture `callbacks_app` or `callbacks_receiver`); raises
-    `RuntimeError` without one.
+    For the `CallbacksApp` of this test (the fixture `callbacks_app` or `callbacks_receiver`);
+    raises `RuntimeError` without one.
     """
     return current(CallbacksApp).deliver_all(within=within)
 

@@ -87,8 +87,9 @@ def _as_json(data: Any) -> Any:
 
 
 def _diff(wanted: Any, actual: Any) -> list[str]:
-    lines = [pprint.pformat(each, width=_WIDTH).splitlines() for each in (wanted, actual)]
-    return [f"  {line.rstrip()}" for line in difflib.ndiff(*lines) if not line.startswith("?")]
+    before, after = (pprint.pformat(each, width=_WIDTH).splitlines() for each in (wanted, actual))
+    lines = difflib.ndiff(before, after)
+    return [f"  {line.rstrip()}" for line in lines if not line.startswith("?")]
 
 
 def _report(wanted: _Wanted, app: CallbacksApp) -> Iterator[str]:

@@ -122,11 +122,12 @@ class CallbacksOutbox(Sequence[Enqueued]):
         if id not in self._kept:
             return [_now_ms(), b"", b"", b"", b"", b"", b"", b"", 0]
         enqueued, destination, at_ms, cancelled_ms = self._kept[id]
+        name = destination.encode()
         if cancelled_ms:
             record = [b"s", b"cancelled", b"o", b"cancelled", b"f", b"%d" % cancelled_ms]
-            return [_now_ms(), destination.encode(), b"", b"", b"", cancelled_ms, b"", b"", 0, *record]
+            return [_now_ms(), name, b"", b"", b"", cancelled_ms, b"", b"", 0, *record]
         due_ms, end_ms = at_ms + ms(enqueued.delay), at_ms + ms(enqueued.expires_in)
-        return [_now_ms(), destination.encode(), due_ms, b"", end_ms, b"", b"", b"", 1]
+        return [_now_ms(), name, due_ms, b"", end_ms, b"", b"", b"", 1]
 
 
 def _now_ms() -> int:

@@ -114,9 +114,7 @@ def _response(answer: int | Response) -> Response:
     return Response(answer) if isinstance(answer, int) else answer
 
 
-def _received(
-    hit: Hit, url: str, verified: bool | None, problem: str, reply: Response
-) -> Received:
+def _received(hit: Hit, url: str, verified: bool | None, problem: str, reply: Response) -> Received:
     cut = reply.drop or reply.reset
     attempt = hit.headers.get("webhook-attempt", "")
     return Received(

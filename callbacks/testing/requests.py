@@ -51,7 +51,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class Enqueued(_Request):
-    """A callback that was enqueued. `headers` are the extra ones; `delay`, `expires_in`: seconds."""
+    """A callback that was enqueued; `headers` are the extra ones. Times in seconds."""
 
     lane: str | None = None
     delay: float = 0.0

@@ -78,7 +78,7 @@ class Workers:
         wakeups: Wakeups,
         sender: Sender,
         clock: Clock,
-        tell: Callable[[str, str], None] | None,
+        tell: Callable[[str, str], object] | None,
     ) -> None:
         self.batcher, self.wakeups, self.sender, self.clock = batcher, wakeups, sender, clock
         self.places = Places()

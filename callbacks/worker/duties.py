@@ -253,7 +253,7 @@ def _warn_of_unread_memory() -> None:
     log.warning("memory", unread="this user may not run INFO", consequence=UNREAD_MEMORY)
 
 
-def notify_once(batcher: Batcher, tell: Callable[[str, str], None]) -> int:
+def notify_once(batcher: Batcher, tell: Callable[[str, str], object]) -> int:
     """Tell `(callback_id, reason)` of each callback that died since the last pass; how many.
 
     At least once: a pass that fails in between tells of the same ones again.

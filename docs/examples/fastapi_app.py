@@ -1,10 +1,10 @@
 """FastAPI: when a job ends, its customer is told; and how a customer receives that.
 
-    export CALLBACKS_SECRET=$(callbacks secret new) CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8
-    uvicorn fastapi_app:app
-    dramatiq callbacks --threads 16
-    curl -X POST 'http://127.0.0.1:8000/jobs?text=hello&callback_url=http://127.0.0.1:8000/hooks'
-    curl http://127.0.0.1:8000/received
+export CALLBACKS_SECRET=$(callbacks secret new) CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8
+uvicorn fastapi_app:app
+dramatiq callbacks --threads 16
+curl -X POST 'http://127.0.0.1:8000/jobs?text=hello&callback_url=http://127.0.0.1:8000/hooks'
+curl http://127.0.0.1:8000/received
 """
 
 import os

@@ -1,10 +1,10 @@
 """Flask: when a job ends, its customer is told; and how a customer receives that.
 
-    export CALLBACKS_SECRET=$(callbacks secret new) CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8
-    flask --app flask_app run
-    dramatiq callbacks flask_app --threads 16
-    curl -X POST 'http://127.0.0.1:5000/jobs?text=hello&callback_url=http://127.0.0.1:5000/hooks'
-    curl http://127.0.0.1:5000/received
+export CALLBACKS_SECRET=$(callbacks secret new) CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8
+flask --app flask_app run
+dramatiq callbacks flask_app --threads 16
+curl -X POST 'http://127.0.0.1:5000/jobs?text=hello&callback_url=http://127.0.0.1:5000/hooks'
+curl http://127.0.0.1:5000/received
 """
 
 import os

@@ -25,6 +25,8 @@ from tests.support.server import free_port
 EXAMPLES = REPO / "docs" / "examples"
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
+#: Runs a module by its name, as `python -m`.
+RUN = "import runpy, sys; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__')"
 #: The command that serves each, with its port to be added, and the modules of its worker.
 APPLICATIONS = {
     "flask_app": (["flask", "--app", "flask_app", "run", "--port"], ["flask_app"]),
@@ -70,11 +72,10 @@ def test_the_end_of_a_job_is_told_to_its_customer(
     environ = environ | {"CALLBACKS_NAMESPACE": name.partition("_")[0]}
     port = free_port()
     address = f"127.0.0.1:{port}"
-    run = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], None, '__main__')"
     last = address if name == "django_app" else str(port)
     with ExitStack() as stack:
         for group in (
-            Group(run, [*command, last], environ, tmp_path / "application.log"),
+            Group(RUN, [*command, last], environ, tmp_path / "application.log"),
             worker(environ, tmp_path, processes=1, threads=4, modules=modules),
         ):
             stack.callback(group.kill)
@@ -83,8 +84,8 @@ def test_the_end_of_a_job_is_told_to_its_customer(
         job = ask(f"http://{address}/jobs?{query}", data=b"")["job"]
         until(lambda: ask(f"http://{address}/received"), within=30)
         received = ask(f"http://{address}/received")
+        forged = {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"}
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            forged = {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"}
             ask(f"http://{address}/hooks", data=b"{}", headers=forged)
 
     assert received.keys() == {job}
@@ -97,9 +98,7 @@ def test_the_end_of_a_job_is_told_to_its_customer(
 # Django
 
 
-def manage(
-    environ: dict[str, str], *words: str, **more: str
-) -> subprocess.CompletedProcess[str]:
+def manage(environ: dict[str, str], *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "django", *words],
         env=environ | more,

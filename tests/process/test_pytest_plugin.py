@@ -28,11 +28,15 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def test_the_examples_in_the_docs_pass(project: pytest.Pytester) -> None:
-    blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^```python\n# (\S+)\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL
+    )
     assert len(blocks) == DOCS.read_text().count("```python")
     for name, text in blocks:
         Path(project.path / name).write_text(text)
-    wanted = sum(len(re.findall(r"^ *(?:async )?def test_", text, re.M)) for _, text in blocks)
+    wanted = sum(
+        len(re.findall(r"^ *(?:async )?def test_", text, re.MULTILINE)) for _, text in blocks
+    )
 
     done = project.runpytest_subprocess("-q", "-n", "2")
 

@@ -100,14 +100,20 @@ def test_an_environment_given_by_hand_is_not_mixed_with_it() -> None:
     ("given", "problem"),
     [
         ({"batch_size": 0}, "batch_size is 0, expected a whole number from 1 to 1000"),
-        ({"adaptive": "maybe"}, "adaptive is 'maybe', expected true, false, yes, no, on, off, 1 or"),
+        (
+            {"adaptive": "maybe"},
+            "adaptive is 'maybe', expected true, false, yes, no, on, off, 1 or",
+        ),
         ({"batch_sise": 5}, "batch_sise is not a setting of callbacks; did you mean batch_size?"),
         ({"BATCH_SIZE": 5}, "BATCH_SIZE is not a setting of callbacks; did you mean batch_size?"),
         ({"warnings": ()}, "warnings is not a setting of callbacks"),
         ({"secret": "whsec_short"}, "secret is not valid, expected"),
         ({"environment_secrets": {"test": "x"}}, "environment_secrets['TEST'] is not valid, expe"),
         ({"environment_secrets": "x"}, "environment_secrets is not valid, expected secrets by env"),
-        ({"redis_url": "http://u:planted@h"}, "redis_url is 'http://h', expected redis://host:port"),
+        (
+            {"redis_url": "http://u:planted@h"},
+            "redis_url is 'http://h', expected redis://host:port",
+        ),
         ({"stuck_after": 5}, "CALLBACKS_STUCK_AFTER is 5, expected at least 17"),
     ],
 )
