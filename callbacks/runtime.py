@@ -51,6 +51,7 @@ from callbacks.worker.serving import (
     find_actor,
     names_us,
     owns_stderr,
+    refuse,
     sibling,
 )
 from callbacks.worker.watchdog import Watchdog
@@ -127,7 +128,6 @@ class _Once:
 
     @property
     def made(self) -> Runtime | None:
-        """The parts, if there are any yet."""
         return self._made
 
     def get(self) -> Runtime:
@@ -175,15 +175,30 @@ def runtime() -> Runtime:
     return _once.get()
 
 
+def runtime_if_made() -> Runtime | None:
+    """Return the parts, unless nobody has called `runtime` yet."""
+    return _once.made
+
+
 def configure(given: Mapping[str, object]) -> None:
     """Set settings in code, by the names of their fields; see `callbacks.configure`.
 
-    Raises `SettingsError`, and changes nothing then.
+    Raises `SettingsError`, and changes nothing then. A worker or scheduler that loads its modules
+    ends with that line instead.
     """
+    try:
+        _configure(given)
+    except SettingsError as error:
+        if names_us():
+            refuse(str(error))
+        raise
+
+
+def _configure(given: Mapping[str, object]) -> None:
     from callbacks.settings import load_settings  # noqa: PLC0415 - as above
     from callbacks.settings.in_code import set_in_code, values_in_code  # noqa: PLC0415
 
-    settings, made = load_settings(in_code={**values_in_code(), **given}), _once.made
+    settings, made = load_settings(in_code={**values_in_code(), **given}), runtime_if_made()
     late = [name for name in given if made and _differ(settings, made.settings, name)]
     if late:
         raise SettingsError(

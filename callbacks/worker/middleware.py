@@ -40,11 +40,14 @@ class Boot(Middleware):
         self._open_places = open_places
 
     def before_worker_boot(self, broker: Any, worker: Any) -> None:
-        """Refuse what needs the application's modules, imported by now, before a thread starts.
+        """Validate the settings, configure logging, and refuse to start where something is wrong.
 
-        And learn how many messages this worker can process at a time, and whether ours: with
-        `--queues` it may be there for an application's own alone.
+        By now the application's modules are imported, which may set more in code and have what
+        settings name, and no thread has started. And learn how many messages this worker can
+        process at a time, and whether ours: with `--queues` it may be there for an application's
+        own alone.
         """
+        self._prepare()
         self._refuse()
         queues = worker.consumer_whitelist
         self._open_places(worker.worker_threads, not queues or QUEUE in queues)
@@ -54,8 +57,7 @@ class Boot(Middleware):
         self._check()
 
     def after_process_boot(self, broker: Any) -> None:
-        """Validate, configure logging, and keep the first signal the only one."""
-        self._prepare()
+        """Keep the first signal the only one."""
         dramatiq.worker.join_all = join_all  # type: ignore[attr-defined]  # imported there
         if threading.current_thread() is threading.main_thread():
             only_once(signal.SIGTERM)

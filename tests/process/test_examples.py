@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from callbacks.testing import EmbeddedServer
-from tests.support.processes import REPO, Group, clean_environment, until, worker
+from tests.support.processes import REPO, Group, clean_environment, refusals, until, worker
 from tests.support.server import free_port
 
 EXAMPLES = REPO / "docs" / "examples"
-SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+SECRET, OTHER = (f"whsec_{base64.b64encode(byte * 32).decode()}" for byte in (b"s", b"o"))
 
 #: Runs a module by its name, as `python -m`.
 RUN = "import runpy, sys; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__')"
@@ -78,6 +78,7 @@ def test_the_end_of_a_job_is_told_to_its_customer(
             Group(RUN, [*command, last], environ, tmp_path / "application.log"),
             worker(environ, tmp_path, processes=1, threads=4, modules=modules),
         ):
+            stack.callback(lambda group=group: sys.stdout.write(group.output))  # if the test fails
             stack.callback(group.kill)
         until(lambda: answers(f"http://{address}/received"), within=30)
         query = f"text=hello&callback_url=http://{address}/hooks"
@@ -120,48 +121,69 @@ def test_the_command_runs_with_the_projects_settings(environ: dict[str, str]) ->
     assert manage(environ, "callbacks", "nonsense").returncode == 2
 
 
-def test_the_check_names_what_is_wrong(environ: dict[str, str], tmp_path: Path) -> None:
-    base = "from django_app import *\n"
-    projects = {
-        "good": base,
-        "unsigned": base + "CALLBACKS = {}\n",
-        "bad": base + "CALLBACKS = {'BATCH_SIZE': 0}\n",
-        "unknown": base + "CALLBACKS = {'BATCH_SISE': 1}\n",
-        "list": base + "CALLBACKS = [1]\n",
-        "resolver": base + "CALLBACKS = {'SECRET_RESOLVER': 'nowhere:find'}\n",
-    }
-    for name, text in projects.items():
-        (tmp_path / f"{name}_settings.py").write_text(text)
+def run(code: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+CHECKS = """
+import django
+from django.core.checks import run_checks
+from django.test import override_settings
+
+django.setup()
+for given in ({}, {"SECRET": None}, [1], {"BATCH_SISE": 1}, {"SECRET_RESOLVER": "nowhere:find"}):
+    with override_settings(CALLBACKS=given):
+        print(*(f"{found.id} {found.msg}" for found in run_checks()), sep="; ")
+"""
+
+
+def test_the_check_names_what_is_wrong(environ: dict[str, str]) -> None:
+    more = {"CALLBACKS_SECRET": "", "CALLBACKS_BATCH_SISE": "3"}
+    done = run(CHECKS, environ | more)
+
+    cautions = (
+        "callbacks.W001 Callbacks are not signed.; "
+        "callbacks.W002 CALLBACKS_BATCH_SISE is not a setting of callbacks; "
+        "did you mean CALLBACKS_BATCH_SIZE?"
+    )
+    assert done.stdout.splitlines() == [
+        cautions,
+        cautions,
+        "callbacks.E001 settings.CALLBACKS is of type list; expected a dict",
+        "callbacks.E001 batch_sise is not a setting of callbacks; did you mean batch_size?",
+        (
+            "callbacks.E002 nowhere:find cannot be loaded: ModuleNotFoundError: No module named "
+            f"'nowhere'; {cautions.partition('; ')[2]}"
+        ),
+    ]
+
+
+@pytest.fixture
+def bad(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a project with a bad setting."""
+    text = "from django_app import *\nCALLBACKS = {'BATCH_SIZE': 0}\n"
+    (tmp_path / "bad_settings.py").write_text(text)
     paths = os.pathsep.join([str(tmp_path), environ["PYTHONPATH"]])
+    return environ | {"DJANGO_SETTINGS_MODULE": "bad_settings", "PYTHONPATH": paths}
 
-    def check(name: str, **more: str) -> tuple[int, str]:
-        module = f"{name}_settings"
-        done = manage(environ, "check", DJANGO_SETTINGS_MODULE=module, PYTHONPATH=paths, **more)
-        return done.returncode, done.stdout + done.stderr
 
-    assert check("good") == (0, "System check identified no issues (0 silenced).\n")
-    code, said = check("unsigned", CALLBACKS_SECRET="", CALLBACKS_BATCH_SISE="3")
-    assert code == 0
-    assert "(callbacks.W001) Callbacks are not signed." in said
-    assert "(callbacks.W002) CALLBACKS_BATCH_SISE is not a setting of callbacks; did you" in said
-    expected = {
-        "bad": "(callbacks.E001) batch_size is 0, expected a whole number from 1 to 1000",
-        "unknown": "(callbacks.E001) batch_sise is not a setting of callbacks; did you mean batch_",
-        "list": "(callbacks.E001) settings.CALLBACKS is of type list; expected a dict",
-        "resolver": "(callbacks.E002) nowhere:find cannot be loaded",
-    }
-    for name, problem in expected.items():
-        code, said = check(name)
-        assert code == 1
-        assert problem in said
+def test_a_project_with_a_bad_setting_fails_its_check(bad: dict[str, str]) -> None:
+    done = manage(bad, "check")
+
+    assert done.returncode == 1
+    assert "(callbacks.E001) batch_size is 0, expected a whole number from 1 to" in done.stderr
 
 
 def test_a_project_with_a_bad_setting_enqueues_nothing_and_follows_overrides(
-    environ: dict[str, str], tmp_path: Path
+    bad: dict[str, str],
 ) -> None:
-    (tmp_path / "bad_settings.py").write_text(
-        "from django_app import *\nCALLBACKS = {'BATCH_SIZE': 0}\n"
-    )
     code = """
 import callbacks, django
 from django.core.management import call_command
@@ -176,20 +198,43 @@ with override_settings(CALLBACKS={"BATCH_SIZE": 7}):
     print(callbacks.runtime.runtime().settings.batch_size)
     call_command("callbacks", "cancel", "unknown")
 """
-    paths = os.pathsep.join([str(tmp_path), environ["PYTHONPATH"]])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environ | {"DJANGO_SETTINGS_MODULE": "bad_settings", "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(code, bad)
 
     first, second = done.stdout.splitlines()
     assert first.startswith("batch_size is 0, expected")
     assert second == "7"
     assert "CommandError: unknown is unknown" in done.stderr
+
+
+# A worker
+
+
+def test_a_worker_uses_what_its_modules_set_in_code(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.py").write_text("import callbacks\ncallbacks.configure(log_format='json')\n")
+    given = environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPO)])}
+    given["CALLBACKS_BATCH_SISE"] = "1"  # which a worker warns of, once it has its settings
+    with ExitStack() as stack:
+        group = worker(given, tmp_path, processes=1, threads=1, modules=["tasks"])
+        stack.callback(group.kill)
+        until(lambda: '"event": "unknown_setting"' in group.output, within=30)
+
+
+def test_a_worker_whose_modules_set_a_bad_value_ends_with_one_line(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "tasks.py").write_text("import callbacks\ncallbacks.configure(batch_size=0)\n")
+    given = environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPO)])}
+    with ExitStack() as stack:
+        group = worker(given, tmp_path, processes=1, threads=1, modules=["tasks"])
+        stack.callback(group.kill)
+        assert group.wait(60) == 1
+
+    assert refusals(group.output) == [
+        "callbacks: batch_size is 0, expected a whole number from 1 to 1000"
+    ]
+    assert "Traceback" not in group.output
 
 
 # Node
@@ -222,7 +267,7 @@ def test_a_receiver_in_node_verifies_it(node_modules: Path, environ: dict[str, s
             url = f"http://127.0.0.1:{port}/hooks"
             until(lambda: reaches(url), within=20)
             sent = send(environ, url)
-            forged = send(environ | {"CALLBACKS_SECRET": SECRET.replace("c", "d")}, url)
+            forged = send(environ | {"CALLBACKS_SECRET": OTHER}, url)
         finally:
             node.send_signal(signal.SIGTERM)
         assert node.stdout

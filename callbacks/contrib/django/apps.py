@@ -11,7 +11,7 @@ from django.core.signals import setting_changed
 
 from callbacks import SettingsError, configure
 from callbacks.contrib.django.checks import check_settings
-from callbacks.runtime import renew
+from callbacks.runtime import renew, runtime_if_made
 from callbacks.settings.in_code import replace_in_code, set_in_code
 
 _NAME: Final = "CALLBACKS"
@@ -32,6 +32,8 @@ class CallbacksConfig(AppConfig):
         try:
             configure(**given)
         except SettingsError:
+            if runtime_if_made() is not None:
+                raise
             # Kept, so that every use fails for it; the check tells, instead of a traceback here.
             set_in_code(given)
 
