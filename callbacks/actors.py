@@ -32,11 +32,12 @@ def _unless_away() -> Iterator[None]:
 
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=0, max_retries=0)
-def trigger_batch_send() -> None:
+def trigger_batch_send(shard: int | None = None) -> None:
     """Claim the next batch and send its messages, each with the delay of its slot."""
     parts = runtime()
     with _unless_away():
-        dispatch_once(parts.batcher, parts.messages)
+        for one in parts.batcher.chosen(shard):
+            dispatch_once(one, parts.messages.of(one.shard))
 
 
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=10, max_retries=ACTOR_RETRIES)
@@ -45,9 +46,9 @@ def send_single_callback(callback_id: str, token: str) -> None:
     parts = runtime()
     transport = shared_transport(parts.settings)
     with _unless_away():
-        sent = send_once(
-            parts.batcher, parts.messages, transport, callback_id, token, places=places
-        )
+        one = parts.batcher.of_token(token)
+        messages = parts.messages.of(one.shard)
+        sent = send_once(one, messages, transport, callback_id, token, places=places)
         if sent.retry_ms is not None:
             raise dramatiq.Retry("granted by the batcher", delay=sent.retry_ms)
 
@@ -55,11 +56,12 @@ def send_single_callback(callback_id: str, token: str) -> None:
 @dramatiq.actor(
     broker=broker, queue_name=QUEUE, priority=0, max_retries=0, periodic=Cron("* * * * *")
 )
-def check_and_flush() -> None:
-    """Trigger a batch if one is due."""
+def check_and_flush(shard: int | None = None) -> None:
+    """Trigger a batch if one is due, in each shard that has callbacks or in one."""
     parts = runtime()
     with _unless_away():
-        flush_once(parts.batcher, parts.messages)
+        for one in parts.batcher.chosen(shard):
+            flush_once(one, parts.messages.of(one.shard))
 
 
 @dramatiq.actor(
@@ -68,4 +70,5 @@ def check_and_flush() -> None:
 def cleanup_stuck() -> None:
     """Take back callbacks that are past their lease."""
     with _unless_away():
-        recover_once(runtime().batcher, chance=random.random())  # noqa: S311 - spreads load
+        for one in runtime().batcher.chosen(None):
+            recover_once(one, chance=random.random())  # noqa: S311 - spreads load

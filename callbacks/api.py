@@ -206,13 +206,17 @@ def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
 
 
 def _announce(parts: Runtime, stored: list[Stored]) -> None:
-    """Send the one wake-up that the answers to enqueues ask for."""
-    if any(reply.signal is Signal.TRIGGER for reply in stored):
-        parts.messages.trigger(0)
-        return
-    waits = [reply.wait_ms for reply in stored if reply.signal is Signal.CHECK]
-    if waits:
-        parts.messages.check(min(waits))
+    """Send the one wake-up that the answers to enqueues ask for, in each shard."""
+    told: dict[int | None, list[Stored]] = {}
+    for reply in stored:
+        if reply.signal:
+            told.setdefault(reply.shard, []).append(reply)
+    for shard, replies in told.items():
+        messages = parts.messages.of(shard)
+        if any(reply.signal is Signal.TRIGGER for reply in replies):
+            messages.trigger(0)
+        else:
+            messages.check(min(reply.wait_ms for reply in replies))
 
 
 def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any], now: datetime) -> Item:
@@ -264,7 +268,10 @@ def _freeze(
         problem = f"no secret is configured for environment {callback.request.environment!r}"
         raise InvalidCallback("environment", problem)
     request = callback.request
-    return Item(callback.id, request.destination, pack(request), delay_ms, life_ms)
+    id = callback.id
+    if given.get("id") is None:
+        id = parts.batcher.name(id, request.destination)
+    return Item(id, request.destination, pack(request), delay_ms, life_ms)
 
 
 def _check_resolver(path: str) -> None:

@@ -178,12 +178,14 @@ class Stored:
     """Redis' answer to an enqueue; `wait_ms` is for `Signal.CHECK`.
 
     `conflict`: the id is known, with another URL or another body.
+    `shard`: of which the message has to be, None where there is only one.
     """
 
     accepted: bool
     signal: Signal = Signal.NONE
     wait_ms: int = 0
     conflict: bool = False
+    shard: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ class Unlocked(IntEnum):
 
 
 class ClaimResult(IntEnum):
-    """The result of a claim."""
+    """The result of a claim; `PACED`: just now all slots are other shards'."""
 
     LOCK_LOST = -1
     PAUSED = 0
@@ -217,6 +219,7 @@ class ClaimResult(IntEnum):
     TOO_EARLY = 2
     SATURATED = 3
     BUSY = 4
+    PACED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,19 @@ class Batch:
     now_ms: int
     arm_ms: int | None
     callbacks: tuple[Claimed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Slots for a claim, of those of all shards: `count` of them, `every_ms` apart.
+
+    The first is in `ahead_ms`. If there is none, it is worth asking again in `again_ms`.
+    """
+
+    ahead_ms: int
+    count: int
+    every_ms: int
+    again_ms: int = 0
 
 
 class LaterWhy(IntEnum):
@@ -466,7 +482,8 @@ class Tick:
 
     `busy`: a callback has not ended, or ended only seconds or a tick ago, or memory is short.
     `jump_ms`: how far
-    Redis' clock has jumped, if this process was the first to notice.
+    Redis' clock has jumped, if this process was the first to notice. `threads`, `places`: of all
+    workers, and how many of them unproven destinations may take; for the elected one.
     """
 
     elected: bool
@@ -475,6 +492,8 @@ class Tick:
     epoch: str
     busy: bool
     jump_ms: int = 0
+    threads: int = 0
+    places: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from callbacks import log as logs
 from callbacks.batcher.client import connect
 from callbacks.batcher.clock import HELD_MS
 from callbacks.batcher.errors import ClusterUnsupported
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.delivery.callback import shared_transport
 from callbacks.log import log
@@ -39,10 +40,19 @@ from callbacks.worker.arrivals import Listener
 from callbacks.worker.broker import CallbacksBroker
 from callbacks.worker.consumer import QUEUE
 from callbacks.worker.cores import pin
-from callbacks.worker.duties import Messages, notify_once, shorten_once, tick_once
+from callbacks.worker.duties import (
+    Messages,
+    do_all,
+    notify_once,
+    report_once,
+    shard_duties,
+    shorten_once,
+    tick_once,
+)
 from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Ticker
 from callbacks.worker.places import Places
+from callbacks.worker.rounds import Rounds, WorkerPlaces
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
 from callbacks.worker.serving import (
     check_named,
@@ -72,9 +82,18 @@ _ASK_AGAIN_S: Final = 5.0
 class BrokerMessages:
     """Sends wake-ups as Dramatiq messages. One that cannot be sent is left to the ticker."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shard: int | None = None) -> None:
+        """Make those of one of several shards; `shard` None: of the only one, or of all."""
         retries = len(settings.retry_delays)
         self._options = {"max_retries": retries} if retries > ACTOR_RETRIES else {}
+        self._args = () if shard is None else (shard,)
+        self._of: tuple[BrokerMessages, ...] = ()
+        if shard is None and settings.shards > 1:
+            self._of = tuple(BrokerMessages(settings, each) for each in range(settings.shards))
+
+    def of(self, shard: int | None) -> BrokerMessages:
+        """Return the messages of one of several shards; None: of the only one."""
+        return self if shard is None else self._of[shard]
 
     def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
         """Wake `send_single_callback` for each (id, token, delay_ms) after its delay."""
@@ -94,7 +113,7 @@ class BrokerMessages:
         self._send("check_and_flush", delay_ms)
 
     def _send(self, actor: str, delay_ms: int) -> None:
-        message: Message[None] = Message(QUEUE, actor, (), {}, {})
+        message: Message[None] = Message(QUEUE, actor, self._args, {}, {})
         try:
             broker.enqueue(message, delay=delay_ms or None)
         except BrokerError as error:
@@ -107,7 +126,7 @@ class Runtime:
 
     settings: Settings
     client: Redis
-    batcher: Batcher
+    batcher: Shards
     messages: Messages
 
 
@@ -160,7 +179,7 @@ def _make() -> Runtime:
 
     settings = load_settings()
     client = connect(settings)
-    return Runtime(settings, client, Batcher(client, settings), BrokerMessages(settings))
+    return Runtime(settings, client, Shards(client, settings), BrokerMessages(settings))
 
 
 _once: Final = _Once(_make)
@@ -245,6 +264,7 @@ def prepare_process() -> None:
     try:
         settings = runtime().settings
         refuse_cluster(settings)
+        agree_on_shards(settings)
     except (SettingsError, ClusterUnsupported) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format, direct=owns_stderr())
@@ -281,6 +301,21 @@ def refuse_cluster(settings: Settings) -> None:
             client.connection_pool.disconnect()
 
 
+def agree_on_shards(settings: Settings) -> None:
+    """Raise `SettingsError` if the data in Redis have another number of shards.
+
+    A Redis that is away keeps no worker from starting; the first use checks it again.
+    """
+    less = {"redis_max_connections": 1, "redis_timeout": min(_LOOK_S, settings.redis_timeout)}
+    with connect(settings.model_copy(update=less)) as client:
+        try:
+            Shards(client, settings).agree()
+        except redis.RedisError as error:
+            log.debug("redis_away", error=str(error))
+        finally:
+            client.connection_pool.disconnect()
+
+
 class TickerElection:
     """This process's part in the election of the ticker, and what it learns from it."""
 
@@ -290,11 +325,13 @@ class TickerElection:
         self._shortened = False
         self._began_at = time.monotonic()
         self._did_all_at = float("-inf")
+        self.workers = WorkerPlaces(0, 0)
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
         if not self._shortened:
-            shorten_once(runtime().batcher)
+            for shard in runtime().batcher.shards:
+                shorten_once(shard)
             self._shortened = True
 
     def elect(self) -> bool:
@@ -306,7 +343,7 @@ class TickerElection:
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
         asked = time.monotonic()
-        tick = parts.batcher.tick(
+        tick = parts.batcher.home.tick(
             self._ticker,
             interval_ms,
             known=self._epoch,
@@ -328,7 +365,9 @@ class TickerElection:
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         if not tick.elected:
             return False
-        if not tick.busy and asked - self._did_all_at < _IDLE_S:
+        self.workers = WorkerPlaces(tick.threads, tick.places)
+        # Several shards are looked at by themselves, see `rounds`.
+        if not tick.busy and parts.batcher.count == 1 and asked - self._did_all_at < _IDLE_S:
             return False
         self._did_all_at = asked
         return True
@@ -354,13 +393,36 @@ def _who() -> str:
 
 
 def tick() -> None:
-    """Do every duty once."""
+    """Do every duty once, in each shard that has something to do."""
     parts = runtime()
-    chance = random.random()  # noqa: S311 - spreads load, guards nothing
-    more: list[Callable[[], object]] = [broker.forget_dead_workers, _election.shorten_first]
-    if parts.settings.on_dead:
-        more.append(lambda: notify_once(parts.batcher, partial(_notify, parts.settings.on_dead)))
-    tick_once(parts.batcher, parts.messages, chance=chance, more=more)
+    ours: list[Callable[[], object]] = [broker.forget_dead_workers, _election.shorten_first]
+    if parts.batcher.count == 1:
+        tick_once(parts.batcher.home, parts.messages, chance=_chance(), more=[*_notices(), *ours])
+        return
+    do_all([_visit_shards, lambda: report_once(parts.batcher.home), *ours])
+
+
+def _visit_shards() -> None:
+    shards, interval_s = runtime().batcher, runtime().settings.check_interval
+    chosen = _rounds.choose(shards.words(), interval_s=interval_s)
+    beat = partial(_liveness.beat, "ticker")
+    _rounds.visit(shards, chosen, _election.workers, _do_duties, beat=beat)
+
+
+def _do_duties(shard: Batcher) -> None:
+    messages = runtime().messages.of(shard.shard)
+    do_all([*shard_duties(shard, messages, chance=_chance()), *_notices(shard)])
+
+
+def _notices(shard: Batcher | None = None) -> list[Callable[[], object]]:
+    """The duty to tell the application of deaths, if it wants to know."""
+    parts = runtime()
+    name, one = parts.settings.on_dead, shard or parts.batcher.home
+    return [lambda: notify_once(one, partial(_notify, name))] if name else []
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - spreads load, guards nothing
 
 
 def _notify(actor_name: str, id: str, reason: str) -> None:
@@ -410,8 +472,8 @@ def work_is_due() -> bool:
     writes; at worst one more tick runs.
     """
     with _own_connection() as client:
-        batcher = Batcher(client, runtime().settings)
-        client.delete(batcher.scripts.keys.of("tick"))
+        batcher = Shards(client, runtime().settings)
+        client.delete(batcher.home.scripts.keys.of("tick"))
         look = batcher.look()
     return not look.paused and look.ready + look.processing > 0
 
@@ -430,6 +492,7 @@ def _open_places(threads: int, ours: bool) -> None:
 
 places: Final = Places()
 _election: Final = TickerElection()
+_rounds: Final = Rounds()
 _liveness: Final = Liveness()
 
 # Dramatiq's defaults stay, because an application without a broker of its own gets this one

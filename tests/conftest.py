@@ -12,6 +12,7 @@ import redis
 from callbacks import runtime
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.settings import Settings, load_settings
 from tests.support.server import Server, binaries
@@ -88,6 +89,27 @@ def make_batcher(make_settings: Callable[..., Settings]) -> Iterator[Callable[..
     for opened in clients:
         opened.close()
         opened.connection_pool.disconnect()
+
+
+@pytest.fixture
+def make_shards(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Shards]]:
+    """All shards of one system, 4 unless the test says otherwise."""
+    clients: list[redis.Redis] = []
+
+    def make(**given: object) -> Shards:
+        settings = make_settings(**({"shards": 4} | given))
+        clients.append(connect(settings))
+        return Shards(clients[-1], settings)
+
+    yield make
+    for opened in clients:
+        opened.close()
+        opened.connection_pool.disconnect()
+
+
+@pytest.fixture
+def shards(make_shards: Callable[..., Shards]) -> Shards:
+    return make_shards()
 
 
 @pytest.fixture

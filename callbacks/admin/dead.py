@@ -203,7 +203,7 @@ class _Work:
         seconds, micros = self._inspector.client.time()
         low = float("-inf") if self._wanted.since_ms is None else self._wanted.since_ms
         bounds = Bounds(low, seconds * 1000 + micros // 1000)
-        for page in walk(self._inspector, self._inspector.keys.of("dead"), bounds, size=PAGE):
+        for page in walk(self._inspector, "dead", bounds, size=PAGE):
             yield [place.id for place in page]
 
     def _not_dead(self) -> tuple[str, ...]:
@@ -221,8 +221,6 @@ class _Work:
         """An upper bound of how many there are; None if unknown before reading them all."""
         if self._wanted.scope or self._wanted.reason:
             return self._limit
-        key, since = self._inspector.keys.of("dead"), self._wanted.since_ms
-        count = len(self._ids_given) or int(
-            self._inspector.client.zcount(key, "-inf" if since is None else since, "+inf")
-        )
+        since_ms = self._wanted.since_ms
+        count = len(self._ids_given) or self._inspector.count_dead(since_ms)
         return min(self._limit or count, count)

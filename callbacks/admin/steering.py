@@ -15,13 +15,14 @@ from callbacks.request.freeze import check_id
 from callbacks.request.urls import display_url, normal_url, path_of
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import age, many
-from callbacks.worker.duties import dispatch_once
+from callbacks.worker.duties import dispatch_all
 
 _WHY_NONE: Final = {
     ClaimResult.PAUSED: "everything is paused (callbacks resume)",
     ClaimResult.TOO_EARLY: "the last batch was claimed less than CALLBACKS_MIN_INTERVAL ago",
     ClaimResult.BUSY: "all workers are busy, and enough is claimed for them",
     ClaimResult.SATURATED: "the workers do not keep up; a whole batch is claimed and overdue",
+    ClaimResult.PACED: "all slots of the next seconds have been given out",
     ClaimResult.LOCK_LOST: "another dispatcher took over the lock",
 }
 
@@ -115,7 +116,7 @@ def lanes_and_paths(done: ScopeResult) -> tuple[int, int]:
 def flush() -> Flush:
     """Claim a batch now. Workers send its callbacks at the usual pace."""
     parts = runtime()
-    batch = dispatch_once(parts.batcher, parts.messages)
+    batch = dispatch_all(parts.batcher.shards, parts.messages)
     if batch is None:
         return Flush(why="another dispatcher is claiming a batch right now")
     if batch.result is not ClaimResult.CLAIMED:

@@ -10,7 +10,7 @@ from callbacks.admin.values import Audit, Cleanup, Problem
 from callbacks.batcher import audit as auditing
 from callbacks.batcher.errors import as_documented
 from callbacks.batcher.inspector import Inspector
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.shards import Shards
 from callbacks.model import Recovered
 from callbacks.runtime import runtime
 from callbacks.worker.duties import expire_once, recover_once
@@ -25,18 +25,20 @@ def cleanup(*, expired: bool = False) -> Cleanup:
     batcher = runtime().batcher
     ended = _expire(batcher) if expired else None
     recovered = dead = cancelled = 0
-    while (done := recover_once(batcher, chance=_chance())) != Recovered(0, 0, 0):
-        recovered += done.recovered
-        dead += done.dead
-        cancelled += done.cancelled
+    for shard in batcher.shards:
+        while (done := recover_once(shard, chance=_chance())) != Recovered(0, 0, 0):
+            recovered += done.recovered
+            dead += done.dead
+            cancelled += done.cancelled
     return Cleanup(recovered, dead, cancelled, ended)
 
 
-def _expire(batcher: Batcher) -> int:
+def _expire(batcher: Shards) -> int:
     batcher.unhold()
     total = 0
-    while some := expire_once(batcher):
-        total += some
+    for shard in batcher.shards:
+        while some := expire_once(shard):
+            total += some
     return total
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Final
 
 from callbacks.batcher.inspector import LITERAL, PAGE, Inspector, Where, overview
 from callbacks.batcher.paging import pages
+from callbacks.batcher.routes import own_shard, shard_of
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.model import State
 
@@ -30,16 +33,19 @@ class Of(StrEnum):
     CALLBACK = "callback"
     DESTINATION = "destination"
     COUNTERS = "counters"
+    RESERVATION = "reservation"
+    SHARD = "shard"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One inconsistency, found in `name`; `lane` is where a callback was found."""
+    """One inconsistency, found in `name` of `shard`; `lane` is where a callback was found."""
 
     of: Of
     name: str
     problem: str
     lane: str = ""
+    shard: int = 0
 
     def __str__(self) -> str:
         return f"{self.name}: {self.problem}"
@@ -54,8 +60,19 @@ def findings(inspector: Inspector) -> Iterator[Finding]:
     """Yield every inconsistency.
 
     Reads page by page, and each callback atomically, so that concurrent traffic is not reported.
-    Also finds what no index names: a record, a request, a lane without its place in the ring.
+    Also finds what no index names: a record, a request, a lane without its place in the ring; and
+    with several shards, what is in the wrong one, and wrong reservations.
     """
+    shards = inspector.scripts.shards
+    for number, shard in enumerate(shards):
+        for finding in _findings(Inspector(shard)):
+            yield replace(finding, shard=number)
+    if len(shards) > 1:
+        yield from _misplaced(inspector)
+
+
+def _findings(inspector: Inspector) -> Iterator[Finding]:
+    """Yield the inconsistencies within one shard."""
     seen: set[str] = set()
     for lane in list(_family(inspector, "lane:")):
         yield from _wrong(inspector, inspector.members("lane:", lane), seen, lane)
@@ -72,7 +89,43 @@ def findings(inspector: Inspector) -> Iterator[Finding]:
         yield Finding(Of.COUNTERS, "counters", problem)
 
 
-def repair(batcher: Batcher) -> Iterator[tuple[Finding, str]]:
+def _misplaced(inspector: Inspector) -> Iterator[Finding]:
+    """Yield what is in another shard than it belongs to, and reservations that are wrong."""
+    for number, shard in enumerate(inspector.scripts.shards):
+        one = Inspector(shard)
+        yield from _strange_lanes(inspector, number, one)
+        yield from _empty_reservations(inspector, one)
+        yield from _unreserved(inspector, number, one)
+
+
+def _strange_lanes(inspector: Inspector, number: int, one: Inspector) -> Iterator[Finding]:
+    for name in _family(one, "lane:"):
+        right = shard_of(name, len(inspector.scripts.shards))
+        if right != number:
+            problem = f"waits in shard {number} and belongs to shard {right}"
+            yield Finding(Of.SHARD, name, problem, shard=number)
+
+
+def _empty_reservations(inspector: Inspector, one: Inspector) -> Iterator[Finding]:
+    for page in pages(_family(one, "at:"), PAGE):
+        for id, there in zip(page, inspector.reserved(page), strict=True):
+            if there is not None and not inspector.scripts.shards[there].has(id):
+                problem = f"is reserved for shard {there}, which has no such callback"
+                yield Finding(Of.RESERVATION, id, problem, shard=there)
+
+
+def _unreserved(inspector: Inspector, number: int, one: Inspector) -> Iterator[Finding]:
+    count = len(inspector.scripts.shards)
+    known = chain.from_iterable(one.members(name) for name in ("expiry", "sent", "dead"))
+    for page in pages((id for id in known if own_shard(id, count) != number), PAGE):
+        for id, there in zip(page, inspector.reserved(page), strict=True):
+            if there != number and one.scripts.home.has(id):
+                told = "not reserved" if there is None else f"reserved for shard {there}"
+                problem = f"is in shard {number} and {told}"
+                yield Finding(Of.RESERVATION, id, problem, shard=number)
+
+
+def repair(batcher: Batcher | Shards) -> Iterator[tuple[Finding, str]]:
     """Repair every inconsistency; yields each finding with what was done.
 
     The script that repairs a finding checks it again, so workers may keep running. What is still
@@ -84,12 +137,18 @@ def repair(batcher: Batcher) -> Iterator[tuple[Finding, str]]:
         mended: set[str] = set()
         for finding in findings(inspector):
             yield finding, _mend(batcher, finding)
-            mended.add(finding.name)
+            if finding.of is not Of.SHARD:
+                mended.add(finding.name)
         if not mended:
             return
 
 
-def _mend(batcher: Batcher, finding: Finding) -> str:
+def _mend(whole: Batcher | Shards, finding: Finding) -> str:
+    batcher = whole.shards[finding.shard] if isinstance(whole, Shards) else whole
+    if finding.of is Of.SHARD:
+        return "left as it is: it is sent from there"
+    if finding.of is Of.RESERVATION and isinstance(whole, Shards):
+        return whole.mend_reservation(finding.name, finding.shard)
     if finding.of is Of.CALLBACK:
         return f"{batcher.repair(finding.name, finding.lane)} now"
     if finding.of is Of.DESTINATION:
@@ -140,7 +199,8 @@ def _wrong(
     # One of two lanes that hold the same id is wrong, so in lanes no id is skipped.
     for page in pages((id for id in ids if lane or id not in seen), PAGE):
         seen.update(page)
-        answers = inspector.scripts.run_many("where", [{"id": id, "lane": lane} for id in page])
+        calls = [{"id": id, "lane": lane} for id in page]
+        answers = inspector.scripts.home.run_many("where", calls)
         for id, answer in zip(page, answers, strict=True):
             where = Where(answer)
             if lane and where.destination != lane:
@@ -167,6 +227,9 @@ def _lane_problems(inspector: Inspector, name: str) -> Iterator[Finding]:
 
 
 def _family(inspector: Inspector, name: str) -> Iterator[str]:
-    prefix = inspector.keys.of(name)
-    for raw in inspector.client.scan_iter(match=prefix.translate(LITERAL) + "*", count=500):
+    """The members of a family of keys of one shard."""
+    prefix = inspector.scripts.home.keys.of(name)
+    for raw in inspector.scripts.home.client.scan_iter(
+        match=prefix.translate(LITERAL) + "*", count=500
+    ):
         yield raw.decode()[len(prefix) :]

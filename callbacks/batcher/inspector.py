@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from redis import Redis
 
 from callbacks.batcher.journal import Act, paused_by
-from callbacks.batcher.keys import Keys
 from callbacks.batcher.paging import pages
+from callbacks.batcher.routes import AllScripts, as_all
 from callbacks.batcher.scripts import Scripts
 from callbacks.model import InvalidCallback, State, Timing
 from callbacks.policy.buckets import Counted, read_field
@@ -235,12 +235,53 @@ class Destination:
     paused_by: Act | None = None
 
 
-def overview(scripts: Scripts) -> Overview:
-    """Read sizes, schedule and totals atomically."""
+def overview(scripts: Scripts | AllScripts) -> Overview:
+    """Read sizes, schedule and totals, those of each shard at one instant."""
+    found = as_all(scripts)
+    each = [_overview(answer) for answer in found.run_in_all("status", {})]
+    if len(each) == 1:
+        return each[0]
+    return _combined(_overview(found.home.run("status", {})), each)
+
+
+def _combined(home: Overview, each: Sequence[Overview]) -> Overview:
+    """The overview of several shards; `home` has what belongs to none of them."""
+    totals, rates = Counter[str](), Counter[str]()
+    for one in each:
+        totals.update(one.totals)
+        rates.update(one.per_minute)
+    longest = max(each, key=lambda one: one.held_until_ms or 0)
+    return replace(
+        home,
+        queued=sum(one.queued for one in each),
+        processing=sum(one.processing for one in each),
+        dead=sum(one.dead for one in each),
+        sent_records=sum(one.sent_records for one in each),
+        destinations_waiting=sum(one.destinations_waiting for one in each),
+        oldest_due_ms=_least(one.oldest_due_ms for one in each),
+        lock=", ".join(one.lock for one in each if one.lock),
+        next_batch_ms=_least(one.next_batch_ms for one in each),
+        last_batch_ms=max((one.last_batch_ms or 0 for one in each), default=0) or None,
+        data_lost_ms=max((one.data_lost_ms or 0 for one in (home, *each)), default=0) or None,
+        totals={name: totals[name] for name in TOTALS},
+        per_minute=dict(rates),
+        held_until_ms=longest.held_until_ms,
+        jump_ms=longest.jump_ms,
+        in_flight=sum(one.in_flight for one in each),
+        dead_last_hour=sum(one.dead_last_hour for one in each),
+        refusing=any(one.refusing for one in each),
+    )
+
+
+def _least(times: Iterable[int | None]) -> int | None:
+    return min((at for at in times if at is not None), default=None)
+
+
+def _overview(answer: Sequence[Any]) -> Overview:
     (
         now, queued, processing, dead, sent, waiting, oldest, lock, state, counters, rates,
         in_flight, died,
-    ) = scripts.run("status", {})  # fmt: skip
+    ) = answer  # fmt: skip
     schedule, counted = _fields(state), _fields(counters)
     return Overview(
         now_ms=now,
@@ -271,8 +312,21 @@ def overview(scripts: Scripts) -> Overview:
     )
 
 
-def survey(scripts: Scripts) -> Survey:
-    """Count what is ready and what is held, page by page."""
+def survey(scripts: Scripts | AllScripts) -> Survey:
+    """Count what is ready and what is held, page by page, each shard for itself."""
+    each = [_survey(shard) for shard in as_all(scripts).shards]
+    holds = Counter[str]()
+    for one in each:
+        holds.update(one.holds)
+    return Survey(
+        ready=sum(one.ready for one in each),
+        ready_since_ms=_least(one.ready_since_ms for one in each),
+        held_since_ms=_least(one.held_since_ms for one in each),
+        holds=dict(holds),
+    )
+
+
+def _survey(scripts: Scripts) -> Survey:
     ready, since, held_since, holds = 0, _NEVER, _NEVER, Counter[str]()
     for among in ("ring", "unproven", "held"):
         for page in range(_SURVEY_PAGES):
@@ -294,11 +348,12 @@ def survey(scripts: Scripts) -> Survey:
     )
 
 
-def workers(scripts: Scripts, now_ms: int) -> list[Worker]:
+def workers(scripts: Scripts | AllScripts, now_ms: int) -> list[Worker]:
     """Read which worker processes have reported lately, the oldest first."""
-    with scripts.client.pipeline(transaction=False) as pipe:
-        pipe.hgetall(scripts.keys.of("workers"))
-        pipe.hgetall(scripts.keys.of("identities"))
+    home = as_all(scripts).home
+    with home.client.pipeline(transaction=False) as pipe:
+        pipe.hgetall(home.keys.of("workers"))
+        pipe.hgetall(home.keys.of("identities"))
         words, identities = pipe.execute()
     found = [
         _worker(int(word.split()[0]), identities.get(ticker, b""))
@@ -315,10 +370,13 @@ def _worker(places: int, told: bytes) -> Worker:
     return Worker(places=places, since_ms=int(since), **json.loads(who))
 
 
-def attempts(scripts: Scripts) -> Attempts:
+def attempts(scripts: Scripts | AllScripts) -> Attempts:
     """Read all attempts, counted by outcome, reason, status class and buckets of times."""
-    raw: Any = scripts.client.hgetall(scripts.keys.of("attempts"))
-    fields = {name.decode(): int(value) for name, value in raw.items()}
+    found, fields = as_all(scripts), Counter[str]()
+    places = {found.home, *found.shards}  # the sums of times may belong to no shard
+    commands = (("HGETALL", place.keys.of("attempts")) for place in places)
+    for flat in found.home.stream(commands):
+        fields.update({name: int(value) for name, value in _fields(flat).items()})
     counted = (read_field(name, value) for name, value in fields.items())
     return Attempts(
         counted=tuple(one for one in counted if one),
@@ -327,9 +385,10 @@ def attempts(scripts: Scripts) -> Attempts:
     )
 
 
-def find(scripts: Scripts, id: str) -> Status | None:
+def find(scripts: Scripts | AllScripts, id: str) -> Status | None:
     """Read one callback; None if its id is unknown."""
-    found = Where(scripts.run("where", {"id": id, "lane": ""}))
+    (shard,) = as_all(scripts).locate([id])
+    found = Where(shard.run("where", {"id": id, "lane": ""}))
     state = found.state
     return None if state is None else found.status(id, state)
 
@@ -416,20 +475,40 @@ class Where:
 
 
 class Inspector:
-    """Reads one namespace, page by page."""
+    """Reads one namespace, or one shard of it, page by page."""
 
-    def __init__(self, scripts: Scripts) -> None:
-        self.scripts = scripts
-        self.keys: Keys = scripts.keys
+    def __init__(self, scripts: Scripts | AllScripts) -> None:
+        self.scripts = as_all(scripts)
         self.client: Redis = scripts.client
 
     # Pages
 
+    def count_dead(self, since_ms: int | None = None) -> int:
+        """How many dead letters there are, or died since then."""
+        low = "-inf" if since_ms is None else since_ms
+        keys = (shard.keys.of("dead") for shard in self.scripts.shards)
+        return sum(self.scripts.home.stream(("ZCOUNT", key, low, "+inf") for key in keys))
+
+    def request(self, id: str) -> bytes | None:
+        """The frozen request of a callback, if it is still kept."""
+        (shard,) = self.scripts.locate([id])
+        found: Any = shard.client.get(shard.keys.of("cb:", id))
+        return None if found is None else bytes(found)
+
     def find_many(self, ids: list[str]) -> list[Status]:
         """Read many callbacks in one pipeline; leaves out unknown ids."""
-        answers = self.scripts.run_many("where", [{"id": id, "lane": ""} for id in ids])
-        found = [(id, Where(answer)) for id, answer in zip(ids, answers, strict=True)]
+        found = zip(ids, self.where_many(ids), strict=True)
         return [where.status(id, where.state) for id, where in found if where.state]
+
+    def where_many(self, ids: Sequence[str]) -> list[Where]:
+        """Read which structures hold callbacks, in one pipeline."""
+        located = zip(ids, self.scripts.locate(ids), strict=True)
+        calls = ((shard, {"id": id, "lane": ""}) for id, shard in located)
+        return [Where(answer) for answer in self.scripts.home.run_across("where", calls)]
+
+    def reserved(self, ids: Sequence[str]) -> list[int | None]:
+        """For which shards ids are reserved in their own ones."""
+        return self.scripts.reserved(ids)
 
     def waiting(self) -> Iterator[str]:
         """Iterate over the destinations with something waiting."""
@@ -438,8 +517,9 @@ class Inspector:
 
     def knows(self, destination: str) -> bool:
         """Tell whether something waits for a destination, or was sent to it within a day."""
-        names = (self.keys.of(name) for name in ("ring", "unproven", "destinations"))
-        return any(self.client.zscore(name, destination) is not None for name in names)
+        shard = self.scripts.of(destination)
+        names = (shard.keys.of(name) for name in ("ring", "unproven", "destinations"))
+        return any(shard.client.zscore(name, destination) is not None for name in names)
 
     def lanes(self, host: Scope) -> list[str]:
         """Return the lanes and paths of a host that wait, or were used within a day.
@@ -447,9 +527,10 @@ class Inspector:
         Returns at least all that exist throughout the call, whatever changes meanwhile.
         """
         pattern, found = host.name.translate(LITERAL) + "[#/]*", set[str]()
-        for name in ("ring", "unproven", "destinations"):
-            rows = self.client.zscan_iter(self.keys.of(name), match=pattern, count=PAGE)
-            found.update(raw.decode() for raw, _ in rows)
+        for shard in self.scripts.shards:
+            for name in ("ring", "unproven", "destinations"):
+                rows = shard.client.zscan_iter(shard.keys.of(name), match=pattern, count=PAGE)
+                found.update(raw.decode() for raw, _ in rows)
         return sorted(found - {host.mark})
 
     def destinations(
@@ -473,15 +554,16 @@ class Inspector:
 
     def troubled(self, limit: int = MOST_TROUBLED) -> list[Destination]:
         """Read those in trouble, or lately so, the longest first; at most `limit`."""
-        raw: Any = self.client.zrange(self.keys.of("troubled"), 0, limit - 1)
-        return self._destinations([name.decode() for name in raw]) if raw else []
+        names = self.scripts.first("troubled", limit)
+        return self._destinations(names) if names else []
 
     def place(self, destination: str) -> tuple[bool, float | None, bool, bool]:
         """Tell if something waits, and the place in the ring: where, if too late, if in both rings.
 
         Read atomically, by a script because a full Redis refuses MULTI.
         """
-        waits, place, late, twice = self.scripts.run("place", {"destination": destination})
+        shard = self.scripts.of(destination)
+        waits, place, late, twice = shard.run("place", {"destination": destination})
         return bool(waits), float(place) if place else None, bool(late), bool(twice)
 
     def destination(self, name: str) -> Destination:
@@ -491,34 +573,48 @@ class Inspector:
     def _destinations(self, names: list[str]) -> list[Destination]:
         now_s, micros = self.client.time()
         now_ms = now_s * 1000 + micros // 1000
-        hour = now_s // 3_600
-        with self.client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.zcard(self.keys.of("lane:", name))
-                pipe.zrange(self.keys.of("lane:", name), 0, 0, withscores=True)
-                pipe.zcount(self.keys.of("inflight:", name), now_ms, "+inf")
-                pipe.hgetall(self.keys.of("dest:", name))
-                pipe.zscore(self.keys.of("ring"), name)
-                pipe.zscore(self.keys.of("unproven"), name)
-                pipe.hmget(
-                    self.keys.of("dest:", Scope(host_of(name)).mark), "paused", name, "paused_by"
-                )
-                pipe.hgetall(self.keys.of("failed:", f"{hour - 1}:{name}"))
-                pipe.hgetall(self.keys.of("failed:", f"{hour}:{name}"))
-            answers = pipe.execute()
-        rows = (answers[start : start + 9] for start in range(0, len(answers), 9))
-        return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
+        groups: dict[Scripts, list[str]] = {}
+        for name in names:
+            groups.setdefault(self.scripts.of(name), []).append(name)
+        found = {
+            one.name: one
+            for shard, its in groups.items()
+            for one in _read_destinations(shard, its, now_ms)
+        }
+        return [found[name] for name in names]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
         """Iterate over a sorted set by rank, a page at a time.
 
         If it changes meanwhile, a member may be missed or returned twice.
         """
-        key, start, more = self.keys.of(name, member), 0, True
-        while more:
-            page: Any = self.client.zrange(key, start, start + PAGE - 1)
-            yield from (raw.decode() for raw in page)
-            start, more = start + PAGE, len(page) == PAGE
+        shards = (self.scripts.of(member),) if member else self.scripts.shards
+        for shard in shards:
+            start, more = 0, True
+            while more:
+                key = shard.keys.of(name, member)
+                page: Any = shard.client.zrange(key, start, start + PAGE - 1)
+                yield from (raw.decode() for raw in page)
+                start, more = start + PAGE, len(page) == PAGE
+
+
+def _read_destinations(shard: Scripts, names: list[str], now_ms: int) -> list[Destination]:
+    """Read destinations of one shard."""
+    hour, keys = now_ms // 3_600_000, shard.keys
+    with shard.client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.zcard(keys.of("lane:", name))
+            pipe.zrange(keys.of("lane:", name), 0, 0, withscores=True)
+            pipe.zcount(keys.of("inflight:", name), now_ms, "+inf")
+            pipe.hgetall(keys.of("dest:", name))
+            pipe.zscore(keys.of("ring"), name)
+            pipe.zscore(keys.of("unproven"), name)
+            pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name, "paused_by")
+            pipe.hgetall(keys.of("failed:", f"{hour - 1}:{name}"))
+            pipe.hgetall(keys.of("failed:", f"{hour}:{name}"))
+        answers = pipe.execute()
+    rows = (answers[start : start + 9] for start in range(0, len(answers), 9))
+    return [_destination(name, row, now_ms) for name, row in zip(names, rows, strict=True)]
 
 
 def is_mark(name: str) -> bool:

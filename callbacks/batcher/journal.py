@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from callbacks.batcher.routes import AllScripts, as_all
 from callbacks.batcher.scripts import Scripts
 
 #: Longer words of people are cut.
@@ -52,9 +53,10 @@ def read_act(raw: bytes) -> Act:
     )
 
 
-def read_journal(scripts: Scripts) -> list[Act]:
+def read_journal(scripts: Scripts | AllScripts) -> list[Act]:
     """Read all acts that are kept, the newest first."""
-    rows: Any = scripts.client.lrange(scripts.keys.of("journal"), 0, -1)
+    home = as_all(scripts).home
+    rows: Any = home.client.lrange(home.keys.of("journal"), 0, -1)
     return [read_act(raw) for raw in rows]
 
 

@@ -1,7 +1,9 @@
 """Every Redis key of the batcher, built in one place.
 
 All begin with `{<namespace>}:`; the braces are a hash tag, so that all are in one slot of a
-cluster. Times are Redis `TIME` in integer milliseconds. "By" names what deletes a key or member.
+cluster. Several shards have all of these each, under tags of their own (see `shard_tags`), and
+what is marked with + is under that of the namespace, which is no shard then. Times are Redis `TIME`
+in integer milliseconds. "By" names what deletes a key or member.
 
 lane:<destination>      zset    id -> due time (QUEUE is all lanes together)
                                 by claim, cancel, expire
@@ -12,9 +14,9 @@ places                  zset    id in flight, or claimed for an unproven destina
                                 it takes an unproven destination's place: at once, or if its
                                 destination is proven, once its answer is overdue
                                 by settle, release, reclaim, whatever ends it
-workers                 hash    worker process -> its threads or greenlets, its places for
+workers +               hash    worker process -> its threads or greenlets, its places for
                                 unproven destinations, until when both are valid; by tick
-identities              hash    worker process -> since when it runs, and JSON: host, pid, version,
+identities +            hash    worker process -> since when it runs, and JSON: host, pid, version,
                                 `threads` or `greenlets`, how many are busy, its Dramatiq broker;
                                 apart from `workers`, whose words older processes read; by tick
 held                    zset    destination that is paused, broken, parked or without a secret ->
@@ -47,7 +49,7 @@ failed:<n>:<destination>
                                 hours
 gone                    zset    SHA-1 of a URL that answered 410 -> when; by forgive, trim
                                 (keeps the newest 100,000)
-state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
+state +                 hash    `slot`, `send`, `paused`, `last_batch`, `next_batch`, `earliest`,
                                 `check_at`, `peek_at`, `fence`, `rate`, `stagger`, `why`,
                                 `batch_before` (the batch before the last one),
                                 `paused_by` (who and why, as in `journal`), `pause_at` and
@@ -63,12 +65,17 @@ state                   hash    `slot`, `send`, `paused`, `last_batch`, `next_ba
                                 `held` (nothing expires before), `jump` (how far Redis' clock
                                 jumped ahead) and `jumped` (when that was noticed),
                                 `epoch` (identifies this data), `lost` (when a process noticed
-                                that the data it knew is gone)
+                                that the data it knew is gone), `shards` (how many there are)
+wants +                 hash    what several shards want of the stagger over all, and have got, see
+                                `lua/parts/bids.lua`
+at:<id>                 string  the shard where a callback with an id of the caller's own is, or
+                                will be, and when that was reserved; where there are several, and
+                                only in the shard of the id; by unreserve, transfer
 lock                    string  the dispatcher's token and fence; by unlock, or expires
 claimed                 string  the last claim's nonce and answer; expires after a minute
 answer:<nonce>          string  the answer to a replay, purge, resume or forgive, in case its
                                 reply was lost; expires after a minute
-tick                    string  the elected ticker; expires after the check interval
+tick +                  string  the elected ticker; expires after the check interval
 suspects                zset    id in flight that has crashed before -> end of its lease
                                 by settle, reclaim, by begin once it is past, or expires
 trial                   string  the id on its last try, while no other suspect is in flight
@@ -76,7 +83,7 @@ trial                   string  the id on its last try, while no other suspect i
 attempts                hash    outcome, reason, status class, duration and delivery delay (the
                                 bounds of their buckets) of attempts -> how many; `duration`,
                                 `delay`: their sums in ms, by tick; never decreasing; kept
-journal                 list    what people did, the newest first: time and JSON, see `journal.Act`
+journal +               list    what people did, the newest first: time and JSON, see `journal.Act`
                                 at most 1,000 are kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
 rate:<n>                hash    the same for the n-th 10 s since 1970; expires after 15 min
@@ -116,7 +123,13 @@ which the gate of `begin` allows the next send; `rate` (sends per 1000 s), `stag
 
 from __future__ import annotations
 
+from binascii import crc_hqx
+from functools import lru_cache
+from itertools import chain, count
 from typing import Final
+
+#: Of a Redis or Valkey Cluster.
+_SLOTS: Final = 16_384
 
 #: Names as spelled in the headers of the Lua files. One that ends in a colon is the prefix of a
 #: family; scripts append an id or a destination.
@@ -142,6 +155,8 @@ NAMES: Final = frozenset(
         "failing",
         "troubled",
         "failed:",
+        "wants",
+        "at:",
         "gone",
         "state",
         "lock",
@@ -168,11 +183,34 @@ def arrivals_channel(namespace: str) -> str:
     return f"{namespace}:__arrivals__"
 
 
-class Keys:
-    """The keys of one namespace."""
+@lru_cache
+def shard_tags(namespace: str, shards: int) -> tuple[str, ...]:
+    """The hash tags of all shards, in order.
 
-    def __init__(self, namespace: str) -> None:
-        self.root = f"{{{namespace}}}:"
+    That of the only shard is the namespace. Those of several are `<namespace>:<number>`, or
+    `<namespace>:<number>.<n>` with the smallest n that puts the shard into its own part of a
+    cluster's slots: so they are even over primaries that have even parts of them.
+    """
+    if shards == 1:
+        return (namespace,)
+    return tuple(_tag(f"{namespace}:{shard}", shard, shards) for shard in range(shards))
+
+
+def _tag(name: str, shard: int, shards: int) -> str:
+    names = chain((name,), (f"{name}.{n}" for n in count(1)))
+    return next(each for each in names if slot_of(each) * shards // _SLOTS == shard)
+
+
+def slot_of(tag: str) -> int:
+    """The slot of a cluster in which all keys with this hash tag are (Redis Cluster spec)."""
+    return crc_hqx(tag.encode(), 0) % _SLOTS
+
+
+class Keys:
+    """The keys under one hash tag: a namespace, or one of its shards."""
+
+    def __init__(self, tag: str) -> None:
+        self.root = f"{{{tag}}}:"
 
     def of(self, name: str, member: str = "") -> str:
         """Return the key `name`, or that of `member` if it is a family.

@@ -6,11 +6,16 @@ no page, and one that stays where it is is neither missed nor returned twice.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from callbacks.batcher.inspector import Inspector, Status
+from callbacks.batcher.paging import pages
+from callbacks.batcher.scripts import Scripts
 from callbacks.model import Reason, State
 from callbacks.request.urls import Scope
 
@@ -46,20 +51,32 @@ class Bounds(NamedTuple):
 
 def walk(
     inspector: Inspector,
-    key: str,
+    name: str,
     bounds: Bounds,
     *,
     after: Place | None = None,
     size: int = PAGE,
     lane: str = "",
 ) -> Iterator[list[Place]]:
-    """Walk through a sorted set page by page; goes on after a place.
+    """Walk through a structure page by page, in all shards at once; goes on after a place."""
+    scripts = inspector.scripts
+    shards = (scripts.of(lane),) if lane else scripts.shards
+    walks = [_walk(shard, name, bounds, after=after, size=size, lane=lane) for shard in shards]
+    if len(walks) == 1:
+        yield from walks[0]
+        return
+    places = map(chain.from_iterable, walks)
+    yield from pages(heapq.merge(*places, key=itemgetter(0, 1), reverse=bounds.newest_first), size)
 
-    It continues from the last score it saw, not from a rank.
-    """
+
+def _walk(
+    shard: Scripts, name: str, bounds: Bounds, *, after: Place | None, size: int, lane: str
+) -> Iterator[list[Place]]:
+    """Walk through a sorted set. It continues from the last score it saw, not from a rank."""
     last, skip = after, 0
+    key = shard.keys.of(name, lane)
     while True:
-        rows = _read(inspector, key, bounds, last=last, skip=skip, size=size)
+        rows = _read(shard, key, bounds, last=last, skip=skip, size=size)
         fresh = [
             Place(score, id, lane)
             for id, score in rows
@@ -75,14 +92,14 @@ def walk(
 
 
 def _read(
-    inspector: Inspector, key: str, bounds: Bounds, *, last: Place | None, skip: int, size: int
+    shard: Scripts, key: str, bounds: Bounds, *, last: Place | None, skip: int, size: int
 ) -> list[tuple[str, float]]:
     low, high, newest_first = bounds
     if newest_first:
         start, stop = (last.score if last else high), low
     else:
         start, stop = (last.score if last else low), high
-    rows: Any = inspector.client.zrange(
+    rows: Any = shard.client.zrange(
         key,
         start,
         stop,
@@ -144,8 +161,7 @@ def places(
         yield from _in_lanes(inspector, scope, after=after, size=size)
         return
     bounds = Bounds(float("-inf") if since_ms is None else since_ms, newest_first=state in FINAL)
-    key = inspector.keys.of(_STRUCTURES[state])
-    yield from walk(inspector, key, bounds, after=after, size=size)
+    yield from walk(inspector, _STRUCTURES[state], bounds, after=after, size=size)
 
 
 def _in_lanes(
@@ -156,8 +172,7 @@ def _in_lanes(
         if after is not None and name < after.lane:
             continue
         reached = after if after is not None and name == after.lane else None
-        key = inspector.keys.of("lane:", name)
-        yield from walk(inspector, key, Bounds(), after=reached, size=size, lane=name)
+        yield from walk(inspector, "lane:", Bounds(), after=reached, size=size, lane=name)
 
 
 def found(

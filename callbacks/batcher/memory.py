@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import redis
 
+from callbacks.batcher.routes import AllScripts, as_all
 from callbacks.batcher.scripts import Scripts
 from callbacks.model import Memory
 from callbacks.policy.room import is_full
@@ -14,7 +15,7 @@ from callbacks.policy.room import is_full
 DEAD_SAMPLE: Final = 20
 
 
-def read_memory(scripts: Scripts) -> Memory | None:
+def read_memory(scripts: Scripts | AllScripts) -> Memory | None:
     """Read how much memory Redis uses and may use; None if this user may not ask.
 
     The size of a dead letter is only measured if Redis is near its limit.
@@ -24,7 +25,8 @@ def read_memory(scripts: Scripts) -> Memory | None:
     except redis.ResponseError:  # NOPERM, or the command was renamed
         return None
     used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
-    return Memory(used, limit, _dead_bytes(scripts) if is_full(used, limit) else 0)
+    measured = (_dead_bytes(shard) for shard in as_all(scripts).shards)
+    return Memory(used, limit, next(filter(None, measured), 0) if is_full(used, limit) else 0)
 
 
 def _dead_bytes(scripts: Scripts) -> int:

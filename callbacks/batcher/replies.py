@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -27,11 +27,16 @@ from callbacks.model import (
     Waited,
 )
 
+#: The answer for a callback whose id is reserved for another shard.
+ELSEWHERE: Final = Stored(accepted=False)
+
 
 def stored(code: int, signal: int, wait_ms: int) -> Stored:
     """Read the result for one callback of an enqueue; raises `QueueFull`."""
     if code == -2:
         raise no_room()
+    if code == -3:
+        return ELSEWHERE
     if code == -1:
         raise QueueFull(f"{signal} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
     return Stored(code == 1, Signal(signal), wait_ms, conflict=code == 2)
@@ -39,11 +44,14 @@ def stored(code: int, signal: int, wait_ms: int) -> Stored:
 
 def results(reply: Any, count: int) -> list[Stored | Exception]:
     """Read the results of one enqueue; if it failed, none of its callbacks was stored."""
-    if isinstance(reply, redis.OutOfMemoryError):
-        reply = no_room()
     if isinstance(reply, Exception):
-        return [reply] * count
+        return [as_room(reply)] * count
     return [_result(*reply[start : start + 3]) for start in range(0, 3 * count, 3)]
+
+
+def as_room(error: Exception) -> Exception:
+    """What an error of Redis means for callbacks that were not stored."""
+    return no_room() if isinstance(error, redis.OutOfMemoryError) else error
 
 
 def _result(code: int, signal: int, wait_ms: int) -> Stored | Exception:

@@ -10,6 +10,7 @@ from typing import Final
 
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.paging import pages
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.request.urls import Scope
 
@@ -27,7 +28,7 @@ class ScopeResult:
     changed: bool = True
 
 
-def pause(batcher: Batcher, scope: Scope | None, *, entry: str = "") -> ScopeResult:
+def pause(batcher: Batcher | Shards, scope: Scope | None, *, entry: str = "") -> ScopeResult:
     """Stop sending; also pauses lanes of a host that appear later. `entry`: for the journal."""
     if scope is None:
         return ScopeResult(in_flight=batcher.pause(entry=entry))
@@ -41,7 +42,7 @@ def pause(batcher: Batcher, scope: Scope | None, *, entry: str = "") -> ScopeRes
     return ScopeResult(lanes, seen=seen or bool(lanes), in_flight=in_flight)
 
 
-def resume(batcher: Batcher, scope: Scope | None, *, entry: str = "") -> ScopeResult:
+def resume(batcher: Batcher | Shards, scope: Scope | None, *, entry: str = "") -> ScopeResult:
     """Start sending again; clears holds, breakers and adapted intervals of destinations."""
     if scope is None or not scope.lanes:
         return ScopeResult(changed=batcher.resume(scope.name if scope else None, entry=entry))

@@ -184,7 +184,7 @@ class _Form:
 
 
 class Scripts:
-    """All verbs, for one client and one namespace.
+    """All verbs, for one client and the keys of one shard.
 
     `constants`: arguments that are the same in each call, by name.
     """
@@ -226,13 +226,19 @@ class Scripts:
         An error reply is returned in the place of its call's answer. `calls` is consumed while
         the first of them are executed.
         """
-        form = self._forms[name]
-        sha, text = form.verb.sha, form.verb.text
+        return self.run_across(name, ((self, arguments) for arguments in calls))
+
+    def run_across(
+        self, name: str, calls: Iterable[tuple[Scripts, Mapping[str, Any]]]
+    ) -> list[Any]:
+        """Call a verb in several shards of this client's, otherwise as `run_many`."""
+        verb = self._forms[name].verb
+        sha, text = verb.sha, verb.text
         values: list[list[Any]] = []
 
         def commands() -> Iterator[Sequence[Any]]:
-            for arguments in calls:
-                values.append(form.fill(arguments))
+            for scripts, arguments in calls:
+                values.append(scripts._forms[name].fill(arguments))  # noqa: SLF001 - its own kind
                 yield "EVALSHA", sha, *values[-1]
 
         answers = self._pipeline.stream(commands())
@@ -243,6 +249,22 @@ class Scripts:
             again += [("EVALSHA", sha, *values[n]) for n in others]
             for n, reply in zip(unknown, self._pipeline.stream(again), strict=True):
                 answers[n] = reply
+        return answers
+
+    def has(self, id: str) -> bool:
+        """Whether this shard has a callback, or its record."""
+        keys = self.keys.of("cb:", id), self.keys.of("rec:", id)
+        return bool(self.client.exists(*keys))
+
+    def stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Send plain commands, for keys of any shards; returns their replies as Redis gives them.
+
+        Raises the first error reply.
+        """
+        answers = self._pipeline.stream(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
 
 

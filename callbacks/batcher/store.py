@@ -7,9 +7,9 @@ raises. All verbs use the server's clock.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import redis
 from redis import Redis
@@ -17,7 +17,7 @@ from redis import Redis
 from callbacks.batcher import replies
 from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
 from callbacks.batcher.journal import Act, read_act
-from callbacks.batcher.keys import Keys
+from callbacks.batcher.keys import Keys, shard_tags
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import VERBS, Scripts, Verb
 from callbacks.batcher.times import Times
@@ -37,6 +37,7 @@ from callbacks.model import (
     Released,
     Settled,
     Settlement,
+    Slots,
     Stored,
     Tick,
     Trimmed,
@@ -85,6 +86,15 @@ RENEW_STEP: Final = 100
 #: How long the answer to an operator's command is kept, in case its reply was lost.
 ANSWER_MS: Final = 60_000
 CRASH_SPREAD_MS: Final = (5_000, 30_000)
+#: For how long a shard's word counts of what it has to send.
+BID_MS: Final = 2_000
+#: The answers of `reserve`: reserved for that shard, and the id's own shard has the callback.
+RESERVED, HERE = -1, -2
+#: A reservation so young is not deleted: its id is just being used again.
+UNRESERVE_MS: Final = 5_000
+#: A reservation without a callback is given up when it is as old as this: the call that made it was
+#: interrupted.
+TRANSFER_MS: Final = 60_000
 #: Added to the lease of a begun attempt: more than clocks and waits can differ.
 _BEGUN_BLUR_MS: Final = 1_000
 #: The place that a released callback keeps: 0 none, 1 (otherwise) that in its lane, 2 its
@@ -95,14 +105,20 @@ WORD_INTERVALS: Final = 4
 WORD_MIN_MS: Final = 10_000
 
 
-def _constants(s: Settings) -> dict[str, int]:
-    """Arguments of the verbs that follow from the settings, by their names in the headers."""
+def _constants(s: Settings, shard: int | None) -> dict[str, int]:
+    """Arguments of the verbs that follow from the settings, by their names in the headers.
+
+    One of several shards is no judge of the stagger, see `pacer`, and has its part of what is
+    limited over all.
+    """
+    shards = 1 if shard is None else s.shards
     longest_s = s.destination_interval_max if s.adaptive else s.destination_interval
     secret_hold_min, secret_hold_max = SECRET_HOLD_MS
     return {
         # Batches
         "batch_size": s.batch_size,
-        "max_queued": s.max_queued,
+        "max_queued": -(-s.max_queued // shards),
+        "own_shard": -1 if shard is None else shard,
         "max_delay": ms(s.max_delay),
         "min_interval": ms(s.min_interval),
         "flow_interval": max(FLOW_INTERVAL_MS, ms(s.min_interval)),
@@ -111,7 +127,7 @@ def _constants(s: Settings) -> dict[str, int]:
         "horizon": HORIZON_MS,
         "lock_ttl": LOCK_TTL_MS,
         # Paces
-        "stagger": ms(s.send_interval),
+        "stagger": ms(s.send_interval) if shards == 1 else 0,
         "interval": ms(s.destination_interval),
         "interval_us": us(s.destination_interval),
         "interval_min_us": us(s.destination_interval_min),
@@ -146,21 +162,81 @@ def _constants(s: Settings) -> dict[str, int]:
     }
 
 
+class Pacer(Protocol):
+    """The stagger over all shards, see `pacer`."""
+
+    def demand(self, one: Batcher, want: int) -> Demand: ...
+
+    def set_stagger(self, stagger: Stagger) -> bool: ...
+
+    def slots(self, one: Batcher) -> Slots: ...
+
+    def hand_back(self, one: Batcher, unused: int) -> None: ...
+
+    def take(self, one: Batcher, wait_ms: int, *, must: bool = False) -> tuple[int, bool]: ...
+
+
+def _told(demand: Demand) -> str:
+    """One shard's demand as it is stored, see `bid.lua`."""
+    numbers = (
+        demand.ready,
+        round(10 * demand.accepted_per_s),
+        demand.tried,
+        demand.failing,
+        demand.unproven,
+        demand.unproven_waiting,
+        demand.unproven_per_s,
+    )
+    return " ".join(map(str, numbers))
+
+
+def _summed(rate_per_s: float | None, words: Iterable[str]) -> Demand:
+    """The demand of several shards together."""
+    sums = [0] * 7
+    for word in words:
+        sums = [total + int(own) for total, own in zip(sums, word.split(), strict=True)]
+    ready, accepted, *others = sums
+    return Demand(ready, accepted / 10, rate_per_s, *others)
+
+
+def _nothing(ids: Sequence[str]) -> None:
+    """Do nothing about forgotten callbacks: the only shard has no reservations."""
+
+
 class Batcher:
-    """The verbs, for one Redis and one namespace.
+    """The verbs, for one shard of one namespace; `shards.Shards` brings several together.
 
     Every method may raise redis-py's errors. Repeating one with the same arguments changes
     nothing.
     """
 
     def __init__(
-        self, client: Redis, settings: Settings, *, verbs: Mapping[str, Verb] = VERBS
+        self,
+        client: Redis,
+        settings: Settings,
+        *,
+        verbs: Mapping[str, Verb] = VERBS,
+        shard: int | None = None,
+        pacer: Pacer | None = None,
+        times: Times | None = None,
+        forgotten: Callable[[Sequence[str]], object] = _nothing,
     ) -> None:
+        """Make the verbs of one of several shards; `shard` None: of the only one, or of none.
+
+        `pacer`: that of all shards, unless this one keeps the stagger alone; `forgotten`: called
+        with the ids of callbacks whose records were trimmed, where there are several.
+        """
+        self._forgotten = forgotten
         self.settings = settings
-        keys = Keys(settings.namespace)
-        self.scripts = Scripts(client, keys, constants=_constants(settings), verbs=verbs)
+        self.shard, self.pacer = shard, pacer
+        #: How many shards this one is one of.
+        self.shards = 1 if shard is None else settings.shards
+        tag = shard_tags(settings.namespace, self.shards)[shard or 0]
+        constants = _constants(settings, shard)
+        self.sent_max = -(-settings.sent_max // self.shards)
+        self.scripts = Scripts(client, Keys(tag), constants=constants, verbs=verbs)
         self.clock = RedisClock()
-        self.times = Times()
+        self.times = times or Times()
 
     # Enqueueing
 
@@ -191,6 +267,24 @@ class Batcher:
         results = map(replies.results, answers, sizes)
         return list(chain.from_iterable(results))
 
+    def reserve(self, items: Sequence[tuple[str, int]]) -> list[int]:
+        """Reserve ids of this shard for the shards of their destinations, as (id, shard).
+
+        For each: `RESERVED`, `HERE`, or the number of the other shard that it is reserved for.
+        """
+        call = {"items": chain.from_iterable(items)}
+        return [int(code) for code in self.scripts.run("reserve", call)]
+
+    def unreserve(self, ids: Sequence[str], shard: int) -> int:
+        """Delete reservations of callbacks that another shard has forgotten; how many."""
+        call = {"ids": list(ids), "shard": shard, "age": UNRESERVE_MS}
+        return int(self.scripts.run("unreserve", call))
+
+    def transfer(self, id: str, before: int, after: int) -> bool:
+        """Reserve an id for another shard, as no callback was found in the one before."""
+        call = {"id": id, "before": before, "after": after, "age": TRANSFER_MS}
+        return bool(self.scripts.run("transfer", call, tries=1))
+
     # Dispatching
 
     def look(self) -> Look:
@@ -207,6 +301,11 @@ class Batcher:
             trigger_lost=bool(lost),
         )
 
+    def load(self) -> tuple[int, int]:
+        """Read what this shard could use: places for unproven destinations, and threads."""
+        unproven, threads = self.scripts.run("load", {})
+        return unproven, threads
+
     def arm(self, wait_ms: int) -> bool:
         """Ask for a check in `wait_ms`; True if the caller has to send it."""
         return bool(self.scripts.run("arm", {"wait": wait_ms}))
@@ -219,25 +318,78 @@ class Batcher:
         """Release the dispatch lock, if the owner still has it."""
         return Unlocked(self.scripts.run("unlock", {"owner": owner, "fence": fence}))
 
-    def claim(self, owner: str, fence: int, *, nonce: str | None = None, taken: int = 0) -> Batch:
+    def claim(
+        self,
+        owner: str,
+        fence: int,
+        *,
+        nonce: str | None = None,
+        taken: int = 0,
+        slots: Slots | None = None,
+    ) -> Batch:
         """Move one step of a batch into PROCESSING; checks the lock.
 
-        `taken`: how many the earlier steps have claimed. While a step returns `CLAIM_STEP`
+        `taken`: how many the earlier steps have claimed; `slots`: those of the whole batch, if it
+        does not keep the stagger by itself. While a step returns `CLAIM_STEP`
         callbacks and the batch is not full, another one follows.
         """
         left = self.settings.batch_size - taken
+        count, every_ms = -1, 0
+        if slots:
+            count = max(0, slots.count - taken)
+            every_ms = slots.every_ms if count else slots.again_ms
         answer = self.scripts.run(
             "claim",
             {
                 "owner": owner,
                 "fence": fence,
-                "nonce": nonce or secrets.token_hex(16),
+                "nonce": nonce or self._claim_nonce(),
                 "most": min(CLAIM_STEP, left),
                 "is_first": int(not taken),
                 "has_more": int(left > CLAIM_STEP),
+                "slots": count,
+                "slot_ahead": slots.ahead_ms if slots else 0,
+                "slot_every": every_ms,
             },
         )
         return replies.batch(answer)
+
+    # The stagger over all shards: asked of the keys that belong to none, see `pacer`
+
+    def want(self) -> int:
+        """Read how many slots this shard could use within the horizon."""
+        return int(self.scripts.run("want", {}))
+
+    def bid(self, shard: int, want: int, demand: Demand) -> Demand:
+        """Say what a shard has to send; returns the demand of all shards together."""
+        call = {"shard": shard, "want": want, "demand": _told(demand), "bid_for": BID_MS}
+        rate, *words = self.scripts.run("bid", call)
+        return _summed(None if rate < 0 else rate / 1000, map(replies.text, words))
+
+    def grant(self, shard: int, pace_ms: int) -> tuple[int, int, int, int]:
+        """Give a shard its next slots: the values of `pacer.Slots`."""
+        call = {"shard": shard, "pace": pace_ms, "bid_for": BID_MS}
+        ahead, count, again = self.scripts.run("grant", call)
+        return ahead, count, pace_ms, again
+
+    def hand_back(self, shard: int, pace_ms: int, unused: int) -> bool:
+        """Give back the last slots of a shard; False if others have got some since."""
+        call = {"shard": shard, "pace": pace_ms, "unused": unused}
+        return bool(self.scripts.run("hand_back", call))
+
+    def take(
+        self, wait_ms: int, pace_ms: int, *, must: bool = False, adapts: bool | None = None
+    ) -> tuple[int, bool]:
+        """Take an instant for a send: in how many ms, and whether it is not too far ahead."""
+        adapts = self.settings.adaptive if adapts is None else adapts
+        call = {"wait": wait_ms, "pace": pace_ms, "must": int(must), "adapts": int(adapts)}
+        wait, taken = self.scripts.run("take", call)
+        return wait, bool(taken)
+
+    def _claim_nonce(self) -> str:
+        """A random word for the tokens of a claim; it names the shard where there are several."""
+        word = secrets.token_hex(16)
+        return word if self.shard is None else f"{self.shard}-{word}"
 
     def demand(self) -> Demand:
         """Read what the stagger is decided by."""
@@ -257,11 +409,18 @@ class Batcher:
     # Sending
 
     def begin(
-        self, id: str, token: str, *, nonce: str | None = None, has_place: bool = True
+        self,
+        id: str,
+        token: str,
+        *,
+        nonce: str | None = None,
+        has_place: bool = True,
+        ahead_ms: int = -1,
     ) -> Gate:
         """Ask the gate whether this claim's attempt may be sent now.
 
-        `has_place`: the caller holds a place for an unproven destination.
+        `has_place`: the caller holds a place for an unproven destination. `ahead_ms`: the attempt
+        has begun with this nonce, and the stagger over all shards puts it off until then.
         """
         answer = self.scripts.run(
             "begin",
@@ -271,6 +430,7 @@ class Batcher:
                 "nonce": nonce or secrets.token_hex(8),
                 "missed": MISSED_MS,
                 "has_place": int(has_place),
+                "ahead": ahead_ms,
             },
         )
         return replies.gate(answer)
@@ -387,15 +547,17 @@ class Batcher:
 
         At most `limit` of each kind, and of dead letters `DEAD_STEP`.
         """
-        s = self.settings
         call = {
             "limit": limit,
             "dead_limit": min(limit, DEAD_STEP),
-            "sent_max": s.sent_max if sent_max is None else sent_max,
+            "sent_max": self.sent_max if sent_max is None else sent_max,
             "dead_max": -1 if dead_max is None else dead_max,
             "latest": self.clock.latest_ms(),
         }
-        return Trimmed(*self.scripts.run("trim", call))
+        sent, dead, destinations, *ids = self.scripts.run("trim", call)
+        if ids:
+            self._forgotten([replies.text(id) for id in ids])
+        return Trimmed(sent, dead, destinations)
 
     def deaths(self, limit: int) -> tuple[int, list[tuple[str, str]]]:
         """Return a time, and (id, reason) of callbacks that died since `told` and up to it."""
@@ -437,7 +599,7 @@ class Batcher:
         durations, delays = self.times.take()
         call |= {"durations": durations, "delays": delays}
         try:
-            elected, now, lost, epoch, busy = self.scripts.run("tick", call)
+            elected, now, lost, epoch, busy, *workers = self.scripts.run("tick", call)
         except redis.RedisError:
             self.times.add(durations, delays)
             raise
@@ -446,7 +608,8 @@ class Batcher:
         if jump_ms and not self.hold(jump_ms, since_ms=self.clock.seen_ms):
             jump_ms = 0
         self.clock.keep(look)
-        return Tick(bool(elected), now, bool(lost), replies.text(epoch), bool(busy), jump_ms)
+        known = replies.text(epoch)
+        return Tick(bool(elected), now, bool(lost), known, bool(busy), jump_ms, *workers)
 
     def hold(self, jump_ms: int, *, since_ms: int) -> bool:
         """Let nothing expire, because Redis' clock has jumped; False if that was known.
@@ -503,6 +666,10 @@ class Batcher:
         return int(self.scripts.run("rebalance", {}, tries=1))
 
     # Steering
+
+    def agree(self, shards: int, *, keep: bool) -> int:
+        """Return how many shards there are: as many as the first one said who was to `keep` it."""
+        return int(self.scripts.run("agree", {"shards": shards, "keep": int(keep)}))
 
     def cancel(self, id: str, *, entry: str = "") -> Cancelled:
         """Make sure that a callback is not sent, or not again.

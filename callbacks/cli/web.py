@@ -12,7 +12,7 @@ import click
 
 from callbacks import log as logs
 from callbacks.batcher.client import connect
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.shards import Shards
 from callbacks.cli.command import Failure, json_option, parts, print_json, say
 from callbacks.monitor.snapshot import take
 from callbacks.settings import Settings
@@ -71,13 +71,13 @@ def missing_package() -> str | None:
     return next((name for name in _EXTRA if find_spec(name) is None), None)
 
 
-def _reader(settings: Settings) -> Batcher:
+def _reader(settings: Settings) -> Shards:
     """A batcher with one connection and a short timeout.
 
     A script is tried three times, so a request here waits ten seconds at most.
     """
     less = {"redis_max_connections": 1, "redis_timeout": min(_PATIENCE_S, settings.redis_timeout)}
-    return Batcher(connect(settings.model_copy(update=less)), settings)
+    return Shards(connect(settings.model_copy(update=less)), settings)
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

@@ -25,6 +25,7 @@ from callbacks.batcher.inspector import (
     survey,
 )
 from callbacks.batcher.keys import Keys, arrivals_channel
+from callbacks.batcher.routes import AllScripts, as_all
 from callbacks.batcher.scripts import Scripts
 from callbacks.monitor.redis_checks import Server, Trip
 from callbacks.monitor.trouble import Trouble, worst
@@ -240,19 +241,22 @@ def _heartbeats(client: Redis, namespace: str) -> dict[bytes, float]:
 # Work
 
 
-def read_work(scripts: Scripts, namespace: str, queue: str) -> Work:
+def read_work(scripts: Scripts | AllScripts, namespace: str, queue: str) -> Work:
     """Read the totals, and count what is unusual."""
-    client, keys = scripts.client, scripts.keys
+    client, found = scripts.client, as_all(scripts)
     books = overview(scripts)
-    raw: Any = client.zrange(keys.of("destinations"), 0, _MOST_DESTINATIONS - 1, desc=True)
-    names = [name for name in map(bytes.decode, raw) if not is_mark(name)]
-    with client.pipeline(transaction=False) as pipe:
-        pipe.zcard(f"{namespace}:{queue}.XQ")
-        pipe.hget(keys.of("state"), "unsigned")
-        for name in names:
-            pipe.hmget(keys.of("dest:", name), "broken", "paused", "unsigned_at")
-            pipe.hmget(keys.of("dest:", Scope(host_of(name)).mark), "paused", name)
-        failed, why, *rows = pipe.execute()
+    newest = found.first("destinations", _MOST_DESTINATIONS, newest=True)
+    names = [name for name in newest if not is_mark(name)]
+    whys = found.home.stream(("HGET", shard.keys.of("state"), "unsigned") for shard in found.shards)
+    why = next(filter(None, whys), None)
+    commands: list[tuple[str, ...]] = []
+    for name in names:
+        keys = found.of(name).keys
+        mark = Scope(host_of(name)).mark
+        commands.append(("HMGET", keys.of("dest:", name), "broken", "paused", "unsigned_at"))
+        commands.append(("HMGET", keys.of("dest:", mark), "paused", name))
+    rows = found.home.stream(commands)
+    failed = int(client.zcard(f"{namespace}:{queue}.XQ"))
     own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,
@@ -280,7 +284,8 @@ def read_namespaces(
         if answer is None:
             return ()
         cursor, keys = answer
-        found.update(key.decode(errors="replace")[1:].partition("}")[0] for key in keys)
+        tags = (key.decode(errors="replace")[1:].partition("}")[0] for key in keys)
+        found.update(tag.partition(":")[0] for tag in tags)
         if not cursor or monotonic() - started > _SCAN_S:
             return tuple(sorted(found - {namespace}))
 

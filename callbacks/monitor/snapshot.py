@@ -19,6 +19,7 @@ from callbacks.batcher.inspector import (
     workers,
 )
 from callbacks.batcher.memory import read_memory
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.model import Memory
 from callbacks.monitor.health import Health, health
@@ -102,7 +103,7 @@ class Snapshot:
         )
 
 
-def take(batcher: Batcher) -> Snapshot:
+def take(batcher: Batcher | Shards) -> Snapshot:
     """Read everything that `status`, the page and the metrics show."""
     settings, client = batcher.settings, batcher.scripts.client
     scripts = batcher.scripts

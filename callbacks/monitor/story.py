@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from callbacks.batcher.audit import REQUEST_GONE
 from callbacks.batcher.inspector import Inspector, Status, overview
 from callbacks.batcher.journal import told
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.model import Request, State
 from callbacks.monitor.trouble import condition
@@ -15,9 +14,9 @@ from callbacks.request.freeze import unpack
 from callbacks.text import when
 
 
-def request_of(batcher: Batcher, id: str) -> Request | None:
+def request_of(batcher: Batcher | Shards, id: str) -> Request | None:
     """The frozen request, if it is still kept."""
-    packed: Any = batcher.scripts.client.get(batcher.scripts.keys.of("cb:", id))
+    packed = Inspector(batcher.scripts).request(id)
     return None if packed is None else unpack(packed)
 
 
@@ -38,7 +37,7 @@ def hint_for(status: Status, *, authorized: bool | None = None) -> str | None:
     return hint(status.reason, status.status, authorized=authorized)
 
 
-def next_step(batcher: Batcher, status: Status, now_s: float) -> str:
+def next_step(batcher: Batcher | Shards, status: Status, now_s: float) -> str:
     """What comes next, in one sentence."""
     return _held(batcher, status, now_s) or _next(status, now_s)
 
@@ -63,7 +62,7 @@ def _next(status: Status, now_s: float) -> str:
     return sentences.get(status.phase, "nothing")
 
 
-def _held(batcher: Batcher, status: Status, now_s: float) -> str | None:
+def _held(batcher: Batcher | Shards, status: Status, now_s: float) -> str | None:
     """What keeps a queued callback from being claimed with the next batch."""
     if status.state is not State.QUEUED:
         return None

@@ -38,17 +38,19 @@ def is_full(used: int, limit: int) -> bool:
     return limit > 0 and used >= FULL_SHARE * limit
 
 
-def decide_room(memory: Memory | None, *, sent_max: int) -> Room:
+def decide_room(memory: Memory | None, *, sent_max: int, shards: int = 1) -> Room:
     """Refuse enqueues from `FULL_SHARE` of the limit; keep sent records within a fifth of it.
 
-    `memory` None: its usage cannot be read, so no limit is applied.
+    `memory` None: its usage cannot be read, so no limit is applied. `sent_max`: of this shard;
+    `shards`: how many share that fifth.
 
     Dead letters are kept while there is room. Once Redis is full, they too are trimmed to a fifth,
     oldest first: better to lose a week-old failure than to refuse new callbacks.
     """
     if memory is None or not memory.limit:
         return Room(False, sent_max)
-    sent_max = min(sent_max, memory.limit // 5 // SENT_RECORD_BYTES)
+    share = memory.limit // 5 // shards
+    sent_max = min(sent_max, share // SENT_RECORD_BYTES)
     if not is_full(memory.used, memory.limit):
         return Room(False, sent_max)
-    return Room(True, sent_max, memory.limit // 5 // max(1, memory.dead_bytes))
+    return Room(True, sent_max, share // max(1, memory.dead_bytes))

@@ -56,6 +56,9 @@ _SHOWN_CHARS: Final = 100  # of a bad value
 _ENVIRONMENT_SECRET: Final = re.compile(_SECRET + r"_([A-Z0-9](?:[A-Z0-9_]{0,62}[A-Z0-9])?)")
 _HEROKU_ENDING: Final = re.compile(r"-(staging|dev|review|pr-[0-9]+)$")
 
+#: Default of `CALLBACKS_SHARDS` on a Redis or Valkey Cluster.
+_CLUSTER_SHARDS: Final = 16
+
 _HOUR: Final = 3_600
 _DAY: Final = 86_400
 
@@ -81,6 +84,8 @@ class Settings(BaseModel):
     """For connecting to Redis and for each of its commands."""
     namespace: Namespace = "callbacks"
     """Prefix of every key, Dramatiq's too."""
+    shards: Annotated[int, whole(1, 64)] = 1
+    """Parts over which destinations are spread (16 on a cluster); fixed at first use."""
 
     batch_size: Annotated[int, whole(1, 1_000)] = 100
     """Maximum batch size; a batch is due when this many are ready."""
@@ -321,6 +326,8 @@ def load_settings(
     given = _given(environ)
     sources = _sources(given)
     raw = code | {field: given[name] for field, name in sources.items()}
+    if "cluster" in str(raw.get("redis_url", "")).partition(":")[0]:
+        raw.setdefault("shards", str(_CLUSTER_SHARDS))
     raw["environment"] = _environment(given, code)
     raw["environment_secrets"] = _environment_secrets(given, code)
     raw["warnings"] = tuple(_warning(name, nearest) for name, nearest in unknown_names(given))

@@ -13,7 +13,7 @@ from dramatiq import Actor
 
 from callbacks import runtime as runtimes
 from callbacks.batcher.client import connect
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.shards import Shards
 from callbacks.delivery.callback import new_transport
 from callbacks.model import Answer
 from callbacks.runtime import Runtime, runtime
@@ -70,7 +70,7 @@ class CallbacksApp:
         settings = load_settings()
         client = connect(settings)
         self._clients.callback(client.connection_pool.disconnect)
-        return Runtime(settings, client, Batcher(client, settings, verbs=VERBS), self._wakeups)
+        return Runtime(settings, client, Shards(client, settings, verbs=VERBS), self._wakeups)
 
     @property
     def settings(self) -> Settings:

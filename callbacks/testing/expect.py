@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from callbacks.batcher.inspector import Inspector, Status
+from callbacks.batcher.listing import Filter, statuses
 from callbacks.model import State
 from callbacks.request.envelope import body_of
 from callbacks.request.freeze import unpack
@@ -139,8 +140,8 @@ def _waiting(url: str) -> Iterator[list[str]]:
     """What is stored for a URL and not sent, with its state."""
     inspector = Inspector(runtime().batcher.scripts)
     for state in (State.QUEUED, State.PROCESSING, State.DEAD):
-        for status in inspector.statuses(state):
-            packed: Any = inspector.client.get(inspector.keys.of("cb:", status.id))
+        for status in statuses(inspector, Filter(state)):
+            packed = inspector.request(status.id)
             if packed and unpack(packed).callback_url == url:
                 yield [f"{status.id}: {_state(status)}"]
 

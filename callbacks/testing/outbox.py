@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,8 +13,9 @@ import redis
 
 from callbacks import runtime as runtimes
 from callbacks.batcher.client import connect
-from callbacks.batcher.store import Batcher
-from callbacks.model import Cancelled, Item, QueueFull, Stored
+from callbacks.batcher.shards import Shards
+from callbacks.model import Cancelled, Item, QueueFull, Request, Stored
+from callbacks.request.freeze import unpack
 from callbacks.runtime import Runtime
 from callbacks.settings import Settings, load_settings
 from callbacks.testing.current import only_one
@@ -29,7 +31,7 @@ class _Kept(NamedTuple):
     """What is known of one. `cancelled_ms`: since when it is cancelled, 0 if it is not."""
 
     enqueued: Enqueued
-    destination: str
+    item: Item
     at_ms: int
     cancelled_ms: int = 0
 
@@ -69,7 +71,7 @@ class CallbacksOutbox(Sequence[Enqueued]):
 
     def _build(self) -> Runtime:
         settings = load_settings()
-        batcher = cast(Batcher, _Store(self, settings))
+        batcher = cast(Shards, _Store(self, settings))
         return Runtime(settings, connect(settings), batcher, _NoWakeups())
 
     # The sequence
@@ -103,10 +105,10 @@ class CallbacksOutbox(Sequence[Enqueued]):
         if self.error is not None:
             raise self.error
         if item.id in self._kept:
-            return Stored(accepted=False)
+            return Stored(accepted=False, conflict=_differ(self._kept[item.id].item, item))
         if 0 < max_queued <= len(self):
             raise QueueFull(f"{len(self)} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
-        self._kept[item.id] = _Kept(Enqueued.of(item), item.destination, _now_ms())
+        self._kept[item.id] = _Kept(Enqueued.of(item), item, _now_ms())
         return Stored(accepted=True)
 
     def cancel(self, id: str) -> Cancelled:
@@ -120,14 +122,28 @@ class CallbacksOutbox(Sequence[Enqueued]):
     def where(self, id: str) -> list[Any]:
         """Answer as `where.lua` does."""
         if id not in self._kept:
-            return [_now_ms(), b"", b"", b"", b"", b"", b"", b"", 0]
-        enqueued, destination, at_ms, cancelled_ms = self._kept[id]
-        name = destination.encode()
+            return [_now_ms(), b"", b"", b"", b"", b"", b"", b"", 0, b""]
+        enqueued, item, at_ms, cancelled_ms = self._kept[id]
+        name = item.destination.encode()
         if cancelled_ms:
             record = [b"s", b"cancelled", b"o", b"cancelled", b"f", b"%d" % cancelled_ms]
-            return [_now_ms(), name, b"", b"", b"", cancelled_ms, b"", b"", 0, *record]
+            return [_now_ms(), name, b"", b"", b"", cancelled_ms, b"", b"", 0, b"", *record]
         due_ms, end_ms = at_ms + ms(enqueued.delay), at_ms + ms(enqueued.expires_in)
-        return [_now_ms(), name, due_ms, b"", end_ms, b"", b"", b"", 1]
+        return [_now_ms(), name, due_ms, b"", end_ms, b"", b"", b"", 1, _head(item.request)]
+
+
+def _head(request: bytes) -> bytes:
+    """The start of a packed request, up to the environment in its body."""
+    return request[: request.index(b',"data":', request.index(b'\n{"type":'))]
+
+
+def _differ(one: Item, other: Item) -> bool:
+    """Whether two with the same id are for different URLs, or say different things."""
+    return _said(unpack(one.request)) != _said(unpack(other.request))
+
+
+def _said(request: Request) -> tuple[str, dict[str, Any]]:
+    return request.callback_url, json.loads(request.body) | {"timestamp": None}
 
 
 def _now_ms() -> int:
@@ -135,11 +151,14 @@ def _now_ms() -> int:
 
 
 class _Store:
-    """What the functions of `callbacks` call of a `Batcher`."""
+    """What the functions of `callbacks` call of `Shards`."""
 
     def __init__(self, outbox: CallbacksOutbox, settings: Settings) -> None:
         self._outbox, self.settings = outbox, settings
         self.scripts = _Scripts(outbox)
+
+    def name(self, id: str, _destination: str) -> str:
+        return id
 
     def enqueue(self, item: Item) -> Stored:
         return self._outbox.add(item, self.settings.max_queued)
@@ -171,6 +190,9 @@ class _Scripts:
 
 class _NoWakeups:
     """Wake-ups for workers that do not exist."""
+
+    def of(self, shard: int | None) -> _NoWakeups:  # noqa: ARG002 - as `Messages`
+        return self
 
     def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
         pass

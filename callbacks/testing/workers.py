@@ -6,10 +6,11 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from typing import Final
 
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.shards import Shards
 from callbacks.delivery.callback import Sender
 from callbacks.policy.flush import Flush, decide_flush
 from callbacks.testing.clock import Clock
@@ -33,9 +34,16 @@ class Wakeups:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self.shard: int | None = None
         self._lock = threading.Lock()  # an application's own threads may enqueue
         self._order = itertools.count()
         self._waiting: list[tuple[int, int, Wake]] = []
+
+    def of(self, shard: int | None) -> Wakeups:
+        """Return those of one of several shards, which wait with all others."""
+        its = copy(self)
+        its.shard = shard
+        return its
 
     def batch(self, claimed: Sequence[tuple[str, str, int]]) -> None:
         """Wake `send_single_callback` for each (id, token, delay_ms) after its delay."""
@@ -44,11 +52,11 @@ class Wakeups:
 
     def trigger(self, delay_ms: int) -> None:
         """Wake `trigger_batch_send` after `delay_ms`."""
-        self._add(delay_ms, _dispatch)
+        self._add(delay_ms, partial(_dispatch, shard=self.shard))
 
     def check(self, delay_ms: int) -> None:
         """Wake `check_and_flush` after `delay_ms`."""
-        self._add(delay_ms, _flush)
+        self._add(delay_ms, partial(_flush, shard=self.shard))
 
     def _add(self, delay_ms: int, wake: Wake) -> None:
         with self._lock:
@@ -74,7 +82,7 @@ class Workers:
 
     def __init__(
         self,
-        batcher: Batcher,
+        batcher: Shards,
         wakeups: Wakeups,
         sender: Sender,
         clock: Clock,
@@ -125,20 +133,24 @@ class Workers:
         return None if decision.ms is None else look.now_ms + max(1, decision.ms)
 
     def _tick(self) -> None:
-        tick_once(self.batcher, self.wakeups, chance=_CHANCE, more=[self._notify])
+        for one in self.batcher.shards:
+            tick_once(one, self.wakeups.of(one.shard), chance=_CHANCE)
+        self._notify()
 
     def _notify(self) -> None:
         if self._tell:
-            notify_once(self.batcher, self._tell)
+            for one in self.batcher.shards:
+                notify_once(one, self._tell)
 
 
 # What the actors do
 
 
 def _send(workers: Workers, *, id: str, token: str) -> None:
+    one = workers.batcher.of_token(token)
     sent = send_once(
-        workers.batcher,
-        workers.wakeups,
+        one,
+        workers.wakeups.of(one.shard),
         workers.sender,
         id,
         token,
@@ -149,9 +161,11 @@ def _send(workers: Workers, *, id: str, token: str) -> None:
         workers.wakeups.batch([(id, token, sent.retry_ms)])
 
 
-def _dispatch(workers: Workers) -> None:
-    dispatch_once(workers.batcher, workers.wakeups)
+def _dispatch(workers: Workers, *, shard: int | None) -> None:
+    for one in workers.batcher.chosen(shard):
+        dispatch_once(one, workers.wakeups.of(one.shard))
 
 
-def _flush(workers: Workers) -> None:
-    flush_once(workers.batcher, workers.wakeups)
+def _flush(workers: Workers, *, shard: int | None) -> None:
+    for one in workers.batcher.chosen(shard):
+        flush_once(one, workers.wakeups.of(one.shard))

@@ -137,6 +137,8 @@ class _Attempt:
             self.timer.sleep(gate.wait_ms / 1_000)
             since, gate = self.begin()
         if isinstance(gate, Go):
+            since, gate = self.at_the_pace_of_all(since, gate)
+        if isinstance(gate, Go):
             since, gate = self.await_instant(gate, since)
         if not isinstance(gate, Go):
             return self.give_back(gate)
@@ -157,18 +159,46 @@ class _Attempt:
         log.debug("postponed", id=self.id, why=str(gate))
         return Sent(gate)
 
-    def begin(self) -> tuple[float, Gate]:
+    def begin(self, ahead_ms: int = -1) -> tuple[float, Gate]:
         """Ask the gate, waiting for Redis; from when on its answer counts, and that."""
 
         def ask() -> tuple[float, Gate]:
             asked = self.timer.monotonic()
             gate = self.batcher.begin(
-                self.id, self.token, nonce=self.nonce, has_place=self.has_place
+                self.id,
+                self.token,
+                nonce=self.nonce,
+                has_place=self.has_place,
+                ahead_ms=ahead_ms,
             )
             answered = self.timer.monotonic()
             return answered if answered - asked <= _SLOW_S else asked, gate
 
         return self._patiently(ask)
+
+    def at_the_pace_of_all(self, since: float, go: Go) -> tuple[float, Gate]:
+        """Take an instant of the stagger over all shards, if there are several.
+
+        Where that is later than the one reserved here, the gate puts the attempt off, so that its
+        destination's interval holds too; or it goes back to its lane.
+        """
+        pacer = self.batcher.pacer
+        if pacer is None:
+            return since, go
+        for n in range(_NEW_INSTANTS):
+            passed_ms = round((self.timer.monotonic() - since) * 1_000)
+            left_ms = max(0, go.wait_ms - passed_ms)
+            # One that the gate has put off and not sent back goes, however far ahead that is.
+            wait_ms, taken = pacer.take(self.batcher, left_ms, must=n > 0)
+            if taken and wait_ms <= left_ms + MISSED_MS:
+                break
+            since, gate = self.begin(ahead_ms=wait_ms)
+            if not isinstance(gate, Go):
+                return since, gate
+            go = gate
+            if taken and go.wait_ms <= wait_ms + MISSED_MS:
+                break
+        return since, go
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
         """Repeat what is harmless to repeat, waiting for Redis as long as it may take."""
@@ -196,6 +226,8 @@ class _Attempt:
             if missed_ms <= MISSED_MS or not self._paced:
                 break
             since, again = self.begin()
+            if isinstance(again, Go):
+                since, again = self.at_the_pace_of_all(since, again)
             if not isinstance(again, Go):
                 return since, again
             go = again

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.memory import read_memory
@@ -22,8 +22,10 @@ from callbacks.model import (
     Batch,
     Claimed,
     ClaimResult,
+    Demand,
     Look,
     Recovered,
+    Slots,
     Unlocked,
 )
 from callbacks.policy.flush import Flush, decide_flush
@@ -31,6 +33,9 @@ from callbacks.policy.room import UNREAD_MEMORY, decide_room
 from callbacks.policy.stagger import Stagger, next_stagger
 from callbacks.text import moment
 from callbacks.units import ms
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
 
 #: A message asks to come so much before its slot; the rest is waited in the actor, so that
 #: slots are met although messages arrive unevenly. Less than `store.MAX_WAIT_MS`.
@@ -61,6 +66,10 @@ class Messages(Protocol):
         """Wake `check_and_flush` after `delay_ms`."""
         ...
 
+    def of(self, shard: int | None) -> Messages:
+        """Make the messages of one of several shards; None: of the only one."""
+        ...
+
 
 # Dispatching
 
@@ -72,8 +81,8 @@ def dispatch_once(batcher: Batcher, messages: Messages) -> Batch | None:
     if not fence:
         return None
     try:
-        pace_once(batcher)
-        batch = _claim(batcher, messages, owner, fence)
+        slots = slots_once(batcher)
+        batch = _claim(batcher, messages, owner, fence, slots)
     finally:
         unlocked = batcher.unlock(owner, fence)
     # Only now, with the lock free: it may come at once.
@@ -82,12 +91,51 @@ def dispatch_once(batcher: Batcher, messages: Messages) -> Batch | None:
     return batch
 
 
-def _claim(batcher: Batcher, messages: Messages, owner: str, fence: int) -> Batch:
+def dispatch_all(shards: Sequence[Batcher], messages: Messages) -> Batch | None:
+    """Claim one batch in each shard; None: other dispatchers are at it everywhere.
+
+    Where nothing was claimed, the result is that of a shard that claimed nothing either.
+    """
+    found = [dispatch_once(one, messages.of(one.shard)) for one in shards]
+    batches = [batch for batch in found if batch]
+    if not batches:
+        return None
+    claimed = [batch for batch in batches if batch.result is ClaimResult.CLAIMED]
+    callbacks = tuple(one for batch in batches for one in batch.callbacks)
+    return replace((claimed or batches)[0], callbacks=callbacks)
+
+
+def slots_once(batcher: Batcher) -> Slots | None:
+    """Get slots for a claim out of those of all shards; None: it keeps the stagger by itself."""
+    pacer = batcher.pacer
+    if pacer is None:
+        pace_once(batcher)
+        return None
+    want = max(1, batcher.want())
+    _decide_stagger(batcher.settings, pacer.demand(batcher, want), pacer.set_stagger)
+    return pacer.slots(batcher)
+
+
+def _claim(
+    batcher: Batcher, messages: Messages, owner: str, fence: int, slots: Slots | None
+) -> Batch:
     """Claim one batch step by step, so that no script is long, and send each step's messages."""
+    batch = _claim_steps(batcher, messages, owner, fence, slots)
+    unused = slots.count - len(batch.callbacks) if slots else 0
+    if unused > 0 and batcher.pacer:
+        batcher.pacer.hand_back(batcher, unused)
+    return batch
+
+
+def _claim_steps(
+    batcher: Batcher, messages: Messages, owner: str, fence: int, slots: Slots | None
+) -> Batch:
     batch = None
     while True:
         taken = len(batch.callbacks) if batch else 0
-        step = batcher.claim(owner, fence, taken=taken)
+        if batch and slots and taken >= slots.count:
+            return batch
+        step = batcher.claim(owner, fence, taken=taken, slots=slots)
         messages.batch([_wake(claimed, step.now_ms) for claimed in step.callbacks])
         batch = _joined(batch, step)
         size = len(batch.callbacks)
@@ -106,15 +154,23 @@ def pace_once(batcher: Batcher) -> Stagger | None:
     s = batcher.settings
     if not s.adaptive or not s.send_interval:
         return None
+    return _decide_stagger(s, batcher.demand(), batcher.set_stagger)
+
+
+def _decide_stagger(
+    s: Settings, demand: Demand, store: Callable[[Stagger], bool]
+) -> Stagger | None:
+    if not s.adaptive:
+        return None
     stagger = next_stagger(
-        batcher.demand(),
+        demand,
         base_s=s.send_interval,
         min_s=s.send_interval_min,
         max_s=s.send_interval_max,
         drain_target_s=s.drain_target,
         batch_size=s.batch_size,
     )
-    if batcher.set_stagger(stagger):
+    if store(stagger):
         log.info("stagger", interval_s=round(stagger.interval_s, 4), reason=stagger.why.value)
     return stagger
 
@@ -232,7 +288,7 @@ def note_holds_once(batcher: Batcher) -> int:
 def trim_once(batcher: Batcher) -> int:
     """Forget old records in bounded steps, and refuse enqueues while memory is short; how many."""
     memory = read_memory(batcher.scripts)
-    room = decide_room(memory, sent_max=batcher.settings.sent_max)
+    room = decide_room(memory, sent_max=batcher.sent_max, shards=batcher.shards)
     if memory is None:  # whether there is room is left to processes that may read it
         _warn_of_unread_memory()
     elif batcher.admit(full=room.full):
@@ -307,16 +363,31 @@ def tick_once(
 
     Raises the first error when all had their turn.
     """
-    duties: list[Callable[[], object]] = [
+    do_all(
+        [
+            *shard_duties(batcher, messages, chance=chance),
+            lambda: report_once(batcher),
+            *more,
+        ]
+    )
+
+
+def shard_duties(
+    batcher: Batcher, messages: Messages, *, chance: float
+) -> list[Callable[[], object]]:
+    """The duties of one shard; `report_once` is one for all shards."""
+    return [
         lambda: wake_once(batcher, messages),
         lambda: recover_once(batcher, chance=chance),
         lambda: expire_once(batcher),
         lambda: flush_once(batcher, messages),
         lambda: trim_once(batcher),
         lambda: note_holds_once(batcher),
-        lambda: report_once(batcher),
-        *more,
     ]
+
+
+def do_all(duties: Sequence[Callable[[], object]]) -> None:
+    """Do every duty, although one fails; raises the first error when all had their turn."""
     first: Exception | None = None
     for duty in duties:
         try:

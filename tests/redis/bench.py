@@ -160,6 +160,7 @@ class Bench:
 
     def __init__(self, client: redis.Redis, mutant: Mutant | None = None) -> None:
         self.client = client
+        self.root = "{callbacks}:"
         self.verbs = {name: self._altered(name, mutant) for name in verbs()}
         self._snapshot = client.register_script(_SNAPSHOT)
         self._advance = client.register_script(_ADVANCE)
@@ -185,25 +186,45 @@ class Bench:
     def advance(self, ms: int, *, unseen: Iterable[str] = ()) -> None:
         """Let time pass; `unseen`: keys that may have got an expiry since the last snapshot."""
         self.now_ms += ms
-        names = ["{callbacks}:" + name for name in unseen]
+        names = [self.root + name for name in unseen]
         self._advance(keys=[_CLOCK, _ENDS], args=[ms, *names])
 
     def prove(self, destinations: Iterable[str]) -> None:
         """Make destinations proven, so that they may have several requests in flight."""
         for name in destinations:
-            self.client.hset("{callbacks}:dest:" + name, "ok", 1)
+            self.client.hset(f"{self.root}dest:{name}", "ok", 1)
 
     def lose_lock(self) -> None:
-        self.client.delete("{callbacks}:lock")
+        self.client.delete(f"{self.root}lock")
 
     def see(self) -> Seen:
         found: Any = self._snapshot(keys=[_CLOCK, _ENDS])
         named = {name.decode(): (kind, value) for name, kind, value in found}
         kept = {name: named[name] for name in named.keys() - {_CLOCK, _ENDS}}
-        return Seen({name.partition("}:")[2]: _content(*content) for name, content in kept.items()})
+        own = {name: kept[name] for name in kept if name.startswith(self.root)}
+        return Seen({name.partition("}:")[2]: _content(*content) for name, content in own.items()})
 
     def problems(self) -> list[str]:
         return list(audit(self.inspector))
+
+
+class ShardBench(Bench):
+    """The bench of one of several shards; they share the clock."""
+
+    def __init__(self, bench: Bench, batcher: Batcher) -> None:
+        self._bench = bench
+        self.client, self.verbs = bench.client, bench.verbs
+        self._snapshot, self._advance = bench._snapshot, bench._advance
+        self.root = batcher.scripts.keys.root
+        self.inspector = Inspector(batcher.scripts)
+
+    @property  # type: ignore[override]  # an attribute there
+    def now_ms(self) -> int:
+        return self._bench.now_ms
+
+    @now_ms.setter
+    def now_ms(self, at: int) -> None:
+        self._bench.now_ms = at
 
 
 def _content(kind: bytes, flat: list[bytes]) -> Any:

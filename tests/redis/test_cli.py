@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from callbacks.admin.dead import PAGE, STEP
 from callbacks.batcher.inspector import TOTALS, overview
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.cli import status
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
@@ -797,15 +798,15 @@ def test_a_replay_that_fails_half_way_wakes_for_what_was_replayed(
     run: Run, unpaced: Batcher, woken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill(unpaced, *(f"c-{n:03}" for n in range(STEP + 1)))
-    replay, calls = Batcher.replay, []
+    replay, calls = Shards.replay, []
 
-    def once(self: Batcher, ids: list[str]) -> int:
+    def once(self: Shards, ids: list[str]) -> int:
         calls.append(ids)
         if len(calls) == 2:
             raise redis.TimeoutError("away")
         return replay(self, ids)
 
-    monkeypatch.setattr(Batcher, "replay", once)
+    monkeypatch.setattr(Shards, "replay", once)
     assert run("dead", "replay", "--all").exit_code == 1
     assert (overview(unpaced.scripts).queued, woken) == (STEP, [0])
 

@@ -235,7 +235,7 @@ def test_status_doctor_and_cleanup_tell_of_it(
     check = service_checks.expiry(read_work(batcher.scripts, "callbacks", "callbacks"))
     assert (check.verdict, "cleanup --expired" in check.todo) == (CheckStatus.FAILURE, True)
     environment()
-    monkeypatch.setattr(runtime.runtime().batcher, "scripts", batcher.scripts)
+    monkeypatch.setattr(runtime.runtime().batcher.home, "scripts", batcher.scripts)
     result = CliRunner().invoke(main, ["cleanup", "--expired"])
     assert (result.exit_code, result.stdout) == (0, "0 callbacks recovered, 1 expired\n")
     assert state_of(batcher, "waits") == "dead"

@@ -10,6 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.redis.bench import Bench, Mutant
 from tests.redis.machine import Machine
 from tests.redis.mutants import MUTANTS
+from tests.redis.sharded import ShardedMachine
 from tests.support.server import Server, binaries
 
 SLOW = pytest.mark.slow
@@ -48,6 +49,16 @@ def test_any_sequence_of_calls_keeps_the_balance_and_ends_every_callback(
     examples = request.config.getoption("examples")
     more = settings(SETTINGS, max_examples=examples, stateful_step_count=50)
     run_state_machine_as_test(seed(number)(machine(client)), settings=more)
+
+
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=SLOW)])
+def test_several_shards_keep_their_balance_without_touching_each_other(
+    client: redis.Redis, number: int, request: pytest.FixtureRequest
+) -> None:
+    examples = request.config.getoption("examples") // 2
+    more = settings(SETTINGS, max_examples=examples, stateful_step_count=60)
+    bound = type("BoundMachine", (ShardedMachine,), {"bench": Bench(client)})
+    run_state_machine_as_test(seed(number)(bound), settings=more)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

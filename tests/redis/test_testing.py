@@ -444,10 +444,13 @@ def test_the_outbox_has_what_was_enqueued_in_order(callbacks_outbox: CallbacksOu
 
 def test_the_outbox_knows_ids_and_cancels(callbacks_outbox: CallbacksOutbox) -> None:
     assert enqueue(URL, 1, id="c-1").accepted
-    assert not enqueue(URL, 2, id="c-1").accepted
+    again = enqueue(URL, 1, id="c-1")
+    assert (again.accepted, again.conflict) == (False, False)
+    assert enqueue(URL, 2, id="c-1").conflict
     status = get_status("c-1")
     assert status is not None
     assert (status.state, status.destination) == ("queued", "https://customer.example:443")
+    assert (status.callback_url, status.event) == (URL, "callback")
 
     assert callbacks.cancel("c-1")
     assert not callbacks.cancel("unknown")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Final, TypeVar
 
-from callbacks.batcher.inspector import PAGE, Inspector, Where, overview
+from callbacks.batcher.inspector import PAGE, Inspector, overview
 from callbacks.batcher.paging import pages
 from callbacks.batcher.scripts import AWAY
 from callbacks.batcher.store import Batcher
@@ -40,9 +40,7 @@ def read_records(inspector: Inspector, ids: Iterable[str]) -> dict[str, Record]:
     """Each callback as it is recorded; unknown ones are left out."""
     records: dict[str, Record] = {}
     for page in pages(ids, PAGE):
-        answers = inspector.scripts.run_many("where", [{"id": id, "lane": ""} for id in page])
-        for id, answer in zip(page, answers, strict=True):
-            where = Where(answer)
+        for id, where in zip(page, inspector.where_many(page), strict=True):
             if where.state is not None:
                 throttled = int(where.record.get("th", 0))
                 records[id] = Record(where.status(id, where.state), throttled)

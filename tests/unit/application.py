@@ -33,6 +33,9 @@ class Job:
 URL = "https://customer.example/hooks"
 
 
+callbacks.configure(allowed_networks="10.0.0.0/8", max_retries=3)
+
+
 def register(url: str) -> str:
     try:
         return assert_type(callbacks.check_url(url), str)
@@ -73,6 +76,7 @@ def look(id: str) -> callbacks.Attempt | None:
     if status is None or not callbacks.cancel(id):
         return None
     assert_type(status.state, callbacks.State)
+    assert_type([attempt.timing for attempt in status.history], list[callbacks.Timing | None])
     assert_type(status.created_at, float | None)
     assert_type((status.event, status.environment), tuple[str | None, str | None])
     assert_type(status.callback_url, str)

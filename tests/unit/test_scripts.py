@@ -13,7 +13,7 @@ from callbacks.batcher.keys import Keys, field_of
 from callbacks.batcher.scripts import VERBS
 
 FOLDER = Path(str(resources.files("callbacks.batcher") / "lua"))
-READ_ONLY = {"demand", "look", "place", "status", "survey", "where"}
+READ_ONLY = {"demand", "load", "look", "place", "status", "survey", "want", "where"}
 
 
 def parts(verb: str) -> tuple[str, str]:

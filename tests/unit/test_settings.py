@@ -25,6 +25,7 @@ DEFAULTS = [
     ("CALLBACKS_REDIS_MAX_CONNECTIONS", "4", 4),
     ("CALLBACKS_REDIS_TIMEOUT", "5", 5.0),
     ("CALLBACKS_NAMESPACE", "callbacks", "callbacks"),
+    ("CALLBACKS_SHARDS", "1", 1),
     ("CALLBACKS_BATCH_SIZE", "100", 100),
     ("CALLBACKS_MAX_DELAY", "5", 5.0),
     ("CALLBACKS_MIN_INTERVAL", "0.5", 0.5),

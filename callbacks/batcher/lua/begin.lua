@@ -15,6 +15,8 @@
 -- @arg last number: after this many crashes a callback has one try left, which it makes alone
 -- @arg longest ms: the longest possible stagger or interval
 -- @arg has_place flag: the caller has a place for a destination that is unproven or hangs
+-- @arg ahead ms: with a nonce that has begun: the stagger over all shards lets it go then, not
+--   before; -1: that is not asked
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue, due, waited,
 --   held}: go after `wait` ms, the attempt is counted, probe: 1 of a breaker that faults opened, 2
 --   refusals, 0 none, overdue: ms from its instant until it takes a place of those for unproven
@@ -28,8 +30,8 @@
 --   {6, wait}: too long before its slot, or its trial waits for others in flight, ask again in that
 --   many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts. If its instant has passed
---   unused (its process was stopped, say), it gets a new one, or {2} if that is too far ahead, and
---   the attempt has not taken place; but only once: after that it goes late.
+--   unused (its process was stopped, say) or comes before `ahead`, it gets a new one, or {2} if that
+--   is too far ahead, and the attempt has not taken place; but only once: after that it goes late.
 -- Cost: O(log n).
 -- One file: its checks are one decision; they share their locals, and their order matters.
 local r = read_record(
@@ -69,7 +71,7 @@ local function go(at, attempt)
   redis.call('ZADD', K.places, needs_place and now or overdue_from(at, d.latency), id)
   LastTry.enter(id, crashes, last, expires)
   set_record(id, 'phase', 'sending', 'attempts', attempt, 'begun_at', at, 'nonce', nonce)
-  redis.call('HSET', K.state, 'send', at + stagger)
+  if stagger > 0 then redis.call('HSET', K.state, 'send', at + stagger) end
   redis.call('HSET', K.dests .. destination, 'send', at + interval)
   if not (d.send or d.paused) then keep_dest(K.dests .. destination, num(d.hold, 0)) end
   if phase ~= 'sending' and not r.is_counted then count('attempts', 1) end
@@ -118,12 +120,13 @@ if phase == 'sending' then
     return {0}
   end
   if at + attempt_lease <= now and (crashes > 0 or full()) then return {5} end
-  if now - at > missed then
+  if now - at > missed or (ahead >= 0 and now + ahead > at) then
+    paces.due = math.max(due, now + ahead)
     local anew, far = Instant.next(paces, at)
     if far and not r.is_counted then
       give_up(attempt - 1)
       return {2, anew, 4}
-    elseif not far then
+    elseif not far or ahead >= 0 then
       at = anew
       go(at, attempt)
     end

@@ -22,9 +22,13 @@
 -- @arg batch_size number: most callbacks of a batch
 -- @arg is_first flag: the first step of its batch, which keeps `min_interval` to the batch before
 -- @arg has_more flag: if this step is full, another one follows
+-- @arg slots number: slots given to this claim out of those of all shards, see `grant`; -1: it keeps
+--   the stagger by itself
+-- @arg slot_ahead ms: until the first of them; a later step goes on after the step before
+-- @arg slot_every ms: between two of them; where there are none, after which to ask again
 -- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps
---   nothing), 0 paused, 2 too early, 3 the workers do not keep up, 4 they are busy, -1 the lock is
---   lost; arm: ms until the next trigger, which this caller has to send, or -1. Times in ms. A
+--   nothing), 0 paused, 2 too early, 3 the workers do not keep up, 4 they are busy, 5 all slots are
+--   other shards', -1 the lock is lost; arm: ms until the next trigger, which this caller has to send, or -1. Times in ms. A
 --   token ends in `u` if its destination is unproven or hangs: its sender needs one of the places
 --   for these.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
@@ -64,6 +68,8 @@ end
 local lagging = redis.call('ZCOUNT', K.processing, now - claim_lease, now - late)
 if lagging > batch_size then return come_back(3, math.max(min_interval, 500)) end
 
+if slots == 0 then return come_back(5, slot_every) end
+
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
 local c = {
   most = most, concurrency = concurrency, set_interval = interval,
@@ -72,9 +78,14 @@ local c = {
 }
 local limit, furthest = now + horizon, horizon + longest
 local slot = math.max(now, reserved(s.slot, furthest), reserved(s.send, furthest))
+if slots > 0 then
+  stagger, slot = slot_every, is_first and now + slot_ahead or math.max(now, num(s.slot, 0))
+  redis.call('HSET', K.state, 'stagger', stagger * 1000)  -- for `demand`
+end
 if stagger == 0 then slot = now end
 local free = most
 if stagger > 0 then free = math.min(most, math.floor((limit - slot) / stagger) + 1) end
+if slots > 0 then free = math.min(free, slots) end
 local room = unproven_room()
 local touched, seen, proven, unproven = {}, {}, Line.new(free), Line.new(room)
 local function line_up(ring, destinations)

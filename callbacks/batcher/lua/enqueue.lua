@@ -1,18 +1,19 @@
 -- Accept callbacks: store each frozen request and put its id into its destination's lane.
 --
--- @keys cb: rec: lane: ring dest: expiry processing state counters rate: unproven places
+-- @keys cb: rec: lane: ring dest: expiry processing state counters rate: unproven places at:
 -- @arg max_queued number: most that may wait, 0: no limit
 -- @arg batch_size number: this many ready callbacks are a full batch
 -- @arg max_delay ms: the longest a callback may wait for its batch
 -- @arg window ms: how long before its next slot a destination is claimed from
 -- @arg look_ahead ms: the furthest ahead that the last batch may put off the next
+-- @arg own_shard number: of several shards, -1: the only one
 -- @arg items list: for each callback: id, destination, packed request, ms until it is due, ms until
 --   it expires
 -- Returns three numbers for each callback: 1, 0, 0: accepted; 1, 1, 0: and a batch is full or
 --   overdue, trigger it; 1, 2, ms: and a check is wanted in that many ms; 0, 0, 0: the id is known;
 --   2, 0, 0: it is known with another URL or another body;
---   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit. At the limit, the
---   whole call fails and nothing is stored.
+--   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit; -3, 0, 0: the id is
+--   reserved for another shard. At the memory limit, the whole call fails and nothing is stored.
 -- Twice: the second returns 0, 0, 0 (or 2, 0, 0) and changes only `duplicates`; a refusal counts as `refused`.
 -- Cost: O(items * log n); at most every 200 ms also O(batch) to count what is ready.
 -- One file: what one item changes decides the answer to the next.
@@ -73,6 +74,10 @@ local function take(at, id, destination, request, delay, life)
   if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
     known = known + 1
     return say(at, is_conflict(id, request) and 2 or 0, 0, 0)
+  end
+  if own_shard >= 0 then
+    local other = num(reserved_for(redis.call('GET', K.ats .. id)), own_shard)
+    if other ~= own_shard then return say(at, -3, 0, 0) end
   end
   if s.full or (max_queued > 0 and queued >= max_queued) then
     refused = refused + 1

@@ -11,10 +11,11 @@
 -- @arg who text: JSON that tells who the caller is, or empty
 -- @arg durations ms: how long its attempts since its last tick took
 -- @arg delays ms: how long after enqueue its callbacks since its last tick were sent
--- Returns {elected, now, lost, epoch, busy}: elected 1 the caller is, 0 another is; now: ms; lost
+-- Returns {elected, now, lost, epoch, busy, threads, places}: elected 1 the caller is, 0 another is; now: ms; lost
 --   1: the caller remembers another epoch, so Redis has lost its data since; epoch: identifies the
 --   data, and starts with the ms when they began; busy 1: a callback has not ended,
---   or ended only seconds or a tick ago, or memory is short.
+--   or ended only seconds or a tick ago, or memory is short; threads, places: of all workers, only
+--   for the one that is elected.
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
 local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
@@ -53,16 +54,17 @@ local function store_places()
   elseif num(s.threads, 0) ~= all or num(s.unproven_most, 0) ~= unproven then
     redis.call('HSET', K.state, 'threads', all, 'unproven_most', unproven)
   end
+  return all, unproven
 end
 
 local epoch = s.epoch
 local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, tick_interval) then
   if places > 0 and is_new then store_places() end  -- the next one elected may be an hour away
-  return {0, now, 0, epoch, 0}
+  return {0, now, 0, epoch, 0, 0, 0}
 end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
-store_places()
+local all, unproven = store_places()
 local live = redis.call('ZCARD', K.expiry) + redis.call('ZCARD', K.processing)
 local busy_at = live > 0 and now or math.max(num(s.busy, 0), num(s.last_batch, 0))
 redis.call('HSET', K.state, 'ticked', now, 'busy', busy_at)
@@ -73,4 +75,4 @@ end
 if lost then redis.call('HSET', K.state, 'lost', now) end
 -- For a while longer, since deaths are reported a second later, and not before the next tick.
 local is_busy = s.full or now < busy_at + 5000 + 2 * tick_interval
-return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0}
+return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0, all, unproven}

@@ -9,14 +9,18 @@
 -- @arg dead_ttl ms: how long a dead letter is kept
 -- @arg dead_max number: most dead letters kept, -1: no limit
 -- @arg latest ms: it cannot be later than this unless the clock has jumped; -1: unknown
+-- @arg own_shard number: of several shards, -1: the only one
 -- If it has jumped, nothing is deleted for its age.
--- Returns {sent records deleted, dead letters purged, destinations deleted}.
+-- Returns {sent records deleted, dead letters purged, destinations deleted, id, id, ...}: the ids only
+--   where there are several shards, as others may have reservations for them.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n). `limit` is at most 4,000: all keys of a kind go in one command.
 local unsure = age_is_unsure(latest)
 
+local named = {}
 local function forget(index, ids)
   local keys = {}
+  for _, id in ipairs(own_shard >= 0 and ids or {}) do named[#named + 1] = id end
   for i, id in ipairs(ids) do keys[2 * i - 1], keys[2 * i] = K.recs .. id, K.cbs .. id end
   in_steps('ZREM', index, ids)
   if keys[1] then redis.call('DEL', unpack(keys)) end
@@ -57,4 +61,4 @@ end
 in_steps('ZREM', K.destinations, unused)
 in_steps('ZREM', K.troubled, unused)
 in_steps('ZADD', K.destinations, used)
-return {sent, dead, #unused}
+return {sent, dead, #unused, unpack(named)}

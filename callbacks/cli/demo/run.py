@@ -23,7 +23,7 @@ from rich.console import Console
 from callbacks.batcher.audit import audit
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector, Overview, overview
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.shards import Shards
 from callbacks.cli.demo.screen import progress, show_logs, show_settings, show_summary
 from callbacks.cli.demo.summary import Delivery, Plan, Summary, environment, plan, reckon
 from callbacks.cli.processes import (
@@ -102,7 +102,7 @@ class _Demo:
             await_server(client, self.processes)
             self._start_ours()
             began_s = time.monotonic()
-            batcher = Batcher(client, self.settings)
+            batcher = Shards(client, self.settings)
             self._hand_in(batcher, urls)
             books = self._await_end(batcher)
             summary = self._sum_up(batcher, books, time.monotonic() - began_s)
@@ -124,7 +124,7 @@ class _Demo:
 
     # Callbacks
 
-    def _hand_in(self, batcher: Batcher, urls: Mapping[str, str]) -> None:
+    def _hand_in(self, batcher: Shards, urls: Mapping[str, str]) -> None:
         life_ms = ms(self.settings.max_age)
         now = datetime.now(UTC)
         for start in range(0, len(self.plan.callbacks), _CHUNK):
@@ -140,7 +140,7 @@ class _Demo:
                 if isinstance(result, Exception):
                     raise result
 
-    def _await_end(self, batcher: Batcher) -> Overview:
+    def _await_end(self, batcher: Shards) -> Overview:
         give_up = time.monotonic() + _PATIENCE_S + 2 * self.plan.attempts * self.plan.pace_s
         with progress(self.screen, len(self.plan.callbacks)) as show:
             while True:
@@ -156,7 +156,7 @@ class _Demo:
                     )
                 time.sleep(_POLL_S)
 
-    def _sum_up(self, batcher: Batcher, overview: Overview, seconds: float) -> Summary:
+    def _sum_up(self, batcher: Shards, overview: Overview, seconds: float) -> Summary:
         inspector = Inspector(batcher.scripts)
         return reckon(
             self.plan,

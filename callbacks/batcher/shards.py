@@ -1,0 +1,423 @@
+"""All shards of one system: routes each call to the shard that knows, and the rest to all of them.
+
+A destination, lane included, belongs to one shard, which has its queue, records, pace, breaker and
+counters, and claims and ticks by itself; so what is promised of a destination is a matter of one
+shard. With one shard this only passes calls on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from redis import Redis
+
+from callbacks.batcher import replies
+from callbacks.batcher.pacer import Pacer
+from callbacks.batcher.paging import pages
+from callbacks.batcher.routes import (
+    AllScripts,
+    by_shard,
+    own_shard,
+    shard_of,
+    shard_of_token,
+    with_shard,
+)
+from callbacks.batcher.scripts import VERBS, Verb
+from callbacks.batcher.store import ENQUEUE_STEP, HERE, RESERVED, Batcher
+from callbacks.batcher.times import Times
+from callbacks.model import Cancelled, Item, Look, SettingsError, Stored
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
+
+#: For a callback whose id another shard has: so it is for another destination.
+_KNOWN: Final = Stored(accepted=False, conflict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a shard tells at a glance: whether a callback has not ended, and when a batch was last.
+
+    `epoch`: what identifies its data; `full`: it refuses enqueues.
+    """
+
+    live: bool
+    last_batch_ms: int
+    epoch: str
+    full: bool
+
+
+class Shards:
+    """The batcher as a whole. Methods raise as those of `Batcher`.
+
+    The first use of each process also checks the number of shards, and raises `SettingsError` if
+    the data in Redis have another one.
+    """
+
+    def __init__(
+        self, client: Redis, settings: Settings, *, verbs: Mapping[str, Verb] = VERBS
+    ) -> None:
+        self.settings = settings
+        self.client = client
+        self.count = settings.shards
+        self.times = Times()
+        self._home = Batcher(client, settings, verbs=verbs, times=self.times)
+        self._shards: tuple[Batcher, ...] = (self._home,)
+        self.pacer = Pacer(self._home) if self.count > 1 and settings.send_interval else None
+        if self.count > 1:
+            self._shards = tuple(self._made(client, shard, verbs) for shard in range(self.count))
+        self._scripts = AllScripts(self._home.scripts, [one.scripts for one in self._shards])
+        self._agreed = self._checked = False
+
+    def _made(self, client: Redis, shard: int, verbs: Mapping[str, Verb]) -> Batcher:
+        return Batcher(
+            client,
+            self.settings,
+            verbs=verbs,
+            shard=shard,
+            pacer=self.pacer,
+            times=self.times,
+            forgotten=lambda ids: self.forget(shard, ids),
+        )
+
+    def agree(self, *, keep: bool = True) -> None:
+        """Make sure that all processes have the same number of shards.
+
+        `keep`: store ours, if there is none yet; else this changes nothing.
+        """
+        if self._agreed or (self._checked and not keep):
+            return
+        found = self._home.agree(self.count, keep=keep)
+        if found != self.count:
+            raise SettingsError(
+                f"CALLBACKS_SHARDS is {self.count}, but the data in Redis are in {found}"
+                f" {'shard' if found == 1 else 'shards'}, which is fixed at first use; expected"
+                f" CALLBACKS_SHARDS={found}, or another CALLBACKS_NAMESPACE for new data"
+            )
+        self._agreed, self._checked = keep, True
+
+    @property
+    def shards(self) -> tuple[Batcher, ...]:
+        """All shards, in order."""
+        self.agree(keep=False)
+        return self._shards
+
+    @property
+    def home(self) -> Batcher:
+        """The verbs for what belongs to no shard: the ticker, workers, the journal."""
+        self.agree(keep=False)
+        return self._home
+
+    @property
+    def scripts(self) -> AllScripts:
+        """The scripts of all shards, for `inspector`."""
+        self.agree(keep=False)
+        return self._scripts
+
+    # Routing
+
+    def of(self, destination: str) -> Batcher:
+        """The shard of a destination."""
+        return self.shards[shard_of(destination, self.count)]
+
+    def of_token(self, token: str) -> Batcher:
+        """The shard of a claim; one that does not exist has no such claim either."""
+        shard = shard_of_token(token)
+        return self.shards[shard % self.count if shard is not None else 0]
+
+    def chosen(self, shard: int | None) -> tuple[Batcher, ...]:
+        """The shard that a message names; or else those that have something to do."""
+        if self.count == 1:
+            return self.shards
+        if shard is None:
+            return self.busy()
+        return self.shards[shard : shard + 1]
+
+    def busy(self) -> tuple[Batcher, ...]:
+        """The shards with callbacks that have not ended."""
+        keys = [one.scripts.keys.of("expiry") for one in self.shards]
+        found = self._home.scripts.stream(("EXISTS", key) for key in keys)
+        return tuple(one for one, live in zip(self.shards, found, strict=True) if live)
+
+    def words(self) -> list[Word]:
+        """Read whether each shard has something to do, with two plain commands each."""
+        commands: list[tuple[str, ...]] = []
+        for one in self.shards:
+            keys = one.scripts.keys
+            commands.append(("EXISTS", keys.of("expiry")))
+            commands.append(("HMGET", keys.of("state"), "last_batch", "epoch", "full"))
+        found = self._home.scripts.stream(commands)
+        return [
+            Word(bool(live), int(last or 0), replies.text(epoch or b""), bool(full))
+            for live, (last, epoch, full) in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def _having(self, id: str) -> Batcher:
+        """The shard that has a callback, or would have."""
+        (found,) = self.scripts.locate([id])
+        return self._shards[self._scripts.shards.index(found)]
+
+    # Enqueueing
+
+    def name(self, id: str, destination: str) -> str:
+        """Complete a minted id: where there are several shards, it names that of its callback."""
+        if self.count == 1:
+            return id
+        return with_shard(id, shard_of(destination, self.count))
+
+    def enqueue(self, item: Item) -> Stored:
+        """Store one callback; when this returns, it is accepted. Raises `QueueFull`."""
+        self.agree()
+        if self.count == 1:
+            return self.home.enqueue(item)
+        (stored,) = self.enqueue_many([item])
+        if isinstance(stored, Exception):
+            raise stored
+        return stored
+
+    def enqueue_many(self, items: Iterable[Item]) -> list[Stored | Exception]:
+        """Store many callbacks; for one that was not stored, the list has its error."""
+        self.agree()
+        if self.count == 1:
+            return self.home.enqueue_many(items)
+        return _Enqueue(self.shards, list(items)).run()
+
+    def forget(self, shard: int, ids: Sequence[str]) -> None:
+        """Delete the reservations of callbacks that a shard has forgotten."""
+        own: dict[int, list[str]] = {}
+        for id in ids:
+            own.setdefault(own_shard(id, self.count), []).append(id)
+        for place, theirs in own.items():
+            if place != shard:
+                self._shards[place].unreserve(theirs, shard)
+
+    def mend_reservation(self, id: str, shard: int) -> str:
+        """Make an id's reservation agree with the shard that has its callback, or has not."""
+        own = self.shards[own_shard(id, self.count)]
+        if not self._shards[shard].scripts.has(id):
+            done = own.unreserve([id], shard)
+            return "its reservation was deleted" if done else "it is too young to be deleted"
+        there = self.scripts.reserved([id])[0]
+        if there is None:
+            own.reserve([(id, shard)])
+        elif not own.transfer(id, there, shard):
+            return "it is too young to be changed"
+        return f"it is reserved for shard {shard} now"
+
+    # What is known of all
+
+    def look(self) -> Look:
+        """Read what is waiting, over all shards."""
+        looks = [one.look() for one in self.shards]
+        if len(looks) == 1:
+            return looks[0]
+        return Look(
+            now_ms=max(look.now_ms for look in looks),
+            paused=all(look.paused for look in looks),
+            ready=sum(look.ready for look in looks),
+            oldest_due_ms=least(look.oldest_due_ms for look in looks),
+            next_ready_ms=least(look.next_ready_ms for look in looks),
+            queued=sum(look.queued for look in looks),
+            processing=sum(look.processing for look in looks),
+            trigger_lost=any(look.trigger_lost for look in looks),
+        )
+
+    def scheduled(self) -> None:
+        """Remember that the scheduler was seen just now."""
+        self.home.scheduled()
+
+    def journal(self, entry: str) -> None:
+        """Write down what a person did."""
+        self.home.journal(entry)
+
+    # Steering; `entry`: for the journal, which is one for all shards
+
+    def cancel(self, id: str, *, entry: str = "") -> Cancelled:
+        """Make sure that a callback is not sent, or not again."""
+        if self.count == 1:
+            return self.home.cancel(id, entry=entry)
+        done = self._having(id).cancel(id)
+        if done in {Cancelled.CANCELLED, Cancelled.IN_FLIGHT}:
+            self._note(entry)
+        return done
+
+    def pause(self, destination: str | None = None, *, entry: str = "") -> int:
+        """Pause all, one destination, or the lanes of a host; how many requests are in flight."""
+        if self.count == 1:
+            return self.home.pause(destination, entry=entry)
+        if destination is None:
+            self.home.pause(entry=entry)
+            return sum(one.pause(entry=entry) for one in self.shards)
+        if destination.endswith("#*"):
+            return sum(one.pause(destination, entry=entry) for one in self.shards)
+        self._note(entry)
+        return self.of(destination).pause(destination, entry=entry)
+
+    def withdraw(self, destinations: Sequence[str]) -> int:
+        """Take paused destinations off the turns of their rings; their requests in flight."""
+        found = by_shard(destinations, self.count)
+        return sum(self.shards[shard].withdraw(names) for shard, names in found.items())
+
+    def resume(
+        self, destination: str | None = None, *, nonce: str | None = None, entry: str = ""
+    ) -> bool:
+        """Resume all, one destination, or the lanes of a host; False if nothing to do."""
+        if self.count == 1:
+            return self.home.resume(destination, nonce=nonce, entry=entry)
+        self._note(entry)
+        if destination is None or destination.endswith("#*"):
+            some = [one.resume(destination, nonce=nonce) for one in self.shards]
+            if destination is None:
+                some.append(self.home.resume(nonce=nonce))
+            return any(some)
+        return self.of(destination).resume(destination, nonce=nonce)
+
+    def call_back(self, lanes: Sequence[str]) -> bool:
+        """Resume lanes of a resumed host; False if none was itself paused, on hold or broken."""
+        found = by_shard(lanes, self.count)
+        return sum(self.shards[shard].call_back(names) for shard, names in found.items()) > 0
+
+    def forgive(self, callback_url: str, *, nonce: str | None = None, entry: str = "") -> bool:
+        """Remove the 410 mark of a URL, whichever lanes have met it; False if it had none."""
+        if self.count == 1:
+            return self.home.forgive(callback_url, nonce=nonce, entry=entry)
+        self._note(entry)
+        return sum(one.forgive(callback_url, nonce=nonce) for one in self.shards) > 0
+
+    def unhold(self) -> bool:
+        """Let callbacks expire again; False if they already do."""
+        return sum(one.unhold() for one in self.shards) > 0
+
+    def replay(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
+        """Put dead letters back into the queue; how many of `ids` were dead letters."""
+        return self._with_each(ids, lambda one, theirs: one.replay(theirs, nonce=nonce))
+
+    def purge(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
+        """Delete dead letters; how many of `ids` were dead letters."""
+
+        def purge(one: Batcher, theirs: Sequence[str]) -> int:
+            purged = one.purge(theirs, nonce=nonce)
+            if one.shard is not None and purged:
+                self.forget(one.shard, self._gone(one, theirs))
+            return purged
+
+        return self._with_each(ids, purge)
+
+    def _with_each(self, ids: Sequence[str], act: Callable[[Batcher, list[str]], int]) -> int:
+        """Have each shard act on those of its callbacks; return the sum."""
+        found: dict[int, list[str]] = {}
+        places = {scripts: shard for shard, scripts in enumerate(self.scripts.shards)}
+        for id, scripts in zip(ids, self.scripts.locate(ids), strict=True):
+            found.setdefault(places[scripts], []).append(id)
+        return sum(act(self.shards[shard], theirs) for shard, theirs in found.items())
+
+    def _gone(self, one: Batcher, ids: Sequence[str]) -> list[str]:
+        """Those of which a shard has no record."""
+        kept = one.scripts.stream(("EXISTS", one.scripts.keys.of("rec:", id)) for id in ids)
+        return [id for id, known in zip(ids, kept, strict=True) if not known]
+
+    def _note(self, entry: str) -> None:
+        if entry:
+            self.home.journal(entry)
+
+
+class _Enqueue:
+    """One call that stores callbacks in several shards; `results`, in the order of `items`."""
+
+    def __init__(self, shards: Sequence[Batcher], items: Sequence[Item]) -> None:
+        self.shards = shards
+        self.items = items
+        self.results: list[Stored | Exception] = [_KNOWN] * len(items)
+        count = len(shards)
+        self.places = [shard_of(item.destination, count) for item in items]
+        self.own = [own_shard(item.id, count) for item in items]
+
+    def run(self) -> list[Stored | Exception]:
+        """Reserve ids of the caller's own where that is needed, then store the callbacks."""
+        foreign = [n for n, own in enumerate(self.own) if own != self.places[n]]
+        skipped = self._reserve(foreign) if foreign else set()
+        refused = self._store([n for n in range(len(self.items)) if n not in skipped])
+        for n in refused:
+            self._store_elsewhere(n)
+        return self.results
+
+    def _reserve(self, foreign: Sequence[int]) -> set[int]:
+        """Reserve ids in their own shards; returns which callbacks are not to be stored."""
+        groups = self._grouped(foreign, self.own)
+        calls = (
+            (
+                self.shards[own].scripts,
+                {"items": [word for n in group for word in (self.items[n].id, self.places[n])]},
+            )
+            for own, group in groups
+        )
+        scripts = self.shards[0].scripts
+        skipped: set[int] = set()
+        for (_, group), answer in zip(groups, scripts.run_across("reserve", calls), strict=True):
+            for n, code in zip(group, _each(answer, len(group)), strict=True):
+                if isinstance(code, Exception):
+                    self.results[n] = code
+                elif code == RESERVED or (code >= 0 and self._moves(n, code)):
+                    continue
+                skipped.add(n)
+        return skipped
+
+    def _store(self, chosen: Sequence[int]) -> list[int]:
+        """Store callbacks; returns those that other shards' reservations refuse."""
+        groups = self._grouped(chosen, self.places)
+        calls = (
+            (
+                self.shards[place].scripts,
+                {"items": [word for n in group for word in self.items[n]]},
+            )
+            for place, group in groups
+        )
+        refused = []
+        answers = self.shards[0].scripts.run_across("enqueue", calls)
+        for (place, group), answer in zip(groups, answers, strict=True):
+            for n, stored in zip(group, replies.results(answer, len(group)), strict=True):
+                if isinstance(stored, Stored) and stored.signal:
+                    stored = replace(stored, shard=place)  # noqa: PLW2901 - the same, completed
+                if stored is replies.ELSEWHERE:
+                    refused.append(n)
+                else:
+                    self.results[n] = stored
+        return refused
+
+    def _store_elsewhere(self, n: int) -> None:
+        """Store a callback whose own shard is its destination's, but reserved for another one."""
+        item, place = self.items[n], self.places[n]
+        (code,) = self.shards[place].reserve([(item.id, place)])
+        if code == HERE or (code >= 0 and not self._moves(n, code)):
+            return
+        self._store([n])
+
+    def _moves(self, n: int, before: int) -> bool:
+        """Give up a reservation for another shard that has no such callback; False: it is known."""
+        id = self.items[n].id
+        if self.shards[before].scripts.has(id):
+            return False
+        return self.shards[self.own[n]].transfer(id, before, self.places[n])
+
+    def _grouped(self, chosen: Sequence[int], by: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """The chosen callbacks by shard, in steps of a script call."""
+        groups: dict[int, list[int]] = {}
+        for n in chosen:
+            groups.setdefault(by[n], []).append(n)
+        return [
+            (shard, step) for shard, group in groups.items() for step in pages(group, ENQUEUE_STEP)
+        ]
+
+
+def _each(answer: Any, count: int) -> list[Any]:
+    """The codes of a `reserve`, or its error for each."""
+    if isinstance(answer, Exception):
+        return [replies.as_room(answer)] * count
+    return list(answer)
+
+
+def least(times: Iterable[int | None]) -> int | None:
+    """The earliest of those that there are."""
+    return min((at for at in times if at is not None), default=None)
