@@ -878,7 +878,7 @@ def test_demo_numbers_that_add_up() -> None:
     assert summary.wrong == ()
     assert (summary.delivered, summary.dead, summary.retried, summary.repeats) == (9, 1, 4, 0)
     assert (summary.requests, summary.signed) == (11, 11)
-    assert summary.gaps_ms == (0, 0, 1000)
+    assert summary.gaps == (0, 0, 1)
 
 
 def test_what_arrives_twice_is_a_repeat_and_no_fault() -> None:

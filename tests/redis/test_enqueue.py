@@ -45,12 +45,13 @@ def test_an_accepted_callback_is_in_its_lane_the_ring_and_the_expiry(
 def test_a_known_id_is_not_accepted_and_only_counted(batcher: Batcher, client: redis.Redis) -> None:
     put(batcher, "c-1")
     before = everything(client)
-    again = batcher.enqueue(Item("c-1", HOST, packed() + b" ", 0, 1))
+    again = batcher.enqueue(Item("c-1", HOST, packed(), 0, 1))
+    other = batcher.enqueue(Item("c-1", HOST, packed() + b" ", 0, 1))
     after = everything(client)
 
-    assert again == Stored(False)
-    assert counted(client, "duplicates") == 1
-    assert overview(batcher.scripts).per_minute["duplicates"] == 1
+    assert (again, other) == (Stored(False), Stored(False, conflict=True))
+    assert counted(client, "duplicates") == 2
+    assert overview(batcher.scripts).per_minute["duplicates"] == 2
     for snapshot in (before, after):
         for name in [
             n for n in snapshot if n.startswith(("{callbacks}:counters", "{callbacks}:rate:"))

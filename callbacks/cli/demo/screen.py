@@ -14,6 +14,7 @@ from rich.table import Table
 from callbacks.batcher.inspector import Overview
 from callbacks.cli.demo.summary import Summary
 from callbacks.cli.processes import Processes
+from callbacks.units import ms
 
 _LINE_EVERY_S: Final = 2.0
 _LOG_LINES: Final = 20
@@ -88,8 +89,8 @@ def _facts(summary: Summary) -> dict[str, str]:
         "signatures": f"{summary.signed:,} of {summary.requests:,} valid",
         "took": f"{summary.seconds:.1f} s",
     }
-    if summary.gaps_ms is not None:
-        low, middle, high = summary.gaps_ms
+    if summary.gaps is not None:
+        low, middle, high = map(ms, summary.gaps)
         facts["gaps at the receivers"] = (
             f"{low} ms, {middle} ms, {high} ms (5th, 50th, 95th percentile)"
         )

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any, Final
 
 from callbacks.batcher.inspector import Overview
-from callbacks.units import ms
 
 #: The destinations of ten callbacks in a row; repeated.
 TURNS: Final = ("one", "two", "three", "flaky", "one", "dead", "two", "three", "flaky", "one")
@@ -84,7 +83,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The demo's results. Gaps are the 5th, 50th and 95th percentile in ms."""
+    """The demo's results. Gaps are the 5th, 50th and 95th percentile, in seconds."""
 
     count: int
     delivered: int
@@ -93,7 +92,7 @@ class Summary:
     repeats: int
     requests: int
     signed: int
-    gaps_ms: tuple[int, int, int] | None
+    gaps: tuple[float, float, float] | None
     seconds: float
     problems: tuple[str, ...]
     wrong: tuple[str, ...]
@@ -136,18 +135,18 @@ def reckon(
         repeats=sum(got.values()) - len(got),
         requests=len(deliveries),
         signed=signed,
-        gaps_ms=_gaps_ms([delivery.at_s for delivery in deliveries]),
+        gaps=_gaps([delivery.at_s for delivery in deliveries]),
         seconds=round(seconds, 1),
         problems=tuple(problems),
         wrong=tuple(what for what, right in checks.items() if not right),
     )
 
 
-def _gaps_ms(moments_s: Sequence[float]) -> tuple[int, int, int] | None:
+def _gaps(moments_s: Sequence[float]) -> tuple[float, float, float] | None:
     """Percentiles 5, 50 and 95 (nearest rank) of the time from one arrival to the next."""
     ordered = sorted(moments_s)
     gaps = sorted(after - before for before, after in pairwise(ordered))
     if not gaps:
         return None
     low, middle, high = (gaps[-(-len(gaps) * percent // 100) - 1] for percent in (5, 50, 95))
-    return ms(low), ms(middle), ms(high)
+    return round(low, 3), round(middle, 3), round(high, 3)

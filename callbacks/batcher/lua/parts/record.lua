@@ -75,31 +75,30 @@ local function leave_processing(id, destination)
   redis.call('ZREM', K.places, id)
 end
 
--- Keep of a deleted request what a status tells of it, and what tells it from another one.
-local function keep_origin(id, request)
+-- Add to some fields what a status tells of a deleted request, and what tells it from another one.
+local function keep_origin(fields, request)
   local event, created, environment = origin_of(request)
-  set_record(id, 'fingerprint', fingerprint_of(request))
-  if event then set_record(id, 'event', event, 'created', created, 'environment', environment) end
+  local kept = {'fingerprint', fingerprint_of(request), 'event', event, 'created', created, 'environment', environment}
+  for i = 1, event and 8 or 2 do fields[#fields + 1] = kept[i] end
 end
 
 -- End a callback that has left PROCESSING as `state` (sent, dead or cancelled); `...`: names and
 -- values of more fields. Begins with removals, which a full Redis allows, so that what frees memory
 -- works when there is none.
 local function finish(id, destination, state, reason, ...)
+  local fields = {'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now, ...}
   redis.call('ZREM', K.expiry, id)
   if state == 'dead' then
     redis.call('ZADD', K.dead, now, id)
   else
     local request = redis.call('GETDEL', K.cbs .. id)
     redis.call('ZADD', K.sent, now, id)
-    if request then keep_origin(id, request) end
+    if request then keep_origin(fields, request) end
   end
   clear_record(
     id, 'due', 'begun_at', 'nonce', 'woken_at', 'is_cancelled', 'is_probe', 'is_counted',
     'unsigned', 'ends_at', 'waited', 'since'
   )
-  set_record(
-    id, 'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now, ...
-  )
+  set_record(id, unpack(fields))
   count(state, 1)
 end
