@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from callbacks.batcher.inspector import Inspector, Status
-from callbacks.batcher.listing import Filter, statuses
+from callbacks import admin
+from callbacks.batcher.inspector import Status
 from callbacks.model import State
 from callbacks.request.envelope import body_of
-from callbacks.request.freeze import unpack
 from callbacks.request.urls import normal_url
 from callbacks.runtime import runtime
 from callbacks.testing.app import CallbacksApp
@@ -138,11 +137,9 @@ def _failed(attempt: Attempted) -> list[str]:
 
 def _waiting(url: str) -> Iterator[list[str]]:
     """What is stored for a URL and not sent, with its state."""
-    inspector = Inspector(runtime().batcher.scripts)
     for state in (State.QUEUED, State.PROCESSING, State.DEAD):
-        for status in statuses(inspector, Filter(state)):
-            packed = inspector.request(status.id)
-            if packed and unpack(packed).callback_url == url:
+        for status in admin.iterate(state):
+            if status.callback_url == url:
                 yield [f"{status.id}: {_state(status)}"]
 
 

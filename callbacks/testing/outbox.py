@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,17 +13,19 @@ import redis
 from callbacks import runtime as runtimes
 from callbacks.batcher.client import connect
 from callbacks.batcher.shards import Shards
-from callbacks.model import Cancelled, Item, QueueFull, Request, Stored
-from callbacks.request.freeze import unpack
+from callbacks.model import Cancelled, Item, QueueFull, Stored
 from callbacks.runtime import Runtime
 from callbacks.settings import Settings, load_settings
 from callbacks.testing.current import only_one
 from callbacks.testing.environ import Environ
 from callbacks.testing.requests import Enqueued
-from callbacks.units import ms
 
 #: Nothing listens there. It says so in the error of whatever tries to use Redis all the same.
 _NOWHERE: Final = "unix:///callbacks_outbox-has-no-server--use-callbacks_app"
+
+
+#: What follows the environment in a body; within a text its quotation marks would be escaped.
+_DATA: Final = b'","data":'
 
 
 class _Kept(NamedTuple):
@@ -104,11 +105,12 @@ class CallbacksOutbox(Sequence[Enqueued]):
         """Take one; raises `error`, and `QueueFull` as Redis would."""
         if self.error is not None:
             raise self.error
+        enqueued = Enqueued.of(item)
         if item.id in self._kept:
-            return Stored(accepted=False, conflict=_differ(self._kept[item.id].item, item))
+            return Stored(accepted=False, conflict=self._kept[item.id].enqueued.differs(enqueued))
         if 0 < max_queued <= len(self):
             raise QueueFull(f"{len(self)} callbacks wait, as many as CALLBACKS_MAX_QUEUED allows")
-        self._kept[item.id] = _Kept(Enqueued.of(item), item, _now_ms())
+        self._kept[item.id] = _Kept(enqueued, item, _now_ms())
         return Stored(accepted=True)
 
     def cancel(self, id: str) -> Cancelled:
@@ -123,27 +125,14 @@ class CallbacksOutbox(Sequence[Enqueued]):
         """Answer as `where.lua` does."""
         if id not in self._kept:
             return [_now_ms(), b"", b"", b"", b"", b"", b"", b"", 0, b""]
-        enqueued, item, at_ms, cancelled_ms = self._kept[id]
+        _, item, at_ms, cancelled_ms = self._kept[id]
         name = item.destination.encode()
+        head = item.request.partition(_DATA)[0] + b'"'
         if cancelled_ms:
             record = [b"s", b"cancelled", b"o", b"cancelled", b"f", b"%d" % cancelled_ms]
-            return [_now_ms(), name, b"", b"", b"", cancelled_ms, b"", b"", 0, b"", *record]
-        due_ms, end_ms = at_ms + ms(enqueued.delay), at_ms + ms(enqueued.expires_in)
-        return [_now_ms(), name, due_ms, b"", end_ms, b"", b"", b"", 1, _head(item.request)]
-
-
-def _head(request: bytes) -> bytes:
-    """The start of a packed request, up to the environment in its body."""
-    return request[: request.index(b',"data":', request.index(b'\n{"type":'))]
-
-
-def _differ(one: Item, other: Item) -> bool:
-    """Whether two with the same id are for different URLs, or say different things."""
-    return _said(unpack(one.request)) != _said(unpack(other.request))
-
-
-def _said(request: Request) -> tuple[str, dict[str, Any]]:
-    return request.callback_url, json.loads(request.body) | {"timestamp": None}
+            return [_now_ms(), name, b"", b"", b"", cancelled_ms, b"", b"", 0, head, *record]
+        due_ms, end_ms = at_ms + item.delay_ms, at_ms + item.life_ms
+        return [_now_ms(), name, due_ms, b"", end_ms, b"", b"", b"", 1, head]
 
 
 def _now_ms() -> int:

@@ -72,6 +72,13 @@ class Enqueued(_Request):
             expires_in=item.life_ms / 1_000,
         )
 
+    def differs(self, other: Enqueued) -> bool:
+        """Whether the same id would be a conflict: another URL, event, environment or data."""
+        mine, others = (
+            (each.url, each.event, each.environment, each.data) for each in (self, other)
+        )
+        return mine != others
+
 
 @dataclass(frozen=True)
 class Attempted(_Request):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
+from datetime import date
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,14 @@ import redis
 from dramatiq.brokers.stub import StubBroker
 
 import callbacks
-from callbacks import InvalidCallback, QueueFull, SettingsError, enqueue, get_status
+from callbacks import (
+    InvalidCallback,
+    QueueFull,
+    Receipt,
+    SettingsError,
+    enqueue,
+    get_status,
+)
 from callbacks.batcher.audit import audit
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector
@@ -403,11 +411,12 @@ def test_it_says_if_nothing_was_sent_at_all(callbacks_app: CallbacksApp) -> None
 
 
 def test_data_is_compared_as_json_has_it(callbacks_receiver: CallbacksReceiver) -> None:
-    enqueue(URL, {"pair": (1, 2)})
+    data = {"pair": (1, 2), "day": date(2026, 11, 27)}
+    enqueue(URL, data)
     deliver_all()
 
-    assert_delivered(URL, data={"pair": (1, 2)})
-    assert_delivered(URL, data={"pair": [1, 2]})
+    assert_delivered(URL, data=data)
+    assert_delivered(URL, data={"pair": [1, 2], "day": "2026-11-27"})
 
 
 # The outbox
@@ -444,9 +453,8 @@ def test_the_outbox_has_what_was_enqueued_in_order(callbacks_outbox: CallbacksOu
 
 def test_the_outbox_knows_ids_and_cancels(callbacks_outbox: CallbacksOutbox) -> None:
     assert enqueue(URL, 1, id="c-1").accepted
-    again = enqueue(URL, 1, id="c-1")
-    assert (again.accepted, again.conflict) == (False, False)
-    assert enqueue(URL, 2, id="c-1").conflict
+    assert enqueue(URL, 1, id="c-1") == Receipt("c-1", accepted=False)
+    assert enqueue(URL, 2, id="c-1") == Receipt("c-1", accepted=False, conflict=True)
     status = get_status("c-1")
     assert status is not None
     assert (status.state, status.destination) == ("queued", "https://customer.example:443")

@@ -33,7 +33,7 @@ class Job:
 URL = "https://customer.example/hooks"
 
 
-callbacks.configure(allowed_networks="10.0.0.0/8", max_retries=3)
+callbacks.configure(max_retries=5, environment_secrets={"staging": "whsec_..."})
 
 
 def register(url: str) -> str:
