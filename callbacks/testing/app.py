@@ -14,7 +14,6 @@ from dramatiq import Actor
 from callbacks import runtime as runtimes
 from callbacks.batcher.client import connect
 from callbacks.batcher.shards import Shards
-from callbacks.delivery.callback import new_transport
 from callbacks.model import Answer
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import Settings, load_settings
@@ -22,7 +21,7 @@ from callbacks.testing.clock import VERBS, Clock
 from callbacks.testing.current import current, only_one
 from callbacks.testing.environ import Environ
 from callbacks.testing.requests import Attempted
-from callbacks.testing.sender import LocalSender, Route
+from callbacks.testing.sender import LocalSender, Route, transport
 from callbacks.testing.server import EmbeddedServer
 from callbacks.testing.workers import Wakeups, Workers
 
@@ -92,8 +91,8 @@ class CallbacksApp:
         before = len(self.attempts)
         parts = runtime()
         tell = self._teller(parts.settings.on_dead)
-        with closing(new_transport(parts.settings)) as transport:
-            sender = LocalSender(transport, self.route, self._note)
+        with closing(transport(parts.settings)) as sending:
+            sender = LocalSender(sending, self.route, self._note)
             Workers(parts.batcher, self._wakeups, sender, self.clock, tell).run(within)
         return self.attempts[before:]
 

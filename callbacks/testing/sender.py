@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
+from functools import cache
 from ipaddress import ip_address
 from typing import Final
 
+from callbacks.delivery.adapter import GuardedAdapter, default_tls_context
 from callbacks.delivery.callback import Sender
 from callbacks.delivery.guard import BlockedAddress, Guard
+from callbacks.delivery.transport import Transport
 from callbacks.model import Answer, Reason
 from callbacks.request.urls import Url, read_url
+from callbacks.settings import Settings
 
 _PUBLIC: Final = Guard()
 _ELSEWHERE: Final = (
@@ -19,6 +24,24 @@ _ELSEWHERE: Final = (
 
 #: Takes the id and the URL of a callback; the receiver's URL, or None if there is no receiver.
 Route = Callable[[str, str], str | None]
+
+
+def transport(settings: Settings) -> Transport:
+    """Make a transport like that of a worker, to be closed when its requests are done."""
+    adapter = GuardedAdapter(
+        allowed_networks=settings.allowed_networks,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        deadline=settings.deadline,
+        tls_context=_tls_context(),
+    )
+    return Transport(adapter)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """One for all tests: reading the certificates takes longer than a test."""
+    return default_tls_context()
 
 
 class LocalSender:

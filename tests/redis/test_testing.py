@@ -34,7 +34,7 @@ from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.store import Batcher
 from callbacks.cli.receiver import Receiver
-from callbacks.delivery.callback import AICallback, new_transport
+from callbacks.delivery.callback import AICallback
 from callbacks.model import Reason
 from callbacks.runtime import runtime
 from callbacks.testing import (
@@ -47,6 +47,7 @@ from callbacks.testing import (
     assert_delivered,
     deliver_all,
 )
+from callbacks.testing.sender import transport
 from tests.support.processes import clean_environment, until
 
 URL = "https://customer.example/hooks"
@@ -289,8 +290,8 @@ def test_a_wrong_signature_is_answered_401(
 ) -> None:
     other = "whsec_" + "c2VjcmV0" * 4
     settings = callbacks_app.settings.model_copy(update={"secret": (other,)})
-    with closing(new_transport(settings)) as transport:
-        answer = AICallback(callbacks_receiver.url, {}, settings=settings).send(sender=transport)
+    with closing(transport(settings)) as sender:
+        answer = AICallback(callbacks_receiver.url, {}, settings=settings).send(sender=sender)
 
     (request,) = callbacks_receiver.requests
     assert (answer.status, request.status, request.verified) == (401, 401, False)
