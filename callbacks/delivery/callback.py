@@ -48,26 +48,15 @@ class Sender(Protocol):
 
 def shared_transport(settings: Settings) -> Transport:
     """Return this process's transport for these settings; opens no connection yet."""
+    timeouts = (settings.connect_timeout, settings.read_timeout, settings.deadline)
     with _MAKING:  # else 64 threads might each make one, and load all the certificates
-        return _shared_transport(*_limits(settings))
-
-
-def new_transport(settings: Settings) -> Transport:
-    """Make another transport, for whoever closes it; opens no connection yet."""
-    return _transport(*_limits(settings))
+        return _transport(settings.allowed_networks, *timeouts)
 
 
 _MAKING: Final = threading.Lock()
 
-#: Allowed networks, and the three timeouts.
-_Limits = tuple[tuple[IPv4Network | IPv6Network, ...], float, float, float]
 
-
-def _limits(settings: Settings) -> _Limits:
-    s = settings
-    return s.allowed_networks, s.connect_timeout, s.read_timeout, s.deadline
-
-
+@cache
 def _transport(
     networks: tuple[IPv4Network | IPv6Network, ...],
     connect_timeout: float,
@@ -87,8 +76,6 @@ def _transport(
         )
     )
 
-
-_shared_transport: Final = cache(_transport)
 
 #: A question to the resolver: its own path, the URL, the environment.
 _Ask = tuple[str, str, str]

@@ -84,6 +84,7 @@ def look(id: str) -> callbacks.Attempt | None:
     last = status.history[-1]
     assert_type((last.at, last.duration), tuple[float, float])
     assert_type((last.status, last.reason, last.said), tuple[int | None, str | None, str])
+    assert_type(last.timing, callbacks.Timing | None)
     return last
 
 
