@@ -30,7 +30,7 @@ from callbacks.api import (  # noqa: E402
     enqueue_many,
     get_status,
 )
-from callbacks.batcher.errors import ClusterUnsupported, RedisRefused  # noqa: E402
+from callbacks.batcher.errors import NotDurable, RedisRefused, WrongForm  # noqa: E402
 from callbacks.batcher.inspector import Attempt, Status  # noqa: E402
 from callbacks.delivery.callback import AICallback  # noqa: E402
 from callbacks.model import (  # noqa: E402
@@ -57,9 +57,9 @@ __all__ = [
     "Attempt",
     "BlockedURL",
     "CallbacksError",
-    "ClusterUnsupported",
     "GuardedAdapter",
     "InvalidCallback",
+    "NotDurable",
     "Outcome",
     "QueueFull",
     "Reason",
@@ -71,6 +71,7 @@ __all__ = [
     "State",
     "Status",
     "Timing",
+    "WrongForm",
     "__version__",
     "cancel",
     "check_and_flush",

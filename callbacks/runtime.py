@@ -25,7 +25,7 @@ from redis import Redis
 from callbacks import log as logs
 from callbacks.batcher.client import connect
 from callbacks.batcher.clock import HELD_MS
-from callbacks.batcher.errors import ClusterUnsupported
+from callbacks.batcher.errors import WrongForm
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.delivery.callback import shared_transport
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 #: Of the actor and of Dramatiq's Retries. The record holds the budget that counts.
 ACTOR_RETRIES: Final = 2
-#: So long a worker that starts waits for Redis to say that it is no cluster.
+#: So long a worker that starts waits for Redis to say what it is.
 _LOOK_S: Final = 1.0
 #: How often the ticker does its duties while every callback has ended.
 _IDLE_S: Final = 30.0
@@ -256,16 +256,16 @@ def replaced(build: Callable[[], Runtime]) -> Iterator[None]:
 
 def _connect() -> tuple[Redis, str]:
     parts = runtime()
-    return parts.client, parts.settings.namespace
+    return parts.client, parts.settings.message_namespace
 
 
 def prepare_process() -> None:
     """Validate the settings of a process of ours and set its logging up, or end it."""
     try:
         settings = runtime().settings
-        refuse_cluster(settings)
+        refuse_wrong_form(settings)
         agree_on_shards(settings)
-    except (SettingsError, ClusterUnsupported) as error:
+    except (SettingsError, WrongForm) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format, direct=owns_stderr())
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
@@ -284,8 +284,8 @@ def _set_logs_up() -> None:
         logs.configure(load_settings().log_format, direct=owns_stderr())
 
 
-def refuse_cluster(settings: Settings) -> None:
-    """Raise `ClusterUnsupported` if Redis is one; every new connection sees to that later.
+def refuse_wrong_form(settings: Settings) -> None:
+    """Raise `WrongForm` if Redis is not what its URL says; later every connection sees to that.
 
     A Redis that is away, or does not answer soon, keeps no worker from starting.
     """
@@ -293,7 +293,7 @@ def refuse_cluster(settings: Settings) -> None:
     with connect(settings.model_copy(update=less)) as client:
         try:
             client.ping()
-        except ClusterUnsupported:
+        except WrongForm:
             raise
         except redis.RedisError as error:
             log.debug("redis_away", error=str(error))
@@ -480,7 +480,9 @@ def work_is_due() -> bool:
 
 def _own_connection() -> Redis:
     """A client with one connection, beside the process's pool."""
-    return connect(runtime().settings.model_copy(update={"redis_max_connections": 1}))
+    parts = runtime()
+    own = parts.settings.model_copy(update={"redis_max_connections": 1})
+    return connect(own, beside=parts.client)
 
 
 def _open_places(threads: int, ours: bool) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import redis
 from redis.exceptions import BusyLoadingError
@@ -27,6 +27,13 @@ class NotPrimary(NotNow):
     """Redis answered that another server has to do it: this one is no longer the primary."""
 
 
+class Elsewhere(NotPrimary):
+    """A node of a cluster answered that another one has the slot, or will have it soon.
+
+    The command was not executed, so that it may be repeated whatever it does.
+    """
+
+
 class RedisRefused(CallbacksError, redis.ConnectionError):
     """Redis refused a command: it is a replica, accepts no writes now, or forbids it.
 
@@ -39,8 +46,20 @@ class RedisRefused(CallbacksError, redis.ConnectionError):
     receipts: tuple[Receipt, ...] = ()
 
 
-class ClusterUnsupported(RedisRefused):
-    """The server is a node of a Redis Cluster."""
+class NotDurable(CallbacksError, redis.ConnectionError):
+    """Redis has stored it, but has not said in time that it is as durable as was asked for.
+
+    See `CALLBACKS_WAIT_FOR`. Calling again with `callback_id` waits again. `receipts`: as of
+    `RedisRefused`. `reply`: what the script answered.
+    """
+
+    callback_id: str | None = None
+    receipts: tuple[Receipt, ...] = ()
+    reply: Any = None
+
+
+class WrongForm(RedisRefused):
+    """The server is of another kind than the form of its URL says; names the right form."""
 
 
 KINDS: Final[Mapping[str, type[redis.RedisError]]] = MappingProxyType(
@@ -48,13 +67,13 @@ KINDS: Final[Mapping[str, type[redis.RedisError]]] = MappingProxyType(
         # Only a new connection helps: it may reach the new primary.
         "READONLY": NotPrimary,
         "MASTERDOWN": NotPrimary,
-        "MOVED": NotPrimary,
-        "ASK": NotPrimary,
+        "MOVED": Elsewhere,
+        "ASK": Elsewhere,
+        "TRYAGAIN": Elsewhere,
         "CLUSTERDOWN": NotPrimary,
         "UNBLOCKED": NotPrimary,  # demoted while a command waited
         "LOADING": BusyLoadingError,
         # The same server will do it later.
-        "TRYAGAIN": NotNow,
         "NOREPLICAS": NotNow,
         "MISCONF": NotNow,
         "BUSY": NotNow,
@@ -74,7 +93,8 @@ _PLACE: Final = re.compile(r" script: (?:\w+, )?on @\w+:\d+\.?$")
 #: Words of replies that have no code, and the code of the same error outside a script.
 _WORDS: Final = (
     ("while the cluster is down", "CLUSTERDOWN"),
-    ("attempted to access a non local key", "MOVED"),
+    # No MOVED, after which a command may be repeated whatever it does: this one has begun.
+    ("attempted to access a non local key", "CLUSTERDOWN"),
     ("ACL failure in script", "NOPERM"),
     ("The user executing the script can't", "NOPERM"),
 )

@@ -23,10 +23,14 @@ import hiredis
 import redis
 from redis import Redis
 
+from callbacks.batcher.durability import Wait
+
 #: The most commands in one piece (some milliseconds of Redis' time), and the size from which no
 #: more are added.
 MOST: Final = 50
 MOST_BYTES: Final = 262_144
+#: The same where each piece is followed by a wait, which it should be worth.
+MOST_THAT_WAIT: Final = 1_000
 _NONE_YET: Final = object()
 
 
@@ -67,16 +71,24 @@ class AutoPipeline:
     If Redis does not answer in time, commands that were waiting when the piece was sent fail too,
     so that no thread waits for two full timeouts. `patience_s` is longer than that, in case the
     sending thread vanishes.
+
+    With a `wait` each piece is followed by it, and nobody gets a reply before it is over: so all
+    calls of a piece wait once.
     """
 
     @classmethod
-    def of(cls, client: Redis) -> AutoPipeline:
-        """Return the one that serves this client's pool already, or a new one."""
+    def of(cls, client: Redis, wait: Wait | None = None) -> AutoPipeline:
+        """Return the one that serves this client's pool already, with this wait, or a new one."""
         pool = client.connection_pool
-        return next((one for one in tuple(_all) if one.pool is pool), None) or cls(client)
+        known = (one for one in tuple(_all) if one.pool is pool and one.wait == wait)
+        return next(known, None) or cls(client, wait=wait)
 
-    def __init__(self, client: Redis, *, patience_s: float | None = None) -> None:
+    def __init__(
+        self, client: Redis, *, patience_s: float | None = None, wait: Wait | None = None
+    ) -> None:
         self.pool = client.connection_pool
+        self.wait = wait
+        self._most = MOST_THAT_WAIT if wait else MOST
         timeout_s = self.pool.connection_kwargs.get("socket_timeout") or 5.0
         self._patience_s = 3 * timeout_s if patience_s is None else patience_s
         self.reset_after_fork()
@@ -119,12 +131,14 @@ class AutoPipeline:
         So Redis executes one while the next is built. An error reply is returned in its place;
         raises redis-py's other errors, and whatever `commands` raises.
         """
-        with self._connection() as connection:
+        with self.connection() as connection:
             sent = 0
             for command in commands:
                 connection.send_packed_command([hiredis.pack_command(tuple(command))])
                 sent += 1
-            return [_read(connection) for _ in range(sent)]
+            if self.wait:
+                connection.send_packed_command([self.wait.packed])
+            return read_replies(connection, sent, self.wait)
 
     def _await(self, call: _Call) -> None:
         """Wait for the reply, or for the turn to send."""
@@ -185,7 +199,7 @@ class AutoPipeline:
         """Take the waiting calls, as many as fit into one piece."""
         calls, size = [own], len(own.command)
         with self._lock:
-            for call in self._waiting[: MOST - 1]:
+            for call in self._waiting[: self._most - 1]:
                 if size >= MOST_BYTES:
                     break
                 calls.append(call)
@@ -213,12 +227,13 @@ class AutoPipeline:
                 heir.done.release()
 
     def _exchange(self, commands: list[bytes]) -> list[Any]:
-        with self._connection() as connection:
-            connection.send_packed_command([b"".join(commands)])
-            return [_read(connection) for _ in commands]
+        with self.connection() as connection:
+            after = [self.wait.packed] if self.wait else []
+            connection.send_packed_command([b"".join(commands + after)])
+            return read_replies(connection, len(commands), self.wait)
 
     @contextmanager
-    def _connection(self) -> Iterator[Any]:
+    def connection(self) -> Iterator[Any]:
         """Lend a connection from the pool; closes it if not all replies were read."""
         connection: Any = self.pool.get_connection()
         try:
@@ -228,6 +243,12 @@ class AutoPipeline:
             raise
         finally:
             self.pool.release(connection)
+
+
+def read_replies(connection: Any, count: int, wait: Wait | None) -> list[Any]:
+    """Read the replies to `count` commands and to the wait after them; errors are returned."""
+    replies = [_read(connection) for _ in range(count)]
+    return wait.applied(replies, [_read(connection) for _ in wait.commands]) if wait else replies
 
 
 def _read(connection: Any) -> Any:

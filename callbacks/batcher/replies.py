@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import redis
 
+from callbacks.batcher.errors import NotDurable
 from callbacks.model import (
     Again,
     Batch,
@@ -43,7 +44,13 @@ def stored(code: int, signal: int, wait_ms: int) -> Stored:
 
 
 def results(reply: Any, count: int) -> list[Stored | Exception]:
-    """Read the results of one enqueue; if it failed, none of its callbacks was stored."""
+    """Read the results of one enqueue; if it failed, none of its callbacks was stored.
+
+    If it was executed and did not become durable, those that were stored have that error.
+    """
+    if isinstance(reply, NotDurable):
+        each = results(reply.reply, count)
+        return [one if isinstance(one, Exception) else reply for one in each]
     if isinstance(reply, Exception):
         return [as_room(reply)] * count
     return [_result(*reply[start : start + 3]) for start in range(0, 3 * count, 3)]

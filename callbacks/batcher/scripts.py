@@ -30,9 +30,11 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from callbacks.batcher.client import at
+from callbacks.batcher.durability import Wait
 from callbacks.batcher.errors import AWAY
 from callbacks.batcher.keys import NAMES, Keys, field_of
-from callbacks.batcher.pipeline import AutoPipeline
+from callbacks.batcher.routing import Sender, sender
 
 _KEYS: Final = re.compile(r"^-- @keys (.+)$", re.MULTILINE)
 _ARGUMENT: Final = re.compile(r"^-- @arg (\w+) (\w+)", re.MULTILINE)
@@ -150,7 +152,7 @@ def read_verbs(clock: str = CLOCK) -> Mapping[str, Verb]:
 VERBS: Final = read_verbs()
 
 
-def evaluate(pipeline: AutoPipeline, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
+def evaluate(pipeline: Sender, sha: str, text: str | bytes, values: Sequence[Any]) -> Any:
     """Call a script by its hash, or by its text if Redis does not know the hash.
 
     So a `SCRIPT FLUSH` does no harm. redis-py's own scripts load the text and then call the hash
@@ -186,7 +188,8 @@ class _Form:
 class Scripts:
     """All verbs, for one client and the keys of one shard.
 
-    `constants`: arguments that are the same in each call, by name.
+    `constants`: arguments that are the same in each call, by name. `wait`: what durable calls wait
+    for.
     """
 
     def __init__(
@@ -197,41 +200,55 @@ class Scripts:
         constants: Mapping[str, int] = MappingProxyType({}),
         sleep: Callable[[float], None] = time.sleep,
         verbs: Mapping[str, Verb] = VERBS,
+        wait: Wait | None = None,
     ) -> None:
-        self.client = client
+        self.client = at(client, keys.root)
         self.keys = keys
         self._sleep = sleep
         self._forms = {name: _form(verb, keys, constants) for name, verb in verbs.items()}
-        self._pipeline = AutoPipeline.of(client)
+        self._pipeline = sender(client)
+        self._durable = sender(client, wait)
 
-    def run(self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES) -> Any:
+    def run(
+        self, name: str, arguments: Mapping[str, Any], *, tries: int = TRIES, durable: bool = False
+    ) -> Any:
         """Call a verb, up to `tries` times if Redis is unreachable; it must be harmless to repeat.
 
-        Raises redis-py's error when the last try fails.
+        Raises redis-py's error when the last try fails, and `NotDurable` if what it wrote does
+        not become `durable` in time.
         """
+        pipeline = self._durable if durable else self._pipeline
         form = self._forms[name]
         values = form.fill(arguments)
         for left in range(tries - 1, -1, -1):
             try:
-                return evaluate(self._pipeline, form.verb.sha, form.verb.text, values)
+                return evaluate(pipeline, form.verb.sha, form.verb.text, values)
             except AWAY:
                 if not left:
                     raise
                 self._sleep(_PAUSE_S)
         raise AssertionError("tries must be at least 1")
 
-    def run_many(self, name: str, calls: Iterable[Mapping[str, Any]]) -> list[Any]:
+    def run_many(
+        self, name: str, calls: Iterable[Mapping[str, Any]], *, durable: bool = False
+    ) -> list[Any]:
         """Call a verb for each of `calls`, one after the other, without repeats.
 
-        An error reply is returned in the place of its call's answer. `calls` is consumed while
-        the first of them are executed.
+        `durable`: they wait together, once all are executed. An error reply is returned in the
+        place of its call's answer. `calls` is consumed while the first of them are executed.
         """
-        return self.run_across(name, ((self, arguments) for arguments in calls))
+        calls_here = ((self, arguments) for arguments in calls)
+        return self.run_across(name, calls_here, durable=durable)
 
     def run_across(
-        self, name: str, calls: Iterable[tuple[Scripts, Mapping[str, Any]]]
+        self,
+        name: str,
+        calls: Iterable[tuple[Scripts, Mapping[str, Any]]],
+        *,
+        durable: bool = False,
     ) -> list[Any]:
         """Call a verb in several shards of this client's, otherwise as `run_many`."""
+        pipeline = self._durable if durable else self._pipeline
         verb = self._forms[name].verb
         sha, text = verb.sha, verb.text
         values: list[list[Any]] = []
@@ -241,13 +258,13 @@ class Scripts:
                 values.append(scripts._forms[name].fill(arguments))  # noqa: SLF001 - its own kind
                 yield "EVALSHA", sha, *values[-1]
 
-        answers = self._pipeline.stream(commands())
+        answers = pipeline.stream(commands())
         while unknown := [n for n, reply in enumerate(answers) if isinstance(reply, NoScriptError)]:
             # The first one sends the text; after it Redis knows the hash.
             first, *others = unknown
             again = [("EVAL", text, *values[first])]
             again += [("EVALSHA", sha, *values[n]) for n in others]
-            for n, reply in zip(unknown, self._pipeline.stream(again), strict=True):
+            for n, reply in zip(unknown, pipeline.stream(again), strict=True):
                 answers[n] = reply
         return answers
 

@@ -375,7 +375,7 @@ class _Enqueue:
             for place, group in groups
         )
         refused = []
-        answers = self.shards[0].scripts.run_across("enqueue", calls)
+        answers = self.shards[0].scripts.run_across("enqueue", calls, durable=True)
         for (place, group), answer in zip(groups, answers, strict=True):
             for n, stored in zip(group, replies.results(answer, len(group)), strict=True):
                 if isinstance(stored, Stored) and stored.signal:

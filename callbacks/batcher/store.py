@@ -16,6 +16,8 @@ from redis import Redis
 
 from callbacks.batcher import replies
 from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
+from callbacks.batcher.durability import wait_for
+from callbacks.batcher.errors import NotDurable
 from callbacks.batcher.journal import Act, read_act
 from callbacks.batcher.keys import Keys, shard_tags
 from callbacks.batcher.paging import pages
@@ -234,7 +236,9 @@ class Batcher:
         tag = shard_tags(settings.namespace, self.shards)[shard or 0]
         constants = _constants(settings, shard)
         self.sent_max = -(-settings.sent_max // self.shards)
-        self.scripts = Scripts(client, Keys(tag), constants=constants, verbs=verbs)
+        self.scripts = Scripts(
+            client, Keys(tag), constants=constants, verbs=verbs, wait=wait_for(settings)
+        )
         self.clock = RedisClock()
         self.times = times or Times()
 
@@ -243,10 +247,15 @@ class Batcher:
     def enqueue(self, item: Item) -> Stored:
         """Store one callback; when this returns, it is accepted.
 
-        Raises `QueueFull` if there is no room; nothing is stored then.
+        Raises `QueueFull` if there is no room; nothing is stored then. Raises `NotDurable` if it
+        is stored, but not as `CALLBACKS_WAIT_FOR` wants it.
         """
         try:
-            return replies.stored(*self.scripts.run("enqueue", {"items": item}, tries=1))
+            call = {"items": item}
+            return replies.stored(*self.scripts.run("enqueue", call, tries=1, durable=True))
+        except NotDurable as error:
+            replies.stored(*error.reply)  # raises if nothing was stored
+            raise
         except redis.OutOfMemoryError as error:
             raise replies.no_room() from error
 
@@ -263,7 +272,7 @@ class Batcher:
                 sizes.append(len(step))
                 yield {"items": chain.from_iterable(step)}
 
-        answers = self.scripts.run_many("enqueue", calls())
+        answers = self.scripts.run_many("enqueue", calls(), durable=True)
         results = map(replies.results, answers, sizes)
         return list(chain.from_iterable(results))
 

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
+from callbacks.batcher.errors import RedisRefused, WrongForm
 from callbacks.cli.arguments import DESTINATION, TIME
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
@@ -75,7 +75,7 @@ class Commands(click.Group):
 def redis_line(error: redis.RedisError) -> str:
     """Describe a Redis error in one line: which server was tried, and what it answered."""
     address = runtime().settings.redis_address
-    if isinstance(error, ClusterUnsupported):
+    if isinstance(error, WrongForm):
         return str(error)
     if isinstance(error, RedisRefused):
         return f"Redis at {address} answers: {error}"

@@ -27,6 +27,8 @@ from callbacks.monitor.probes import (
     read_workers,
 )
 from callbacks.monitor.redis_checks import judge_server
+from callbacks.monitor.topology_checks import worst_of
+from callbacks.monitor.topology_probes import connections_each, judge_topology, primaries
 from callbacks.runtime import Runtime, broker, runtime
 from callbacks.settings import Settings
 from callbacks.text import printable
@@ -94,14 +96,22 @@ def _missing_actor(settings: Settings, modules: tuple[str, ...]) -> str:
 
 def _of_redis(found: Runtime) -> list[Check]:
     settings, client, clock = found.settings, found.client, Clock()
-    trip, server = read_trip(client, clock), read_server(client)
+    servers = primaries(client).items()
+    seen = {at: (read_server(each), read_trip(each, clock)) for at, each in servers}
     polling = 0
     try:
         workers = read_workers(
-            client, settings.namespace, QUEUE, check_interval_s=settings.check_interval, clock=clock
+            client,
+            settings.namespace,
+            QUEUE,
+            check_interval_s=settings.check_interval,
+            clock=clock,
+            messages=settings.message_namespace,
         )
         polling = workers.polling
-        work = read_work(found.batcher.scripts, settings.namespace, QUEUE)
+        work = read_work(
+            found.batcher.scripts, settings.namespace, QUEUE, messages=settings.message_namespace
+        )
         memory = read_memory(found.batcher.scripts)
         state = health(
             work.books,
@@ -116,9 +126,21 @@ def _of_redis(found: Runtime) -> list[Check]:
         raise
     except redis.RedisError as error:
         rest = [service_checks.unreadable(settings, error)]
-    per_process = settings.redis_max_connections + 1  # one on which a worker is told of messages
-    judged = judge_server(server, trip, processes=polling, per_process=per_process)
-    return [service_checks.reached(settings), *judged, *rest]
+    topology = judge_topology(client)
+    per_process = connections_each(client) + 1  # one on which a worker is told of messages
+    judged = {
+        at: judge_server(
+            server,
+            trip,
+            processes=polling,
+            per_process=per_process,
+            alone=not topology,
+            wait_for=settings.wait_for,
+            wait_s=settings.wait_timeout,
+        )
+        for at, (server, trip) in seen.items()
+    }
+    return [service_checks.reached(settings), *topology, *worst_of(judged), *rest]
 
 
 def _print(checks: list[Check]) -> None:

@@ -125,6 +125,8 @@ def read_server(client: Redis) -> Server:
         clients=_int(info.get("connected_clients")),
         most_clients=_int(either("maxclients", "maxclients")),
         idle_s=_int(config.get("timeout")),
+        replicas=_int(info.get("connected_slaves")),
+        least_replicas=_int(config.get("min-replicas-to-write")),
     )
 
 
@@ -134,6 +136,7 @@ _CONFIG: Final = (
     "maxclients",
     "maxmemory",
     "maxmemory-policy",
+    "min-replicas-to-write",
     "save",
     "stop-writes-on-bgsave-error",
     "timeout",
@@ -209,31 +212,39 @@ def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
 
 
 def read_workers(
-    client: Redis, namespace: str, queue: str, *, check_interval_s: float, clock: Clock
+    client: Redis,
+    namespace: str,
+    queue: str,
+    *,
+    check_interval_s: float,
+    clock: Clock,
+    messages: str = "",
 ) -> Workers:
     """Watch for a moment which processes fetch messages, and whether one ticks.
 
     Producers have heartbeats too, but theirs change only when they send a message; so those that
     change while we watch are workers. Idle ones look for messages every few seconds, so they are
-    told to look now. Clocks of other machines are not compared.
+    told to look now. Clocks of other machines are not compared. `messages`: the prefix of
+    Dramatiq's keys, if it is not the namespace.
     """
+    messages = messages or namespace
     tick = Keys(namespace).of("tick")
     gap_s = 0.1 * check_interval_s + 1  # between the end of a tick's key and the next tick
-    first, started = _heartbeats(client, namespace), clock.monotonic()
+    first, started = _heartbeats(client, messages), clock.monotonic()
     ticking, polling = False, 0
-    _allowed(lambda: client.publish(arrivals_channel(namespace), f"{namespace}:{queue}"))
+    _allowed(lambda: client.publish(arrivals_channel(messages), f"{messages}:{queue}"))
     while True:
         clock.sleep(_LOOK_AGAIN_S)
         took = clock.monotonic() - started
         ticking = ticking or bool(client.exists(tick))
-        polling = sum(first.get(id) != at for id, at in _heartbeats(client, namespace).items())
+        polling = sum(first.get(id) != at for id, at in _heartbeats(client, messages).items())
         if took >= (_LOOK_S if ticking and polling else min(_PATIENCE_S, gap_s)):
             break
     return Workers(polling, None if not ticking and gap_s > _PATIENCE_S else ticking)
 
 
-def _heartbeats(client: Redis, namespace: str) -> dict[bytes, float]:
-    key = f"{namespace}:__heartbeats__"
+def _heartbeats(client: Redis, messages: str) -> dict[bytes, float]:
+    key = f"{messages}:__heartbeats__"
     rows: Any = client.zrange(key, 0, _MOST_HEARTBEATS - 1, desc=True, withscores=True)
     return dict(rows)
 
@@ -241,8 +252,10 @@ def _heartbeats(client: Redis, namespace: str) -> dict[bytes, float]:
 # Work
 
 
-def read_work(scripts: Scripts | AllScripts, namespace: str, queue: str) -> Work:
-    """Read the totals, and count what is unusual."""
+def read_work(
+    scripts: Scripts | AllScripts, namespace: str, queue: str, *, messages: str = ""
+) -> Work:
+    """Read the totals, and count what is unusual; `messages` as for `read_workers`."""
     client, found = scripts.client, as_all(scripts)
     books = overview(scripts)
     newest = found.first("destinations", _MOST_DESTINATIONS, newest=True)
@@ -256,7 +269,7 @@ def read_work(scripts: Scripts | AllScripts, namespace: str, queue: str) -> Work
         commands.append(("HMGET", keys.of("dest:", name), "broken", "paused", "unsigned_at"))
         commands.append(("HMGET", keys.of("dest:", mark), "paused", name))
     rows = found.home.stream(commands)
-    failed = int(client.zcard(f"{namespace}:{queue}.XQ"))
+    failed = int(client.zcard(f"{messages or namespace}:{queue}.XQ"))
     own, marks, late = rows[::2], rows[1::2], books.now_ms - _UNSIGNED_SHOWN_MS
     return Work(
         books=books,

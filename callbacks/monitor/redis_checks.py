@@ -8,7 +8,7 @@ guess.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from callbacks.monitor.checks import Check, failure, ok, unknown, warning
@@ -16,6 +16,10 @@ from callbacks.policy.room import FULL_SHARE, UNREAD_MEMORY, is_full
 
 #: The first version with `ZADD LT`, which the scripts use.
 LEAST_VERSION: Final = (6, 2)
+#: The first version of Redis with `WAITAOF`; every Valkey has it.
+WAITAOF_VERSION: Final = (7, 2)
+#: With `appendfsync everysec` Redis says within this time that it is on the disk.
+_EVERYSEC_S: Final = 2.0
 
 _TIGHT_MEMORY: Final = 0.75
 _TIGHT_CLIENTS: Final = 0.8
@@ -37,7 +41,7 @@ class Server:
 
     Memory is in bytes; `limit` 0: none; `idle_s` 0: idle connections are never closed. `machine`
     is the memory of its machine, `primary` the server it replicates; `shards` is 0 without
-    cluster mode.
+    cluster mode. `replicas` are connected; without `least_replicas` of them it takes no writes.
     """
 
     name: str | None = None
@@ -59,6 +63,8 @@ class Server:
     clients: int | None = None
     most_clients: int | None = None
     idle_s: int | None = None
+    replicas: int | None = None
+    least_replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +77,29 @@ class Trip:
     blur_ms: int
 
 
-def judge_server(server: Server, trip: Trip, *, processes: int, per_process: int) -> list[Check]:
-    """Run all checks of a server that answers; `processes` is the number of worker processes."""
+def judge_server(
+    server: Server,
+    trip: Trip,
+    *,
+    processes: int,
+    per_process: int,
+    alone: bool = True,
+    wait_for: str = "",
+    wait_s: float = 1.0,
+) -> list[Check]:
+    """Run all checks of a server that answers; `processes` is the number of worker processes.
+
+    `alone`: the URL names this one server, neither Sentinels nor a cluster. `wait_for`: what an
+    enqueue waits for, for `wait_s` at most.
+    """
     return [
         version(server),
         role(server),
-        cluster(server),
+        *([cluster(server)] if alone else []),
         eviction(server.policy, server.limit, server.evicted),
         memory(server),
         persistence(server),
+        durability(server, wait_for, wait_s),
         latency(trip),
         connections(server, processes=processes, per_process=per_process),
         timeout(server),
@@ -120,13 +140,13 @@ def role(server: Server) -> Check:
 
 
 def cluster(server: Server) -> Check:
-    """Refuse cluster nodes; usually that already happens when connecting."""
+    """Whether the server is what its URL says; usually that is noticed when connecting."""
     if server.shards is None:
         return unknown("cluster", "cluster-enabled")
     if server.shards == 0:
         return ok("cluster", "off")
-    found = "on, which is not supported: MOVED is not followed"
-    return failure("cluster", found, "point REDIS_URL at a server with cluster-enabled no")
+    found = "on, but REDIS_URL names one server: MOVED is not followed"
+    return failure("cluster", found, "write REDIS_URL as redis+cluster://host:port")
 
 
 # Memory
@@ -245,6 +265,48 @@ def _broken_disk(server: Server) -> Check | None:
     if server.stops and server.save:
         return failure("persistence", f"{found}: Redis refuses every write (MISCONF)", look)
     return warning("persistence", found, look)
+
+
+def durability(server: Server, wait_for: str, wait_s: float) -> Check:
+    """Whether what `CALLBACKS_WAIT_FOR` asks for can be had."""
+    if not wait_for:
+        found = "enqueue returns when Redis has a callback in memory (CALLBACKS_WAIT_FOR is empty)"
+        return ok("durability", found)
+    found = f"enqueue waits for {wait_for}, {wait_s:g} s at most"
+    parts = wait_for.split("+")
+    for problem in (
+        _of_the_disk(server, wait_s) if "aof" in parts else None,
+        _of_the_replicas(server) if "replica" in parts else None,
+    ):
+        if problem is not None:
+            return replace(problem, found=f"{found}; {problem.found}")
+    return ok("durability", found)
+
+
+def _of_the_disk(server: Server, wait_s: float) -> Check | None:
+    raises = "every enqueue raises NotDurable"
+    numbers = tuple(int(n) for n in re.findall(r"\d+", server.version or "")[:2])
+    if server.name == "Redis" and numbers < WAITAOF_VERSION:
+        found = f"Redis {server.version} has no WAITAOF: {raises}"
+        return failure("durability", found, "use Redis 7.2 or later, or CALLBACKS_WAIT_FOR=replica")
+    if server.aof is False:
+        found = f"appendonly is off: {raises}"
+        return failure("durability", found, "redis-cli CONFIG SET appendonly yes, CONFIG REWRITE")
+    if server.fsync == "no" or (server.fsync == "everysec" and wait_s < _EVERYSEC_S):
+        found = f"appendfsync {server.fsync} may take longer"
+        todo = "redis-cli CONFIG SET appendfsync always"
+        return warning("durability", found, f"{todo}, or CALLBACKS_WAIT_TIMEOUT=3")
+    return None
+
+
+def _of_the_replicas(server: Server) -> Check | None:
+    if server.replicas == 0:
+        found = "no replica is connected: every enqueue raises NotDurable"
+        return failure("durability", found, "connect a replica, or CALLBACKS_WAIT_FOR=aof")
+    if server.least_replicas == 0:
+        found = "min-replicas-to-write is 0: cut off from its replicas it goes on accepting"
+        return warning("durability", found, "redis-cli CONFIG SET min-replicas-to-write 1")
+    return None
 
 
 # Connections

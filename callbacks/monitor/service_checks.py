@@ -7,7 +7,7 @@ from typing import Final
 
 import redis
 
-from callbacks.batcher.errors import ClusterUnsupported, RedisRefused
+from callbacks.batcher.errors import RedisRefused, WrongForm
 from callbacks.batcher.inspector import Overview
 from callbacks.batcher.journal import told
 from callbacks.monitor.checks import Check, failure, ok, warning
@@ -123,7 +123,7 @@ def deadline(settings: Settings) -> Check:
 
 def reached(settings: Settings) -> Check:
     """Report that Redis answers."""
-    unverified = settings.redis_url.startswith("rediss:") and not settings.redis_tls_verify
+    unverified = settings.redis_place.tls and not settings.redis_tls_verify
     how = ", encrypted, its certificate not verified" if unverified else ""
     return ok("redis", f"answers at {settings.redis_address}{how}")
 
@@ -156,9 +156,9 @@ _ANSWERS: Final = (
 # The first match applies: kind of error, pattern of its message, what to do.
 _WAYS_OUT: Final = (
     (
-        ClusterUnsupported,
+        WrongForm,
         "",
-        "point REDIS_URL at a server with cluster-enabled no",
+        "write REDIS_URL in the form that fits: redis://, redis+sentinel:// or redis+cluster://",
     ),
     (
         redis.exceptions.BusyLoadingError,
@@ -388,7 +388,7 @@ def messages(work: Work, settings: Settings) -> Check:
     """Whether Dramatiq keeps messages that failed, which are never ours."""
     if not work.failed_messages:
         return ok("messages", "none failed for good")
-    key = f"{settings.namespace}:callbacks.XQ"
+    key = f"{settings.message_namespace}:callbacks.XQ"
     return warning(
         "messages",
         f"{many(work.failed_messages, 'message')} failed for good, which ours do not: another"

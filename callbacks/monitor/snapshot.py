@@ -109,7 +109,7 @@ def take(batcher: Batcher | Shards) -> Snapshot:
     scripts = batcher.scripts
     books, look, held = overview(scripts), batcher.look(), survey(scripts)
     memory, running = read_memory(scripts), workers(scripts, books.now_ms)
-    heartbeats = f"{settings.namespace}:__heartbeats__"
+    heartbeats = f"{settings.message_namespace}:__heartbeats__"
     seen: Any = client.zrange(heartbeats, books.now_ms - SEEN_MS, "+inf", byscore=True)
     others = {id.decode() for id in seen} - {worker.broker for worker in running}
     trouble = tuple(worst(Inspector(scripts).troubled(), books.now_ms))

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from callbacks.model import SettingsError
+from callbacks.redis_url import Form, RedisPlace, read, without_password
 from callbacks.settings.in_code import values_in_code
 from callbacks.settings.variables import (
     Actor,
@@ -38,10 +39,10 @@ from callbacks.settings.variables import (
     Schedule,
     Secrets,
     Switch,
+    WaitFor,
     seconds,
     share,
     whole,
-    without_password,
 )
 
 # The time from an attempt's deadline to the end of its lease, for settling it in Redis.
@@ -75,13 +76,17 @@ class Settings(BaseModel):
     )
 
     redis_url: RedisUrl = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """The Redis that stores everything: redis://, rediss:// or unix://."""
+    """What stores everything: one Redis, the one that Sentinels name, or a cluster."""
     redis_tls_verify: Switch = True
     """`false` for Heroku Key-Value Store's self-signed certificates."""
     redis_max_connections: Annotated[int, whole(1, 1_000)] = 4
     """Maximum connections per process, broker and batcher together."""
     redis_timeout: Annotated[float, seconds(0.05, 60)] = 5.0
     """For connecting to Redis and for each of its commands."""
+    wait_for: WaitFor = ""
+    """`aof`, `replica`, `aof+replica`: `enqueue` returns only once Redis says that it is there."""
+    wait_timeout: Annotated[float, seconds(0.01, 30)] = 1.0
+    """How long `enqueue` waits for that; shorter than `CALLBACKS_REDIS_TIMEOUT`."""
     namespace: Namespace = "callbacks"
     """Prefix of every key, Dramatiq's too."""
     shards: Annotated[int, whole(1, 64)] = 1
@@ -215,6 +220,11 @@ class Settings(BaseModel):
                 f"CALLBACKS_STUCK_AFTER is {self.stuck_after:g}, expected at least {shortest:g}, "
                 f"{ATTEMPT_MARGIN_S + STUCK_MARGIN_S:g} more than CALLBACKS_DEADLINE"
             )
+        if self.wait_for and self.wait_timeout >= self.redis_timeout:
+            problems.append(
+                f"CALLBACKS_WAIT_TIMEOUT is {self.wait_timeout:g}, expected less than "
+                f"CALLBACKS_REDIS_TIMEOUT, {self.redis_timeout:g}"
+            )
         waits = sum(self.retry_schedule)
         if waits >= self.max_age:
             problems.append(
@@ -229,6 +239,21 @@ class Settings(BaseModel):
     def redis_address(self) -> str:
         """The Redis URL for output: without user info and query."""
         return without_password(self.redis_url)
+
+    @property
+    def redis_place(self) -> RedisPlace:
+        """The Redis URL, taken apart."""
+        return read(self.redis_url)
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether keys are spread over the nodes of a cluster."""
+        return self.redis_place.form is Form.CLUSTER
+
+    @property
+    def message_namespace(self) -> str:
+        """The prefix of Dramatiq's keys: on a cluster in braces, which put all in one slot."""
+        return f"{{{self.namespace}}}" if self.on_cluster else self.namespace
 
     @property
     def retry_delays(self) -> tuple[float, ...]:

@@ -10,10 +10,10 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import BeforeValidator
 
+from callbacks import redis_url
 from callbacks.request.environment import ENVIRONMENT, ENVIRONMENT_FORMAT
 from callbacks.request.signature import SECRET_FORMAT, decode_secret
 from callbacks.request.urls import normal_host
@@ -24,36 +24,10 @@ _MOST_RETRIES: Final = 100
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ACTOR: Final = re.compile(r"[^\W\d][\w.-]{0,127}")
-_USER_INFO: Final = re.compile(r"^([a-z]+://)?.*@", re.DOTALL)
-_NAME: Final = re.compile(r"[a-z_]{1,40}")
-#: The allowed options of a Redis URL: the pattern of each value, and its description.
-_QUERY_VALUES: Final = MappingProxyType(
-    {"db": "[0-9]{1,9}"} | dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), "/.+")
-)
-_QUERY_FORMS: Final = MappingProxyType(
-    {name: "a number" if name == "db" else "an absolute path" for name in _QUERY_VALUES}
-)
-_QUERY: Final = "only db, ssl_ca_certs, ssl_certfile and ssl_keyfile after the ?"
-_INSTEAD: Final = MappingProxyType(
-    dict.fromkeys(("ssl_cert_reqs", "ssl_check_hostname"), "CALLBACKS_REDIS_TLS_VERIFY")
-    | dict.fromkeys(("socket_timeout", "socket_connect_timeout"), "CALLBACKS_REDIS_TIMEOUT")
-    | {"timeout": "CALLBACKS_REDIS_TIMEOUT"}
-    | {"max_connections": "CALLBACKS_REDIS_MAX_CONNECTIONS"}
-)
 _SWITCH: Final = MappingProxyType(
     {"true": True, "1": True, "yes": True, "on": True}
     | {"false": False, "0": False, "no": False, "off": False}
 )
-
-
-def without_password(url: str) -> str:
-    """A Redis URL for output: without user info and query, which may contain passwords."""
-    shown = _USER_INFO.sub(r"\1", url).partition("?")[0]
-    try:
-        _ = urlsplit(shown).port  # if it is not a number, it may be a password with its @ missing
-    except ValueError:
-        return f"{url.partition('://')[0]}://..."
-    return shown
 
 
 def seconds(low: float, high: float) -> BeforeValidator:
@@ -121,49 +95,7 @@ def _parse_switch(value: object) -> bool:
 
 
 def _parse_redis_url(value: object) -> str:
-    allowed = "redis://host:port/db, rediss://host:port/db or unix:///path"
-    url = _text(value, allowed)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise ValueError(allowed) from None
-    over_tcp = parts.scheme in ("redis", "rediss") and parts.hostname
-    # redis-py would silently use database 0 if the path is not a number.
-    right_path = over_tcp and re.fullmatch(r"/?|/[0-9]+", parts.path)
-    is_socket = parts.scheme == "unix" and parts.path
-    if not (right_path or is_socket) or parts.fragment or re.search(r"\s", url):
-        raise ValueError(allowed)
-    _check_query(parts)
-    return url
-
-
-def _check_query(parts: SplitResult) -> None:
-    """Allow only the options that make sense in a Redis URL.
-
-    redis-py would accept any name as one of its arguments, and let it override our client's.
-    """
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    names = [name for name, _ in given]
-    if parts.query and not given:
-        raise ValueError(_QUERY)
-    for name, value in given:
-        allowed = _QUERY_VALUES.get(name)
-        if allowed is None:
-            # It may be part of a password with a ? in it, and is shown only if it cannot be.
-            known = _NAME.fullmatch(name) and "@" not in parts.query
-            raise ValueError(f"{_QUERY}{f', not {name}' if known else ''}{_instead(name)}")
-        if names.count(name) > 1 or not re.fullmatch(allowed, value):
-            raise ValueError(f"{_QUERY}; {name} once, as {_QUERY_FORMS[name]}")
-    if "db" in names and parts.scheme != "unix" and parts.path.strip("/"):
-        raise ValueError(f"{_QUERY}; the database once, as /db or as db")
-    if any(name.startswith("ssl_") for name in names) and parts.scheme != "rediss":
-        raise ValueError(f"{_QUERY}; certificates with rediss:// only")
-
-
-def _instead(name: str) -> str:
-    variable = _INSTEAD.get(name)
-    return f" (use {variable})" if variable else ""
+    return redis_url.check(_text(value, "a URL"))
 
 
 def _parse_namespace(value: object) -> str:
@@ -189,6 +121,12 @@ def _parse_resolver(value: object) -> str:
     if not all(part.isidentifier() for name in (module, function) for part in name.split(".")):
         raise ValueError(allowed)
     return text
+
+
+def _parse_wait_for(value: object) -> str:
+    if value not in ("", "aof", "replica", "aof+replica"):
+        raise ValueError("aof, replica or aof+replica")
+    return str(value)
 
 
 def _parse_schedule(value: object) -> tuple[float, ...]:
@@ -272,3 +210,4 @@ Hosts = Annotated[frozenset[str], BeforeValidator(_parse_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 Secrets = Annotated[tuple[str, ...], BeforeValidator(_parse_secrets)]
 LogFormat = Annotated[Literal["logfmt", "json", "console"], one_of("logfmt", "json", "console")]
+WaitFor = Annotated[Literal["", "aof", "replica", "aof+replica"], BeforeValidator(_parse_wait_for)]

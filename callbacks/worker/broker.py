@@ -28,7 +28,7 @@ from redis import Redis
 
 from callbacks.batcher.keys import arrivals_channel
 from callbacks.batcher.paging import pages
-from callbacks.batcher.pipeline import AutoPipeline
+from callbacks.batcher.routing import Sender, sender
 from callbacks.batcher.scripts import evaluate
 from callbacks.log import log
 from callbacks.model import SettingsError
@@ -80,7 +80,7 @@ _Listeners = tuple[list[Middleware], dict[str, list[tuple[Middleware, Callable[.
 class _Script:
     """A script for the broker, which a `SCRIPT FLUSH` does not disturb."""
 
-    def __init__(self, pipeline: AutoPipeline, text: bytes) -> None:
+    def __init__(self, pipeline: Sender, text: bytes) -> None:
         self._pipeline, self._text = pipeline, text
         self._sha = hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
@@ -148,7 +148,7 @@ class CallbacksBroker(RedisBroker):
     def _parts(self) -> tuple[Redis, str, dict[str, Any]]:
         if self._connected is None:
             client, namespace = self._connect()
-            pipeline = AutoPipeline.of(client)
+            pipeline = sender(client)
             scripts = {
                 name: _Script(pipeline, _REMOVAL_FIRST + text) for name, text in _scripts.items()
             }

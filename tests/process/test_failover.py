@@ -145,7 +145,7 @@ def test_a_node_of_a_cluster_ends_a_worker_at_its_start_in_one_line(system: Syst
         node.stop()
     (line,) = refusals(worker.output)
     assert line.startswith("callbacks: REDIS_URL leads to a node of a Redis Cluster")
-    assert "cluster-enabled no" in line
+    assert "redis+cluster://host:port" in line
     assert "Traceback" not in worker.output
 
 

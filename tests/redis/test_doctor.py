@@ -34,7 +34,8 @@ CONFIG = {
 }
 NAMES = [
     "settings", "signing", "addresses", "deadline", "on_dead", "redis", "version", "role",
-    "cluster", "eviction", "memory", "persistence", "latency", "connections", "timeout", "clock",
+    "cluster", "eviction", "memory", "persistence", "durability", "latency", "connections",
+    "timeout", "clock",
     "workers", "scheduler", "namespace", "books", "expiry", "waiting", "dead letters",
     "destinations", "secrets", "messages",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from redis.exceptions import BusyLoadingError, NoPermissionError, OutOfMemoryErr
 
 from callbacks.batcher import client as redis_client
 from callbacks.batcher.client import connect
-from callbacks.batcher.errors import AWAY, KINDS, ClusterUnsupported, NotNow, NotPrimary
+from callbacks.batcher.errors import AWAY, KINDS, NotNow, NotPrimary, WrongForm
 from callbacks.settings import load_settings
 from tests.support.processes import until
 from tests.support.proxy import Proxy
@@ -167,15 +167,15 @@ def test_a_node_of_a_cluster_is_refused_with_what_to_do(start: Callable[..., Ser
     server = start("--cluster-enabled", "yes")
     with ours(server.url) as client:
         error = error_of(client, *GET)
-    assert isinstance(error, ClusterUnsupported)
+    assert isinstance(error, WrongForm)
     assert "REDIS_URL" in str(error)
-    assert "cluster-enabled no" in str(error)
+    assert "redis+cluster://host:port" in str(error)
 
 
 def test_a_cluster_that_has_no_slots_or_lost_some_is_down(
     start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_client, "_refuse_cluster", lambda told: None)
+    monkeypatch.setattr(redis_client._Pool, "check", lambda pool, told: None)
     server = start("--cluster-enabled", "yes")
     with ours(server.url) as client:
         assert kinds(client, GET, *WRITES) == [NotPrimary] * 4
@@ -197,7 +197,7 @@ def test_a_demoted_servers_connections_are_all_made_anew(start: Callable[..., Se
             raw.replicaof("127.0.0.1", new.port)  # type: ignore[no-untyped-call]
         proxy.forward_to(new.port)
         for connection in (first, second):
-            connection._since = 0  # not among the young ones
+            connection.since = 0  # not among the young ones
         assert kinds(client, SET) == [NotPrimary]
         one, other = pool.get_connection(), pool.get_connection()
         assert {one, other} == {first, second}

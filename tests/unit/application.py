@@ -58,7 +58,9 @@ def end_of_job(job: Job) -> str | None:
         )
     except callbacks.SettingsError:
         raise
-    except (callbacks.ClusterUnsupported, callbacks.RedisRefused, callbacks.QueueFull) as error:
+    except callbacks.NotDurable as error:
+        return error.callback_id
+    except (callbacks.WrongForm, callbacks.RedisRefused, callbacks.QueueFull) as error:
         assert_type(error.receipts, tuple[callbacks.Receipt, ...])
         return error.callback_id
     except callbacks.CallbacksError:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from callbacks.batcher.errors import ClusterUnsupported
+from callbacks.batcher.errors import WrongForm
 from callbacks.batcher.inspector import TOTALS, Overview, Survey
 from callbacks.monitor import service_checks
 from callbacks.monitor.checks import Check, CheckStatus
@@ -20,6 +20,7 @@ from callbacks.monitor.redis_checks import (
     clock,
     cluster,
     connections,
+    durability,
     eviction,
     judge_server,
     latency,
@@ -29,6 +30,8 @@ from callbacks.monitor.redis_checks import (
     timeout,
     version,
 )
+from callbacks.monitor.topology_checks import ClusterFacts, SentinelFacts, sentinels, worst_of
+from callbacks.monitor.topology_checks import cluster as whole_cluster
 from callbacks.settings import Settings, load_settings
 
 OK, WARNING, FAILURE = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILURE
@@ -71,8 +74,8 @@ def server(**changed: Any) -> Server:
 def test_a_good_server_passes_every_check_and_nothing_is_to_do() -> None:
     checks = judge_server(GOOD, NEAR, processes=2, per_process=4)
     assert [check.name for check in checks] == [
-        "version", "role", "cluster", "eviction", "memory", "persistence", "latency",
-        "connections", "timeout", "clock",
+        "version", "role", "cluster", "eviction", "memory", "persistence",
+        "durability", "latency", "connections", "timeout", "clock",
     ]  # fmt: skip
     assert {check.verdict for check in checks} == {OK}
     assert {check.todo for check in checks} == {""}
@@ -80,7 +83,8 @@ def test_a_good_server_passes_every_check_and_nothing_is_to_do() -> None:
 
 def test_a_server_that_tells_nothing_is_warned_of_and_never_a_crash() -> None:
     checks = judge_server(Server(), NEAR, processes=0, per_process=4)
-    unknown = [check for check in checks if check.name not in ("latency", "clock")]
+    known = ("latency", "clock", "durability")
+    unknown = [check for check in checks if check.name not in known]
     assert {check.verdict for check in unknown} == {WARNING}
     for check in unknown:
         assert "unknown: this user may not read it" in check.found, check
@@ -126,9 +130,9 @@ def test_a_replica_fails_because_it_refuses_writes() -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_cluster_fails_whatever_its_size(shards: int) -> None:
-    found = "on, which is not supported: MOVED is not followed"
-    todo = "point REDIS_URL at a server with cluster-enabled no"
+def test_a_node_of_a_cluster_behind_the_url_of_one_server_fails(shards: int) -> None:
+    found = "on, but REDIS_URL names one server: MOVED is not followed"
+    todo = "write REDIS_URL as redis+cluster://host:port"
     assert told(cluster(server(shards=shards))) == (FAILURE, found, todo)
 
 
@@ -463,7 +467,7 @@ def test_an_actor_for_the_dead_that_workers_would_not_find_fails_with_the_call_t
 
 
 def test_a_cluster_is_reported_once_and_its_advice_once() -> None:
-    error = ClusterUnsupported("REDIS_URL leads to a node of a Redis Cluster; point it at another")
+    error = WrongForm("REDIS_URL leads to a node of a Redis Cluster; write it as another")
     found = (
         "Redis at redis://127.0.0.1:6379/0 answers: REDIS_URL leads to a node of a Redis Cluster"
     )
@@ -533,8 +537,8 @@ def test_bad_settings_are_one_failure() -> None:
             "wait: Redis is loading its data from disk (redis-cli INFO persistence shows how far)",
         ),
         (
-            ClusterUnsupported("REDIS_URL leads to a node of a Redis Cluster"),
-            "point REDIS_URL at a server with cluster-enabled no",
+            WrongForm("REDIS_URL leads to a node of a Redis Cluster"),
+            "write REDIS_URL in the form that fits: redis://, redis+sentinel:// or redis+cluster://",
         ),
         (
             redis.ResponseError("DB index is out of range"),
@@ -755,3 +759,80 @@ def test_messages_that_failed_for_good_are_unexpected() -> None:
             " shop:callbacks.XQ.msgs"
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("wait_for", "changed", "verdict", "found"),
+    [
+        ("", {"replicas": 0, "aof": False}, OK, "CALLBACKS_WAIT_FOR is empty"),
+        ("aof", {"fsync": "always"}, OK, "enqueue waits for aof, 1 s at most"),
+        ("aof", {}, WARNING, "appendfsync everysec may take longer"),
+        ("aof", {"aof": False}, FAILURE, "appendonly is off: every enqueue raises NotDurable"),
+        ("aof", {"name": "Redis", "version": "7.0.15"}, FAILURE, "Redis 7.0.15 has no WAITAOF"),
+        ("replica", {"name": "Redis", "version": "6.2.5"}, OK, "enqueue waits for replica"),
+        ("replica", {"replicas": 0}, FAILURE, "no replica is connected"),
+        ("aof+replica", {"fsync": "always", "least_replicas": 0}, WARNING, "goes on accepting"),
+    ],
+)
+def test_what_an_enqueue_waits_for_must_be_possible(
+    wait_for: str, changed: dict[str, Any], verdict: CheckStatus, found: str
+) -> None:
+    check = durability(server(**{"replicas": 1, "least_replicas": 1} | changed), wait_for, 1.0)
+    assert check.verdict is verdict
+    assert found in check.found
+    assert bool(check.todo) is (verdict is not OK)
+
+
+# Sentinels and clusters
+
+WATCHED = SentinelFacts(
+    given=3, answering=3, known=3, primary="10.0.0.1:6379", others=2, quorum=2, replicas=2
+)
+SPREAD = ClusterFacts(primaries=("a:1", "b:2", "c:3"), alone=(), slots=16_384)
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict", "found", "todo"),
+    [
+        ({}, OK, "the primary is 10.0.0.1:6379, 2 replicas, 3 Sentinels, quorum 2", ""),
+        ({"answering": 2}, WARNING, "2 of 3 Sentinels in REDIS_URL answer", "start the Sentinels"),
+        ({"replicas": 0}, WARNING, "nothing could take over", "add a replica"),
+        ({"others": 1}, WARNING, "; 2 Sentinels in all", "at least three"),
+        ({"known": 0}, FAILURE, "none names a primary that is up", "the right MASTER"),
+    ],
+)
+def test_sentinels_must_be_able_to_bring_about_a_failover(
+    changed: dict[str, Any], verdict: CheckStatus, found: str, todo: str
+) -> None:
+    check = sentinels(replace(WATCHED, **changed))
+    assert check.verdict is verdict
+    assert found in check.found
+    assert todo in check.todo
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict", "found"),
+    [
+        ({}, OK, "3 primaries, each with a replica"),
+        ({"alone": ("b:2",)}, WARNING, "3 primaries; nothing could take over from b:2"),
+        ({"slots": 16_000}, FAILURE, "3 primaries; 384 of 16,384 slots have none"),
+    ],
+)
+def test_a_cluster_needs_all_slots_and_replicas(
+    changed: dict[str, Any], verdict: CheckStatus, found: str
+) -> None:
+    check = whole_cluster(replace(SPREAD, **changed))
+    assert (check.verdict, check.found) == (verdict, found)
+
+
+def test_of_several_servers_the_worst_is_told_with_its_address() -> None:
+    good, bad = (
+        judge_server(each, NEAR, processes=2, per_process=4, alone=False)
+        for each in (GOOD, server(policy="allkeys-lru", used=80 * MB))
+    )
+    merged = {check.name: check for check in worst_of({"a:1": good, "b:2": bad, "c:3": good})}
+    assert "cluster" not in merged
+    assert merged["eviction"].found.startswith("b:2: allkeys-lru")
+    assert merged["memory"].verdict is WARNING
+    assert merged["role"].found == "primary"
+    assert worst_of({"": bad})[1:] == bad[1:]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from callbacks.model import SettingsError
+from callbacks.redis_url import without_password
 from callbacks.settings import VARIABLES, Settings, load_settings, unknown_names
-from callbacks.settings.variables import without_password
 from callbacks.units import ms
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -24,6 +24,8 @@ DEFAULTS = [
     ("CALLBACKS_REDIS_TLS_VERIFY", "true", True),
     ("CALLBACKS_REDIS_MAX_CONNECTIONS", "4", 4),
     ("CALLBACKS_REDIS_TIMEOUT", "5", 5.0),
+    ("CALLBACKS_WAIT_FOR", "empty", ""),
+    ("CALLBACKS_WAIT_TIMEOUT", "1", 1.0),
     ("CALLBACKS_NAMESPACE", "callbacks", "callbacks"),
     ("CALLBACKS_SHARDS", "1", 1),
     ("CALLBACKS_BATCH_SIZE", "100", 100),
@@ -152,6 +154,7 @@ def test_a_variable_becomes_a_value(variable: str, text: str, value: object) -> 
         ("CALLBACKS_REDIS_URL", "redis://h/0#x", "redis://host:port/db"),
         ("CALLBACKS_REDIS_TLS_VERIFY", "maybe", "true, false, yes, no, on, off, 1 or 0"),
         ("CALLBACKS_REDIS_MAX_CONNECTIONS", "0", "a whole number from 1 to 1000"),
+        ("CALLBACKS_WAIT_FOR", "disk", "aof, replica or aof+replica"),
         ("CALLBACKS_NAMESPACE", "a{b}", "letters, digits, '_', '.' and '-'"),
         ("CALLBACKS_NAMESPACE", "a:b", "letters, digits, '_', '.' and '-'"),
         ("CALLBACKS_BATCH_SIZE", "0", "a whole number from 1 to 1000"),

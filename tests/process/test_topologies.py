@@ -1,0 +1,236 @@
+"""Sentinels and a cluster lose, change and get back their primary under running workers."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import callbacks
+from tests.process.conftest import SETTINGS, System
+from tests.process.faults import OPEN, Note
+from tests.process.test_failover import Producer
+from tests.support.processes import Groups, clean_environment, until
+from tests.support.target import Target
+from tests.support.topologies import (
+    ClusterSystem,
+    Move,
+    SentinelSystem,
+    cluster,
+    sentinels,
+    slot_of,
+)
+
+#: What docs/guarantees.md promises, from the promotion until deliveries go on.
+FOUND_S = 5.0
+SLOT = slot_of("callbacks")
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[SentinelSystem]:
+    with sentinels() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def spread() -> Iterator[ClusterSystem]:
+    with cluster() as started:
+        yield started
+
+
+@contextmanager
+def running(
+    topology: Any, folder: Path, patch: pytest.MonkeyPatch, **given: object
+) -> Iterator[System]:
+    """Workers' side and producers' side on an empty Redis of this form."""
+    from tests.conftest import forget_runtime
+
+    until(topology.ready, within=30)
+    for server in topology.servers:
+        with server.client() as raw:
+            if raw.role()[0] == b"master":
+                raw.flushall()
+    groups = Groups(clean_environment(REDIS_URL=topology.url, **SETTINGS), folder)
+    system = System(topology, groups).configure(**OPEN, **given)
+    forget = forget_runtime()
+    for name, value in system.environ.items():
+        patch.setenv(name, value)
+    try:
+        with groups:
+            yield system
+    finally:
+        forget()
+        system.close()
+        for group in groups.started:
+            sys.stdout.write(group.output[-20_000:])
+
+
+class Phase:
+    """Watches what is accepted and delivered after a moment."""
+
+    def __init__(self, producer: Producer, target: Target, note: Note) -> None:
+        self.producer, self.target, self.note = producer, target, note
+
+    def goes_on(self, what: str) -> None:
+        """Wait until what is accepted from now on arrives, and note how long that took."""
+        since = time.monotonic()
+        until(lambda: len(self.producer.since(since)) >= 5, within=FOUND_S, what="accepted")
+        until(lambda: self._arrived(since) >= 5, within=FOUND_S, what="delivered")
+        first = min(hit.at_s for hit in self.target.hits if hit.at_s >= since)
+        self.note(f"s from {what} until delivered", round(first - since, 2))
+
+    def _arrived(self, since: float) -> int:
+        arrived = self.target.counts()
+        return sum(id in arrived for id in self.producer.since(since))
+
+
+def settles(system: System, target: Target, producer: Producer) -> None:
+    """Check how every fault has to end; a call that failed may have stored its callback."""
+    until(system.settled, within=40)
+    missing = sorted(set(producer.accepted) - set(target.counts()))
+    totals = system.overview().totals
+    assert totals["accepted"] == totals["sent"] + totals["dead"] + totals["cancelled"]
+    assert totals["dead"] == 0
+    assert system.audit() == []
+    known = system.inspector.find_many(missing)
+    assert known == [], "they are known, and were not sent"
+
+
+def promote(topology: SentinelSystem | ClusterSystem, how: str) -> Callable[[], None]:
+    """Have another server become the primary; the result puts the old one back."""
+    if isinstance(topology, SentinelSystem):
+        old = topology.primary
+        old.kill() if how == "killed" else topology.fail_over()
+        until(lambda: topology.promoted(but=old.port), within=20)
+    else:
+        old = topology.owner(SLOT)
+        replica = topology.replica_of(old)
+        with replica.client() as raw:
+            old.kill() if how == "killed" else raw.execute_command("CLUSTER", "FAILOVER")
+            until(lambda: raw.role()[0] == b"master", within=20)
+    return lambda: None if how != "killed" else old.start() and None
+
+
+@pytest.mark.parametrize("form", ["watched", "spread"])
+def test_a_primary_is_killed_and_another_one_replaced_on_order(
+    form: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Note,
+) -> None:
+    topology = request.getfixturevalue(form)
+    with running(topology, tmp_path, monkeypatch) as system, Target() as target:
+        workers = system.groups.worker()
+        with Producer(target.url) as producer:
+            until(lambda: len(target.hits) >= 20, within=30)
+            phase = Phase(producer, target, record_property)
+            for how in ("killed", "on order"):
+                put_back = promote(topology, how)
+                phase.goes_on(how)
+                put_back()
+                until(topology.ready, within=40)
+        settles(system, target, producer)
+        assert workers.process.poll() is None
+        assert "Traceback" not in workers.output
+        assert all(error.callback_id for error in producer.errors)  # type: ignore[attr-defined]
+
+
+def test_a_slot_in_use_moves_there_and_back_and_nobody_notices(
+    spread: ClusterSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    with running(spread, tmp_path, monkeypatch) as system, Target() as target:
+        workers = system.groups.worker()
+        source, to = spread.owner(SLOT), spread.another(SLOT)
+        with Producer(target.url) as producer:
+            until(lambda: len(target.hits) >= 20, within=30)
+            for server in (to, source):
+                began = time.monotonic()
+                Move(spread, SLOT, server).run(pause_s=0.01)
+                record_property("s for the move", round(time.monotonic() - began, 2))
+                Phase(producer, target, record_property).goes_on("the move")
+        settles(system, target, producer)
+        assert producer.errors == []
+        assert set(producer.accepted) <= set(target.counts())
+        assert max(target.counts().values()) == 1
+        assert workers.process.poll() is None
+        assert "level=error" not in workers.output
+
+
+def test_all_nodes_are_restarted_one_after_the_other(
+    spread: ClusterSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Note
+) -> None:
+    with running(spread, tmp_path, monkeypatch) as system, Target() as target:
+        workers = system.groups.worker()
+        with Producer(target.url) as producer:
+            until(lambda: len(target.hits) >= 20, within=30)
+            for server in spread.servers:
+                with server.client() as raw:
+                    is_primary = raw.role()[0] == b"master"
+                if is_primary:  # as operators do
+                    replica = spread.replica_of(server)
+                    with replica.client() as raw:
+                        raw.execute_command("CLUSTER", "FAILOVER")
+                        until(lambda raw=raw: raw.role()[0] == b"master", within=20)
+                server.signal(signal.SIGTERM)
+                assert server.process is not None
+                server.process.wait(20)
+                server.start()
+                until(spread.ready, within=40)
+            Phase(producer, target, record_property).goes_on("the last restart")
+        settles(system, target, producer)
+        assert set(producer.accepted) <= set(target.counts())
+        assert workers.process.poll() is None
+        assert "Traceback" not in workers.output
+
+
+@pytest.mark.parametrize("wait", ["", "replica"])
+def test_a_replica_without_the_last_writes_is_promoted(
+    wait: str,
+    watched: SentinelSystem,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Note,
+) -> None:
+    more = {"wait_for": wait, "wait_timeout": 0.3} if wait else {}
+    with running(watched, tmp_path, monkeypatch, **more) as system, Target() as target:
+        workers = system.groups.worker()
+        with Producer(target.url) as producer:
+            until(lambda: len(target.hits) >= 20, within=30)
+            old = watched.primary
+            behind = [server for server in watched.servers if server is not old]
+            for server in behind:
+                server.signal(signal.SIGSTOP)
+            with old.client() as raw:
+                raw.execute_command("CLIENT", "KILL", "TYPE", "REPLICA")
+            time.sleep(1)
+            cut = time.monotonic() - 1
+            at_risk = set(producer.since(cut))
+            old.kill()
+            for server in behind:
+                server.signal(signal.SIGCONT)
+            until(lambda: watched.promoted(but=old.port), within=20)
+            Phase(producer, target, record_property).goes_on("the promotion")
+        until(system.settled, within=40)
+        ids = sorted(producer.accepted)
+        lost = set(ids) - {status.id for status in system.inspector.find_many(ids)}
+        record_property("acknowledged and lost", len(lost))
+        assert lost <= at_risk
+        if wait:
+            assert lost == set()
+            assert any(isinstance(error, callbacks.NotDurable) for error in producer.errors)
+        else:
+            assert len(lost) >= 5
+        for id in lost:  # whoever knows what was enqueued enqueues it again
+            assert callbacks.enqueue(target.url, 1, id=id).accepted
+        settles(system, target, producer)
+        assert set(producer.accepted) <= set(target.counts())
+        assert workers.process.poll() is None
+        old.start()
+        until(watched.ready, within=40)
