@@ -22,6 +22,7 @@ from callbacks.actors import (  # noqa: E402 - periodiq and dramatiq find the ac
     send_single_callback,
     trigger_batch_send,
 )
+from callbacks.aio import acancel, aenqueue, aenqueue_many, aget_status  # noqa: E402
 from callbacks.api import (  # noqa: E402
     cancel,
     check_url,
@@ -73,6 +74,10 @@ __all__ = [
     "Timing",
     "WrongForm",
     "__version__",
+    "acancel",
+    "aenqueue",
+    "aenqueue_many",
+    "aget_status",
     "cancel",
     "check_and_flush",
     "check_url",

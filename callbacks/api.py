@@ -12,6 +12,7 @@ import redis
 from callbacks.batcher.errors import documented
 from callbacks.batcher.inspector import Status, find
 from callbacks.batcher.paging import pages
+from callbacks.batcher.store import ENQUEUE_STEP
 from callbacks.delivery.callback import AICallback
 from callbacks.delivery.reach import check_addresses
 from callbacks.model import (
@@ -95,7 +96,7 @@ def enqueue(
     safe to repeat the call with that id.
     """
     parts = runtime()
-    item = _freeze(
+    item, callback = freeze(
         parts,
         callback_url=callback_url,
         data=data,
@@ -108,10 +109,11 @@ def enqueue(
         lane=lane,
         now=datetime.now(UTC),
     )
-    with _documented_errors(item.id):
+    check_signable(callback)
+    with documented_errors(item.id):
         stored = parts.batcher.enqueue(item)
     _announce(parts, [stored])
-    return Receipt(item.id, stored.accepted, stored.conflict)
+    return receipt_of(item, stored)
 
 
 def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
@@ -125,26 +127,37 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     """
     parts = runtime()
     now = datetime.now(UTC)
-    frozen = [_freeze_item(parts, place, item, now) for place, item in enumerate(items)]
+    frozen: list[Item] = []
+    for place, item in enumerate(items):
+        with placed(place):
+            frozen.append(prepare(parts, item, now))
     receipts: list[Receipt] = []
     for chunk in pages(frozen, CHUNK):
-        with _documented_errors(chunk[0].id, receipts):
+        with documented_errors(chunk[0].id, receipts):
             results = store(parts, chunk)
-        answers = list(zip(chunk, results, strict=True))
-        receipts += [
-            Receipt(item.id, result.accepted, result.conflict)
-            for item, result in answers
-            if isinstance(result, Stored)
-        ]
-        for item, result in answers:
-            if isinstance(result, Exception):
-                with _documented_errors(item.id, receipts):
-                    raise result
+        add_receipts(receipts, chunk, results)
     return receipts
 
 
+def add_receipts(
+    receipts: list[Receipt], items: Iterable[Item], results: Iterable[Stored | Exception]
+) -> None:
+    """Add the receipts of one `store`; raises the first error in it, with all receipts."""
+    answers = list(zip(items, results, strict=True))
+    receipts += [receipt_of(item, result) for item, result in answers if isinstance(result, Stored)]
+    for item, result in answers:
+        if isinstance(result, Exception):
+            with documented_errors(item.id, receipts):
+                raise result
+
+
+def receipt_of(item: Item, stored: Stored) -> Receipt:
+    """Make the receipt for what Redis answered."""
+    return Receipt(item.id, stored.accepted, stored.conflict)
+
+
 @contextmanager
-def _documented_errors(id: str, receipts: Iterable[Receipt] = ()) -> Iterator[None]:
+def documented_errors(id: str, receipts: Iterable[Receipt] = ()) -> Iterator[None]:
     """Turn Redis errors into documented ones; adds `callback_id` and `receipts`."""
     try:
         yield
@@ -161,13 +174,13 @@ def cancel(id: str) -> bool:
 
     Raises `InvalidCallback` for an invalid id, and the Redis errors of `enqueue`.
     """
-    with _documented_errors(check_id(id)):
+    with documented_errors(check_id(id)):
         return runtime().batcher.cancel(id) in (Cancelled.CANCELLED, Cancelled.IN_FLIGHT)
 
 
 def get_status(id: str) -> Status | None:
     """Return the status of a callback; None if its id is unknown. Raises as `cancel`."""
-    with _documented_errors(check_id(id)):
+    with documented_errors(check_id(id)):
         return find(runtime().batcher.scripts, id)
 
 
@@ -192,15 +205,20 @@ def prepare(parts: Runtime, item: object, now: datetime) -> Item:
 
     Raises `InvalidCallback`.
     """
-    return _freeze(parts, now=now, **_parameters(item))
+    frozen, callback = freeze(parts, now=now, **parameters(item))
+    check_signable(callback)
+    return frozen
 
 
-def store(parts: Runtime, items: Iterable[Item]) -> list[Stored | Exception]:
+def store(
+    parts: Runtime, items: Iterable[Item], *, step_size: int = ENQUEUE_STEP
+) -> list[Stored | Exception]:
     """Store prepared callbacks and send the wake-up they need.
 
-    For an item that was not stored, the list has its error.
+    For an item that was not stored, the list has its error; the `step_size` that are stored by
+    one script share some errors.
     """
-    results = parts.batcher.enqueue_many(items)
+    results = parts.batcher.enqueue_many(items, step_size=step_size)
     _announce(parts, [result for result in results if isinstance(result, Stored)])
     return results
 
@@ -219,14 +237,16 @@ def _announce(parts: Runtime, stored: list[Stored]) -> None:
             messages.check(min(reply.wait_ms for reply in replies))
 
 
-def _freeze_item(parts: Runtime, place: int, item: Mapping[str, Any], now: datetime) -> Item:
+@contextmanager
+def placed(place: int) -> Iterator[None]:
+    """Add its place among many to the field that an `InvalidCallback` names."""
     try:
-        return prepare(parts, item, now)
+        yield
     except InvalidCallback as error:
         raise InvalidCallback(f"[{place}].{error.field}", error.problem) from None
 
 
-def _parameters(item: object) -> dict[str, Any]:
+def parameters(item: object) -> dict[str, Any]:
     """Read the parameters of `enqueue` from a mapping; raises for missing and unknown ones."""
     if not isinstance(item, Mapping):
         raise InvalidCallback("item", f"is {type(item).__name__}; expected a mapping")
@@ -240,7 +260,7 @@ def _parameters(item: object) -> dict[str, Any]:
     return dict(item)
 
 
-def _freeze(
+def freeze(
     parts: Runtime,
     *,
     now: datetime,
@@ -248,9 +268,12 @@ def _freeze(
     delay: float | Moment | None = None,
     event: str | None = None,
     **given: Any,
-) -> Item:
+) -> tuple[Item, AICallback]:
+    """Check and freeze the parameters of `enqueue`; the caller calls `check_signable` next.
+
+    Waits for nothing. Raises `InvalidCallback`.
+    """
     settings = parts.settings
-    _check_resolver(settings.secret_resolver)
     life_ms = _milliseconds("expires_in", expires_in, settings.max_age, low=1, now=now)
     delay_ms = _milliseconds("delay", delay, 0.0, low=0, now=now)
     life_ms = min(life_ms, ms(settings.max_age))
@@ -264,14 +287,23 @@ def _freeze(
         settings=settings,
         now=now,
     )
-    if not callback.signable:
-        problem = f"no secret is configured for environment {callback.request.environment!r}"
-        raise InvalidCallback("environment", problem)
     request = callback.request
     id = callback.id
     if given.get("id") is None:
         id = parts.batcher.name(id, request.destination)
-    return Item(id, request.destination, pack(request), delay_ms, life_ms)
+    return Item(id, request.destination, pack(request), delay_ms, life_ms), callback
+
+
+def check_signable(callback: AICallback) -> None:
+    """Raise `InvalidCallback` if there is no secret for a callback that has to be signed.
+
+    Calls the secret resolver, the application's code, which may take any time. Raises
+    `SettingsError` if it cannot be loaded.
+    """
+    _check_resolver(callback.settings.secret_resolver)
+    if not callback.signable:
+        problem = f"no secret is configured for environment {callback.request.environment!r}"
+        raise InvalidCallback("environment", problem)
 
 
 def _check_resolver(path: str) -> None:

@@ -31,6 +31,9 @@ MOST: Final = 50
 MOST_BYTES: Final = 262_144
 #: The same where each piece is followed by a wait, which it should be worth.
 MOST_THAT_WAIT: Final = 1_000
+#: A stream is sent in pieces of this size: smaller ones cost a system call each, after which the
+#: thread may have to wait for the interpreter.
+STREAM_BYTES: Final = 8_192
 _NONE_YET: Final = object()
 
 
@@ -126,16 +129,23 @@ class AutoPipeline:
         return call.reply
 
     def stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """Send many commands of one caller, each as soon as it is built, and return all replies.
+        """Send many commands of one caller while they are built, and return all replies.
 
-        So Redis executes one while the next is built. An error reply is returned in its place;
+        So Redis executes some while the next are built. An error reply is returned in its place;
         raises redis-py's other errors, and whatever `commands` raises.
         """
         with self.connection() as connection:
-            sent = 0
+            sent = size = 0
+            unsent: list[bytes] = []
             for command in commands:
-                connection.send_packed_command([hiredis.pack_command(tuple(command))])
+                unsent.append(hiredis.pack_command(tuple(command)))
+                size += len(unsent[-1])
                 sent += 1
+                if size >= STREAM_BYTES:
+                    connection.send_packed_command([b"".join(unsent)])
+                    unsent, size = [], 0
+            if unsent:
+                connection.send_packed_command([b"".join(unsent)])
             if self.wait:
                 connection.send_packed_command([self.wait.packed])
             return read_replies(connection, sent, self.wait)

@@ -177,12 +177,14 @@ class Shards:
             raise stored
         return stored
 
-    def enqueue_many(self, items: Iterable[Item]) -> list[Stored | Exception]:
+    def enqueue_many(
+        self, items: Iterable[Item], *, step_size: int = ENQUEUE_STEP
+    ) -> list[Stored | Exception]:
         """Store many callbacks; for one that was not stored, the list has its error."""
         self.agree()
         if self.count == 1:
-            return self.home.enqueue_many(items)
-        return _Enqueue(self.shards, list(items)).run()
+            return self.home.enqueue_many(items, step_size=step_size)
+        return _Enqueue(self.shards, list(items), step_size).run()
 
     def forget(self, shard: int, ids: Sequence[str]) -> None:
         """Delete the reservations of callbacks that a shard has forgotten."""
@@ -326,9 +328,10 @@ class Shards:
 class _Enqueue:
     """One call that stores callbacks in several shards; `results`, in the order of `items`."""
 
-    def __init__(self, shards: Sequence[Batcher], items: Sequence[Item]) -> None:
+    def __init__(self, shards: Sequence[Batcher], items: Sequence[Item], step_size: int) -> None:
         self.shards = shards
         self.items = items
+        self.step_size = step_size
         self.results: list[Stored | Exception] = [_KNOWN] * len(items)
         count = len(shards)
         self.places = [shard_of(item.destination, count) for item in items]
@@ -407,7 +410,7 @@ class _Enqueue:
         for n in chosen:
             groups.setdefault(by[n], []).append(n)
         return [
-            (shard, step) for shard, group in groups.items() for step in pages(group, ENQUEUE_STEP)
+            (shard, step) for shard, group in groups.items() for step in pages(group, self.step_size)
         ]
 
 

@@ -259,16 +259,18 @@ class Batcher:
         except redis.OutOfMemoryError as error:
             raise replies.no_room() from error
 
-    def enqueue_many(self, items: Iterable[Item]) -> list[Stored | Exception]:
-        """Store many callbacks.
+    def enqueue_many(
+        self, items: Iterable[Item], *, step_size: int = ENQUEUE_STEP
+    ) -> list[Stored | Exception]:
+        """Store many callbacks, `step_size` with each call of the script.
 
-        For an item that was not stored, the list has its error (e.g. `QueueFull`). `items` is
-        consumed while the first of them are stored.
+        For an item that was not stored, the list has its error (e.g. `QueueFull`); an error of
+        the script is that of all in its step. `items` is consumed while the first are stored.
         """
         sizes: list[int] = []
 
         def calls() -> Iterator[dict[str, Any]]:
-            for step in pages(items, ENQUEUE_STEP):
+            for step in pages(items, step_size):
                 sizes.append(len(step))
                 yield {"items": chain.from_iterable(step)}
 

@@ -21,7 +21,11 @@ def rows(options: Options, with_bullmq: bool, say: Say) -> list[Row]:
     few, many = options.at_most(500, 3_000), options.at_most(2_000, 10_000)
     single = ours(1, 1, {}, way="single")
     bulk = ours(1, 1, {}, way="bulk")
-    pairs = [(f"enqueue, {few:,} calls, Celery apply_async", single, celery("threads", 1, 1), few)]
+    tasks = ours(1, 1, {}, way="asynchronous")
+    pairs = [
+        (f"enqueue, {few:,} calls, Celery apply_async", single, celery("threads", 1, 1), few),
+        (f"aenqueue, {few:,} calls by 50 tasks, enqueue", tasks, single, few),
+    ]
     if with_bullmq:
         pairs.append((f"enqueue_many of {many:,}, BullMQ addBulk", bulk, bullmq(1, 1), many))
     if not options.quick:

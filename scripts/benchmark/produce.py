@@ -44,6 +44,25 @@ def single(count: int) -> None:
             enqueue(**_item(n))
 
 
+def asynchronous(count: int) -> None:
+    """Ours, one `aenqueue` per callback, by 50 tasks of one event loop."""
+    import asyncio
+
+    from callbacks import aenqueue
+
+    async def some(numbers: Iterator[int]) -> None:
+        for n in numbers:
+            await aenqueue(**_item(n))
+
+    async def main() -> None:
+        await aenqueue(**_item(0))
+        numbers = iter(range(count))
+        with _timed():
+            await asyncio.gather(*(some(numbers) for _ in range(50)))
+
+    asyncio.run(main())
+
+
 def bulk(count: int) -> None:
     """Ours, all in one call."""
     from callbacks import enqueue_many
@@ -100,7 +119,7 @@ def celery_by_hand(count: int) -> None:
 
 
 WAYS: Final[dict[str, Callable[[int], None]]] = {
-    way.__name__: way for way in (single, bulk, spread, post, celery, celery_by_hand)
+    way.__name__: way for way in (single, asynchronous, bulk, spread, post, celery, celery_by_hand)
 }
 
 if __name__ == "__main__":
