@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from callbacks import api
 from callbacks.aio.threads import DaemonThreads
@@ -25,8 +26,10 @@ from callbacks.request.freeze import check_id
 from callbacks.runtime import Runtime, runtime, runtime_if_made
 from callbacks.when import Moment
 
-#: How long `aenqueue_many` checks and freezes before it lets other coroutines run.
+#: How long callbacks are checked and frozen before other coroutines run, whoever enqueues them.
 _SLICE_S: Final = 0.002
+#: When that began in the present round of an event loop.
+_slices: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, float]] = WeakKeyDictionary()
 
 _STORING: Final = DaemonThreads("callbacks-store")
 #: Questions and cancels, which are repeated when Redis does not answer, and hold up nobody else.
@@ -54,6 +57,7 @@ async def aenqueue(
     `__cause__` of the `TimeoutError` that `asyncio.timeout` and `asyncio.wait_for` raise.
     """
     parts = await _parts()
+    await _take_turn()
     item, callback = api.freeze(
         parts,
         callback_url=callback_url,
@@ -132,19 +136,30 @@ async def check_signable(callback: AICallback) -> None:
 
 
 async def _freeze_all(parts: Runtime, items: Iterable[Mapping[str, Any]]) -> list[Item]:
-    """Check and freeze many callbacks, in slices between which other coroutines run."""
+    """Check and freeze many callbacks."""
     now = datetime.now(UTC)
     frozen: list[Item] = []
-    began = time.monotonic()
     for place, given in enumerate(items):
+        await _take_turn()
         with api.placed(place):
             item, callback = api.freeze(parts, now=now, **api.parameters(given))
             await check_signable(callback)
         frozen.append(item)
-        if time.monotonic() - began > _SLICE_S:
-            await asyncio.sleep(0)
-            began = time.monotonic()
     return frozen
+
+
+async def _take_turn() -> None:
+    """Wait for the next round of the event loop if this one has taken long enough."""
+    loop = asyncio.get_running_loop()
+    while True:
+        began = _slices.get(loop)
+        if began is None:
+            _slices[loop] = time.monotonic()
+            loop.call_soon(_slices.pop, loop, None)  # when the next round begins
+            return
+        if time.monotonic() - began < _SLICE_S:
+            return
+        await asyncio.sleep(0)
 
 
 def _store_each(items: list[Item]) -> list[Stored | Exception]:

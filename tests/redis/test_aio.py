@@ -147,6 +147,34 @@ def test_the_event_loop_goes_on_while_redis_hangs(
     assert client.zcard(key("expiry")) == 2_051
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_others_run_while_many_callbacks_are_checked(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    freeze, rounds = callbacks.api.freeze, 0
+    seen: list[int] = []
+
+    def slow_freeze(*given: Any, **more: Any) -> Any:
+        time.sleep(0.001)
+        seen.append(rounds)
+        return freeze(*given, **more)
+
+    async def main() -> None:
+        nonlocal rounds
+        await aenqueue(URL, 0)
+        monkeypatch.setattr("callbacks.api.freeze", slow_freeze)
+        many = [{"callback_url": URL, "data": n} for n in range(100)]
+        tasks = [aenqueue(**item) for item in many] if at_once else [aenqueue_many(many)]
+        enqueueing = asyncio.ensure_future(asyncio.gather(*tasks))
+        while not enqueueing.done():
+            rounds += 1
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    # At least 100 ms of checking, at most 2 ms and one more in a round.
+    assert max(seen) > 30
+
+
 def test_all_that_wait_for_a_redis_that_hangs_fail_within_its_timeout_with_their_ids(
     environment: Environment, server: Server
 ) -> None:
