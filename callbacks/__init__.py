@@ -46,6 +46,7 @@ from callbacks.model import (  # noqa: E402
     State,
     Timing,
 )
+from callbacks.on_commit import enqueue_on_commit  # noqa: E402
 from callbacks.request.secrets import SecretResolverError  # noqa: E402
 from callbacks.version import __version__  # noqa: E402
 
@@ -85,6 +86,7 @@ __all__ = [
     "configure",
     "enqueue",
     "enqueue_many",
+    "enqueue_on_commit",
     "get_status",
     "send_single_callback",
     "trigger_batch_send",

@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     text = "random sequences of calls in each test of the state machine"
     parser.addoption("--examples", type=int, default=20, help=text)
     text = "how often the test of the outbox kills its application"
-    parser.addoption("--kills", type=int, default=50, help=text)
+    parser.addoption("--kills", type=int, default=30, help=text)
     text = "how long Redis hangs in the test of the event loop, in seconds"
     parser.addoption("--stall", type=float, default=1.0, help=text)
 

@@ -18,6 +18,7 @@ from callbacks.cli.flush import flush
 from callbacks.cli.import_ import import_
 from callbacks.cli.list import list_
 from callbacks.cli.log import log
+from callbacks.cli.outbox import outbox
 from callbacks.cli.pause import pause
 from callbacks.cli.receiver.command import receiver
 from callbacks.cli.resume import resume
@@ -63,6 +64,7 @@ for _command in (
     send,
     receiver,
     secret,
+    outbox,
     demo,
     dev,
     web,
