@@ -410,7 +410,9 @@ class _Enqueue:
         for n in chosen:
             groups.setdefault(by[n], []).append(n)
         return [
-            (shard, step) for shard, group in groups.items() for step in pages(group, self.step_size)
+            (shard, step)
+            for shard, group in groups.items()
+            for step in pages(group, self.step_size)
         ]
 
 

@@ -166,3 +166,17 @@ def overview() -> Mapping[str, Any]:
 def main() -> None:
     job = Job(uuid4(), datetime.now(UTC), date.today(), Decimal(1), callbacks.State.SENT)  # noqa: DTZ011
     print(callbacks.__version__, end_of_job(job))  # noqa: T201
+
+
+async def end_of_job_in_a_loop(job: Job) -> str | None:
+    receipt = await callbacks.aenqueue(URL, job, delay="10m", expires_in=timedelta(hours=2))
+    assert_type(receipt, callbacks.Receipt)
+    receipts = await callbacks.aenqueue_many([{"callback_url": URL, "data": n} for n in range(3)])
+    assert_type(receipts, list[callbacks.Receipt])
+    status = await callbacks.aget_status(receipt.id)
+    assert_type(status, callbacks.Status | None)
+    return None if await callbacks.acancel(receipt.id) else receipt.id
+
+
+def end_of_job_on_commit(connection: object, job: Job) -> str:
+    return assert_type(callbacks.enqueue_on_commit(connection, URL, job, expires_in=60), str)
