@@ -53,7 +53,7 @@ def doctor(modules: tuple[str, ...], as_json: bool) -> None:
     """
     checks = list(_checks(modules))
     if as_json:
-        print_json([asdict(check) for check in checks])
+        print_json([asdict(check) | {"runbook": check.runbook} for check in checks])
     else:
         _print(checks)
     failed = [check.name for check in checks if check.verdict is CheckStatus.FAILURE]
@@ -146,7 +146,9 @@ def _of_redis(found: Runtime) -> list[Check]:
 def _print(checks: list[Check]) -> None:
     rows = table("check", "verdict", "found; what to do")
     for check in checks:
-        words = f"{check.found}; do: {check.todo}" if check.todo else check.found
+        words = "; do: ".join(filter(None, (check.found, check.todo)))
+        if check.verdict is CheckStatus.FAILURE:
+            words += f"; more: {check.runbook}"
         rows.add_row(
             check.name, Text(check.verdict, style=_STYLES[check.verdict]), printable(words)
         )

@@ -23,6 +23,16 @@ class Check:
     found: str
     todo: str = ""
 
+    @property
+    def runbook(self) -> str:
+        """The section of the runbook that says more, relative to this repository."""
+        return runbook(f"doctor: {self.name}")
+
+
+def runbook(title: str) -> str:
+    """Where the runbook has the section of this title: the anchor that a heading gets in HTML."""
+    return f"docs/runbook.md#{title.replace(':', '').replace(' ', '-')}"
+
 
 def ok(name: str, found: str) -> Check:
     """Nothing to do."""

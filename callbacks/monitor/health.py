@@ -10,6 +10,7 @@ from typing import Final
 
 from callbacks.batcher.inspector import Overview, Survey
 from callbacks.model import Look, Memory
+from callbacks.monitor.checks import runbook
 from callbacks.policy.room import is_full
 from callbacks.settings import Settings
 from callbacks.text import age, many
@@ -64,6 +65,11 @@ class Health:
     word: str
     reason: str = ""
     todo: str = ""
+
+    @property
+    def runbook(self) -> str:
+        """The section of the runbook that says more, relative to this repository."""
+        return runbook(f"health: {self.word}")
 
     def __str__(self) -> str:
         return f"{self.word}: {self.reason}" if self.reason else self.word

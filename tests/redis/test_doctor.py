@@ -128,7 +128,8 @@ def test_a_plain_server_has_warnings_and_no_failure_and_is_not_changed(
 def test_json_is_a_list_of_checks_with_what_to_do(doctor: Doctor) -> None:
     checks = doctor.checks()
     assert list(checks) == NAMES
-    assert {tuple(check) for check in checks.values()} == {("name", "verdict", "found", "todo")}
+    fields = ("name", "verdict", "found", "todo", "runbook")
+    assert {tuple(check) for check in checks.values()} == {fields}
     assert checks["scheduler"]["todo"] == "run periodiq callbacks"
     assert checks["version"]["found"].startswith(("Valkey ", "Redis "))
     assert checks["persistence"]["found"] == "none: the queue is lost when Redis restarts"
