@@ -481,9 +481,9 @@ class Tick:
     """An election of the ticker; `lost`: Redis has other data than this process remembers.
 
     `busy`: a callback has not ended, or ended only seconds or a tick ago, or memory is short.
-    `jump_ms`: how far
-    Redis' clock has jumped, if this process was the first to notice. `threads`, `places`: of all
-    workers, and how many of them unproven destinations may take; for the elected one.
+    `jump_ms`: how far Redis' clock has jumped, if this process was the first to notice. For the
+    elected one: `threads`, `places`: of all workers, and how many of them unproven destinations may
+    take; `first_of_minute`: no other process was elected in this minute before.
     """
 
     elected: bool
@@ -491,6 +491,7 @@ class Tick:
     lost: bool
     epoch: str
     busy: bool
+    first_of_minute: bool = False
     jump_ms: int = 0
     threads: int = 0
     places: int = 0

@@ -45,6 +45,7 @@ from callbacks.worker.duties import (
     do_all,
     notify_once,
     report_once,
+    sample_once,
     shard_duties,
     shorten_once,
     tick_once,
@@ -326,6 +327,7 @@ class TickerElection:
         self._began_at = time.monotonic()
         self._did_all_at = float("-inf")
         self.workers = WorkerPlaces(0, 0)
+        self._samples = False
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
@@ -334,11 +336,17 @@ class TickerElection:
                 shorten_once(shard)
             self._shortened = True
 
+    def sample_first(self) -> None:
+        """With the first tick of a minute, take a sample for the history."""
+        if self._samples:
+            self._samples = False
+            sample_once(runtime().batcher)
+
     def elect(self) -> bool:
         """Take part in the election; True if this process is to do the duties now.
 
-        While every callback has ended, they are done twice a minute only. Logs it if Redis has lost
-        its data since the last time.
+        While every callback has ended, they are done twice a minute only, first as it begins. Logs
+        it if Redis has lost its data since the last time.
         """
         parts = runtime()
         interval_ms = ms(parts.settings.check_interval) * 9 // 10
@@ -366,8 +374,10 @@ class TickerElection:
         if not tick.elected:
             return False
         self.workers = WorkerPlaces(tick.threads, tick.places)
+        self._samples = tick.first_of_minute
         # Several shards are looked at by themselves, see `rounds`.
-        if not tick.busy and parts.batcher.count == 1 and asked - self._did_all_at < _IDLE_S:
+        is_idle = not (tick.busy or self._samples) and parts.batcher.count == 1
+        if is_idle and asked - self._did_all_at < _IDLE_S:
             return False
         self._did_all_at = asked
         return True
@@ -395,7 +405,11 @@ def _who() -> str:
 def tick() -> None:
     """Do every duty once, in each shard that has something to do."""
     parts = runtime()
-    ours: list[Callable[[], object]] = [broker.forget_dead_workers, _election.shorten_first]
+    ours: list[Callable[[], object]] = [
+        _election.sample_first,
+        broker.forget_dead_workers,
+        _election.shorten_first,
+    ]
     if parts.batcher.count == 1:
         tick_once(parts.batcher.home, parts.messages, chance=_chance(), more=[*_notices(), *ours])
         return

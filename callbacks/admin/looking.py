@@ -19,7 +19,15 @@ from callbacks.admin.filters import (
     to_since_ms,
     to_state,
 )
-from callbacks.admin.values import Page, Story, SystemStatus, TroubledDestination, WorkerProcess
+from callbacks.admin.values import (
+    DeliveryDelay,
+    LastHour,
+    Page,
+    Story,
+    SystemStatus,
+    TroubledDestination,
+    WorkerProcess,
+)
 from callbacks.batcher import inspector as inspecting
 from callbacks.batcher.errors import as_documented
 from callbacks.batcher.inspector import Inspector, Status, Worker, find
@@ -27,6 +35,7 @@ from callbacks.batcher.journal import Act, read_journal
 from callbacks.batcher.listing import FINAL, PAGE, Filter, Place, found, places, statuses
 from callbacks.batcher.paging import pages
 from callbacks.model import InvalidCallback, Reason, State
+from callbacks.monitor.history import Change, Series, read_history
 from callbacks.monitor.snapshot import HOLDS, Snapshot, take
 from callbacks.monitor.story import header_names, hint_for, next_step, request_of
 from callbacks.monitor.trouble import WORST, condition, limit_of, trouble_of, worst
@@ -54,7 +63,8 @@ SORTS: Final[Mapping[str, Callable[[inspecting.Destination], Any]]] = MappingPro
 @as_documented()
 def status() -> SystemStatus:
     """Read sizes, totals, rates and health."""
-    return system_status(take(runtime().batcher))
+    batcher = runtime().batcher
+    return system_status(take(batcher), read_history(batcher.scripts).hour)
 
 
 @as_documented()
@@ -307,8 +317,8 @@ def log(*, limit: int = 50, cursor: str | None = None) -> Page[Act]:
     return Page(tuple(shown), to_cursor("log", at, same))
 
 
-def system_status(shown: Snapshot) -> SystemStatus:
-    """A snapshot in public words and units."""
+def system_status(shown: Snapshot, hour: Series | None = None) -> SystemStatus:
+    """A snapshot, and what happened in the last hour, in public words and units."""
     o, memory = shown.overview, shown.memory
     upcoming, last = o.next_batch_ms, o.last_batch_ms
     health = shown.health
@@ -317,8 +327,10 @@ def system_status(shown: Snapshot) -> SystemStatus:
         health=health.word,
         health_reason=health.reason,
         health_todo=health.todo,
+        health_runbook=health.runbook,
         queued=o.queued,
         ready=shown.survey.ready,
+        held=shown.survey.held,
         processing=o.processing,
         in_flight=o.in_flight,
         dead=o.dead,
@@ -354,6 +366,17 @@ def system_status(shown: Snapshot) -> SystemStatus:
         balance=o.balance,
         totals=o.totals,
         per_minute={name: o.per_minute.get(name, 0) for name in inspecting.TOTALS},
+        last_hour=_last_hour(hour.whole) if hour and hour.whole else None,
+    )
+
+
+def _last_hour(whole: Change) -> LastHour:
+    delays = whole.delays
+    return LastHour(
+        seconds=whole.seconds,
+        totals=whole.totals,
+        attempts_failed=whole.failed,
+        delivery_delay=DeliveryDelay(delays.p50_s, delays.p95_s, delays.p99_s) if delays else None,
     )
 
 

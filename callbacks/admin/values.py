@@ -63,24 +63,51 @@ class TroubledDestination:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryDelay:
+    """How long it took from enqueue to 2xx for 50, 95 and 99 of 100, within the buckets counted."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastHour:
+    """What happened in the last hour, or in as much of it (`seconds`) as is known.
+
+    `totals`: how many of each transition; `attempts_failed` by reason; `delivery_delay`: None if
+    nothing was sent.
+    """
+
+    seconds: float
+    totals: Mapping[str, int]
+    attempts_failed: Mapping[str, int]
+    delivery_delay: DeliveryDelay | None
+
+
+@dataclass(frozen=True, slots=True)
 class SystemStatus:
     """Sizes, totals, rates and health, all at the instant `at`.
 
-    `health` is a word, see `callbacks.monitor.health.WORDS`, with its reason and what to do.
+    `health` is a word, see `callbacks.monitor.health.WORDS`, with its reason, what to do, and where
+    docs/runbook.md says more. `ready`, `held`: callbacks that are due.
     `oldest_queued_age` is that of the oldest callback that is due; it is either ready or held.
     `destinations_held`: destinations by what holds them (`paused`, `breaker`, `park`, `secret`).
     `producers`: other processes that sent a message within ten seconds. `redis_memory` and its
     limit are in bytes, None if they may not be read; a limit of 0 is none. `trouble` are the worst
     of the `in_trouble` destinations. `totals` count transitions and never fall; `per_minute`: how
-    many of them were in the last minute. `balance` is 0 if the totals agree with the sizes.
+    many of them were in the last minute; `last_hour`: None until there are two samples. `balance`
+    is 0 if the totals agree with the sizes.
     """
 
     at: float
     health: str
     health_reason: str
     health_todo: str
+    health_runbook: str
     queued: int
     ready: int
+    held: int
     processing: int
     in_flight: int
     dead: int
@@ -113,6 +140,7 @@ class SystemStatus:
     balance: int
     totals: Mapping[str, int]
     per_minute: Mapping[str, int]
+    last_hour: LastHour | None
 
 
 @dataclass(frozen=True, slots=True)

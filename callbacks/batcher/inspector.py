@@ -162,14 +162,16 @@ class Overview:
 class Survey:
     """What is ready and what is held, over at most 5,000 destinations each that wait or are held.
 
-    Ready: due, and not held. `ready_since_ms`, `held_since_ms`: when the oldest of each was due.
-    `holds`: destinations by what holds them: `paused`, `breaker`, `park`, `secret`.
+    `ready`, `held`: callbacks that are due and not held, or held; `ready_since_ms`,
+    `held_since_ms`: when the oldest of each was due. `holds`: destinations by what holds them:
+    `paused`, `breaker`, `park`, `secret`.
     """
 
     ready: int = 0
     ready_since_ms: int | None = None
     held_since_ms: int | None = None
     holds: dict[str, int] = field(default_factory=dict)
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,20 +325,21 @@ def survey(scripts: Scripts | AllScripts) -> Survey:
         ready_since_ms=_least(one.ready_since_ms for one in each),
         held_since_ms=_least(one.held_since_ms for one in each),
         holds=dict(holds),
+        held=sum(one.held for one in each),
     )
 
 
 def _survey(scripts: Scripts) -> Survey:
-    ready, since, held_since, holds = 0, _NEVER, _NEVER, Counter[str]()
+    ready, held, since, held_since, holds = 0, 0, _NEVER, _NEVER, Counter[str]()
     for among in ("ring", "unproven", "held"):
         for page in range(_SURVEY_PAGES):
             call = {"among": among, "offset": page * _SURVEY_PAGE, "limit": _SURVEY_PAGE}
-            read, some, first, first_held, *words = scripts.run("survey", call)
+            read, some, some_held, first, first_held, *words = scripts.run("survey", call)
             held_since = min(held_since, first_held if first_held >= 0 else _NEVER)
             if among == "held":
                 holds.update(dict(zip(map(bytes.decode, words[::2]), words[1::2], strict=True)))
             else:
-                ready += some
+                ready, held = ready + some, held + some_held
                 since = min(since, first if first >= 0 else _NEVER)
             if read < _SURVEY_PAGE:
                 break
@@ -345,6 +348,7 @@ def _survey(scripts: Scripts) -> Survey:
         ready_since_ms=None if since == _NEVER else since,
         held_since_ms=None if held_since == _NEVER else held_since,
         holds=dict(holds),
+        held=held,
     )
 
 

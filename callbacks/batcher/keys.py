@@ -83,6 +83,10 @@ trial                   string  the id on its last try, while no other suspect i
 attempts                hash    outcome, reason, status class, duration and delivery delay (the
                                 bounds of their buckets) of attempts -> how many; `duration`,
                                 `delay`: their sums in ms, by tick; never decreasing; kept
+history +               hash    `minute<n>`, `ten<n>` -> a sample of all totals and sizes, JSON, see
+                                `history.Sample`: one a minute for the last hour, and the latest of
+                                each ten minutes of the last day; n runs in a ring, so 206 at most
+                                by tick, each by that of an hour or a day later
 journal +               list    what people did, the newest first: time and JSON, see `journal.Act`
                                 at most 1,000 are kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
@@ -166,6 +170,7 @@ NAMES: Final = frozenset(
         "suspects",
         "trial",
         "attempts",
+        "history",
         "journal",
         "counters",
         "rate:",

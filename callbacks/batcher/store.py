@@ -18,6 +18,7 @@ from callbacks.batcher import replies
 from callbacks.batcher.clock import HELD_MS, RedisClock, Seen
 from callbacks.batcher.durability import wait_for
 from callbacks.batcher.errors import NotDurable
+from callbacks.batcher.history import MINUTES, TENS, Sample, entry_of
 from callbacks.batcher.journal import Act, read_act
 from callbacks.batcher.keys import Keys, shard_tags
 from callbacks.batcher.paging import pages
@@ -610,7 +611,7 @@ class Batcher:
         durations, delays = self.times.take()
         call |= {"durations": durations, "delays": delays}
         try:
-            elected, now, lost, epoch, busy, *workers = self.scripts.run("tick", call)
+            elected, now, lost, epoch, busy, threads, places, first = self.scripts.run("tick", call)
         except redis.RedisError:
             self.times.add(durations, delays)
             raise
@@ -619,8 +620,27 @@ class Batcher:
         if jump_ms and not self.hold(jump_ms, since_ms=self.clock.seen_ms):
             jump_ms = 0
         self.clock.keep(look)
-        known = replies.text(epoch)
-        return Tick(bool(elected), now, bool(lost), known, bool(busy), jump_ms, *workers)
+        return Tick(
+            elected=bool(elected),
+            now_ms=now,
+            lost=bool(lost),
+            epoch=replies.text(epoch),
+            busy=bool(busy),
+            jump_ms=jump_ms,
+            threads=threads,
+            places=places,
+            first_of_minute=bool(first),
+        )
+
+    def sample(self, sample: Sample, of_ten: Sample) -> None:
+        """Keep a sample in the history; `of_ten`: with the greatest sizes of its ten minutes."""
+        call = {
+            "minute": MINUTES.place(sample.at_ms),
+            "of_minute": entry_of(sample),
+            "ten": TENS.place(sample.at_ms),
+            "of_ten": entry_of(of_ten),
+        }
+        self.scripts.run("sample", call)
 
     def hold(self, jump_ms: int, *, since_ms: int) -> bool:
         """Let nothing expire, because Redis' clock has jumped; False if that was known.

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from callbacks import admin
 from callbacks.admin.looking import system_status
-from callbacks.batcher.inspector import TOTALS
+from callbacks.batcher.inspector import TOTALS, Overview
 from callbacks.batcher.journal import Act, told
 from callbacks.cli.command import (
     Failure,
@@ -27,7 +27,9 @@ from callbacks.cli.command import (
     redis_line,
     table,
 )
+from callbacks.monitor import history
 from callbacks.monitor.health import NO_REDIS
+from callbacks.monitor.history import Series, read_history
 from callbacks.monitor.snapshot import Snapshot, facts, summary, take, worker_rows
 from callbacks.monitor.trouble import WORST
 from callbacks.runtime import Runtime
@@ -39,20 +41,23 @@ _NO_REDIS: Final = {
     "health": NO_REDIS.word,
     "health_reason": NO_REDIS.reason,
     "health_todo": NO_REDIS.todo,
+    "health_runbook": NO_REDIS.runbook,
 }
 _STYLES: Final = {
     "ok": "green", "scheduler away": "yellow", "paused": "yellow", "behind": "yellow",
 }  # fmt: skip
 
 
-def render(shown: Snapshot) -> Group:
-    """The snapshot as tables."""
+def render(shown: Snapshot, hour: Series) -> Group:
+    """The snapshot as tables, and what happened in the last hour."""
     rows = Table.grid(padding=(0, 2))
     style = _STYLES.get(shown.health.word, "red")
     rows.add_row("health", Text(printable(str(shown.health)), style=style))
     if shown.health.todo:
         rows.add_row("do", shown.health.todo)
-    for name, fact in facts(shown):
+    if shown.health.word != "ok":
+        rows.add_row("more", shown.health.runbook)
+    for name, fact in (*facts(shown), *history.facts(hour)):
         rows.add_row(name, fact)
     if shown.overview.paused_by:
         rows.add_row("paused", printable(_paused(shown.overview.paused_by)))
@@ -62,12 +67,19 @@ def render(shown: Snapshot) -> Group:
     running = table("host", "pid", "version", "busy", "running for")
     for row in worker_rows(shown.workers, shown.overview.now_ms):
         running.add_row(*map(printable, row))
-    counts = table("", "total", "last minute", right=("total", "last minute"))
-    for name in TOTALS:
-        o = shown.overview
-        counts.add_row(name, f"{o.totals[name]:,}", f"{o.per_minute.get(name, 0):,}")
     listed = (running, Text()) if shown.workers else ()
-    return Group(rows, Text(), *listed, counts)
+    return Group(rows, Text(), *listed, _counts(shown.overview, hour))
+
+
+def _counts(o: Overview, hour: Series) -> Table:
+    columns = ["total", "last minute", *([f"last {hour.span}"] if hour.whole else [])]
+    counts = table("", *columns, right=columns)
+    for name in TOTALS:
+        row = [o.totals[name], o.per_minute.get(name, 0)]
+        if hour.whole:
+            row.append(hour.whole.totals[name])
+        counts.add_row(name, *(f"{count:,}" for count in row))
+    return counts
 
 
 def _paused(act: Act) -> str:
@@ -75,11 +87,12 @@ def _paused(act: Act) -> str:
 
 
 def _document(found: Runtime) -> object:
-    return admin.document(system_status(take(found.batcher)))
+    hour = read_history(found.batcher.scripts).hour
+    return admin.document(system_status(take(found.batcher), hour))
 
 
 def _look(found: Runtime) -> Group:
-    return render(take(found.batcher))
+    return render(take(found.batcher), read_history(found.batcher.scripts).hour)
 
 
 @click.command()
@@ -88,7 +101,8 @@ def _look(found: Runtime) -> Group:
 def status(watch: bool, as_json: bool) -> None:
     """Show sizes, totals, rates and overall health.
 
-    Ages and intervals are in seconds, instants in RFC 3339; rates cover the last minute.
+    Ages and intervals are in seconds, instants in RFC 3339; rates cover the last minute and the
+    last hour.
     """
     found = parts()
     try:

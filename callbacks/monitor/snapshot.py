@@ -141,7 +141,7 @@ def facts(shown: Snapshot) -> list[tuple[str, str]]:
     told = [
         ("queued", f"{o.queued:,}{places}"),
         ("ready", _waiting(shown.survey.ready, shown.oldest_ready_s)),
-        ("held", f"{_held(held)}{_oldest(shown.oldest_held_s)}"),
+        ("held", f"{_waiting(shown.survey.held, shown.oldest_held_s)}; {_held(held)}"),
         ("processing", f"{o.processing:,}, {o.in_flight:,} in flight"),
         ("dead", f"{o.dead:,}, {o.dead_last_hour:,} within the hour"),
         ("records", f"{o.sent_records:,} of sent or cancelled callbacks"),

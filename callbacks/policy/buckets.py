@@ -69,11 +69,33 @@ def cumulated(counts: list[tuple[float, int]], bounds: tuple[int, ...]) -> list[
 
     A bound that is no longer among `bounds` counts in the next higher one.
     """
-    sums = [0] * (len(bounds) + 1)
-    for bound, count in counts:
-        sums[bisect_left(bounds, bound)] += count
+    sums = _by_bucket(counts, bounds)
     result, below = [], 0
     for name, count in zip([*(str(bound / 1000) for bound in bounds), "+Inf"], sums, strict=True):
         below += count
         result.append((name, below))
     return result
+
+
+def _by_bucket(counts: list[tuple[float, int]], bounds: tuple[int, ...]) -> list[int]:
+    """How many each bucket has, and after the last one, how many are beyond it."""
+    sums = [0] * (len(bounds) + 1)
+    for bound, count in counts:
+        sums[bisect_left(bounds, bound)] += count
+    return sums
+
+
+def quantile(counts: list[tuple[float, int]], bounds: tuple[int, ...], share: float) -> float:
+    """The value that `share` of all do not exceed: 0.95 gives the 95th percentile.
+
+    As if what is in a bucket were spread evenly over it, like Prometheus' `histogram_quantile`: so
+    it is in the right bucket, and off by less than the bucket is wide. What is beyond the last
+    bound counts as that bound. Something has to be counted.
+    """
+    sums = _by_bucket(counts, bounds)
+    wanted, below = share * sum(sums), 0
+    for lower, upper, count in zip((0, *bounds), bounds, sums, strict=False):
+        if count and below + count >= wanted:
+            return lower + (upper - lower) * (wanted - below) / count
+        below += count
+    return float(bounds[-1])

@@ -13,9 +13,11 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
+from callbacks.batcher.history import Sample, greatest, latest_of_ten, take_sample
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.memory import read_memory
 from callbacks.batcher.paging import pages
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import CLAIM_STEP, DEAD_STEP, Batcher
 from callbacks.log import log
 from callbacks.model import (
@@ -323,6 +325,15 @@ def notify_once(batcher: Batcher, tell: Callable[[str, str], object]) -> int:
         return len(deaths)
 
     return _in_steps(step, PASS)
+
+
+def sample_once(batcher: Batcher | Shards) -> Sample:
+    """Take a sample of all totals and sizes for the history; call it once a minute."""
+    sample = take_sample(batcher.scripts)
+    before = latest_of_ten(batcher.scripts, sample.at_ms)
+    home = batcher.home if isinstance(batcher, Shards) else batcher
+    home.sample(sample, greatest([before, sample] if before else [sample]))
+    return sample
 
 
 def report_once(batcher: Batcher) -> int:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from callbacks.batcher.clock import RedisClock
+from callbacks.batcher.history import MINUTES, TENS, greatest, read_sample
 from callbacks.batcher.store import LOCK_TTL_MS, Batcher
 from callbacks.model import (
     Again,
@@ -30,9 +31,10 @@ from callbacks.policy.outcome import classify
 from callbacks.policy.retry import Spent, decide_attempt
 from callbacks.settings import Settings
 from callbacks.units import ms
+from callbacks.worker.duties import sample_once
 from tests.redis.bench import Bench, Seen
 from tests.redis.compare import compare
-from tests.redis.ledger import Entry, Ledger
+from tests.redis.ledger import LIVE, Entry, Ledger
 
 _T = TypeVar("_T")
 
@@ -266,10 +268,26 @@ class Driver(RuleBasedStateMachine):
     def tick(self, ticker: str, places: int) -> None:
         """A worker process reports its places; the elected one adds all up."""
         elected = not self.seen.of("tick")
+        ticked = int(self.seen.of("state").get("ticked", 0))
         done = self.do(lambda: self.batcher.tick(ticker, 2_000, places=places))
         assert done.elected == elected
+        assert done.first_of_minute == (elected and ticked // 60_000 != self.now // 60_000)
         self.batcher.clock = RedisClock()  # time passes only for Redis here: no jump
         self.ledger.tick(ticker, places, self.now, elected=elected)
+
+    def sample(self) -> None:
+        """The elected ticker takes one in each minute."""
+        taken = self.do(lambda: sample_once(self.batcher))
+        kept = {place: read_sample(raw) for place, raw in self.seen.of("history").items()}
+        assert kept.get(MINUTES.place(self.now)) == taken
+        of_ten = kept.get(TENS.place(self.now))
+        assert of_ten is not None
+        assert of_ten == greatest([taken, of_ten])
+        assert (taken.at_ms, taken.totals) == (self.now, dict(+self.ledger.counts))
+        sizes = [len(self.ledger.within(*phases)) for phases in (("queued",), LIVE, ("dead",))]
+        assert [taken.queued, taken.processing, taken.dead] == sizes
+        assert taken.ready + taken.held <= taken.queued
+        self.assert_unchanged("history")
 
     def unlock(self, owner: str, fence: int) -> None:
         held = self.seen.of("lock") == f"{owner}:{fence}"

@@ -118,6 +118,7 @@ class Machine(Operator):
         sizes = [len(self.ledger.within(*phases)) for phases in (("queued",), LIVE)]
         assert [look.queued, look.processing, look.paused] == [*sizes, self.ledger.paused]
         self.assert_unchanged()
+        self.sample()
 
     @rule()
     def note_holds(self) -> None:

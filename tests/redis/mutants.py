@@ -119,6 +119,15 @@ MUTANTS: Final = {
     "tick that counts its own places alone": Mutant(
         "tick", "0, {}, redis.call('HGETALL', K.workers)", "places, {}, {}", seed=17
     ),
+    "tick that is always the first of its minute": Mutant(
+        "tick", "math.floor(num(s.ticked, 0) / 60000) ~= math.floor(now / 60000)", "true"
+    ),
+    "sample that keeps none for the day": Mutant(
+        "sample", "minute, of_minute, ten, of_ten)", "minute, of_minute)"
+    ),
+    "sample that keeps none for the hour": Mutant(
+        "sample", "minute, of_minute, ten, of_ten)", "ten, of_ten)"
+    ),
     "lock that two can hold": Mutant("lock", "lasts(K.lock, lock_ttl)", "false"),
     "unlock of another's lock": Mutant(
         "unlock", "redis.call('GET', K.lock) ~= owner .. ':' .. fence", "false"

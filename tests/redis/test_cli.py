@@ -17,6 +17,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from callbacks.admin.dead import PAGE, STEP
+from callbacks.batcher.history import Sample
 from callbacks.batcher.inspector import TOTALS, overview
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
@@ -39,6 +40,7 @@ from tests.redis.support import (
     claim_one,
     everything,
     key,
+    now_ms,
     put,
     settle,
     settlement,
@@ -362,6 +364,25 @@ def test_status_watch_prints_a_line_a_second_until_interrupted(
     shown = result.stdout.splitlines()
     assert len(shown) == 3
     assert all(json.loads(line)["queued"] == 0 if words else "queued=0" in line for line in shown)
+
+
+def test_status_tells_of_the_last_hour_once_there_are_samples(
+    run: Run, batcher: Batcher, client: redis.Redis
+) -> None:
+    batcher.sample(first := Sample(now_ms(client) - 59 * 60_000, {"sent": 10}), first)
+    assert json.loads(run("status", "--json").stdout)["last_hour"] is None
+    assert "last hour" not in run("status").stdout
+    last = Sample(now_ms(client), {"sent": 1_244, "dead": 3}, {"dns": 7}, {500.0: 1_234})
+    batcher.sample(last, last)
+    told = json.loads(run("status", "--json").stdout)["last_hour"]
+    assert (told["totals"]["sent"], told["totals"]["accepted"]) == (1_234, 0)
+    assert told["attempts_failed"] == {"dns": 7}
+    assert told["delivery_delay"] == pytest.approx({"p50": 0.375, "p95": 0.4875, "p99": 0.4975})
+    shown = " ".join(run("status").stdout.split())
+    assert "failed 7 attempts in the last hour: 7 dns" in shown
+    assert "delivered in the last hour 50 % within 0.4 s of their enqueue" in shown
+    assert "total last minute last hour" in shown
+    assert " sent 0 0 1,234 " in shown
 
 
 def test_status_says_full_where_redis_is(

@@ -8,8 +8,9 @@ from typing import Any, Final
 from callbacks.batcher.inspector import find, overview, survey
 from callbacks.batcher.store import DEAD_STEP, ENQUEUE_STEP, LATE_MS, Batcher
 from callbacks.model import Claimed, Effect, Feedback, Go, Outcome, Reason
+from callbacks.monitor.history import read_history
 from callbacks.policy.stagger import Stagger, StaggerWhy
-from callbacks.worker.duties import EXPIRE_PASS, LATE_PASS, PASS, TRIM_PASS
+from callbacks.worker.duties import EXPIRE_PASS, LATE_PASS, PASS, TRIM_PASS, sample_once
 from tests.redis.support import backdate
 from tests.scale.fill import destination, items, name, put
 from tests.scale.gauge import Gauge
@@ -53,6 +54,8 @@ class Verbs:
         measure("demand", self.batcher.demand)
         measure("status", lambda: overview(scripts))
         measure("survey of 5,000", lambda: survey(scripts))
+        measure("a sample", lambda: sample_once(self.batcher))
+        measure("history", lambda: read_history(scripts))
         names = [destination(n) for n in range(PASS)]
         measure(f"note_holds of {PASS}", lambda: self.batcher.note_holds(names))
         measure("where", lambda: find(scripts, name(self.count // 2)))

@@ -150,6 +150,9 @@ def overview() -> Mapping[str, Any]:
     assert_type(status, admin.SystemStatus)
     assert_type(status.workers, tuple[admin.WorkerProcess, ...])
     assert_type(status.trouble, tuple[admin.TroubledDestination, ...])
+    assert_type(status.last_hour, admin.LastHour | None)
+    if status.last_hour is not None:
+        assert_type(status.last_hour.delivery_delay, admin.DeliveryDelay | None)
     destinations = admin.destinations(trouble=True, sort=next(iter(admin.SORTS)))
     assert_type(destinations, admin.Page[admin.Destination])
     for one in admin.iterate_destinations():

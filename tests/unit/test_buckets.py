@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from callbacks.policy.buckets import (
     Counted,
     cumulated,
     field_of_attempt,
+    quantile,
     read_field,
 )
 
@@ -62,3 +66,32 @@ def test_each_time_is_counted_up_to_every_bound_it_does_not_exceed(
     expected = [sum(t <= bound for t in times) for bound in bounds]
     found = cumulated([(bound, n) for bound, n in counts if bound is not None], bounds)
     assert [n for _, n in found] == [*expected, len(times)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "value"),
+    [
+        ([(10.0, 4)], 0.5, 5.0),  # 2 of 4: half of the way from 0 to 10
+        ([(20.0, 4)], 0.5, 15.0),  # the bucket begins where the one before ends, empty or not
+        ([(10.0, 90), (20.0, 10)], 0.95, 15.0),  # 5 of the 10 above 10
+        ([(10.0, 90), (20.0, 10)], 0.9, 10.0),
+        ([(10.0, 1), (40.0, 1)], 0.5, 10.0),
+        ([(10.0, 1), (float("inf"), 9)], 0.5, 40.0),  # beyond the last bound: that one
+        ([(15.0, 2)], 0.5, 15.0),  # a bound of another release counts in the next higher one
+        ([(40.0, 1)], 1.0, 40.0),
+    ],
+)
+def test_a_quantile_lies_in_its_bucket(
+    counts: list[tuple[float, int]], share: float, value: float
+) -> None:
+    assert quantile(counts, (10, 20, 40), share) == pytest.approx(value)
+
+
+@given(times=st.lists(st.integers(1, 86_400_000), min_size=1), share=st.floats(0.01, 1.0))
+def test_a_quantile_is_in_the_same_bucket_as_the_true_one(times: list[int], share: float) -> None:
+    fields = [read_field(field_of_attempt("sent", "", 200, 1, t), 1) for t in times]
+    counts = [(f.delay_ms, 1) for f in fields if f and f.delay_ms is not None]
+    true = sorted(times)[math.ceil(share * len(times)) - 1]
+    found = quantile(counts, DELAY_MS, share)
+    at = bisect_left(DELAY_MS, true)
+    assert (0, *DELAY_MS)[at] <= found <= DELAY_MS[at]

@@ -11,11 +11,11 @@
 -- @arg who text: JSON that tells who the caller is, or empty
 -- @arg durations ms: how long its attempts since its last tick took
 -- @arg delays ms: how long after enqueue its callbacks since its last tick were sent
--- Returns {elected, now, lost, epoch, busy, threads, places}: elected 1 the caller is, 0 another is; now: ms; lost
---   1: the caller remembers another epoch, so Redis has lost its data since; epoch: identifies the
---   data, and starts with the ms when they began; busy 1: a callback has not ended,
---   or ended only seconds or a tick ago, or memory is short; threads, places: of all workers, only
---   for the one that is elected.
+-- Returns {elected, now, lost, epoch, busy, threads, places, first}: elected 1 the caller is, 0 another
+--   is; now: ms; lost 1: the caller remembers another epoch, so Redis has lost its data since; epoch:
+--   identifies the data, and starts with the ms when they began; busy 1: a callback has not ended, or
+--   ended only seconds or a tick ago, or memory is short; threads, places: of all workers; first 1:
+--   the caller is the first one elected in this minute. The last three are for the elected one only.
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
 local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
@@ -45,7 +45,9 @@ local function all_places()
   end
   return all, unproven
 end
-local s = read_hash(K.state, 'epoch', 'last_batch', 'busy', 'full', 'threads', 'unproven_most')
+local s = read_hash(
+  K.state, 'epoch', 'last_batch', 'busy', 'full', 'threads', 'unproven_most', 'ticked'
+)
 -- Store both, so that claims know of them.
 local function store_places()
   local all, unproven = all_places()
@@ -61,7 +63,7 @@ local epoch = s.epoch
 local lost = known ~= '' and known ~= epoch
 if epoch and not lost and lasts(K.tick, tick_interval) then
   if places > 0 and is_new then store_places() end  -- the next one elected may be an hour away
-  return {0, now, 0, epoch, 0, 0, 0}
+  return {0, now, 0, epoch, 0, 0, 0, 0}
 end
 redis.call('SET', K.tick, ticker, 'PX', tick_interval)
 local all, unproven = store_places()
@@ -75,4 +77,5 @@ end
 if lost then redis.call('HSET', K.state, 'lost', now) end
 -- For a while longer, since deaths are reported a second later, and not before the next tick.
 local is_busy = s.full or now < busy_at + 5000 + 2 * tick_interval
-return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0, all, unproven}
+local is_first = math.floor(num(s.ticked, 0) / 60000) ~= math.floor(now / 60000)
+return {1, now, lost and 1 or 0, epoch, is_busy and 1 or 0, all, unproven, is_first and 1 or 0}
