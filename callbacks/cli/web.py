@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from functools import partial
 from importlib.util import find_spec
 from typing import Final, NoReturn
 
@@ -14,14 +13,13 @@ from callbacks import log as logs
 from callbacks.batcher.client import connect
 from callbacks.batcher.shards import Shards
 from callbacks.cli.command import Failure, json_option, parts, print_json, say
-from callbacks.monitor.snapshot import take
 from callbacks.settings import Settings
 
 _PORT: Final = 8000
 #: A Redis that takes longer counts as unreachable here.
 _PATIENCE_S: Final = 2.0
 #: The packages of the `web` extra.
-_EXTRA: Final = ("prometheus_client", "waitress")
+_EXTRA: Final = ("flask", "prometheus_client", "waitress")
 
 
 @click.command()
@@ -43,13 +41,14 @@ def web(port: int, as_json: bool) -> None:
     """
     if name := missing_package():
         raise Failure(f"{name} is not installed; pip install 'callbacks[web]'")
-    from callbacks.web.app import App, Latest  # noqa: PLC0415 - needs the extra
+    from callbacks.web.app import create_app  # noqa: PLC0415 - needs the extra
     from callbacks.web.server import Server  # noqa: PLC0415
+    from callbacks.web.source import Source  # noqa: PLC0415
 
     settings = parts().settings
     routed = bool(os.environ.get("PORT"))  # a platform routes requests here
     host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
-    app = App(Latest(partial(take, _reader(settings))))
+    app = create_app(Source(_reader(settings)))
     try:
         server = Server(app, host=host, port=port)
     except OSError as error:

@@ -1,147 +1,95 @@
-"""`callbacks web`: metrics for Prometheus, a health check, and a status page.
-
-It only reads, and shows only numbers: no ids, URLs, destinations or hosts. So it may be publicly
-reachable, as the `web` process on Heroku is.
-"""
+"""The application of `callbacks web`: what all its pages have in common."""
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import hashlib
+from pathlib import Path
 from typing import Any, Final
 
 import redis
+from flask import Flask, Response, make_response, render_template, request, url_for
+from werkzeug.exceptions import HTTPException
 
-from callbacks.log import log
-from callbacks.monitor.health import NO_REDIS, WELL
-from callbacks.monitor.metrics import exposition
-from callbacks.monitor.snapshot import Snapshot
-from callbacks.web.page import POLICY, away, status_page
+from callbacks.text import printable
+from callbacks.version import __version__
+from callbacks.web import filters, public
+from callbacks.web.source import Source
 
-#: How long a snapshot is reused, however many requests come.
-FRESH_S: Final = 1.0
-_HTML: Final = "text/html; charset=utf-8"
-_TEXT: Final = "text/plain; charset=utf-8"
-
-StartResponse = Callable[[str, list[tuple[str, str]]], object]
-
-
-class Latest:
-    """The latest snapshot, read by one thread at a time and at most once a second.
-
-    So the process needs one connection to Redis, and many requests cost Redis no more than one.
-    """
-
-    def __init__(
-        self, read: Callable[[], Snapshot], *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._read, self._monotonic = read, monotonic
-        self._lock = threading.Lock()
-        self._at = -FRESH_S
-        self._found: Snapshot | redis.RedisError | None = None
-
-    def __call__(self) -> Snapshot:
-        """Return it; raises redis-py's error if Redis could not be read."""
-        with self._lock:
-            if self._found is None or self._monotonic() - self._at >= FRESH_S:
-                before, self._found = self._found, self._look()
-                self._at = self._monotonic()
-                _tell(before, self._found)
-            found = self._found
-        if isinstance(found, redis.RedisError):
-            raise found
-        return found
-
-    def _look(self) -> Snapshot | redis.RedisError:
-        try:
-            return self._read()
-        except redis.RedisError as error:
-            return error
+_MAX_BODY_BYTES: Final = 65_536
+#: No assets of others, nothing inline (Content Security Policy, level 3).
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_STATIC: Final = Path(__file__).parent / "static"
 
 
-def _tell(before: object, now: Snapshot | redis.RedisError) -> None:
-    """Log once that Redis became unreachable, and once that it is back."""
-    was_away = isinstance(before, redis.RedisError)
-    if isinstance(now, redis.RedisError) and not was_away:
-        log.warning("redis_away", error=str(now))
-    elif was_away and not isinstance(now, redis.RedisError):
-        log.info("redis_back")
+def create_app(source: Source) -> Flask:
+    """Make the WSGI application."""
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.extensions["callbacks"] = source
+    # Whatever a page shows passes through here, and is escaped after it.
+    app.jinja_options = {"finalize": _shown, "trim_blocks": True, "lstrip_blocks": True}
+    filters.register(app)
+    app.context_processor(_common)
+    app.after_request(_secured)
+    app.register_blueprint(public.pages)
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(redis.RedisError, _away)
+    return app
 
 
-@dataclass(frozen=True, slots=True)
-class WebResponse:
-    """The response to one request."""
-
-    status: str
-    content_type: str
-    body: bytes
-    more: tuple[tuple[str, str], ...] = ()
-
-    def headers(self) -> list[tuple[str, str]]:
-        """All headers: nothing may be cached, and no script or other resource is allowed."""
-        return [
-            ("Content-Type", self.content_type),
-            ("Content-Length", str(len(self.body))),
-            ("Cache-Control", "no-store"),
-            ("Content-Security-Policy", POLICY),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Referrer-Policy", "no-referrer"),
-            *self.more,
-        ]
+def _shown(value: Any) -> Any:
+    """Untrusted text without characters that could mislead, such as those that turn its order."""
+    return printable(value) if type(value) is str else value
 
 
-class App:
-    """The WSGI application (PEP 3333) over a source of snapshots."""
+def _common() -> dict[str, Any]:
+    """What every template may use."""
+    return {"version": __version__, "asset": _asset, "live": public.is_live()}
 
-    def __init__(self, latest: Callable[[], Snapshot]) -> None:
-        self._latest = latest
-        self._routes: Mapping[str, Callable[[], WebResponse]] = {
-            "/": self._page,
-            "/healthz": self._health,
-            "/metrics": self._metrics,
-        }
 
-    def __call__(
-        self, environ: Mapping[str, Any], start_response: StartResponse
-    ) -> Iterable[bytes]:
-        """Answer one request."""
-        method = environ["REQUEST_METHOD"]
-        reply = self._reply(method, environ.get("PATH_INFO", "/"))
-        start_response(reply.status, reply.headers())
-        return [] if method == "HEAD" else [reply.body]
+_digests: Final = {
+    path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in _STATIC.iterdir()
+}
 
-    def _reply(self, method: str, path: str) -> WebResponse:
-        route = self._routes.get(path)
-        if route is None:
-            return WebResponse("404 Not Found", _TEXT, f"try {', '.join(self._routes)}\n".encode())
-        if method not in {"GET", "HEAD"}:
-            return WebResponse("405 Method Not Allowed", _TEXT, b"", (("Allow", "GET, HEAD"),))
-        return route()
 
-    def _page(self) -> WebResponse:
-        try:
-            return WebResponse("200 OK", _HTML, status_page(self._latest()).encode())
-        except redis.RedisError:
-            return WebResponse("503 Service Unavailable", _HTML, away().encode())
+def _asset(name: str) -> str:
+    """The address of a file of ours, which changes with it, so that browsers may keep it."""
+    return url_for("static", filename=name, v=_digests[name])
 
-    def _health(self) -> WebResponse:
-        """Report health: 200 if work goes on or is paused, else 503."""
-        try:
-            found = self._latest().health
-        except redis.RedisError:
-            found = NO_REDIS
-        status = "200 OK" if found.word in WELL else "503 Service Unavailable"
-        told = {"health": found.word, "reason": found.reason, "todo": found.todo}
-        body = json.dumps(told) + "\n"
-        return WebResponse(status, "application/json", body.encode())
 
-    def _metrics(self) -> WebResponse:
-        """Return the metrics; if Redis cannot be read, health alone."""
-        try:
-            shown = self._latest()
-        except redis.RedisError:
-            shown = None
-        return WebResponse("200 OK", *exposition(shown))
+def _secured(response: Response) -> Response:
+    """Nothing may be cached but our own files, and nothing of others may be loaded or run."""
+    response.headers.update(HEADERS)
+    if request.endpoint == "static" and request.args.get("v"):
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    else:
+        response.headers["Cache-Control"] = "no-store"
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+    return response
+
+
+def _refused(error: HTTPException) -> Response:
+    """A page for whatever was wrong with the request, or with us."""
+    response = make_response(render_template("error.html", error=error), error.code or 500)
+    more = dict(error.get_headers())
+    response.headers.extend((name, more[name]) for name in ("Allow", "Retry-After") if name in more)
+    return response
+
+
+def _away(error: redis.RedisError) -> Response:
+    """The page where Redis cannot be read and there are no numbers from before."""
+    del error  # logged where it was read; it may name an address
+    return public.away()

@@ -1,29 +1,29 @@
-"""`callbacks web` over a real Redis: its metrics, its health check, and its page."""
+"""`callbacks web` over a real Redis: its metrics, its health check, and its public page."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import itertools
 import json
 import re
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from typing import NamedTuple
 
 import pytest
 import redis
+from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import TOTALS
 from callbacks.batcher.store import Batcher
 from callbacks.model import Outcome, Reason
-from callbacks.monitor.snapshot import Snapshot, take
+from callbacks.monitor.snapshot import take
 from callbacks.settings import Settings
 from callbacks.version import __version__
-from callbacks.web.app import FRESH_S, App, Latest
+from callbacks.web.app import POLICY, create_app
+from callbacks.web.readings import Readings
+from callbacks.web.source import Source
 from tests.redis.support import backdate, begin, claim_one, key, put, settle
 
 
@@ -33,26 +33,23 @@ class Answer(NamedTuple):
     body: str
 
 
-def ask(app: App, path: str, method: str = "GET") -> Answer:
-    """Send a request as a WSGI server does."""
-    told: list[tuple[str, list[tuple[str, str]]]] = []
-    environ = {"REQUEST_METHOD": method, "PATH_INFO": path}
-    body = b"".join(app(environ, lambda status, headers: told.append((status, headers))))
-    ((status, headers),) = told
-    return Answer(int(status.split()[0]), dict(headers), body.decode())
+def ask(app: Flask, path: str, method: str = "GET", **headers: str) -> Answer:
+    with app.test_client().open(path, method=method, headers=headers) as found:
+        return Answer(found.status_code, dict(found.headers), found.text)
 
 
 @pytest.fixture
-def app(batcher: Batcher) -> App:
-    return App(lambda: take(batcher))
+def app(batcher: Batcher) -> Flask:
+    """One that reads Redis for each request."""
+    ticks = itertools.count(step=10)
+    return create_app(Source(batcher, readings=Readings(monotonic=lambda: next(ticks))))
 
 
 @pytest.fixture
-def away(make_settings: Callable[..., Settings]) -> App:
+def away(make_settings: Callable[..., Settings]) -> Flask:
     """An application whose Redis is away."""
     settings = make_settings().model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
-    batcher = Batcher(connect(settings), settings)
-    return App(Latest(lambda: take(batcher)))
+    return create_app(Source(Batcher(connect(settings), settings)))
 
 
 def samples(text: str) -> dict[str, float]:
@@ -69,7 +66,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_metrics_tell_states_totals_and_health(
-    app: App, batcher: Batcher, make_batcher: Callable[..., Batcher]
+    app: Flask, batcher: Batcher, make_batcher: Callable[..., Batcher]
 ) -> None:
     unpaced = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
     for id, outcome in (("c-1", Outcome.SENT), ("c-2", Outcome.DEAD)):
@@ -100,7 +97,7 @@ def test_metrics_tell_states_totals_and_health(
 
 
 def test_attempts_are_counted_by_outcome_reason_and_status_and_timed(
-    app: App, make_batcher: Callable[..., Batcher]
+    app: Flask, make_batcher: Callable[..., Batcher]
 ) -> None:
     batcher = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
     zero = samples(ask(app, "/metrics").body)
@@ -139,7 +136,7 @@ def test_attempts_are_counted_by_outcome_reason_and_status_and_timed(
 
 
 def test_a_crash_is_an_attempt_without_a_duration(
-    app: App, batcher: Batcher, client: redis.Redis
+    app: Flask, batcher: Batcher, client: redis.Redis
 ) -> None:
     begin(batcher, claim_one(batcher))
     client.zadd(key("processing"), {"c-1": -1})
@@ -149,7 +146,7 @@ def test_a_crash_is_an_attempt_without_a_duration(
     assert found["callbacks_attempt_duration_seconds_count"] == 0
 
 
-def test_no_url_id_or_host_is_in_the_metrics(app: App, batcher: Batcher) -> None:
+def test_no_url_id_or_host_is_in_the_metrics(app: Flask, batcher: Batcher) -> None:
     put(batcher, "secret-id", "https://customer.example:443")
     batcher.pause("https://customer.example:443")
     batcher.tick("w", 1_000, threads=8, places=4, who='{"host": "some-host", "pid": 7}')
@@ -159,7 +156,7 @@ def test_no_url_id_or_host_is_in_the_metrics(app: App, batcher: Batcher) -> None
         assert secret not in body
 
 
-def test_ages_and_losses_are_in_seconds(app: App, batcher: Batcher) -> None:
+def test_ages_and_losses_are_in_seconds(app: Flask, batcher: Batcher) -> None:
     put(batcher, "c-1")
     put(batcher, "c-2", "https://b.example:443")
     batcher.pause("https://b.example:443")
@@ -179,7 +176,7 @@ def test_ages_and_losses_are_in_seconds(app: App, batcher: Batcher) -> None:
 
 
 def test_the_health_check_is_well_while_work_goes_on_or_is_paused(
-    app: App, batcher: Batcher
+    app: Flask, batcher: Batcher
 ) -> None:
     assert ask(app, "/healthz").status == 200
     batcher.pause()
@@ -188,7 +185,7 @@ def test_the_health_check_is_well_while_work_goes_on_or_is_paused(
 
 
 def test_health_check_and_metric_report_held_work_without_a_worker(
-    app: App, batcher: Batcher
+    app: Flask, batcher: Batcher
 ) -> None:
     put(batcher, "c-1")
     batcher.pause("https://a.example:443")
@@ -204,14 +201,14 @@ def test_health_check_and_metric_report_held_work_without_a_worker(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/"])
-def test_totals_that_do_not_balance_are_reported(app: App, batcher: Batcher, path: str) -> None:
+def test_totals_that_do_not_balance_are_reported(app: Flask, batcher: Batcher, path: str) -> None:
     batcher.scripts.client.hset(key("counters"), "sent", 7)
     answer = ask(app, path)
     assert answer.status == (503 if path == "/healthz" else 200)
     assert "unbalanced" in answer.body
 
 
-def test_without_redis_everything_says_so_and_names_no_address(away: App) -> None:
+def test_without_redis_everything_says_so_and_names_no_address(away: Flask) -> None:
     for path, status in (("/", 503), ("/healthz", 503), ("/metrics", 200)):
         answer = ask(away, path)
         assert answer.status == status
@@ -229,111 +226,129 @@ def test_without_redis_everything_says_so_and_names_no_address(away: App) -> Non
 
 
 class Text(HTMLParser):
-    """The text of a page, and the tags that could load or run something."""
+    """The text of a page, and where it loads or runs something from."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.words: list[str] = []
-        self.suspicious: list[str] = []
+        self.loaded: list[str] = []
+        self.inline: list[str] = []
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = {name for name, _ in attrs}
-        if tag in {"script", "img", "link", "iframe"} or names & {"src", "href", "style"}:
-            self.suspicious.append(tag)
+        given = dict(attrs)
+        self.loaded += [given[name] or "" for name in ("src", "href") if name in given]
+        runs = tag == "style" or (tag == "script" and not given.get("src"))
+        if runs or any(name == "style" or name.startswith("on") for name in given):
+            self.inline.append(tag)
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
 
 
-def test_the_page_shows_what_status_shows_and_names_nobody(app: App, batcher: Batcher) -> None:
+def test_the_page_shows_what_status_shows_and_names_nobody(app: Flask, batcher: Batcher) -> None:
     put(batcher, "secret-id", "https://customer.example:443")
     assert batcher.lock("some-host-77:1")
     who = '{"host": "some-host", "pid": 7, "version": "1.2.3", "kind": "threads", "busy": 3}'
     batcher.tick("w", 1_000, threads=8, places=4, who=who, running_ms=7_200_000)
-    page = Text(ask(app, "/").body)
-    assert page.suspicious == []
-    shown = " ".join(page.words)
+    answer = ask(app, "/")
+    assert answer.status == 200
+    shown = " ".join(" ".join(Text(answer.body).words).split())
     assert "1 at 1 destination" in shown
     assert "1, oldest waits" in shown
     assert "1.2.3 3 of 8 threads busy 2 h" in shown
-    assert {"ok", "queued", *TOTALS} <= {word.strip() for word in page.words}
+    assert {"ok", "queued", *TOTALS} <= set(shown.split())
     for secret in ("secret-id", "customer.example", "some-host"):
-        assert secret not in shown
+        assert secret not in answer.body
 
 
-def test_the_page_may_use_its_own_style_and_nothing_else(app: App) -> None:
+def test_the_page_loads_its_own_files_and_nothing_else(app: Flask) -> None:
     answer = ask(app, "/")
-    (style,) = re.findall(r"<style>(.*)</style>", answer.body, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = answer.headers["Content-Security-Policy"]
-    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    page = Text(answer.body)
+    assert page.inline == []
+    assert all(link.startswith(("/", "#")) for link in page.loaded)
+    files = [link for link in page.loaded if link.startswith("/static/")]
+    assert len(files) == 3
+    for link in files:
+        found = ask(app, link)
+        assert found.status == 200
+        assert found.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert POLICY.startswith("default-src 'none'; ")
+    assert "unsafe" not in POLICY
     assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Set-Cookie" not in answer.headers
 
 
-def test_what_redis_holds_cannot_change_the_page(app: App, batcher: Batcher) -> None:
-    batcher.scripts.client.hset(key("state"), mapping={"stagger": 1000, "why": "<script>"})
+def test_only_over_https_browsers_are_told_to_stay_with_it(app: Flask) -> None:
+    assert "Strict-Transport-Security" not in ask(app, "/healthz").headers
+    secure = app.test_client().get("/healthz", base_url="https://localhost")
+    assert "Strict-Transport-Security" in secure.headers
+
+
+def test_what_redis_holds_cannot_change_the_page(app: Flask, batcher: Batcher) -> None:
+    why = "<script>alert(1)</script>\u202egpj"
+    batcher.scripts.client.hset(key("state"), mapping={"stagger": 1000, "why": why})
     body = ask(app, "/").body
     assert "&lt;script&gt;" in body
-    assert Text(body).suspicious == []
+    assert "\u202e" not in body
+    assert Text(body).inline == []
+
+
+def test_the_changing_part_of_the_page_comes_alone_if_that_is_asked_for(app: Flask) -> None:
+    answer = ask(app, "/", **{"X-Live": "1"})
+    assert answer.headers["X-Live"] == "2"
+    assert "queued" in answer.body
+    assert "<header" not in answer.body
+    assert "<title>ok · callbacks</title>" in answer.body
+
+
+def test_the_last_numbers_stay_while_redis_is_away(
+    app: Flask, batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(batcher, "c-1")
+    assert "1 at 1 destination" in ask(app, "/").body
+    lost = redis.ConnectionError("no address here")
+
+    def fail(*_: object) -> None:
+        raise lost
+
+    monkeypatch.setattr("callbacks.web.source.take", fail)
+    answer = ask(app, "/", **{"X-Live": "1"})
+    assert (answer.status, answer.headers["X-Live"]) == (503, "2")
+    assert "1 at 1 destination" in answer.body
+    assert "no redis: it cannot be read" in answer.body
+    assert re.search(r"What this page shows is \d+ s old. Do: start Redis", answer.body)
+    assert "no address here" not in answer.body
+    assert ask(app, "/healthz").status == 503
+    assert "callbacks_queued" not in ask(app, "/metrics").body
+    monkeypatch.undo()
+    assert ask(app, "/").status == 200
 
 
 # Requests
 
 
-def test_other_paths_and_methods_are_refused(app: App) -> None:
+def test_other_paths_and_methods_are_refused(app: Flask) -> None:
     assert ask(app, "/nothing").status == 404
     assert ask(app, "/metrics/").status == 404
     answer = ask(app, "/metrics", "POST")
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert (answer.status, set(answer.headers["Allow"].split(", "))) == (
+        405,
+        {"GET", "HEAD", "OPTIONS"},
+    )
 
 
-def test_head_gets_what_get_would_without_the_body(app: App) -> None:
+def test_a_refused_request_gets_a_page_with_the_same_protection(app: Flask) -> None:
+    answer = ask(app, "/<script>")
+    assert answer.status == 404
+    assert "/healthz" in answer.body
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert Text(answer.body).inline == []
+
+
+def test_head_gets_what_get_would_without_the_body(app: Flask) -> None:
     answer = ask(app, "/healthz", "HEAD")
     assert (answer.status, answer.body) == (200, "")
     assert int(answer.headers["Content-Length"]) > 0
-
-
-# How often Redis is queried
-
-
-class Reader:
-    """Counts its calls, and is slow."""
-
-    def __init__(self, batcher: Batcher) -> None:
-        self.batcher, self.times, self.error = batcher, 0, False
-
-    def __call__(self) -> Snapshot:
-        self.times += 1
-        time.sleep(0.05)
-        if self.error:
-            raise redis.ConnectionError("away")
-        return take(self.batcher)
-
-
-def test_many_requests_at_once_share_one_reading(batcher: Batcher) -> None:
-    read, now = Reader(batcher), [0.0]
-    latest = Latest(read, monotonic=lambda: now[0])
-    with ThreadPoolExecutor(20) as threads:
-        shown = list(threads.map(lambda _: latest(), range(40)))
-    assert read.times == 1
-    assert all(one is shown[0] for one in shown)
-    now[0] = FRESH_S / 2
-    latest()
-    assert read.times == 1
-    now[0] = FRESH_S
-    assert latest() is not shown[0]
-    assert read.times == 2
-
-
-def test_a_redis_that_is_away_is_asked_once_a_second_too(batcher: Batcher) -> None:
-    read, now = Reader(batcher), [0.0]
-    latest = Latest(read, monotonic=lambda: now[0])
-    read.error = True
-    for _ in range(3):
-        with pytest.raises(redis.ConnectionError):
-            latest()
-    assert read.times == 1
-    read.error = False
-    now[0] = FRESH_S
-    assert latest().health.word == "ok"

@@ -1,0 +1,118 @@
+"""What everybody may see: the health check, the metrics, and a page of numbers.
+
+No ids, URLs, destinations or hosts are among them. So `callbacks web` may be publicly reachable,
+as the `web` process on Heroku is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import redis
+from flask import Blueprint, Response, make_response, render_template, request
+
+from callbacks.batcher.inspector import TOTALS
+from callbacks.monitor.health import NO_REDIS, WELL, Health
+from callbacks.monitor.metrics import exposition
+from callbacks.monitor.snapshot import Snapshot, facts, summary, worker_rows
+from callbacks.web.readings import Reading
+from callbacks.web.source import source
+
+pages: Final = Blueprint("public", __name__)
+
+#: Not shown to everybody, because they name hosts.
+_PRIVATE: Final = frozenset({"lock"})
+_TONES: Final = {"ok": "good", "scheduler away": "warn", "paused": "warn", "behind": "warn"}
+
+
+#: The header of a request that wants the changing part of a page alone, and of its answer.
+LIVE: Final = "X-Live"
+#: How often a page asks for its changing part.
+EVERY_S: Final = 2
+
+
+def is_live() -> bool:
+    """Whether the changing part of a page is asked for alone."""
+    return LIVE in request.headers
+
+
+def told(health: Health) -> dict[str, Any]:
+    """The health as a banner."""
+    return {"health": health, "tone": _TONES.get(health.word, "bad")}
+
+
+def show(
+    template: str, *readings: Reading[Any], every_s: int = EVERY_S, **values: object
+) -> Response:
+    """Render a page, or its changing part; 503 where something of it is from before an outage.
+
+    It asks for its changing part again every `every_s`.
+    """
+    old = max((one.age_s for one in readings if one.old), default=None)
+    page = render_template(template, old_s=old, no_redis=NO_REDIS, every_s=every_s, **values)
+    response = make_response(page)
+    if old is not None:
+        response.status_code = 503
+    if is_live():
+        response.headers[LIVE] = str(every_s)
+    return response
+
+
+def away() -> Response:
+    """The page where Redis cannot be read and there is nothing from before."""
+    response = make_response(render_template("away.html", **told(NO_REDIS)), 503)
+    if is_live():
+        response.headers[LIVE] = "2"
+    return response
+
+
+@pages.get("/")
+def overview() -> Response:
+    """The page of numbers."""
+    shown = source().snapshot()
+    snapshot = shown.value
+    health = NO_REDIS if shown.old else snapshot.health
+    return show(
+        "overview.html",
+        shown,
+        snapshot=snapshot,
+        facts=[(name, fact) for name, fact in facts(snapshot) if name not in _PRIVATE],
+        totals=[
+            (name, snapshot.overview.totals[name], snapshot.overview.per_minute.get(name, 0))
+            for name in TOTALS
+        ],
+        workers=worker_rows(snapshot.workers, snapshot.overview.now_ms),
+        worker_summary=summary(snapshot.workers),
+        **told(health),
+    )
+
+
+@pages.get("/healthz")
+def healthz() -> Response:
+    """Health as JSON: 200 if work goes on or is paused, else 503."""
+    found = _health()
+    document = {"health": found.word, "reason": found.reason, "todo": found.todo}
+    status = 200 if found.word in WELL else 503
+    return Response(json.dumps(document) + "\n", status, content_type="application/json")
+
+
+@pages.get("/metrics")
+def metrics() -> Response:
+    """The metrics for Prometheus; if Redis cannot be read, health alone."""
+    content_type, text = exposition(_fresh())
+    return Response(text, content_type=content_type)
+
+
+def _fresh() -> Snapshot | None:
+    """The snapshot; None if Redis cannot be read."""
+    try:
+        found = source().snapshot()
+    except redis.RedisError:
+        return None
+    return None if found.old else found.value
+
+
+def _health() -> Health:
+    found = _fresh()
+    return found.health if found else NO_REDIS
