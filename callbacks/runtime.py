@@ -159,6 +159,12 @@ class _Once:
                 self._made = self._build()
             return self._made
 
+    def replace(self, settings: Settings) -> Runtime:
+        """Make them of other settings; the old ones must not have been used."""
+        with self._lock:
+            self._made = _made_of(settings)
+            return self._made
+
     def forget(self) -> Runtime | None:
         """Have the next call create them again; returns the old ones."""
         with self._lock:
@@ -178,7 +184,10 @@ class _Once:
 def _make() -> Runtime:
     from callbacks.settings import load_settings  # noqa: PLC0415 - keeps pydantic out of the import
 
-    settings = load_settings()
+    return _made_of(load_settings())
+
+
+def _made_of(settings: Settings) -> Runtime:
     client = connect(settings)
     return Runtime(settings, client, Shards(client, settings), BrokerMessages(settings))
 
@@ -253,6 +262,16 @@ def replaced(build: Callable[[], Runtime]) -> Iterator[None]:
     finally:
         _once.exchange(*before)
         broker.forget_client()
+
+
+def with_one_connection(timeout_s: float) -> Runtime:
+    """Rebuild the parts, before their first use, for a process that only looks and steers.
+
+    They have one connection to Redis, which counts as unreachable after `timeout_s`.
+    """
+    settings = runtime().settings
+    less = {"redis_max_connections": 1, "redis_timeout": min(timeout_s, settings.redis_timeout)}
+    return _once.replace(settings.model_copy(update=less))
 
 
 def _connect() -> tuple[Redis, str]:

@@ -28,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=30, help=text)
     text = "how long Redis hangs in the test of the event loop, in seconds"
     parser.addoption("--stall", type=float, default=1.0, help=text)
+    text = "folder for pictures of the console, as in the README"
+    parser.addoption("--screenshots", default="", help=text)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

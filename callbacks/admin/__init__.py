@@ -23,6 +23,7 @@ from callbacks.admin.dead import purge, replay
 from callbacks.admin.documents import document
 from callbacks.admin.looking import (
     SORTS,
+    destination,
     destinations,
     iterate,
     iterate_destinations,
@@ -75,6 +76,7 @@ __all__ = [
     "audit",
     "cancel",
     "cleanup",
+    "destination",
     "destinations",
     "document",
     "flush",

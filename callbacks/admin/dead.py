@@ -14,6 +14,8 @@ from callbacks.admin.filters import (
     to_reason,
     to_scope,
     to_since_ms,
+    to_statuses,
+    to_until_ms,
 )
 from callbacks.admin.values import DeadLetters
 from callbacks.batcher.errors import as_documented
@@ -40,7 +42,9 @@ def replay(
     ids: Sequence[str] = (),
     destination: str | None = None,
     reason: Reason | str | None = None,
+    status: int | str | None = None,
     since: Moment | None = None,
+    until: Moment | None = None,
     all: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
@@ -51,15 +55,18 @@ def replay(
     """Put dead letters back into the queue, with their ids: those that died first come first.
 
     They get new retries and a new end of life, and are sent at the usual pace. They are selected
-    by `ids`, `destination`, `reason` and `since`, as in `list`, which can be combined, or all of
-    them by `all`; `limit`: at most so many. `dry_run` changes nothing and counts. It goes in steps
-    of 50, and calls `progress(done, expected)` after each; if that raises, it ends there, and what
-    was done stays. `why` and `who` are for the journal.
+    by `ids`, `destination`, `reason`, `status`, `since` and `until`, as in `list`, which can be
+    combined, or all of them by `all`; `limit`: at most so many. `dry_run` changes nothing and
+    counts. It goes in steps of 50, and calls `progress(done, expected)` after each, and where
+    nothing fits, after each 200 that it reads; if that raises, it ends there, and what was done
+    stays. `why` and `who` are for the journal.
 
     Raises `InvalidCallback` for bad input, and if nothing is selected.
     """
     parts = runtime()
-    wanted = _wanted(parts, ids, destination, reason, since, every=all)
+    wanted = _wanted(
+        parts, ids, destination, reason, status=status, since=since, until=until, every=all
+    )
     work = _Work(parts, wanted, limit, progress)
     if dry_run:
         return work.count()
@@ -75,7 +82,9 @@ def purge(
     ids: Sequence[str] = (),
     destination: str | None = None,
     reason: Reason | str | None = None,
+    status: int | str | None = None,
     since: Moment | None = None,
+    until: Moment | None = None,
     all: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
@@ -85,7 +94,9 @@ def purge(
 ) -> DeadLetters:
     """Delete dead letters for good, with their requests. The parameters are those of `replay`."""
     parts = runtime()
-    wanted = _wanted(parts, ids, destination, reason, since, every=all)
+    wanted = _wanted(
+        parts, ids, destination, reason, status=status, since=since, until=until, every=all
+    )
     work = _Work(parts, wanted, limit, progress)
     return work.count() if dry_run else work.run("purge", parts.batcher.purge, who=who, why=why)
 
@@ -106,9 +117,15 @@ class Selection:
             "id": few,
             "destination": wanted.scope and wanted.scope.name,
             "reason": wanted.reason,
+            "status": wanted.statuses and _status_words(*wanted.statuses),
             "since": None if wanted.since_ms is None else moment(wanted.since_ms / 1000),
+            "until": None if wanted.until_ms is None else moment(wanted.until_ms / 1000),
         }
         return " ".join(f"{name}={word}" for name, word in words.items() if word) or "all"
+
+
+def _status_words(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low // 100}xx"
 
 
 def _wanted(
@@ -116,18 +133,27 @@ def _wanted(
     ids: Sequence[str],
     destination: str | None,
     reason: Reason | str | None,
-    since: Moment | None,
     *,
+    status: int | str | None,
+    since: Moment | None,
+    until: Moment | None,
     every: bool,
 ) -> Selection:
-    scope, since_ms = to_scope(parts, destination), to_since_ms(since)
-    wanted = Selection(to_ids(ids), Filter(State.DEAD, scope, to_reason(reason), since_ms))
+    fits = Filter(
+        State.DEAD,
+        to_scope(parts, destination),
+        to_reason(reason),
+        to_since_ms(since),
+        to_until_ms(until),
+        to_statuses(status),
+    )
+    wanted = Selection(to_ids(ids), fits)
     is_all = wanted == Selection((), Filter(State.DEAD))
     if every and not is_all:
-        problem = "is given with ids, destination, reason or since; expected only one of both"
+        problem = "is given with ids or another filter; expected only one of both"
         raise InvalidCallback("all", problem)
     if is_all and not every:
-        problem = "is not given; expected it, or ids, destination, reason or since, to select some"
+        problem = "is not given; expected it, or ids or another filter, to select some"
         raise InvalidCallback("all", problem)
     return wanted
 
@@ -145,29 +171,30 @@ class _Work:
         self._progress = progress or (lambda _done, _expected: None)
         self._others: set[str] = set()  # lanes and paths of the named host
         self._strangers = self._not_dead()
+        self._done, self._most = 0, self._expected()
 
     def count(self) -> DeadLetters:
         """Count what is selected; changes nothing."""
-        done, expected = 0, self._expected()
         for page in pages(self._ids(), STEP):
-            done += len(page)
-            self._progress(done, expected)
-        return self._result(done, dry_run=True)
+            self._tell(self._done + len(page))
+        return self._result(self._done, dry_run=True)
 
     def run(
         self, act: str, change: Callable[[Sequence[str]], int], *, who: str | None, why: str
     ) -> DeadLetters:
         """Change it step by step; the journal has what was done even if it fails half way."""
-        done, expected = 0, self._expected()
         try:
             for page in pages(self._ids(), STEP):
-                done += change(page)
-                self._progress(done, expected)
+                self._tell(self._done + change(page))
         finally:
-            if done:
+            if done := self._done:
                 words = self._selection.words
                 self._batcher.journal(journal_entry(act, words, who=who, why=why, count=done))
-        return self._result(done)
+        return self._result(self._done)
+
+    def _tell(self, done: int) -> None:
+        self._done = done
+        self._progress(done, self._most)
 
     def _result(self, done: int, *, dry_run: bool = False) -> DeadLetters:
         lanes = sum("#" in name for name in self._others)
@@ -197,12 +224,16 @@ class _Work:
         """
         source = pages(self._ids_given, PAGE) if self._ids_given else self._dead()
         for page in source:
-            yield from filter(self._wanted.fits, self._inspector.find_many(page))
+            fitting = list(filter(self._wanted.fits, self._inspector.find_many(page)))
+            yield from fitting
+            if not fitting:
+                self._tell(self._done)  # it goes on, although nothing fits
 
     def _dead(self) -> Iterator[list[str]]:
         seconds, micros = self._inspector.client.time()
         low = float("-inf") if self._wanted.since_ms is None else self._wanted.since_ms
-        bounds = Bounds(low, seconds * 1000 + micros // 1000)
+        now_ms, until_ms = seconds * 1000 + micros // 1000, self._wanted.until_ms
+        bounds = Bounds(low, now_ms if until_ms is None else min(now_ms, until_ms))
         for page in walk(self._inspector, "dead", bounds, size=PAGE):
             yield [place.id for place in page]
 
@@ -219,8 +250,8 @@ class _Work:
 
     def _expected(self) -> int | None:
         """An upper bound of how many there are; None if unknown before reading them all."""
-        if self._wanted.scope or self._wanted.reason:
+        if self._wanted.scope or self._wanted.reason or self._wanted.statuses:
             return self._limit
-        since_ms = self._wanted.since_ms
-        count = len(self._ids_given) or self._inspector.count_dead(since_ms)
+        wanted = self._wanted
+        count = len(self._ids_given) or self._inspector.count_dead(wanted.since_ms, wanted.until_ms)
         return min(self._limit or count, count)

@@ -9,6 +9,7 @@ import base64
 import getpass
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,6 +21,7 @@ from callbacks.request.urls import Scope, scope_of
 from callbacks.runtime import Runtime, host_name
 from callbacks.when import Moment, read_when
 
+_STATUS: Final = re.compile(r"[1-5](?:\d\d|xx)")
 #: What is not told is told as this.
 ALL: Final = "all"
 
@@ -83,12 +85,32 @@ def to_reason(reason: Reason | str | None) -> Reason | None:
 
 def to_since_ms(since: Moment | None) -> int | None:
     """Read the earliest instant, in ms since 1970."""
-    if since is None:
+    return _to_ms("since", since)
+
+
+def to_until_ms(until: Moment | None) -> int | None:
+    """Read the instant before which something was, in ms since 1970."""
+    return _to_ms("until", until)
+
+
+def _to_ms(name: str, given: Moment | None) -> int | None:
+    if given is None:
         return None
     try:
-        return int(read_when(since).ago(time.time()) * 1000)
+        return int(read_when(given).ago(time.time()) * 1000)
     except ValueError as error:
-        raise InvalidCallback("since", str(error)) from None
+        raise InvalidCallback(name, str(error)) from None
+
+
+def to_statuses(status: int | str | None) -> tuple[int, int] | None:
+    """Read an HTTP status (`401`) or a class of them (`4xx`): the least and the greatest."""
+    if status is None:
+        return None
+    text = str(status).lower()
+    if not _STATUS.fullmatch(text):
+        problem = f"is {text[:50]!r}; expected a status such as 401, or a class such as 4xx"
+        raise InvalidCallback("status", problem)
+    return int(text.replace("x", "0")), int(text.replace("x", "9"))
 
 
 def check_limit(limit: int | None) -> None:

@@ -18,6 +18,8 @@ from callbacks.admin.filters import (
     to_scope,
     to_since_ms,
     to_state,
+    to_statuses,
+    to_until_ms,
 )
 from callbacks.admin.values import (
     DeliveryDelay,
@@ -74,9 +76,12 @@ def list_callbacks(
     ids: Sequence[str] = (),
     destination: str | None = None,
     reason: Reason | str | None = None,
+    status: int | str | None = None,
     since: Moment | None = None,
+    until: Moment | None = None,
     limit: int = 50,
     cursor: str | None = None,
+    most_read: int | None = None,
 ) -> Page[Status]:
     """List callbacks in a state, page by page: `limit` of them, and the `cursor` of the next page.
 
@@ -86,14 +91,16 @@ def list_callbacks(
 
     `destination` is one as it is shown, or any URL that belongs to it: `https://host` includes
     all its lanes, `https://host#lane` is one lane, `https://host#` the host without its lanes.
-    `reason` is that of the last failure. `since`: only those that ended since then, a text
-    (`"90"` seconds or `"2h"` ago, or an RFC 3339 time), a `timedelta` ago, or an aware `datetime`.
-    `ids`: only these, in this order, in one page.
+    `reason` and `status` are those of the last failure; `status` is a number or a class (`"4xx"`).
+    `since`, `until`: only those that ended since then and before, a text (`"90"` seconds or `"2h"`
+    ago, or an RFC 3339 time), a `timedelta` ago, or an aware `datetime`. `ids`: only these, in this
+    order, in one page. About `most_read` records (20,000) are read for a page at most.
 
     Raises `InvalidCallback` for bad input, and the Redis errors of `get_status`.
     """
     check_limit(limit)
-    wanted, given = _filter(state, destination, reason, since), to_ids(ids)
+    wanted = _filter(state, destination, reason, status=status, since=since, until=until)
+    given = to_ids(ids)
     inspector = Inspector(runtime().batcher.scripts)
     if given:
         known = (one for step in pages(given, PAGE) for one in inspector.find_many(step))
@@ -102,7 +109,7 @@ def list_callbacks(
     place = read_cursor(cursor, kind, float, str, str)
     size = min(PAGE, limit + 1) if wanted.takes_all else PAGE
     walk = places(inspector, wanted, after=Place(*place) if place else None, size=size)
-    return _page(inspector, wanted, walk, limit, kind)
+    return _page(inspector, wanted, walk, limit, kind=kind, most_read=most_read or MOST_READ)
 
 
 def iterate(
@@ -110,13 +117,15 @@ def iterate(
     *,
     destination: str | None = None,
     reason: Reason | str | None = None,
+    status: int | str | None = None,
     since: Moment | None = None,
+    until: Moment | None = None,
 ) -> Iterator[Status]:
     """Iterate over all callbacks in a state, in the order of `list`; reads page by page.
 
     What comes into the state or leaves it meanwhile may be missing. Raises as `list`.
     """
-    wanted = _filter(state, destination, reason, since)
+    wanted = _filter(state, destination, reason, status=status, since=since, until=until)
     with as_documented():
         yield from statuses(Inspector(runtime().batcher.scripts), wanted)
 
@@ -125,23 +134,39 @@ def _filter(
     state: State | str,
     destination: str | None,
     reason: Reason | str | None,
+    *,
+    status: int | str | None,
     since: Moment | None,
+    until: Moment | None,
 ) -> Filter:
     found_state = to_state(state)
-    if since is not None and found_state not in FINAL:
-        problem = "is for callbacks that have ended; expected none in this state"
-        raise InvalidCallback("since", problem)
-    scope = to_scope(runtime(), destination)
-    return Filter(found_state, scope, to_reason(reason), to_since_ms(since))
+    for name, given in (("since", since), ("until", until)):
+        if given is not None and found_state not in FINAL:
+            problem = "is for callbacks that have ended; expected none in this state"
+            raise InvalidCallback(name, problem)
+    return Filter(
+        found_state,
+        to_scope(runtime(), destination),
+        to_reason(reason),
+        to_since_ms(since),
+        to_until_ms(until),
+        to_statuses(status),
+    )
 
 
 def _page(
-    inspector: Inspector, wanted: Filter, walk: Iterator[list[Place]], limit: int, kind: str
+    inspector: Inspector,
+    wanted: Filter,
+    walk: Iterator[list[Place]],
+    limit: int,
+    *,
+    kind: str,
+    most_read: int,
 ) -> Page[Status]:
     items: list[Status] = []
     last: Place | None = None  # of the items
     read: Place | None = None
-    for read, one in found(inspector, wanted, walk, MOST_READ):
+    for read, one in found(inspector, wanted, walk, most_read):
         if one is None:
             continue
         if len(items) == limit and last is not None:  # so there is one more
@@ -200,6 +225,20 @@ def destinations(
     rows = list(islice(shown, limit + 1))
     items = tuple(one for _, one in rows[:limit])
     return Page(items, to_cursor(kind, *rows[limit - 1][0]) if len(rows) > limit else None)
+
+
+@as_documented()
+def destination(name: str) -> values.Destination | None:
+    """Read one destination, by its name as it is shown; None if it was not used within a day.
+
+    Without its lanes: they are destinations of their own.
+    """
+    parts = runtime()
+    inspector = Inspector(parts.batcher.scripts)
+    one = inspector.destination(name)
+    if not (one.waiting or one.in_flight or one.paused or inspector.knows(name)):
+        return None
+    return _destination(one, parts.settings.destination_concurrency, time.time() * 1000)
 
 
 def iterate_destinations(

@@ -487,11 +487,12 @@ class Inspector:
 
     # Pages
 
-    def count_dead(self, since_ms: int | None = None) -> int:
-        """How many dead letters there are, or died since then."""
+    def count_dead(self, since_ms: int | None = None, until_ms: int | None = None) -> int:
+        """How many dead letters there are, or died since then and before."""
         low = "-inf" if since_ms is None else since_ms
+        high = "+inf" if until_ms is None else f"({until_ms}"
         keys = (shard.keys.of("dead") for shard in self.scripts.shards)
-        return sum(self.scripts.home.stream(("ZCOUNT", key, low, "+inf") for key in keys))
+        return sum(self.scripts.home.stream(("ZCOUNT", key, low, high) for key in keys))
 
     def request(self, id: str) -> bytes | None:
         """The frozen request of a callback, if it is still kept."""
@@ -586,6 +587,13 @@ class Inspector:
             for one in _read_destinations(shard, its, now_ms)
         }
         return [found[name] for name in names]
+
+    def first(self, name: str, member: str, limit: int) -> list[tuple[str, float]]:
+        """Return the first members of a destination's sorted set, with their scores."""
+        shard = self.scripts.of(member)
+        key = shard.keys.of(name, member)
+        rows: Any = shard.client.zrange(key, 0, limit - 1, withscores=True)
+        return [(raw.decode(), score) for raw, score in rows]
 
     def members(self, name: str, member: str = "") -> Iterator[str]:
         """Iterate over a sorted set by rank, a page at a time.

@@ -119,12 +119,18 @@ def _is_behind(score: float, id: str, last: Place, bounds: Bounds) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which callbacks are listed; `since_ms`, the earliest end, is for final states."""
+    """Which callbacks are listed.
+
+    `since_ms` and `until_ms`, the earliest end and the one before which it was, are for final
+    states. `statuses`: the least and the greatest HTTP status of the last attempt.
+    """
 
     state: State
     scope: Scope | None = None
     reason: Reason | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
+    statuses: tuple[int, int] | None = None
 
     def fits(self, status: Status) -> bool:
         """Whether it is one of them."""
@@ -133,12 +139,19 @@ class Filter:
             and (self.scope is None or self.scope.covers(status.destination))
             and self.reason in (None, status.reason)
             and (self.since_ms is None or (status.ended_at or 0) * 1000 >= self.since_ms)
+            and (self.until_ms is None or (status.ended_at or 0) * 1000 < self.until_ms)
+            and (self.statuses is None or self._has_status(status.status))
         )
+
+    def _has_status(self, status: int | None) -> bool:
+        low, high = self.statuses or (0, 0)
+        return status is not None and low <= status <= high
 
     @property
     def takes_all(self) -> bool:
         """Whether all callbacks in its structure fit, or nearly all."""
-        return not self.scope and not self.reason and self.state is not State.CANCELLED
+        some = self.scope or self.reason or self.statuses
+        return not some and self.state is not State.CANCELLED
 
 
 def statuses(inspector: Inspector, wanted: Filter) -> Iterator[Status]:
@@ -156,11 +169,13 @@ def places(
     Final states: the newest first; `processing`: by the next step; `queued`: by the end of life,
     and if they are those of a host, lane by lane as they are due.
     """
-    state, scope, since_ms = wanted.state, wanted.scope, wanted.since_ms
+    state, scope = wanted.state, wanted.scope
     if state is State.QUEUED and scope:
         yield from _in_lanes(inspector, scope, after=after, size=size)
         return
-    bounds = Bounds(float("-inf") if since_ms is None else since_ms, newest_first=state in FINAL)
+    low = float("-inf") if wanted.since_ms is None else wanted.since_ms
+    high = float("inf") if wanted.until_ms is None else wanted.until_ms
+    bounds = Bounds(low, high, newest_first=state in FINAL)
     yield from walk(inspector, _STRUCTURES[state], bounds, after=after, size=size)
 
 

@@ -1,4 +1,4 @@
-"""`callbacks web`: serves metrics, health and the status page until the process is stopped."""
+"""`callbacks web`: serves metrics, health and the console until the process is stopped."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import Final, NoReturn
 import click
 
 from callbacks import log as logs
-from callbacks.batcher.client import connect
-from callbacks.batcher.shards import Shards
 from callbacks.cli.command import Failure, json_option, parts, print_json, say
-from callbacks.settings import Settings
+from callbacks.runtime import with_one_connection
 
 _PORT: Final = 8000
-#: A Redis that takes longer counts as unreachable here.
+#: A Redis that takes longer counts as unreachable here. A script is tried three times, so a
+#: request waits ten seconds at most.
 _PATIENCE_S: Final = 2.0
 #: The packages of the `web` extra.
-_EXTRA: Final = ("flask", "prometheus_client", "waitress")
+_EXTRA: Final = ("flask", "flask_wtf", "limits", "prometheus_client", "waitress")
 
 
 @click.command()
@@ -34,21 +33,23 @@ _EXTRA: Final = ("flask", "prometheus_client", "waitress")
 )
 @json_option
 def web(port: int, as_json: bool) -> None:
-    """Serve /metrics (Prometheus), /healthz and a status page.
+    """Serve /metrics, /healthz, a page of numbers and the console.
 
-    Listens on 127.0.0.1, or on all interfaces if PORT is set, as on Heroku. Shows numbers and
-    health, but no ids, URLs or destinations.
+    Listens on 127.0.0.1, or on all interfaces if PORT is set, as on Heroku. Without
+    CALLBACKS_WEB_TOKEN it shows numbers and health, but no ids, URLs or destinations; with
+    it, whoever logs in sees everything, and can pause, resume, cancel, replay and purge.
     """
     if name := missing_package():
         raise Failure(f"{name} is not installed; pip install 'callbacks[web]'")
-    from callbacks.web.app import create_app  # noqa: PLC0415 - needs the extra
+    from callbacks.web.app import create_app, end_jobs  # noqa: PLC0415 - needs the extra
     from callbacks.web.server import Server  # noqa: PLC0415
     from callbacks.web.source import Source  # noqa: PLC0415
 
     settings = parts().settings
+    batcher = with_one_connection(_PATIENCE_S).batcher
     routed = bool(os.environ.get("PORT"))  # a platform routes requests here
-    host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - it shows nothing secret
-    app = create_app(Source(_reader(settings)))
+    host = "0.0.0.0" if routed else "127.0.0.1"  # noqa: S104 - names need a login
+    app = create_app(Source(batcher))
     try:
         server = Server(app, host=host, port=port)
     except OSError as error:
@@ -62,21 +63,15 @@ def web(port: int, as_json: bool) -> None:
         logs.log.info("listening", address=address)
     else:
         say(f"listening on {address}")
-    server.run()
+    try:
+        server.run()
+    finally:
+        end_jobs(app)
 
 
 def missing_package() -> str | None:
     """The name of a package that this needs and that is not installed, if any."""
     return next((name for name in _EXTRA if find_spec(name) is None), None)
-
-
-def _reader(settings: Settings) -> Shards:
-    """A batcher with one connection and a short timeout.
-
-    A script is tried three times, so a request here waits ten seconds at most.
-    """
-    less = {"redis_max_connections": 1, "redis_timeout": min(_PATIENCE_S, settings.redis_timeout)}
-    return Shards(connect(settings.model_copy(update=less)), settings)
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

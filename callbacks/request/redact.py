@@ -1,4 +1,4 @@
-"""What a receiver's answer may show of itself: one short line without secrets of ours.
+"""What people may see of a receiver's answer and of a request's headers: no secrets of ours.
 
 Receivers repeat what they were sent, in error pages and traces. Pure.
 """
@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from callbacks.model import Request
+from callbacks.text import many
 
 #: Characters kept of an answer.
 EXCERPT_CHARS: Final = 200
@@ -27,6 +28,13 @@ _MIN_OTHER_CHARS: Final = 8
 _CREDENTIALS: Final = {"authorization", "cookie"}
 #: Signing secrets and signatures of Standard Webhooks, whoever's, in any of the usual escapings.
 _SIGNING: Final = re.compile(r"(?:whsec_|v1(?:,|%2C))[A-Za-z0-9+/=\\%&#;_-]{16,}")
+_SECRET_NAME: Final = re.compile(
+    r"auth|cookie|credential|key|pass|pwd|secret|session|signature|token|jwt", re.IGNORECASE
+)
+#: Headers whose values only look like secrets.
+_HARMLESS: Final = {"accept", "content-type", "traceparent", "user-agent", "x-request-id"}
+#: Sixteen characters without a space, with a digit and a letter among them.
+_RANDOM: Final = re.compile(r"(?=\S*[0-9])(?=\S*[A-Za-z])[A-Za-z0-9+/=._~-]{16,}")
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -57,6 +65,18 @@ def own_values(request: Request, signature: str, secrets: Iterable[str]) -> Iter
     query = urlsplit(request.callback_url).query
     values = (query, *(part.partition("=")[2] for part in query.split("&")))
     yield from (value for value in values if len(value) >= _MIN_OTHER_CHARS)
+
+
+def masked_value(name: str, value: str) -> str:
+    """The value of a header for people: masked, unless it is surely no secret.
+
+    Its name may say that it is one, or it looks like one: long, in one piece, of letters and
+    digits mixed as no word is.
+    """
+    looks_secret = _SIGNING.search(value) or _RANDOM.search(value)
+    if _SECRET_NAME.search(name) or (looks_secret and name.lower() not in _HARMLESS):
+        return f"(masked, {many(len(value), 'character')})"
+    return value
 
 
 def _credentials(value: str) -> Iterator[str]:

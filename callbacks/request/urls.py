@@ -38,6 +38,13 @@ _URL_SAFE: Final = "/:?#[]@!$&'()*+,;=-._~%"
 # RFC 952 does not allow underscores in a host name, but such names resolve and are in use.
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+#: A URL in a text, up to what ends it there; `/` alone is no path to hide.
+_URL_WITH_PATH: Final = re.compile(
+    r"(?P<origin>https?://[^\s/?#\"'<>]+)(?P<path>/[^\s?#\"'<>]+)(?:\?[^\s#\"'<>]*)?"
+)
+_PUNCTUATION: Final = ".,:;)"
+_DIGEST_CHARS: Final = 12
+_MASKED: Final = re.compile(rf"/~[0-9a-f]{{{_DIGEST_CHARS}}}(?:#.*)?")
 _STRAY_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -163,6 +170,28 @@ def display_url(url: str) -> str:
         return "(not a URL)"
     shown = f"{parts.scheme}://{host}{parts.path}"
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
+
+
+def masked(text: str) -> str:
+    """Replace the path of each URL in a text, and its query, by a digest of the path.
+
+    For hosts where the path is the secret (`CALLBACKS_MASK_PATHS`). The same path has the same
+    digest everywhere, so that what belongs together is still recognized. A lane stays.
+    """
+    return _URL_WITH_PATH.sub(_mask, text)
+
+
+def _mask(found: re.Match[str]) -> str:
+    path = found["path"].rstrip(_PUNCTUATION)  # that of the sentence
+    if len(path) < 2 or _MASKED.fullmatch(path):
+        return found[0]
+    hidden = hashlib.sha256(path.encode()).hexdigest()[:_DIGEST_CHARS]
+    return f"{found['origin']}/~{hidden}{found['path'].removeprefix(path)}"
+
+
+def is_masked(destination: str) -> bool:
+    """Whether this is a destination as `masked` shows it."""
+    return _MASKED.fullmatch(destination.removeprefix(host_of(destination))) is not None
 
 
 def digest(url: str) -> str:

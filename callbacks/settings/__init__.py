@@ -40,6 +40,7 @@ from callbacks.settings.variables import (
     Secrets,
     Switch,
     WaitFor,
+    WebToken,
     seconds,
     share,
     whole,
@@ -187,6 +188,10 @@ class Settings(BaseModel):
     """How long a dead callback (with its body) is kept."""
     sent_max: Annotated[int, whole(0, 10**9)] = 100_000
     """Maximum number of sent records; the oldest are deleted first."""
+    web_token: WebToken = Field(default="", repr=False)
+    """Opens the console of `callbacks web`; without one, only numbers are shown."""
+    mask_paths: Switch = False
+    """Show the paths of URLs as digests in the console, for hosts where the path is the secret."""
     pin_cores: Switch = False
     """Keep each worker process on one core, if it runs threads and no core gets two."""
     log_format: LogFormat = "logfmt"
@@ -450,7 +455,7 @@ def _secret_problem(place: tuple[int | str, ...], allowed: object, given: Mappin
 
 def _shown(field: str, value: object) -> str:
     # A secret may be in the wrong variable, e.g. in that of the resolver.
-    if field == "secret" or "whsec_" in str(value):
+    if field in ("secret", "web_token") or "whsec_" in str(value):
         return "is not valid"
     if not isinstance(value, str):
         return f"is {repr(value)[:_SHOWN_CHARS]}"

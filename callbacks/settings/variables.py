@@ -24,6 +24,7 @@ _MOST_RETRIES: Final = 100
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ACTOR: Final = re.compile(r"[^\W\d][\w.-]{0,127}")
+_WEB_TOKEN: Final = re.compile(r"[!-~]{8,200}")
 _SWITCH: Final = MappingProxyType(
     {"true": True, "1": True, "yes": True, "on": True}
     | {"false": False, "0": False, "no": False, "off": False}
@@ -104,6 +105,14 @@ def _parse_namespace(value: object) -> str:
 
 def _parse_environment(value: object) -> str:
     return _matching(value, ENVIRONMENT, ENVIRONMENT_FORMAT)
+
+
+def _parse_web_token(value: object) -> str:
+    if value == "":
+        return ""
+    return _matching(
+        value, _WEB_TOKEN, "8 to 200 characters of ASCII without spaces, such as 24 random ones"
+    )
 
 
 def _parse_actor(value: object) -> str:
@@ -206,6 +215,7 @@ Environment = Annotated[str, BeforeValidator(_parse_environment)]
 Actor = Annotated[str, BeforeValidator(_parse_actor)]
 Resolver = Annotated[str, BeforeValidator(_parse_resolver)]
 Schedule = Annotated[tuple[float, ...], BeforeValidator(_parse_schedule)]
+WebToken = Annotated[str, BeforeValidator(_parse_web_token)]
 Hosts = Annotated[frozenset[str], BeforeValidator(_parse_hosts)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)]
 Secrets = Annotated[tuple[str, ...], BeforeValidator(_parse_secrets)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,9 +11,11 @@ import redis
 from flask import Flask, Response, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
+from callbacks.request.urls import masked
 from callbacks.text import printable
 from callbacks.version import __version__
-from callbacks.web import filters, public
+from callbacks.web import console, filters, login, public
+from callbacks.web.jobs import Jobs
 from callbacks.web.source import Source
 
 _MAX_BODY_BYTES: Final = 65_536
@@ -25,7 +28,7 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # not less: the CSRF check over https looks at it
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -34,24 +37,38 @@ _STATIC: Final = Path(__file__).parent / "static"
 
 
 def create_app(source: Source) -> Flask:
-    """Make the WSGI application."""
+    """Make the WSGI application. Without `CALLBACKS_WEB_TOKEN` it has the public part alone."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.extensions["callbacks"] = source
     # Whatever a page shows passes through here, and is escaped after it.
-    app.jinja_options = {"finalize": _shown, "trim_blocks": True, "lstrip_blocks": True}
+    shown = partial(_shown, source.settings.mask_paths)
+    app.jinja_options = {"finalize": shown, "trim_blocks": True, "lstrip_blocks": True}
     filters.register(app)
     app.context_processor(_common)
     app.after_request(_secured)
     app.register_blueprint(public.pages)
+    if source.settings.web_token:
+        login.protect(app, source.settings.web_token)
+        app.extensions["callbacks_jobs"] = Jobs()
+        app.register_blueprint(console.pages)
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(redis.RedisError, _away)
     return app
 
 
-def _shown(value: Any) -> Any:
+def end_jobs(app: Flask) -> None:
+    """Stop what goes on, because the process ends."""
+    jobs: Jobs | None = app.extensions.get("callbacks_jobs")
+    if jobs:
+        jobs.end()
+
+
+def _shown(mask_paths: bool, value: Any) -> Any:
     """Untrusted text without characters that could mislead, such as those that turn its order."""
-    return printable(value) if type(value) is str else value
+    if type(value) is not str:
+        return value
+    return printable(masked(value) if mask_paths else value)
 
 
 def _common() -> dict[str, Any]:

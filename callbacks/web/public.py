@@ -12,10 +12,12 @@ from typing import Any, Final
 import redis
 from flask import Blueprint, Response, make_response, render_template, request
 
+from callbacks import admin
 from callbacks.batcher.inspector import TOTALS
 from callbacks.monitor.health import NO_REDIS, WELL, Health
 from callbacks.monitor.metrics import exposition
 from callbacks.monitor.snapshot import Snapshot, facts, summary, worker_rows
+from callbacks.web.login import LIVE, is_signed_in
 from callbacks.web.readings import Reading
 from callbacks.web.source import source
 
@@ -26,8 +28,9 @@ _PRIVATE: Final = frozenset({"lock"})
 _TONES: Final = {"ok": "good", "scheduler away": "warn", "paused": "warn", "behind": "warn"}
 
 
-#: The header of a request that wants the changing part of a page alone, and of its answer.
-LIVE: Final = "X-Live"
+#: Destinations in trouble, and acts of people, on the first page.
+_TROUBLED: Final = 10
+_ACTS: Final = 10
 #: How often a page asks for its changing part.
 EVERY_S: Final = 2
 
@@ -69,23 +72,33 @@ def away() -> Response:
 
 @pages.get("/")
 def overview() -> Response:
-    """The page of numbers."""
+    """The page of numbers; for those who are signed in, also of names."""
     shown = source().snapshot()
+    private = is_signed_in()
     snapshot = shown.value
     health = NO_REDIS if shown.old else snapshot.health
     return show(
         "overview.html",
         shown,
         snapshot=snapshot,
-        facts=[(name, fact) for name, fact in facts(snapshot) if name not in _PRIVATE],
+        facts=[(name, fact) for name, fact in facts(snapshot) if private or name not in _PRIVATE],
         totals=[
             (name, snapshot.overview.totals[name], snapshot.overview.per_minute.get(name, 0))
             for name in TOTALS
         ],
         workers=worker_rows(snapshot.workers, snapshot.overview.now_ms),
         worker_summary=summary(snapshot.workers),
+        private=private,
+        trouble=snapshot.trouble[:_TROUBLED],
         **told(health),
+        **(_private() if private else {}),
     )
+
+
+def _private() -> dict[str, Any]:
+    """What only those see who are signed in."""
+    acts = source().of("acts", lambda: admin.log(limit=_ACTS))
+    return {"acts": acts.value.items, "paused": source().snapshot().value.overview.paused_by}
 
 
 @pages.get("/healthz")

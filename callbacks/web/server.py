@@ -36,6 +36,10 @@ class Server(TcpWSGIServer):
             max_request_body_size=_MAX_BODY_BYTES,
             asyncore_use_poll=True,
             connection_limit=2 * MAX_CONNECTIONS,  # never reached
+            # Whoever connects may be a router: it says how its client came (`https`), and adds
+            # the client's address as the last. Whoever comes without one can only mislead itself.
+            trusted_proxy="*",
+            trusted_proxy_headers="x-forwarded-for x-forwarded-proto",
         )
 
     def handle_accept(self) -> None:

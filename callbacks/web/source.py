@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
 from flask import current_app
 
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.monitor.snapshot import Snapshot, take
-from callbacks.web.readings import Reading, Readings
+from callbacks.web.readings import FRESH_S, Reading, Readings
+
+_T = TypeVar("_T")
 
 
 class Source:
     """Reads Redis for the pages, the health check and the metrics."""
 
-    def __init__(self, batcher: Batcher, *, readings: Readings | None = None) -> None:
+    def __init__(self, batcher: Batcher | Shards, *, readings: Readings | None = None) -> None:
         self.batcher = batcher
         self.settings = batcher.settings
         self.readings = readings or Readings()
 
     def snapshot(self) -> Reading[Snapshot]:
-        """All sizes, totals and health. Raises as `Readings.of`."""
+        """All sizes, totals and health. Raises as `Readings.of`, like everything here."""
         return self.readings.of("snapshot", lambda: take(self.batcher))
+
+    def of(self, key: Hashable, read: Callable[[], _T], *, fresh_s: float = FRESH_S) -> Reading[_T]:
+        """What one page shows."""
+        return self.readings.of(key, read, fresh_s=fresh_s)
 
 
 def source() -> Source:

@@ -109,6 +109,40 @@ def test_more_than_a_page_that_died_in_one_instant_are_all_listed(
     assert sorted(found) == sorted(ids)
 
 
+def test_dead_letters_are_filtered_by_status_and_by_when_they_died(
+    unpaced: Batcher, client: redis.Redis
+) -> None:
+    for n, status in enumerate((401, 404, 503)):
+        kill(unpaced, f"c-{status}", entry=f'[1,1,"dead",{status},"client_error",5]')
+        client.zadd(key("dead"), {f"c-{status}": 1_000 * n})
+        client.hset(key(f"rec:c-{status}"), "f", 1_000 * n)
+    at = datetime.fromtimestamp(1, UTC)
+    for wanted, ids in (
+        ({"status": 404}, ["c-404"]),
+        ({"status": "4xx"}, ["c-404", "c-401"]),
+        ({"until": at}, ["c-401"]),
+        ({"since": at}, ["c-503", "c-404"]),
+        ({"since": at, "status": "5xx"}, ["c-503"]),
+    ):
+        assert [one.id for one in admin.list("dead", **wanted)] == ids  # type: ignore[arg-type]
+        assert admin.purge(dry_run=True, **wanted).count == len(ids)  # type: ignore[arg-type]
+    for bad in ("40", "9xx", "x"):
+        with pytest.raises(InvalidCallback, match=r"status: .* such as 401"):
+            admin.list("dead", status=bad)
+    with pytest.raises(InvalidCallback, match=r"until: .* have ended"):
+        admin.list("queued", until="2h")
+    assert admin.replay(until=at, why="try").count == 1
+    assert admin.log().items[0].target == "until=1970-01-01T00:00:01Z"
+
+
+def test_one_destination_is_read_by_its_name(unpaced: Batcher) -> None:
+    put(unpaced, "c-1", f"{HOST}#eu")
+    found = admin.destination(f"{HOST}#eu")
+    assert found is not None
+    assert (found.name, found.waiting) == (f"{HOST}#eu", 1)
+    assert admin.destination(HOST) is None
+
+
 def test_queued_ones_are_listed_as_they_expire_and_those_of_a_lane_as_they_are_due(
     unpaced: Batcher,
 ) -> None:

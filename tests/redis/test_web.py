@@ -266,7 +266,7 @@ def test_the_page_loads_its_own_files_and_nothing_else(app: Flask) -> None:
     answer = ask(app, "/")
     page = Text(answer.body)
     assert page.inline == []
-    assert all(link.startswith(("/", "#")) for link in page.loaded)
+    assert all(link.startswith(("/", "#", "?")) for link in page.loaded)
     files = [link for link in page.loaded if link.startswith("/static/")]
     assert len(files) == 3
     for link in files:

@@ -14,8 +14,9 @@ from callbacks.cli.main import main
 #: Loaded only when used: by workers and the scheduler, for a log line, by a command, by the status
 #: page.
 LATER = (
-    "callbacks.cli", "callbacks.monitor.probes", "callbacks.web", "click", "flask", "httptools",
-    "pendulum", "periodiq", "prometheus_client", "requests", "rich", "structlog", "waitress",
+    "callbacks.cli", "callbacks.monitor.probes", "callbacks.web", "click", "flask", "flask_wtf",
+    "httptools", "limits", "pendulum", "periodiq", "prometheus_client", "requests", "rich",
+    "structlog", "waitress",
 )  # fmt: skip
 SETTINGS = ("pydantic",)
 #: Redis is away here; that shows only after everything for an enqueue is loaded.

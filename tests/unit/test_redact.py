@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from callbacks.model import Request
-from callbacks.request.redact import excerpt, own_values
+from callbacks.request.redact import excerpt, masked_value, own_values
 from callbacks.request.signature import sign
 
 SECRET = "whsec_" + base64.b64encode(b"/+secret" * 4).decode()
@@ -77,3 +77,23 @@ def test_an_excerpt_is_one_printable_line_of_200_characters() -> None:
     assert excerpt(text, ()) == "<html> <b>no[31m luck</b>"
     assert excerpt("é" * 300, ()) == "é" * 200
     assert excerpt("\x00\n ", ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("X-Tenant", "acme", "acme"),
+        ("X-Request-Id", "9f8e7d6c-5b4a-3928-1706", "9f8e7d6c-5b4a-3928-1706"),
+        ("X-Note", "two words, and a number 7", "two words, and a number 7"),
+        ("X-Long", "anticonstitutionnellement", "anticonstitutionnellement"),
+        ("Authorization", "Basic x", "(masked, 7 characters)"),
+        ("X-Api-Key", "k", "(masked, 1 character)"),
+        ("Cookie", "a=b", "(masked, 3 characters)"),
+        ("X-Hook", "9f8e7d6c5b4a39281706", "(masked, 20 characters)"),
+        ("X-Hook", "see whsec_AAAAAAAAAAAAAAAAAAAAAAAA", "(masked, 34 characters)"),
+    ],
+)
+def test_a_header_is_masked_unless_it_is_surely_no_secret(
+    name: str, value: str, shown: str
+) -> None:
+    assert masked_value(name, value) == shown

@@ -68,6 +68,8 @@ DEFAULTS = [
     ("CALLBACKS_SENT_TTL", "86400", 86_400.0),
     ("CALLBACKS_DEAD_TTL", "604800", 604_800.0),
     ("CALLBACKS_SENT_MAX", "100000", 100_000),
+    ("CALLBACKS_WEB_TOKEN", "empty", ""),
+    ("CALLBACKS_MASK_PATHS", "false", False),
     ("CALLBACKS_PIN_CORES", "false", False),
     ("CALLBACKS_LOG_FORMAT", "logfmt", "logfmt"),
 ]
@@ -135,6 +137,8 @@ def test_the_table_for_the_documentation_has_every_variable_and_its_meaning() ->
         ("CALLBACKS_ON_DEAD", "tell_support", "tell_support"),
         ("CALLBACKS_ENVIRONMENT", "pr-12", "pr-12"),
         ("CALLBACKS_PIN_CORES", "true", True),
+        ("CALLBACKS_MASK_PATHS", "on", True),
+        ("CALLBACKS_WEB_TOKEN", "8-tokens", "8-tokens"),
         ("CALLBACKS_LOG_FORMAT", "json", "json"),
     ],
 )

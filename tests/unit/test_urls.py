@@ -15,6 +15,8 @@ from callbacks.request.urls import (
     Scope,
     destination_of,
     display_url,
+    is_masked,
+    masked,
     normal_host,
     normal_url,
     read_url,
@@ -302,3 +304,36 @@ def test_a_scope_covers_what_it_names(
     name: str, lanes: bool, destination: str, covered: bool
 ) -> None:
     assert Scope(name, lanes).covers(destination) is covered
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h:443", "https://h:443"),
+        ("https://h:443/", "https://h:443/"),
+        ("https://h:443#lane/x", "https://h:443#lane/x"),
+        ("https://h/hook", "https://h/~6fc2d0517add"),
+        ("https://h/hook?token=x", "https://h/~6fc2d0517add"),
+        ("https://h:443/hook#eu", "https://h:443/~6fc2d0517add#eu"),
+        ("https://h/hook: refuses; see https://h/hook.", "https://h/~6fc2d0517add: refuses; see https://h/~6fc2d0517add."),
+        ("resume 'https://h/hook'", "resume 'https://h/~6fc2d0517add'"),
+        ("no URL here: /hook", "no URL here: /hook"),
+    ],
+)  # fmt: skip
+def test_paths_are_masked_by_a_digest_wherever_a_url_is(text: str, shown: str) -> None:
+    assert masked(text) == shown
+    assert masked(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("destination", "is_one"),
+    [
+        ("https://h:443", False),
+        ("https://h:443/hook", False),
+        ("https://h:443/~6fc2d0517add", True),
+        ("https://h:443/~6fc2d0517add#eu", True),
+        ("https://h:443/~6fc2d0517ad", False),
+    ],
+)
+def test_a_masked_destination_is_recognized(destination: str, is_one: bool) -> None:
+    assert is_masked(destination) is is_one
