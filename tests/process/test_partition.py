@@ -119,6 +119,8 @@ def _part(
         waiting = {"CALLBACKS_WAIT_FOR": "replica", "CALLBACKS_WAIT_TIMEOUT": "0.5"}
         safe = _Producer(far, folder, target, "safe", groups.env | waiting)
         until(lambda: len(receiver.hits) > 20, within=30)
+        for producer in (fast, safe):
+            until(lambda p=producer: len(p.acknowledged()) > 5, within=30)
         cut = time.time()
         far.cut()
         until(lambda: any(_is_primary(server) for server in servers[1:3]), within=30)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 from click.testing import CliRunner
+from dramatiq import Message
+from dramatiq.errors import ConnectionClosed
 
+import callbacks
 from callbacks import runtime
 from callbacks.batcher.audit import audit
+from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.keys import arrivals_channel
 from callbacks.batcher.memory import read_memory
 from callbacks.batcher.store import Batcher
 from callbacks.cli.main import main
+from callbacks.settings import load_settings
 from callbacks.worker import duties
-from tests.redis.support import backdate, begin, claim_one, key, put, settle
+from callbacks.worker.broker import CallbacksBroker
+from tests.conftest import forget_runtime
+from tests.redis.support import backdate, begin, claim, claim_one, key, put, settle
 from tests.redis.test_duties import Recorder
+from tests.support.processes import REPO
+from tests.support.server import Server, binaries
 
 Make = Callable[..., Batcher]
 
@@ -89,3 +100,98 @@ def test_doctor_names_the_consequence(environment: Callable[..., None], restrict
     assert memory["verdict"] == "warning"
     assert "enqueue is not refused before Redis itself refuses writes" in memory["found"]
     assert "+info" in memory["todo"]
+
+
+# The least rights of docs/redis.md
+
+
+def least_rights() -> list[str]:
+    """The rule in the documentation, as words of ACL SETUSER."""
+    page = (REPO / "docs" / "redis.md").read_text()
+    (rule,) = re.findall(r"```text\nACL SETUSER callbacks on >password\n(.*?)```", page, re.DOTALL)
+    return ["on", ">pw", *rule.split()]
+
+
+def as_least(server: Server, words: list[str]) -> Iterator[str]:
+    with server.client() as raw:
+        raw.execute_command("ACL", "SETUSER", "least", "reset", *words)
+        yield server.url.replace("redis://", "redis://least:pw@")
+        denied = raw.execute_command("ACL", "LOG")
+        raw.execute_command("ACL", "DELUSER", "least")
+    reasons = {dict(zip(row[::2], row[1::2], strict=True))[b"object"] for row in denied}
+    assert reasons <= {b"config", b"config|get"}, "what doctor does not need to read"
+
+
+@pytest.mark.parametrize("binary", ["valkey", "redis-6.2"])
+def test_the_documented_rights_are_enough_and_none_is_denied(
+    binary: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(binaries()[binary]).start()
+    forget = forget_runtime()
+    users = as_least(server, least_rights())
+    try:
+        monkeypatch.setenv("REDIS_URL", next(users))
+        monkeypatch.setenv("CALLBACKS_MAX_DELAY", "0")
+        receipt = callbacks.enqueue("https://a.example/x", 1)
+        many = callbacks.enqueue_many([{"callback_url": "https://b.example/x", "data": 1}] * 60)
+        parts = runtime.runtime()
+        batch = claim(parts.batcher)
+        go = begin(parts.batcher, batch.callbacks[0])
+        settle(parts.batcher, batch.callbacks[0], attempt=go.attempt)
+        parts.batcher.release(batch.callbacks[1].id, batch.callbacks[1].token, 0)
+        runtime._election.elect()
+        runtime.tick()
+        parts.messages.batch([(receipt.id, "token", 0), (receipt.id, "token", 60_000)])
+        broker = runtime.broker
+        for queue_name in ("callbacks", "callbacks.DQ"):
+            consumer = broker.consume(queue_name)
+            message = next(consumer)
+            assert message is not None
+            consumer.ack(message)
+            consumer.close()
+        broker.forget_dead_workers()
+        assert runtime.work_is_due() in (True, False)
+        with parts.client.pubsub() as told:
+            told.subscribe(arrivals_channel("callbacks"))
+        for words in (
+            ["status"], ["show", receipt.id], ["list", "queued"], ["destinations"], ["audit"],
+            ["pause"], ["resume"], ["pause", "https://a.example"], ["resume", "https://a.example"],
+            ["cancel", many[-1].id], ["flush"], ["cleanup"], ["dead", "show"],
+            ["dead", "replay", "--all"], ["dead", "purge", "--all"], ["log"], ["audit", "--repair"],
+        ):  # fmt: skip
+            result = CliRunner().invoke(main, words, catch_exceptions=False)
+            assert result.exit_code == 0, (words, result.output)
+        doctor = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
+        assert {check["name"] for check in doctor if check["verdict"] == "failure"} <= {"workers"}
+        next(users, None)
+    finally:
+        forget()
+        server.stop()
+
+
+@pytest.mark.parametrize("left_out", ["+eval", "~{callbacks}:*", "+@sortedset", "~callbacks:*"])
+def test_each_of_the_documented_rights_is_needed(left_out: str, server: Server) -> None:
+    words = [word for word in least_rights() if word != left_out]
+    assert len(words) == len(least_rights()) - 1
+    with server.client() as raw:
+        raw.flushall()
+        raw.script_flush()
+        raw.execute_command("ACL", "SETUSER", "less", "reset", *words)
+        try:
+            settings = load_settings(
+                {"REDIS_URL": server.url.replace("redis://", "redis://less:pw@")}
+            )
+            client = connect(settings)
+            batcher = Batcher(client, settings)
+            broker = CallbacksBroker(lambda: (client, "callbacks"), middleware=[])
+            broker.declare_queue("callbacks")
+
+            def use() -> None:
+                put(batcher, "c-1", proven=False)
+                broker.enqueue(Message("callbacks", "actor", (), {}, {}))
+
+            with pytest.raises((redis.ResponseError, ConnectionClosed)):
+                use()
+            client.connection_pool.disconnect()
+        finally:
+            raw.execute_command("ACL", "DELUSER", "less")

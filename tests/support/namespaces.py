@@ -103,6 +103,8 @@ class FarSide:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        assert self._cable.stdout is not None
+        self._cable.stdout.close()
         for process in (self._cable, self._holder):
             process.kill()
             process.wait()
