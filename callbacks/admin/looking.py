@@ -46,8 +46,8 @@ from callbacks.request.urls import Scope
 from callbacks.runtime import runtime
 from callbacks.when import Moment
 
-#: Records read for one page, at most about: a second or two.
-MOST_READ: Final = 20_000
+#: Records read for one page, at most about: half a second.
+MOST_READ: Final = 5_000
 #: What destinations can be sorted by; the largest first, except names.
 SORTS: Final[Mapping[str, Callable[[inspecting.Destination], Any]]] = MappingProxyType(
     {
