@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from click.shell_completion import CompletionItem
-from redis import Redis
 
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import is_mark
-from callbacks.batcher.keys import Keys
+from callbacks.batcher.scripts import Scripts
+from callbacks.batcher.shards import Shards
 from callbacks.model import State
 from callbacks.runtime import runtime
 
@@ -32,39 +32,39 @@ _STRUCTURES: Final = {
     State.SENT: ("sent", True),
 }
 
-_Read = Callable[[Redis, Keys], Iterator[CompletionItem]]
+#: `sent` holds cancelled ones, too, and `expiry` those in processing.
+_SHOWN: Final = {State.SENT: "sent or cancelled", State.QUEUED: "waiting"}
+
+#: Reads what one shard has.
+_Read = Callable[[Scripts], Iterator[CompletionItem]]
 
 
 def ids(states: frozenset[State], start: str) -> list[CompletionItem]:
     """Complete an id of a callback in one of these states."""
 
-    def read(client: Redis, keys: Keys) -> Iterator[CompletionItem]:
+    def read(shard: Scripts) -> Iterator[CompletionItem]:
         for state, (name, newest_last) in _STRUCTURES.items():
             if state in states:
-                for id in _members(client, keys.of(name), newest_last):
+                for id in _members(shard, name, newest_last=newest_last):
                     yield CompletionItem(id, help=_SHOWN.get(state, state))
 
     return _completed(read, start)
 
 
-#: `sent` holds cancelled ones, too, and `expiry` those in processing.
-_SHOWN: Final = {State.SENT: "sent or cancelled", State.QUEUED: "waiting"}
-
-
 def destinations(start: str) -> list[CompletionItem]:
     """Complete a destination that waits, or was used within a day."""
 
-    def read(client: Redis, keys: Keys) -> Iterator[CompletionItem]:
-        for name, shown in (("ring", "waiting"), ("unproven", "waiting"), ("destinations", "")):
-            for destination in _members(client, keys.of(name), False):
+    def read(shard: Scripts) -> Iterator[CompletionItem]:
+        for name, shown in (("ring", "waiting"), ("unproven", "waiting"), ("destinations", None)):
+            for destination in _members(shard, name):
                 if not is_mark(destination):
-                    yield CompletionItem(destination, help=shown or None)
+                    yield CompletionItem(destination, help=shown)
 
     return _completed(read, start)
 
 
-def _members(client: Redis, key: str, newest_last: bool) -> list[str]:
-    raw: Any = client.zrange(key, 0, _LOOKED_AT - 1, desc=newest_last)
+def _members(shard: Scripts, name: str, *, newest_last: bool = False) -> list[str]:
+    raw: Any = shard.client.zrange(shard.keys.of(name), 0, _LOOKED_AT - 1, desc=newest_last)
     return [member.decode() for member in raw]
 
 
@@ -75,11 +75,10 @@ def _completed(read: _Read, start: str) -> list[CompletionItem]:
         settings = runtime().settings
         less = {"redis_max_connections": 1, "redis_timeout": _PATIENCE_S}
         with connect(settings.model_copy(update=less)) as client:
-            items = read(client, Keys(settings.namespace))
+            shards = Shards(client, settings).scripts.shards
+            items = chain.from_iterable(map(read, shards))
             fitting = (item for item in items if str(item.value).startswith(start))
-            for item in fitting:
+            for item in islice(fitting, _MOST):
                 found.setdefault(item.value, item)
-                if len(found) == _MOST:
-                    break
             client.connection_pool.disconnect()
-    return list(islice(found.values(), _MOST))
+    return list(found.values())

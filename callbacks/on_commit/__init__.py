@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from callbacks import api
 from callbacks.on_commit import late
 from callbacks.runtime import runtime
+from callbacks.when import Moment
 
 if TYPE_CHECKING:
     from callbacks.on_commit.sqlalchemy import Transactions
@@ -28,8 +29,8 @@ def enqueue_on_commit(
     id: str | None = None,
     environment: str | None = None,
     headers: Mapping[str, str] | None = None,
-    expires_in: float | None = None,
-    delay: float | None = None,
+    expires_in: float | Moment | None = None,
+    delay: float | Moment | None = None,
     lane: str | None = None,
 ) -> str:
     """Enqueue one callback once the current transaction is committed; returns its id.

@@ -22,6 +22,7 @@ from callbacks import aio, api
 from callbacks.delivery.callback import AICallback
 from callbacks.model import InvalidCallback, Item
 from callbacks.runtime import Runtime, runtime
+from callbacks.when import Moment
 
 #: The name of the table, unless another one is given.
 TABLE: Final = "callbacks_outbox"
@@ -45,8 +46,8 @@ def add(
     id: str | None = None,
     environment: str | None = None,
     headers: Mapping[str, str] | None = None,
-    expires_in: float | None = None,
-    delay: float | None = None,
+    expires_in: float | Moment | None = None,
+    delay: float | Moment | None = None,
     lane: str | None = None,
     into: str = TABLE,
 ) -> str:
@@ -97,8 +98,8 @@ async def aadd(
     id: str | None = None,
     environment: str | None = None,
     headers: Mapping[str, str] | None = None,
-    expires_in: float | None = None,
-    delay: float | None = None,
+    expires_in: float | Moment | None = None,
+    delay: float | Moment | None = None,
     lane: str | None = None,
     into: str = TABLE,
 ) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from click.shell_completion import ShellComplete
 
+from callbacks import enqueue_many
 from callbacks.batcher.store import Batcher
 from callbacks.cli.main import main
 from callbacks.model import Outcome
@@ -60,6 +61,14 @@ def test_destinations_are_completed_with_their_lanes(callbacks: Batcher) -> None
     assert completed("list", "queued", "--destination", "http:") == []
     callbacks.pause(f"{HOST}#*")
     assert set(completed("pause", "")) == {HOST, f"{HOST}#lane"}
+
+
+def test_what_is_in_any_shard_is_completed(environment: Callable[..., None]) -> None:
+    environment(CALLBACKS_SHARDS=4)
+    hosts = [f"https://{letter}.example" for letter in "abcdefgh"]
+    enqueue_many([{"callback_url": host, "data": 1, "id": host[8]} for host in hosts])
+    assert set(completed("show", "")) == set("abcdefgh")
+    assert set(completed("pause", "")) == {f"{host}:443" for host in hosts}
 
 
 def test_without_redis_or_with_a_bad_setting_nothing_is_completed(

@@ -124,16 +124,6 @@ def is_sent(outcome: callbacks.Outcome) -> bool:
     return outcome is callbacks.Outcome.SENT
 
 
-def start() -> None:
-    assert_type(callbacks.configure(namespace="shop", batch_size=5, environment=None), None)
-
-
-def slowest_part(attempt: callbacks.Attempt) -> str | None:
-    timing = attempt.timing
-    assert_type(timing, callbacks.Timing | None)
-    return max(timing.parts(), key=timing.parts().__getitem__) if timing else None
-
-
 def administer(progress: Callable[[int, int | None], None]) -> None:
     page = admin.list(callbacks.State.DEAD, reason=callbacks.Reason.TIMEOUT, since="2h", limit=9)
     assert_type(page, admin.Page[callbacks.Status])
