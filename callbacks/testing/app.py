@@ -79,8 +79,8 @@ class CallbacksApp:
     def configure(self, **settings: object) -> None:
         """Change settings for this test, by the names of their fields: `max_retries=0`.
 
-        They come before those of the application itself; None is the default. What is enqueued
-        stays. Raises `SettingsError` for an unknown name or a wrong value.
+        They come before those of the application itself, which None leaves in place. What is
+        enqueued stays. Raises `SettingsError` for an unknown name or a wrong value.
         """
         self._environ.configure(**settings)
         load_settings()

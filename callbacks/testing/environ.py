@@ -36,7 +36,7 @@ class Environ:
     def configure(self, **settings: object) -> None:
         """Set settings by their fields' names: `batch_size=5` is CALLBACKS_BATCH_SIZE=5.
 
-        None is the default. Raises `SettingsError` for an unknown name.
+        None unsets it. Raises `SettingsError` for an unknown name.
         """
         variables = dict(_variables(settings))
         for name, nearest in unknown_names(dict.fromkeys(variables, "")):

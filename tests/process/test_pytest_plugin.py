@@ -38,7 +38,7 @@ def test_the_examples_in_the_docs_pass(project: pytest.Pytester) -> None:
         len(re.findall(r"^ *(?:async )?def test_", text, re.MULTILINE)) for _, text in blocks
     )
 
-    done = project.runpytest_subprocess("-q", "-n", "2")
+    done = project.runpytest_subprocess("-q")
 
     done.assert_outcomes(passed=wanted)
 
