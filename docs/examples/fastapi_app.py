@@ -13,17 +13,16 @@ import uuid
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from callbacks import configure, enqueue
+from callbacks import aenqueue, configure
 
 configure(max_delay=0.5)  # settings in code; a variable of the environment comes first
 
 app = FastAPI()
 
 
-def shout(job_id: str, text: str, callback_url: str) -> None:
-    # In a thread, as FastAPI runs a task that is no coroutine.
+async def shout(job_id: str, text: str, callback_url: str) -> None:
     result = {"job": job_id, "text": text.upper()}
-    enqueue(callback_url, result, event="job.done", id=job_id)  # repeated, it is sent once
+    await aenqueue(callback_url, result, event="job.done", id=job_id)  # repeated, it is sent once
 
 
 @app.post("/jobs", status_code=202)

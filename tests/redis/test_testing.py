@@ -122,6 +122,7 @@ def test_a_receiver_that_asks_for_an_hour_gets_it(callbacks_receiver: CallbacksR
     assert 3_600 <= second.at - first.at < 3_620
 
 
+@pytest.mark.parametrize("callbacks_settings", [{}, {"shards": 4}], indirect=True)
 def test_hundreds_to_many_hosts_all_arrive_and_the_books_balance(
     callbacks_receiver: CallbacksReceiver,
 ) -> None:
@@ -480,6 +481,19 @@ def test_the_outbox_refuses_what_is_always_refused(callbacks_outbox: CallbacksOu
         callbacks.enqueue_many([{"callback_url": URL, "data": 1}, {"callback_url": URL}])
 
     assert list(callbacks_outbox) == []
+
+
+@pytest.mark.anyio
+async def test_the_outbox_has_what_coroutines_enqueue(callbacks_outbox: CallbacksOutbox) -> None:
+    assert (await callbacks.aenqueue(URL, 1, id="c-1")).accepted
+    assert (await callbacks.aenqueue(URL, 2, id="c-1")).conflict
+    await callbacks.aenqueue_many([{"callback_url": URL, "data": n, "id": f"m-{n}"} for n in "ab"])
+    status = await callbacks.aget_status("c-1")
+    assert await callbacks.acancel("m-a")
+
+    assert status is not None
+    assert status.state == "queued"
+    assert [each.id for each in callbacks_outbox] == ["c-1", "m-b"]
 
 
 @pytest.mark.parametrize("error", [QueueFull("made up"), redis.ConnectionError("made up")])
