@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import dramatiq
 
 from callbacks.batcher.errors import AWAY
+from callbacks.batcher.store import Batcher
 from callbacks.delivery.callback import shared_transport
 from callbacks.log import log
 from callbacks.runtime import ACTOR_RETRIES, broker, places, runtime
@@ -31,12 +32,21 @@ def _unless_away() -> Iterator[None]:
         log.debug("wake_lost", error=str(error))
 
 
+def _chosen(shard: int | None) -> tuple[Batcher, ...]:
+    """The shard that a message names, or else those with something to do."""
+    try:
+        return runtime().batcher.chosen(shard)
+    except AWAY as error:
+        log.debug("wake_lost", error=str(error))
+        return ()
+
+
 @dramatiq.actor(broker=broker, queue_name=QUEUE, priority=0, max_retries=0)
 def trigger_batch_send(shard: int | None = None) -> None:
     """Claim the next batch and send its messages, each with the delay of its slot."""
     parts = runtime()
-    with _unless_away():
-        for one in parts.batcher.chosen(shard):
+    for one in _chosen(shard):
+        with _unless_away():
             dispatch_once(one, parts.messages.of(one.shard))
 
 
@@ -59,8 +69,8 @@ def send_single_callback(callback_id: str, token: str) -> None:
 def check_and_flush(shard: int | None = None) -> None:
     """Trigger a batch if one is due, in each shard that has callbacks or in one."""
     parts = runtime()
-    with _unless_away():
-        for one in parts.batcher.chosen(shard):
+    for one in _chosen(shard):
+        with _unless_away():
             flush_once(one, parts.messages.of(one.shard))
 
 
@@ -69,6 +79,6 @@ def check_and_flush(shard: int | None = None) -> None:
 )
 def cleanup_stuck() -> None:
     """Take back callbacks that are past their lease."""
-    with _unless_away():
-        for one in runtime().batcher.chosen(None):
+    for one in _chosen(None):
+        with _unless_away():
             recover_once(one, chance=random.random())  # noqa: S311 - spreads load

@@ -33,8 +33,9 @@ from callbacks.runtime import configure as configure_runtime
 from callbacks.units import ms
 from callbacks.when import Moment, read_when
 
-#: Callbacks per pipeline.
+#: Callbacks per pipeline, and over several shards so many times more: else each would get few.
 CHUNK: Final = 500
+_MOST_CHUNKS: Final = 4
 
 
 _PARAMETERS: Final = frozenset(
@@ -132,7 +133,7 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
         with placed(place):
             frozen.append(prepare(parts, item, now))
     receipts: list[Receipt] = []
-    for chunk in pages(frozen, CHUNK):
+    for chunk in pages(frozen, CHUNK * min(_MOST_CHUNKS, parts.settings.shards)):
         with documented_errors(chunk[0].id, receipts):
             results = store(parts, chunk)
         add_receipts(receipts, chunk, results)

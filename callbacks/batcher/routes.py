@@ -13,10 +13,13 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
+import redis
 from redis import Redis
 
+from callbacks.batcher.errors import AWAY
 from callbacks.batcher.scripts import Scripts
 
+_MINTED_CHARS: Final = 30
 _MINTED: Final = re.compile(r"cb_[0-9a-f]{24}\.([0-9a-f]{2})")
 
 
@@ -33,7 +36,8 @@ def shard_of(destination: str, shards: int) -> int:
 
 def own_shard(id: str, shards: int) -> int:
     """The own shard of an id."""
-    named = _MINTED.fullmatch(id)
+    # Most ids that are not minted have another length, which is quicker to see.
+    named = _MINTED.fullmatch(id) if len(id) == _MINTED_CHARS else None
     shard = int(named[1], 16) if named else shards
     return shard if shard < shards else _hashed(id, shards)
 
@@ -70,13 +74,11 @@ class AllScripts:
         return self.shards[shard_of(destination, len(self.shards))]
 
     def run_in_all(self, verb: str, call: Mapping[str, Any]) -> list[Any]:
-        """Call a verb that changes nothing in each shard; raises the first error."""
+        """Call a verb that changes nothing in each shard; raises an error that names shards."""
         if len(self.shards) == 1:
             return [self.home.run(verb, call)]
         answers = self.home.run_across(verb, ((shard, call) for shard in self.shards))
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        raise_for(answers)
         return answers
 
     def locate(self, ids: Sequence[str]) -> list[Scripts]:
@@ -103,6 +105,19 @@ class AllScripts:
         own = ((id, self.shards[own_shard(id, len(self.shards))]) for id in ids)
         values = self.home.stream(("GET", shard.keys.of("at:", id)) for id, shard in own)
         return [reserved_for(value) for value in values]
+
+
+def raise_for(answers: Sequence[Any]) -> None:
+    """Raise an error that names the shards whose answers, in order, are errors."""
+    failed = [n for n, answer in enumerate(answers) if isinstance(answer, Exception)]
+    if not failed:
+        return
+    error = answers[failed[0]]
+    if not isinstance(error, AWAY):
+        raise error
+    names = ", ".join(map(str, failed))
+    told = f"{'shard' if len(failed) == 1 else 'shards'} {names} of {len(answers)}: {error}"
+    raise redis.ConnectionError(told) from error
 
 
 def as_all(scripts: Scripts | AllScripts) -> AllScripts:

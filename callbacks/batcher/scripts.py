@@ -237,8 +237,8 @@ class Scripts:
         `durable`: they wait together, once all are executed. An error reply is returned in the
         place of its call's answer. `calls` is consumed while the first of them are executed.
         """
-        calls_here = ((self, arguments) for arguments in calls)
-        return self.run_across(name, calls_here, durable=durable)
+        own = ((self, arguments) for arguments in calls)
+        return self.run_across(name, own, durable=durable)
 
     def run_across(
         self,
@@ -278,11 +278,15 @@ class Scripts:
 
         Raises the first error reply.
         """
-        answers = self._pipeline.stream(commands)
+        answers = self.stream_each(commands)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
         return answers
+
+    def stream_each(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Do the same; errors are returned in the places of the replies."""
+        return self._pipeline.stream(commands)
 
 
 def _form(verb: Verb, keys: Keys, constants: Mapping[str, int]) -> _Form:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import redis
 from redis import Redis
 
 from callbacks.batcher import replies
@@ -20,6 +21,7 @@ from callbacks.batcher.routes import (
     AllScripts,
     by_shard,
     own_shard,
+    raise_for,
     shard_of,
     shard_of_token,
     with_shard,
@@ -31,6 +33,8 @@ from callbacks.model import Cancelled, Item, Look, SettingsError, Stored
 
 if TYPE_CHECKING:
     from callbacks.settings import Settings
+
+_T = TypeVar("_T")
 
 #: For a callback whose id another shard has: so it is for another destination.
 _KNOWN: Final = Stored(accepted=False, conflict=True)
@@ -47,6 +51,13 @@ class Word:
     last_batch_ms: int
     epoch: str
     full: bool
+
+
+def _word(live: Any, state: Any) -> Word | None:
+    if isinstance(live, Exception) or isinstance(state, Exception):
+        return None
+    last, epoch, full = state
+    return Word(bool(live), int(last or 0), replies.text(epoch or b""), bool(full))
 
 
 class Shards:
@@ -136,23 +147,23 @@ class Shards:
         return self.shards[shard : shard + 1]
 
     def busy(self) -> tuple[Batcher, ...]:
-        """The shards with callbacks that have not ended."""
+        """The shards with callbacks that have not ended, of those that can be reached."""
         keys = [one.scripts.keys.of("expiry") for one in self.shards]
-        found = self._home.scripts.stream(("EXISTS", key) for key in keys)
-        return tuple(one for one, live in zip(self.shards, found, strict=True) if live)
+        found = self._home.scripts.stream_each(("EXISTS", key) for key in keys)
+        return tuple(one for one, live in zip(self.shards, found, strict=True) if live == 1)
 
-    def words(self) -> list[Word]:
-        """Read whether each shard has something to do, with two plain commands each."""
+    def words(self) -> list[Word | None]:
+        """Read whether each shard has something to do, with two plain commands each.
+
+        None: its Redis is away.
+        """
         commands: list[tuple[str, ...]] = []
         for one in self.shards:
             keys = one.scripts.keys
             commands.append(("EXISTS", keys.of("expiry")))
             commands.append(("HMGET", keys.of("state"), "last_batch", "epoch", "full"))
-        found = self._home.scripts.stream(commands)
-        return [
-            Word(bool(live), int(last or 0), replies.text(epoch or b""), bool(full))
-            for live, (last, epoch, full) in zip(found[::2], found[1::2], strict=True)
-        ]
+        found = self._home.scripts.stream_each(commands)
+        return [_word(*both) for both in zip(found[::2], found[1::2], strict=True)]
 
     def _having(self, id: str) -> Batcher:
         """The shard that has a callback, or would have."""
@@ -251,9 +262,8 @@ class Shards:
             return self.home.pause(destination, entry=entry)
         if destination is None:
             self.home.pause(entry=entry)
-            return sum(one.pause(entry=entry) for one in self.shards)
-        if destination.endswith("#*"):
-            return sum(one.pause(destination, entry=entry) for one in self.shards)
+        if destination is None or destination.endswith("#*"):
+            return sum(self._in_all(lambda one: one.pause(destination, entry=entry)))
         self._note(entry)
         return self.of(destination).pause(destination, entry=entry)
 
@@ -270,7 +280,7 @@ class Shards:
             return self.home.resume(destination, nonce=nonce, entry=entry)
         self._note(entry)
         if destination is None or destination.endswith("#*"):
-            some = [one.resume(destination, nonce=nonce) for one in self.shards]
+            some = self._in_all(lambda one: one.resume(destination, nonce=nonce))
             if destination is None:
                 some.append(self.home.resume(nonce=nonce))
             return any(some)
@@ -286,11 +296,11 @@ class Shards:
         if self.count == 1:
             return self.home.forgive(callback_url, nonce=nonce, entry=entry)
         self._note(entry)
-        return sum(one.forgive(callback_url, nonce=nonce) for one in self.shards) > 0
+        return any(self._in_all(lambda one: one.forgive(callback_url, nonce=nonce)))
 
     def unhold(self) -> bool:
         """Let callbacks expire again; False if they already do."""
-        return sum(one.unhold() for one in self.shards) > 0
+        return any(self._in_all(Batcher.unhold))
 
     def replay(self, ids: Sequence[str], *, nonce: str | None = None) -> int:
         """Put dead letters back into the queue; how many of `ids` were dead letters."""
@@ -319,6 +329,17 @@ class Shards:
         """Those of which a shard has no record."""
         kept = one.scripts.stream(("EXISTS", one.scripts.keys.of("rec:", id)) for id in ids)
         return [id for id, known in zip(ids, kept, strict=True) if not known]
+
+    def _in_all(self, act: Callable[[Batcher], _T]) -> list[_T]:
+        """Do it in each shard, although one is away; raises an error that names those."""
+        answers: list[Any] = []
+        for one in self.shards:
+            try:
+                answers.append(act(one))
+            except redis.RedisError as error:
+                answers.append(error)
+        raise_for(answers)
+        return answers
 
     def _note(self, entry: str) -> None:
         if entry:

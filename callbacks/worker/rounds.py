@@ -48,12 +48,16 @@ class Rounds:
         self._turn = 0
         self._idle_at = float("-inf")
 
-    def choose(self, words: Sequence[Word], *, interval_s: float) -> list[int]:
-        """The shards to visit now; in the first round all."""
+    def choose(self, words: Sequence[Word | None], *, interval_s: float) -> list[int]:
+        """The shards to visit now; in the first round all. None: it cannot be reached."""
         now = self._monotonic()
         if not self._words:
             self._idle_at = now
         for shard, word in enumerate(words):
+            if word is None:
+                self._away_until[shard] = now + AWAY_S
+                continue
+            self._away_until.pop(shard, None)
             if self._is_busy(shard, word):
                 self._visit_until[shard] = now + LINGER_S + 2 * interval_s
             self._words[shard] = word

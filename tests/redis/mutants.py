@@ -12,7 +12,7 @@ from tests.redis.bench import Mutant
 
 MUTANTS: Final = {
     "enqueue without the check for known ids": Mutant(
-        "enqueue", "redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0", "false", seed=1
+        "enqueue", "if is_known(id) then", "if false then", seed=1
     ),
     "enqueue that takes another URL for the same": Mutant(
         "enqueue", "is_conflict(id, request) and 2 or 0", "0", seed=1

@@ -381,3 +381,15 @@ def test_only_shards_with_callbacks_are_busy(shards: Shards) -> None:
     put(shards, minted(shards, host(2)), host(2))
     assert [one.shard for one in shards.busy()] == [2]
     assert [word.live for word in shards.words()] == [False, False, True, False]
+
+
+def test_an_act_for_all_reaches_the_other_shards_and_names_the_one_that_is_away(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_args: object, **_given: object) -> int:
+        raise redis.ConnectionError("refused")
+
+    monkeypatch.setattr(shards.shards[1].scripts, "run", away)
+    with pytest.raises(redis.ConnectionError, match=r"^shard 1 of 4: refused"):
+        shards.pause()
+    assert [one.look().paused for one in shards.shards[2:]] == [True, True]

@@ -56,6 +56,17 @@ def test_a_busy_shard_is_visited_each_time_and_a_while_longer() -> None:
     assert chosen(rounds) == []
 
 
+def test_a_shard_that_is_away_is_left_alone_and_visited_when_it_is_back() -> None:
+    clock = Clock()
+    rounds = Rounds(clock)
+    chosen(rounds)
+    clock.now += 12
+    busy = replace(IDLE, live=True)
+    assert rounds.choose([busy, None, busy, None], interval_s=3) == [0, 2]
+    clock.now += 3
+    assert rounds.choose([busy, busy, IDLE, None], interval_s=3) == [0, 1, 2]
+
+
 def test_a_batch_between_two_looks_is_noticed_and_so_is_a_full_redis() -> None:
     clock = Clock()
     rounds = Rounds(clock)

@@ -69,16 +69,25 @@ local function is_conflict(id, request)
   return known and known ~= fingerprint_of(request)
 end
 
+-- Whether there is a callback with this id here, and whether it is reserved for another shard. An
+-- id that is new to both, as most are, takes one command.
+local found
+local function is_known(id)
+  if own_shard < 0 then return redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 end
+  found = redis.call('EXISTS', K.cbs .. id, K.recs .. id, K.ats .. id)
+  return found > 0 and redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0
+end
+local function is_elsewhere(id)
+  return own_shard >= 0 and found > 0 and num(reserved_for(redis.call('GET', K.ats .. id))) ~= own_shard
+end
+
 -- Store a request, and collect where its id belongs.
 local function take(at, id, destination, request, delay, life)
-  if redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0 then
+  if is_known(id) then
     known = known + 1
     return say(at, is_conflict(id, request) and 2 or 0, 0, 0)
   end
-  if own_shard >= 0 then
-    local other = num(reserved_for(redis.call('GET', K.ats .. id)), own_shard)
-    if other ~= own_shard then return say(at, -3, 0, 0) end
-  end
+  if is_elsewhere(id) then return say(at, -3, 0, 0) end
   if s.full or (max_queued > 0 and queued >= max_queued) then
     refused = refused + 1
     return say(at, s.full and -2 or -1, s.full and 0 or queued, 0)
