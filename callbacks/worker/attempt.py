@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -189,9 +189,12 @@ class _Attempt:
             passed_ms = round((self.timer.monotonic() - since) * 1_000)
             left_ms = max(0, go.wait_ms - passed_ms)
             # One that the gate has put off and not sent back goes, however far ahead that is.
-            wait_ms, taken = pacer.take(self.batcher, left_ms, must=n > 0)
+            take = partial(pacer.take, self.batcher, left_ms, must=n > 0)
+            wait_ms, taken = self._patiently(take)
+            answered = self.timer.monotonic()
             if taken and wait_ms <= left_ms + MISSED_MS:
-                break
+                passed_ms = round((answered - since) * 1_000)
+                return answered, replace(go, now_ms=go.now_ms + passed_ms, wait_ms=wait_ms)
             since, gate = self.begin(ahead_ms=wait_ms)
             if not isinstance(gate, Go):
                 return since, gate

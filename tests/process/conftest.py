@@ -12,6 +12,7 @@ import redis
 from callbacks.batcher.audit import audit
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector, Overview, overview
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.settings import load_settings
 from tests.support.processes import Groups, clean_environment, until
@@ -65,11 +66,13 @@ class System:
         client = connect(self.settings)
         self._opened.append(client)
         self.batcher = Batcher(client, self.settings)
-        self.inspector = Inspector(self.batcher.scripts)
+        several = self.settings.shards > 1
+        self.scripts = Shards(client, self.settings).scripts if several else self.batcher.scripts
+        self.inspector = Inspector(self.scripts)
         return self
 
     def overview(self) -> Overview:
-        return overview(self.batcher.scripts)
+        return overview(self.scripts)
 
     def settled(self) -> bool:
         now = self.overview()
