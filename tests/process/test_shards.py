@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -14,10 +15,12 @@ import redis
 import callbacks
 from callbacks.batcher.keys import shard_tags, slot_of
 from callbacks.batcher.routes import shard_of
-from tests.process.conftest import System
-from tests.process.faults import OPEN, instants
+from tests.conftest import forget_runtime
+from tests.process.conftest import SETTINGS, System
+from tests.process.faults import OPEN, command, instants
 from tests.process.test_topologies import running
-from tests.support.processes import refusals, until
+from tests.support.processes import Groups, clean_environment, refusals, until
+from tests.support.server import Server, binaries
 from tests.support.target import Target
 from tests.support.topologies import cluster
 
@@ -87,6 +90,41 @@ def test_a_primary_that_is_away_with_its_replica_stops_its_own_shards_only(
         until(lambda: set(ids) <= set(target.counts()), within=90)
         until(system.settled, within=60)
         assert system.audit() == []
+
+
+def test_a_move_to_more_shards_delivers_everything_while_both_run(
+    system: System, enqueue: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.configure(**OPEN | {"send_interval": STAGGER_MS / 1_000})
+    new_server = Server(binaries()["valkey"]).start()
+    new = System(new_server, Groups(clean_environment(**SETTINGS), tmp_path / "new"))
+    (tmp_path / "new").mkdir()
+    try:
+        with Target() as target, new.groups:
+            enqueue(target.url, COUNT)
+            system.groups.worker(processes=1)
+            new.configure(shards=4, **OPEN)
+            new.groups.worker(processes=1)
+            until(lambda: bool(target.counts()), within=30)  # the old one is at it
+            monkeypatch.setenv("REDIS_URL", new_server.url)
+            monkeypatch.setenv("CALLBACKS_SHARDS", "4")
+            forget_runtime()()
+            ids = fill(target.url, start=COUNT)
+            assert len(ids) == COUNT
+            until(lambda: is_empty(system), within=60)
+            until(lambda: len(target.counts()) == 2 * COUNT, within=60)
+            until(new.settled, within=30)
+            assert (system.audit(), new.audit()) == ([], [])
+            assert set(target.counts().values()) == {1}
+    finally:
+        new.close()
+        new_server.stop()
+
+
+def is_empty(system: System) -> bool:
+    """What the recipe in docs/scaling.md looks at."""
+    shown = json.loads(command(system, "status", "--json"))
+    return (shown["queued"], shown["processing"]) == (0, 0)
 
 
 def others(target: Target, dead: set[int]) -> list[str]:

@@ -445,6 +445,7 @@ USER = (
     ">pw",
     "~callbacks*",
     "~{callbacks}*",
+    "~{callbacks:*",
     "&callbacks:*",
     "&{callbacks}:*",
     "+@all",
