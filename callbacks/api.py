@@ -36,6 +36,8 @@ from callbacks.when import Moment, read_when
 #: Callbacks per pipeline, and over several shards so many times more: else each would get few.
 CHUNK: Final = 500
 _MOST_CHUNKS: Final = 4
+#: Why a callback with a known id was not accepted, where nobody reads its receipt.
+CONFLICT: Final = "id: is known with another URL, event, environment or data"
 
 
 _PARAMETERS: Final = frozenset(

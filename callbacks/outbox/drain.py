@@ -8,6 +8,7 @@ pass over them; on SQLite two drains enqueue the same rows, which again changes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Final
 
@@ -58,6 +59,15 @@ def engine_for(url: str) -> Engine:
     return create_engine(parsed.set(drivername=f"{backend}+{driver}"), pool_pre_ping=True)
 
 
+@dataclass(slots=True)
+class _Page:
+    """What became of the rows of one page, by position: those to delete, and those set aside."""
+
+    counted: Drained = field(default_factory=Drained)
+    done: list[int] = field(default_factory=list)
+    bad: list[dict[str, object]] = field(default_factory=list)
+
+
 class Drain:
     """Drains one outbox. `tell` gets each row that is not enqueued, and why."""
 
@@ -81,17 +91,18 @@ class Drain:
         after = 0
         while True:
             with self._engine.connect() as connection:
-                rows = self._page(connection, after, again=again)
+                rows = self._read(connection, after, again=again)
                 if not rows:
                     return
-                drained = self._drain(connection, rows)
+                page = self._enqueue(rows)
+                self._write(connection, page)
                 connection.commit()
-            yield drained
-            if drained.stopped_by:
+            yield page.counted
+            if page.counted.stopped_by:
                 return
             after = rows[-1].position
 
-    def _page(self, connection: Connection, after: int, *, again: bool) -> Sequence[Row]:
+    def _read(self, connection: Connection, after: int, *, again: bool) -> Sequence[Row]:
         """Read the next rows; on PostgreSQL also lock them, passing over locked ones."""
         c = self._rows.c
         rows = connection.execute(
@@ -101,36 +112,42 @@ class Drain:
             .limit(PAGE)
             .with_for_update(skip_locked=True)
         )
-        page = [Row(*row) for row in rows]
+        read = [Row(*row) for row in rows]
         if connection.dialect.name == "sqlite":
             connection.commit()  # its lock would keep the application from writing
-        return page
+        return read
 
-    def _drain(self, connection: Connection, rows: Sequence[Row]) -> Drained:
+    def _write(self, connection: Connection, page: _Page) -> None:
+        position = self._rows.c.position
+        if page.done:
+            connection.execute(delete(self._rows).where(position.in_(page.done)))
+        if page.bad:
+            connection.execute(update(self._rows).where(position == bindparam("at")), page.bad)
+
+    def _enqueue(self, rows: Sequence[Row]) -> _Page:
+        page = _Page()
         good: list[tuple[Row, Item]] = []
-        bad: list[dict[str, object]] = []
         for row in rows:
             try:
                 good.append((row, item_of(self._parts, row)))
             except InvalidCallback as error:
-                bad.append({"at": row.position, "problem": str(error)})
-                self._tell(row, f"is set aside: {error}")
-        drained = Drained(set_aside=len(bad))
+                self._set_aside(page, row, str(error))
         results = self._store([item for _, item in good])
-        done: list[int] = []
         for (row, _), result in zip(good, results, strict=True):
-            if isinstance(result, Stored):
-                done.append(row.position)
-                drained.enqueued += result.accepted
-                drained.known += not result.accepted
+            if not isinstance(result, Stored):
+                self._leave(page.counted, row, result)
+            elif result.conflict:
+                self._set_aside(page, row, api.CONFLICT)
             else:
-                self._leave(drained, row, result)
-        position = self._rows.c.position
-        if done:
-            connection.execute(delete(self._rows).where(position.in_(done)))
-        if bad:
-            connection.execute(update(self._rows).where(position == bindparam("at")), bad)
-        return drained
+                page.done.append(row.position)
+                page.counted.enqueued += result.accepted
+                page.counted.known += not result.accepted
+        return page
+
+    def _set_aside(self, page: _Page, row: Row, problem: str) -> None:
+        page.bad.append({"at": row.position, "problem": problem})
+        page.counted.set_aside += 1
+        self._tell(row, f"is set aside: {problem}")
 
     def _store(self, items: Sequence[Item]) -> Sequence[Stored | Exception]:
         try:

@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +23,7 @@ from callbacks import aio, api
 from callbacks.delivery.callback import AICallback
 from callbacks.model import InvalidCallback, Item
 from callbacks.runtime import Runtime, runtime
-from callbacks.when import Moment
+from callbacks.when import Moment, read_when
 
 #: The name of the table, unless another one is given.
 TABLE: Final = "callbacks_outbox"
@@ -66,7 +67,7 @@ def add(
         raise TypeError(f"where: is a {type(where).__name__}; `await outbox.aadd(...)` takes it")
     if not (hasattr(where, "cursor") or hasattr(where, "execute")):
         raise TypeError(f"where: is a {type(where).__name__}; expected a session or connection")
-    callback, row = _frozen(
+    added, callback, row = _frozen(
         callback_url=callback_url,
         data=data,
         event=event,
@@ -86,7 +87,7 @@ def add(
             cursor.close()
     else:
         _execute(where, name, row)
-    return callback.id
+    return added.id
 
 
 async def aadd(
@@ -108,7 +109,7 @@ async def aadd(
     if not inspect.iscoroutinefunction(getattr(where, "execute", None)):
         expected = "AsyncSession or AsyncConnection"
         raise TypeError(f"where: is a {type(where).__name__}; expected {expected}")
-    callback, row = _frozen(
+    added, callback, row = _frozen(
         callback_url=callback_url,
         data=data,
         event=event,
@@ -124,7 +125,7 @@ async def aadd(
         await where.execute(_insert(name, _mark_of(where)), tuple(row.values()))
     else:
         await _execute(where, name, row)
-    return callback.id
+    return added.id
 
 
 def _execute(where: Any, name: str, row: Mapping[str, str]) -> Any:
@@ -153,20 +154,25 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _frozen(**given: Any) -> tuple[AICallback, dict[str, str]]:
+def _frozen(**given: Any) -> tuple[Item, AICallback, dict[str, str]]:
     """Check the parameters of `enqueue`; returns a row's `id` and `item`, too.
 
-    What `data` may hold besides JSON is stored as it will be sent.
+    What JSON does not hold is stored as it will be sent, and times as seconds from now.
     """
-    _, callback = api.freeze(runtime(), now=datetime.now(UTC), **given)
-    given |= {
-        "data": json.loads(callback.request.body)["data"],
-        "environment": callback.request.environment,
-        "headers": dict(callback.request.headers) or None,
+    added, callback = api.freeze(runtime(), now=datetime.now(UTC), **given)
+    request, timed = callback.request, given["expires_in"] is not None
+    item = {
+        "callback_url": given["callback_url"],
+        "data": json.loads(request.body)["data"],
+        "event": given["event"],
+        "environment": request.environment,
+        "headers": dict(request.headers) or None,
+        "expires_in": added.life_ms / 1_000 if timed else None,
+        "delay": added.delay_ms / 1_000 or None,
+        "lane": given["lane"],
     }
-    del given["id"]
-    item = {name: value for name, value in given.items() if value is not None or name == "data"}
-    return callback, {"id": callback.id, "item": json.dumps(item)}
+    kept = {name: value for name, value in item.items() if value is not None or name == "data"}
+    return added, callback, {"id": added.id, "item": json.dumps(kept)}
 
 
 @dataclass(slots=True)
@@ -224,14 +230,17 @@ def item_of(parts: Runtime, row: Row) -> Item:
         created = datetime.fromtimestamp(row.created_at, UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidCallback("created_at", f"is no time: {error}") from None
-    return api.prepare(parts, given | _times(given, row.age_s) | {"id": row.id}, created)
+    return api.prepare(parts, given | _times(given, row) | {"id": row.id}, created)
 
 
-def _times(given: Mapping[str, Any], age_s: float) -> dict[str, float]:
+def _times(given: Mapping[str, Any], row: Row) -> dict[str, float]:
     """What is left of `delay` and `expires_in`; a wrong value is left to be refused."""
     left = {}
-    for name, least in (("delay", 0), ("expires_in", _NO_LIFE_S)):
+    for name, least in (("delay", 0.0), ("expires_in", _NO_LIFE_S)):
         value = given.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = read_when(value).ahead(row.created_at)
         if isinstance(value, int | float) and value > least:
-            left[name] = max(least, value - max(0, age_s))
+            left[name] = max(least, value - max(0, row.age_s))
     return left

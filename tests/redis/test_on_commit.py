@@ -272,6 +272,18 @@ def test_a_full_queue_is_logged_for_what_found_no_room(
     assert ["id=t-2" in line for line in caplog.messages] == [True]
 
 
+def test_a_known_id_with_other_data_is_logged(
+    engine: sa.Engine, environment: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    callbacks.enqueue(URL, 1, id="t-1")
+    with Session(engine) as session, caplog.at_level(logging.ERROR, "callbacks"):
+        enqueue_on_commit(session, URL, 2, id="t-1")
+        session.commit()
+    (line,) = caplog.messages
+    assert "event=not_enqueued id=t-1" in line
+    assert "known with another" in line
+
+
 def test_bad_input_is_refused_before_the_commit(
     engine: sa.Engine, environment: Environment, client: redis.Redis
 ) -> None:

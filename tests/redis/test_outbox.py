@@ -254,14 +254,16 @@ def test_times_count_from_when_it_was_added(
 ) -> None:
     with Session(database.engine) as session:
         outbox.add(session, URL, 1, id="later", delay=120, expires_in=200)
-        outbox.add(session, URL, 1, id="over", expires_in=60)
+        outbox.add(session, URL, 1, id="over", expires_in="1m")
         session.commit()
+    insert(database, "text", {"callback_url": URL, "data": 1, "delay": "2m"})
     database.execute("UPDATE callbacks_outbox SET created_at = created_at - 100")
-    assert drained(database)[0] == Drained(enqueued=2)
-    later = callbacks.get_status("later")
-    assert later
-    assert later.next_attempt_at is not None
-    assert 10 < later.next_attempt_at - time.time() < 21
+    assert drained(database)[0] == Drained(enqueued=3)
+    for id in ("later", "text"):
+        later = callbacks.get_status(id)
+        assert later
+        assert later.next_attempt_at is not None
+        assert 10 < later.next_attempt_at - time.time() < 21
     ends = {id: client.zscore(key("expiry"), id) or 0 for id in ("later", "over")}
     assert 90 < ends["later"] / 1000 - time.time() < 101
     assert ends["over"] / 1000 <= time.time()  # so it is dead, reason `expired`, with the next look
@@ -327,6 +329,18 @@ def test_what_was_set_aside_is_tried_again_on_request_or_when_it_is_added_again(
     assert drained(database)[0] == Drained()
     assert drained(database, again=True)[0] == Drained(enqueued=1)
     assert database.rows == []
+
+
+def test_a_known_id_with_other_data_is_set_aside(
+    database: Database, environment: Environment
+) -> None:
+    callbacks.enqueue(URL, 1, id="t-1")
+    with Session(database.engine) as session:
+        outbox.add(session, URL, 2, id="t-1")
+        session.commit()
+    done, told = drained(database)
+    assert done == Drained(set_aside=1)
+    assert told == ["t-1 is set aside: id: is known with another URL, event, environment or data"]
 
 
 def fill(database: Database, count: int) -> list[str]:
