@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from callbacks.request.secrets import SecretResolverError, load_resolver
 from callbacks.request.urls import normal_url
 from callbacks.runtime import Runtime, runtime
 from callbacks.runtime import configure as configure_runtime
+from callbacks.telemetry import Enqueueing, enqueueing
 from callbacks.units import ms
 from callbacks.when import Moment, read_when
 
@@ -99,23 +101,26 @@ def enqueue(
     safe to repeat the call with that id.
     """
     parts = runtime()
-    item, callback = freeze(
-        parts,
-        callback_url=callback_url,
-        data=data,
-        event=event,
-        id=id,
-        environment=environment,
-        headers=headers,
-        expires_in=expires_in,
-        delay=delay,
-        lane=lane,
-        now=datetime.now(UTC),
-    )
-    check_signable(callback)
-    with documented_errors(item.id):
-        stored = parts.batcher.enqueue(item)
-    _announce(parts, [stored])
+    with enqueueing(parts.settings.namespace) as traced:
+        item, callback = freeze(
+            parts,
+            callback_url=callback_url,
+            data=data,
+            event=event,
+            id=id,
+            environment=environment,
+            headers=headers,
+            expires_in=expires_in,
+            delay=delay,
+            lane=lane,
+            now=datetime.now(UTC),
+            trace=traced.context,
+        )
+        check_signable(callback)
+        with documented_errors(item.id):
+            stored = parts.batcher.enqueue(item)
+        traced.stored(item.id, item.destination, accepted=stored.accepted)
+        _announce(parts, [stored])
     return receipt_of(item, stored)
 
 
@@ -129,11 +134,19 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     is the first that may not be stored.
     """
     parts = runtime()
+    with enqueueing(parts.settings.namespace) as traced:
+        return _enqueue_many(parts, items, traced)
+
+
+def _enqueue_many(
+    parts: Runtime, items: Iterable[Mapping[str, Any]], traced: Enqueueing
+) -> list[Receipt]:
     now = datetime.now(UTC)
     frozen: list[Item] = []
     for place, item in enumerate(items):
         with placed(place):
-            frozen.append(prepare(parts, item, now))
+            frozen.append(prepare(parts, item, now, trace=traced.context))
+    traced.stored_many(len(frozen))
     receipts: list[Receipt] = []
     for chunk in pages(frozen, CHUNK * min(_MOST_CHUNKS, parts.settings.shards)):
         with documented_errors(chunk[0].id, receipts):
@@ -203,12 +216,12 @@ def check_url(url: str) -> str:
     return normal
 
 
-def prepare(parts: Runtime, item: object, now: datetime) -> Item:
+def prepare(parts: Runtime, item: object, now: datetime, *, trace: str = "") -> Item:
     """Check and freeze one mapping with the parameters of `enqueue`; stores nothing.
 
-    Raises `InvalidCallback`.
+    `trace`: see `Request`. Raises `InvalidCallback`.
     """
-    frozen, callback = freeze(parts, now=now, **parameters(item))
+    frozen, callback = freeze(parts, now=now, trace=trace, **parameters(item))
     check_signable(callback)
     return frozen
 
@@ -270,6 +283,7 @@ def freeze(
     expires_in: float | Moment | None = None,
     delay: float | Moment | None = None,
     event: str | None = None,
+    trace: str = "",
     **given: Any,
 ) -> tuple[Item, AICallback]:
     """Check and freeze the parameters of `enqueue`; the caller calls `check_signable` next.
@@ -291,6 +305,8 @@ def freeze(
         now=now,
     )
     request = callback.request
+    if trace:
+        request = replace(request, trace=trace)
     id = callback.id
     if given.get("id") is None:
         id = parts.batcher.name(id, request.destination)

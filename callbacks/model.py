@@ -52,7 +52,9 @@ class Request:
     """What is owed to one receiver, frozen at enqueue: every attempt sends these bytes.
 
     `headers` are the caller's own extra headers, in order, as (name, value) pairs; the
-    headers that change with each attempt (`webhook-*`) are added when it is sent.
+    headers that change with each attempt (`webhook-*`) are added when it is sent. `trace`: the
+    context of the span that enqueued it: `traceparent`, perhaps a space and `tracestate` (W3C Trace
+    Context); empty if there was none.
     """
 
     callback_url: str
@@ -60,6 +62,7 @@ class Request:
     environment: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,7 @@ class Go:
 
     `overdue_ms`: how long after its instant it takes an unproven destination's place; 0 if its
     destination is unproven. `refused`: it is the probe of a destination held for its refusals.
+    `asked_ms`: when it was asked first, if it was asked again for the pace over all shards.
     """
 
     wait_ms: int
@@ -304,6 +308,7 @@ class Go:
     overdue_ms: int = 0
     refused: bool = False
     waited: Waited | None = None
+    asked_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import dramatiq
@@ -33,7 +33,9 @@ from callbacks.log import log
 from callbacks.model import SettingsError
 from callbacks.monitor.checks import CheckStatus
 from callbacks.monitor.redis_checks import eviction
+from callbacks.monitor.reporter import Outlet, Reporter, log_figures
 from callbacks.native import has_greenlets
+from callbacks.telemetry import sdk
 from callbacks.units import ms
 from callbacks.version import __version__
 from callbacks.worker.arrivals import Listener
@@ -51,7 +53,7 @@ from callbacks.worker.duties import (
     tick_once,
 )
 from callbacks.worker.liveness import Liveness
-from callbacks.worker.middleware import Boot, Ticker
+from callbacks.worker.middleware import Boot, Telemetry, Ticker
 from callbacks.worker.places import Places
 from callbacks.worker.rounds import Rounds, WorkerPlaces
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
@@ -288,6 +290,7 @@ def prepare_process() -> None:
     except (SettingsError, WrongForm) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format, direct=owns_stderr())
+    traces.start(sdk.signals())
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
@@ -496,6 +499,28 @@ def check_at_start() -> None:
 
 def _note_scheduler() -> None:
     runtime().batcher.scheduled()
+    reporter.start()  # here, too: it goes on if all workers are gone
+
+
+def outlets() -> list[Outlet]:
+    """Where this process tells the figures, if it is its turn."""
+    every_s, found = runtime().settings.figures_interval, []
+    if every_s:
+        found.append(Outlet("figures", every_s, log_figures))
+    if sdk.signals().metrics and (tell := _otlp()) is not None:
+        found.append(Outlet("otlp", sdk.export_interval_s(), tell))
+    return found
+
+
+@cache
+def _otlp() -> Callable[[Any], None] | None:
+    """What exports figures; None without the extra, which is logged once."""
+    try:
+        from callbacks.monitor.otlp import OtlpMetrics  # noqa: PLC0415 - the extra
+    except ImportError:
+        log.warning("telemetry", problem=sdk.MISSING)
+        return None
+    return OtlpMetrics().tell
 
 
 def work_is_due() -> bool:
@@ -526,6 +551,8 @@ def _open_places(threads: int, ours: bool) -> None:
 
 
 places: Final = Places()
+traces: Final = sdk.Traces()
+reporter: Final = Reporter(lambda: runtime().batcher, outlets)
 _election: Final = TickerElection()
 _rounds: Final = Rounds()
 _liveness: Final = Liveness()
@@ -542,6 +569,7 @@ broker: Final = CallbacksBroker(
         SchedulerHeartbeat(_note_scheduler),
         Ticker(lambda: runtime().settings.check_interval, _election.elect, tick, _liveness),
         Listener(_own_connection),
+        Telemetry(reporter.start, reporter.stop, traces.end),
         Watchdog(
             _liveness,
             work_is_due,

@@ -24,6 +24,7 @@ from callbacks.delivery.callback import AICallback
 from callbacks.model import Item, Receipt, Stored
 from callbacks.request.freeze import check_id
 from callbacks.runtime import Runtime, runtime, runtime_if_made
+from callbacks.telemetry import enqueueing
 from callbacks.when import Moment
 
 #: How long callbacks are checked and frozen before other coroutines run, whoever enqueues them.
@@ -57,23 +58,26 @@ async def aenqueue(
     `__cause__` of the `TimeoutError` that `asyncio.timeout` and `asyncio.wait_for` raise.
     """
     parts = await _parts()
-    await _take_turn()
-    item, callback = api.freeze(
-        parts,
-        callback_url=callback_url,
-        data=data,
-        event=event,
-        id=id,
-        environment=environment,
-        headers=headers,
-        expires_in=expires_in,
-        delay=delay,
-        lane=lane,
-        now=datetime.now(UTC),
-    )
-    with _traceable(item.id):
-        await check_signable(callback)
-        stored: Stored = await _STORING.join(_store_each, item)
+    with enqueueing(parts.settings.namespace) as traced:
+        await _take_turn()
+        item, callback = api.freeze(
+            parts,
+            callback_url=callback_url,
+            data=data,
+            event=event,
+            id=id,
+            environment=environment,
+            headers=headers,
+            expires_in=expires_in,
+            delay=delay,
+            lane=lane,
+            now=datetime.now(UTC),
+            trace=traced.context,
+        )
+        with _traceable(item.id):
+            await check_signable(callback)
+            stored: Stored = await _STORING.join(_store_each, item)
+        traced.stored(item.id, item.destination, accepted=stored.accepted)
     return api.receipt_of(item, stored)
 
 
@@ -83,12 +87,14 @@ async def aenqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     A `CancelledError` carries `callback_id` and `receipts`, as the Redis errors do.
     """
     parts = await _parts()
-    frozen = await _freeze_all(parts, items)
-    receipts: list[Receipt] = []
-    for chunk in pages(frozen, api.CHUNK):
-        with _traceable(chunk[0].id, receipts):
-            results = await _STORING.call(_store, chunk)
-        api.add_receipts(receipts, chunk, results)
+    with enqueueing(parts.settings.namespace) as traced:
+        frozen = await _freeze_all(parts, items, traced.context)
+        traced.stored_many(len(frozen))
+        receipts: list[Receipt] = []
+        for chunk in pages(frozen, api.CHUNK):
+            with _traceable(chunk[0].id, receipts):
+                results = await _STORING.call(_store, chunk)
+            api.add_receipts(receipts, chunk, results)
     return receipts
 
 
@@ -135,14 +141,14 @@ async def check_signable(callback: AICallback) -> None:
         api.check_signable(callback)
 
 
-async def _freeze_all(parts: Runtime, items: Iterable[Mapping[str, Any]]) -> list[Item]:
+async def _freeze_all(parts: Runtime, items: Iterable[Mapping[str, Any]], trace: str) -> list[Item]:
     """Check and freeze many callbacks."""
     now = datetime.now(UTC)
     frozen: list[Item] = []
     for place, given in enumerate(items):
         await _take_turn()
         with api.placed(place):
-            item, callback = api.freeze(parts, now=now, **api.parameters(given))
+            item, callback = api.freeze(parts, now=now, trace=trace, **api.parameters(given))
             await check_signable(callback)
         frozen.append(item)
     return frozen

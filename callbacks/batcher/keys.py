@@ -87,6 +87,7 @@ history +               hash    `minute<n>`, `ten<n>` -> a sample of all totals 
                                 `history.Sample`: one a minute for the last hour, and the latest of
                                 each ten minutes of the last day; n runs in a ring, so 206 at most
                                 by tick, each by that of an hour or a day later
+turn:<what> +           string  it was done just now, by one process for all; expires
 journal +               list    what people did, the newest first: time and JSON, see `journal.Act`
                                 at most 1,000 are kept
 counters                hash    `accepted`, `sent`, ...: transitions, never decreasing; kept
@@ -171,6 +172,7 @@ NAMES: Final = frozenset(
         "trial",
         "attempts",
         "history",
+        "turn:",
         "journal",
         "counters",
         "rate:",

@@ -241,6 +241,10 @@ class Shards:
         """Remember that the scheduler was seen just now."""
         self.home.scheduled()
 
+    def turn(self, what: str, every_ms: int) -> bool:
+        """Tell whether it is this process's turn at what one of all does once in a while."""
+        return self.home.turn(what, every_ms)
+
     def journal(self, entry: str) -> None:
         """Write down what a person did."""
         self.home.journal(entry)

@@ -679,6 +679,10 @@ class Batcher:
         """Remember that the scheduler was seen just now; tried only once."""
         self.scripts.run("scheduled", {}, tries=1)
 
+    def turn(self, what: str, every_ms: int) -> bool:
+        """Tell whether it is this process's turn at what one of all does once in a while."""
+        return bool(self.scripts.run("turn", {"what": what, "every": every_ms}, tries=1))
+
     def admit(self, *, full: bool) -> bool:
         """Accept enqueues, or refuse them because memory is full; True if that is a change."""
         return bool(self.scripts.run("admit", {"full": int(full)}))

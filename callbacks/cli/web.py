@@ -11,7 +11,8 @@ import click
 
 from callbacks import log as logs
 from callbacks.cli.command import Failure, json_option, parts, print_json, say
-from callbacks.runtime import with_one_connection
+from callbacks.monitor.reporter import Reporter
+from callbacks.runtime import outlets, with_one_connection
 
 _PORT: Final = 8000
 #: A Redis that takes longer counts as unreachable here. A script is tried three times, so a
@@ -63,6 +64,7 @@ def web(port: int, as_json: bool) -> None:
         logs.log.info("listening", address=address)
     else:
         say(f"listening on {address}")
+    Reporter(lambda: batcher, outlets).start()
     try:
         server.run()
     finally:

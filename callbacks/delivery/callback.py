@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from callbacks.delivery.daemon_pool import DaemonPool, TooManyHang
@@ -193,10 +194,12 @@ class AICallback:
         timestamp_s: int | None = None,
         sender: Sender | None = None,
         proven: bool = False,
+        trace_headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer:
         """Make one attempt and return its answer; decides and stores nothing.
 
-        Its `said` is one line without secrets of ours, 200 characters at most. `proven`: the
+        Its `said` is one line without secrets of ours, 200 characters at most. `trace_headers` go
+        out too, unless the callback has its own. `proven`: the
         receiver has answered lately, so the name lookup and the call of the resolver
         do not queue behind those of receivers that hang. If the secret resolver fails, hangs or
         returns none, nothing is sent, and the answer's fault is `no_secret`.
@@ -207,6 +210,9 @@ class AICallback:
             headers = self.headers(attempt=attempt, timestamp_s=moment, proven=proven)
         except SecretResolverError as error:
             return Answer(None, Reason.NO_SECRET, str(error))
+        if trace_headers:
+            own = {name.lower() for name, _ in self.request.headers}
+            headers |= {name: v for name, v in trace_headers.items() if name not in own}
         sender = sender or shared_transport(self.settings)
         spent_s = time.monotonic() - began if self.settings.secret_resolver else 0
         request = self.request

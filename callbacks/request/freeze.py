@@ -111,11 +111,14 @@ def request_headers(
 def pack(request: Request) -> bytes:
     """Serialize the request: a line with the destination, a line of JSON, and the body.
 
-    Lua scripts read only the first line.
+    Behind the JSON is the trace's context, if any. Lua scripts read only the first line, and the
+    URL.
     """
     if "\n" in request.destination:
         raise ValueError("a destination has no line break")
     head = _head(request.destination, request.callback_url, request.environment, request.headers)
+    if request.trace:
+        head = head[:-1] + f" {request.trace}\n".encode()
     return head + request.body
 
 
@@ -131,7 +134,11 @@ def unpack(packed: bytes) -> Request:
     """Return the request that was packed; raises ValueError if this is not one."""
     try:
         destination, line, body = packed.split(b"\n", 2)
-        return Request(*_unpacked_head(destination, line), body)
+        trace = ""
+        if not line.endswith(b"]"):
+            line, _, context = line.rpartition(b"] ")
+            line, trace = line + b"]", context.decode("ascii")
+        return Request(*_unpacked_head(destination, line), body, trace)
     except (ValueError, TypeError, RecursionError):
         raise ValueError("not a packed request") from None
 

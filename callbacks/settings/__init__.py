@@ -196,6 +196,10 @@ class Settings(BaseModel):
     """Keep each worker process on one core, if it runs threads and no core gets two."""
     log_format: LogFormat = "logfmt"
     """`logfmt`, `json` or `console`."""
+    figures_interval: Annotated[float, seconds(0, _DAY)] = 60.0
+    """How often one process logs sizes, rates and health; `0`: never."""
+    traceparent: Switch = False
+    """Send the trace's context (`traceparent`, `tracestate`) to receivers."""
 
     warnings: tuple[str, ...] = ()
     """One line for each misspelt `CALLBACKS_...` name; whoever starts a process logs them."""

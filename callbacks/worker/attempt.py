@@ -36,6 +36,7 @@ from callbacks.policy.retry import Decision, Spent, decide_attempt
 from callbacks.policy.timing import before, packed
 from callbacks.request.envelope import created_ms
 from callbacks.request.freeze import unpack
+from callbacks.telemetry import Attempting, attempting
 from callbacks.text import moment
 from callbacks.units import ms
 from callbacks.worker.duties import LEAD_MS, Messages, expire_once, trigger
@@ -198,7 +199,7 @@ class _Attempt:
             since, gate = self.begin(ahead_ms=wait_ms)
             if not isinstance(gate, Go):
                 return since, gate
-            go = gate
+            go = replace(gate, asked_ms=go.asked_ms or go.now_ms)
             if taken and go.wait_ms <= wait_ms + MISSED_MS:
                 break
         return since, go
@@ -248,16 +249,34 @@ class _Attempt:
 
     def send(self, sender: Sender, go: Go, since: float) -> Sent:
         """Send, settle, and log one line."""
+        request, settings = unpack(go.packed), self.batcher.settings
+        with attempting(
+            request,
+            namespace=settings.namespace,
+            id=self.id,
+            attempt=go.attempt,
+            sends_context=settings.traceparent,
+        ) as traced:
+            return self._send(sender, go, request, self._waits(go, since), traced)
+
+    def _send(
+        self,
+        sender: Sender,
+        go: Go,
+        request: Request,
+        waits: tuple[int, ...],
+        traced: Attempting,
+    ) -> Sent:
         settings, at_ms = self.batcher.settings, go.now_ms + go.wait_ms
-        waits = self._waits(go, since)
-        request = unpack(go.packed)
         callback = AICallback.stored(self.id, request, settings)
         answer = callback.send(
             attempt=go.attempt,
             timestamp_s=at_ms // 1_000,
             sender=sender,
             proven=go.overdue_ms > 0,
+            trace_headers=traced.headers,
         )
+        traced.answered(answer)
         if answer.fault is Reason.NO_SECRET:
             return self._withhold(go, request, answer)
         classification = classify(
@@ -270,8 +289,15 @@ class _Attempt:
         decision = decide_attempt(classification, spent, delays=settings.retry_delays)
         settlement = self._settle(go, request, answer, classification, decision, waits)
         trigger(self.messages, settlement.arm_ms)
+        traced.ended(
+            answer,
+            waits,
+            outcome=decision.outcome.value,
+            reason=decision.reason and decision.reason.value,
+            state=settlement.settled.name.lower(),
+        )
         waited_ms = sum(waits) + ms(answer.resolver)
-        self._log(go, request, answer, decision, settlement, waited_ms)
+        self._log(go, request, answer, decision, settlement, waited_ms, traced.trace_id)
         retry_ms = ms(decision.delay_s) if settlement.settled is Settled.RETRY else None
         return Sent(go, settlement.settled, answer, retry_ms)
 
@@ -280,7 +306,8 @@ class _Attempt:
         late_ms = ms(self.timer.monotonic() - since) - go.wait_ms
         at_ms = go.now_ms + go.wait_ms
         waited = go.waited or Waited(at_ms, at_ms, at_ms)
-        return before(waited, asked_ms=go.now_ms, at_ms=at_ms, late_ms=max(0, late_ms))
+        asked_ms = go.asked_ms or go.now_ms
+        return before(waited, asked_ms=asked_ms, at_ms=at_ms, late_ms=max(0, late_ms))
 
     def _withhold(self, go: Go, request: Request, answer: Answer) -> Sent:
         """Give it back as if it had not begun: it is our side that has no secret."""
@@ -339,6 +366,7 @@ class _Attempt:
         decision: Decision,
         settlement: Settlement,
         waited_ms: int,
+        trace_id: str | None,
     ) -> None:
         settled, interval_us = settlement.settled, settlement.interval_us
         if settlement.breaker:
@@ -360,6 +388,7 @@ class _Attempt:
             interval_ms=None if interval_us is None else round(interval_us / 1_000),
             detail=answer.detail or None,
             said=answer.said or None,
+            trace_id=trace_id,
         )
 
 

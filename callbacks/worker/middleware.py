@@ -63,6 +63,27 @@ class Boot(Middleware):
             only_once(signal.SIGTERM)
 
 
+class Telemetry(Middleware):
+    """Tells others of this worker: from its boot until the last request has ended."""
+
+    def __init__(
+        self, start: Callable[[], None], stop: Callable[[], None], flush: Callable[[], None]
+    ) -> None:
+        self._start, self._stop, self._flush = start, stop, flush
+
+    def after_worker_boot(self, broker: Any, worker: Any) -> None:
+        """Start."""
+        self._start()
+
+    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """Leave the figures to others."""
+        self._stop()
+
+    def after_worker_shutdown(self, broker: Any, worker: Any) -> None:
+        """Tell the rest: all requests have ended, and are stored."""
+        self._flush()
+
+
 def join_all(joinables: Iterable[Any], timeout: float) -> None:
     """Join all within `timeout` ms, for Dramatiq's worker when it stops.
 

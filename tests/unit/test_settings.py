@@ -72,6 +72,8 @@ DEFAULTS = [
     ("CALLBACKS_MASK_PATHS", "false", False),
     ("CALLBACKS_PIN_CORES", "false", False),
     ("CALLBACKS_LOG_FORMAT", "logfmt", "logfmt"),
+    ("CALLBACKS_FIGURES_INTERVAL", "60", 60.0),
+    ("CALLBACKS_TRACEPARENT", "false", False),
 ]
 
 
