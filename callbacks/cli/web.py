@@ -37,7 +37,7 @@ def web(port: int, as_json: bool) -> None:
     """Serve /metrics, /healthz, a page of numbers and the console.
 
     Listens on 127.0.0.1, or on all interfaces if PORT is set, as on Heroku. Without
-    CALLBACKS_WEB_TOKEN it shows numbers and health, but no ids, URLs or destinations; with
+    CALLBACKS_WEB_TOKEN it shows numbers, charts and health, but no ids, URLs or destinations; with
     it, whoever logs in sees everything, and can pause, resume, cancel, replay and purge.
     """
     if name := missing_package():

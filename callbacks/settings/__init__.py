@@ -189,7 +189,7 @@ class Settings(BaseModel):
     sent_max: Annotated[int, whole(0, 10**9)] = 100_000
     """Maximum number of sent records; the oldest are deleted first."""
     web_token: WebToken = Field(default="", repr=False)
-    """Opens the console of `callbacks web`; without one, only numbers are shown."""
+    """Opens the console of `callbacks web`; without one, only numbers and charts are shown."""
     mask_paths: Switch = False
     """Show the paths of URLs as digests in the console, for hosts where the path is the secret."""
     pin_cores: Switch = False

@@ -1,4 +1,4 @@
-"""What everybody may see: the health check, the metrics, and a page of numbers.
+"""What everybody may see: the health check, the metrics, and a page of numbers and charts.
 
 No ids, URLs, destinations or hosts are among them. So `callbacks web` may be publicly reachable,
 as the `web` process on Heroku is.
@@ -7,6 +7,7 @@ as the `web` process on Heroku is.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 import redis
@@ -17,6 +18,7 @@ from callbacks.batcher.inspector import TOTALS
 from callbacks.monitor.health import NO_REDIS, WELL, Health
 from callbacks.monitor.metrics import exposition
 from callbacks.monitor.snapshot import Snapshot, facts, summary, worker_rows
+from callbacks.web.charts import Chart, charts_of
 from callbacks.web.login import LIVE, is_signed_in
 from callbacks.web.readings import Reading
 from callbacks.web.source import source
@@ -90,6 +92,7 @@ def overview() -> Response:
         worker_summary=summary(snapshot.workers),
         private=private,
         trouble=snapshot.trouble[:_TROUBLED],
+        **_charts(),
         **told(health),
         **(_private() if private else {}),
     )
@@ -99,6 +102,16 @@ def _private() -> dict[str, Any]:
     """What only those see who are signed in."""
     acts = source().of("acts", lambda: admin.log(limit=_ACTS))
     return {"acts": acts.value.items, "paused": source().snapshot().value.overview.paused_by}
+
+
+def _charts() -> dict[str, Any]:
+    """The charts of the span that was asked for; none while Redis is away and was never read."""
+    span = "day" if request.args.get("span") == "day" else "hour"
+    drawn: list[Chart] = []
+    with suppress(redis.RedisError):
+        history = source().history().value
+        drawn = charts_of(history.day if span == "day" else history.hour)
+    return {"span": span, "charts": drawn}
 
 
 @pages.get("/healthz")

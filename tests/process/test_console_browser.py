@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from callbacks.batcher.client import connect
+from callbacks.batcher.history import Sample
 from callbacks.batcher.store import Batcher
 from callbacks.model import Effect, Feedback, Outcome, Reason
 from callbacks.settings import load_settings
 from tests.process.faults import busy_s
 from tests.process.test_web import listening
-from tests.redis.support import begin, claim_one, now_ms, put, settle
+from tests.redis.support import begin_when_due, claim_one, now_ms, put, settle
 from tests.support.processes import Groups, clean_environment
 from tests.support.server import Server, binaries
 
@@ -82,6 +84,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "CALLBACKS_WEB_TOKEN": TOKEN,
         "CALLBACKS_REDIS_TIMEOUT": "0.5",
         "CALLBACKS_REFUSED_HOLD": "0",
+        "CALLBACKS_ADAPTIVE": "false",
         "CALLBACKS_MIN_INTERVAL": "0",
         "CALLBACKS_SEND_INTERVAL": "0",
         "CALLBACKS_DESTINATION_INTERVAL": "0",
@@ -102,24 +105,42 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def fill(batcher: Batcher) -> None:
     at = now_ms(batcher.scripts.client)
-    who = '{"host": "worker.1", "pid": 4, "version": "0.1.0", "kind": "threads", "busy": 3}'
-    batcher.tick("w", 1_000, threads=64, places=32, who=who, running_ms=7_200_000)
-    batcher.scheduled()
+    for minutes in range(24 * 60, -1, -10):
+        remember(batcher, at - 60_000 * minutes, 24 * 60 - minutes)
+    for minutes in range(60, -1, -1):
+        remember(batcher, at - 60_000 * minutes, 24 * 60 - minutes)
     refusal = Feedback(Effect.ALIVE)
     for n in range(1, 9):
         claimed = claim_one(batcher, f"order-{n}", SHOP)
-        begin(batcher, claimed)
+        begin_when_due(batcher, claimed)
         entry = f'[1,{at - n * 1_000},"dead",401,"client_error",41,"invalid token for tenant 7"]'
         settle(batcher, claimed, Outcome.DEAD, reason=Reason.CLIENT_ERROR, entry=entry,
                status=401, feedback=refusal, duration_ms=41)  # fmt: skip
     for n in range(1, 4):
         claimed = claim_one(batcher, f"mail-{n}", MAIL)
-        begin(batcher, claimed)
+        begin_when_due(batcher, claimed)
         settle(batcher, claimed, Outcome.SENT, status=204, duration_ms=80, delivery_ms=900,
                feedback=Feedback(Effect.OK))  # fmt: skip
-    begin(batcher, claim_one(batcher, "pay-1", PAY))
+    begin_when_due(batcher, claim_one(batcher, "pay-1", PAY))
     for n in range(2, 9):
         put(batcher, f"pay-{n}", PAY)
+    who = '{"host": "worker.1", "pid": 4, "version": "0.1.0", "kind": "threads", "busy": 3}'
+    batcher.tick("w", 1_000, threads=64, places=32, who=who, running_ms=7_200_000)
+    batcher.scheduled()
+
+
+def remember(batcher: Batcher, at_ms: int, n: int) -> None:
+    """A sample after n minutes, of a system with a busy hour in the evening."""
+    sent = 120 * n + round(900 * math.sin(n / 40)) + n
+    sample = Sample(
+        at_ms,
+        totals={"accepted": sent + n, "sent": sent, "dead": n // 3},
+        failed={"client_error": n // 3, "timeout": n // 5, "rate_limited": n // 20},
+        delays={500.0: sent * 8 // 10, 2_500.0: sent * 15 // 100, 30_000.0: sent // 20},
+        oldest_ready_ms=round(2_000 + 1_500 * math.sin(n / 7)),
+        oldest_held_ms=max(0, round(20_000 * math.sin(n / 15))),
+    )
+    batcher.sample(sample, sample)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +189,8 @@ def test_axe_finds_nothing_on_any_page_wide_or_narrow_light_or_dark(
         watched.open(path)
         if folder:
             picture(page, name, Path(folder))
+        if name == "overview":
+            page.locator("summary").first.click()
         check(page, name)
 
 
@@ -196,14 +219,14 @@ def check(page: Page, name: str) -> None:
 
 
 def picture(page: Page, name: str, folder: Path) -> None:
-    """Keep a picture for the README: of some pages, at desktop width, and of one on a phone."""
-    if name in {"overview", "destination", "dead", "callback"}:
-        page.emulate_media(color_scheme="dark" if name == "dead" else "light")
-        page.screenshot(path=folder / f"console-{name}.png")
-    if name == "destinations":
-        page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
-        page.screenshot(path=folder / "console-phone.png")
-        page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    """Keep a picture for the README: of two pages as on a desk, and of one on a phone at night."""
+    ways = {"overview": ((1_280, 1_150), "light"), "destination": (DESKTOP, "light")}
+    (width, height), scheme = ways.get(name, (PHONE, "dark"))
+    if name not in (*ways, "destinations"):
+        return
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
+    page.screenshot(path=folder / f"console-{name}.png")
 
 
 # Login
@@ -285,6 +308,7 @@ def test_a_page_follows_what_happens_and_keeps_what_its_reader_does(
     page = watched.page
     watched.log_in()
     page.evaluate("window.marked = true")
+    page.get_by_text("Callbacks a minute as a table").click()
     why = page.get_by_label("Why, for the journal")
     why.fill("half a sen")
     put(stage.batcher, "late-1", "https://late.example:443")
@@ -292,6 +316,7 @@ def test_a_page_follows_what_happens_and_keeps_what_its_reader_does(
         "at 3 destinations"
     )
     assert page.evaluate("window.marked")
+    assert page.locator("details[open]").count() == 1
     expect(why).to_be_focused()
     expect(why).to_have_value("half a sen")
     page.get_by_role("button", name="Pause updates").click()

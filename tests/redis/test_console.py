@@ -25,7 +25,7 @@ from callbacks.web import login
 from callbacks.web.app import create_app
 from callbacks.web.readings import Readings
 from callbacks.web.source import Source
-from tests.redis.support import begin, claim_one, key, put, settle
+from tests.redis.support import begin_when_due, claim_one, key, put, settle
 from tests.redis.test_web import Text
 from tests.support.processes import until
 
@@ -116,7 +116,7 @@ def die(
     **more: Any,
 ) -> None:
     claimed = claim_one(batcher, id, destination)
-    begin(batcher, claimed)
+    begin_when_due(batcher, claimed)
     entry = f'[1,1700000000000,"dead",{status},"{reason}",35,"{said}"]'
     settle(batcher, claimed, Outcome.DEAD, reason=reason, entry=entry, status=status, **more)
 
@@ -314,7 +314,7 @@ def test_many_destinations_come_page_by_page(browser: Browser, batcher: Batcher)
 def test_a_destinations_page_tells_how_it_is(browser: Browser, fast: Batcher) -> None:
     die(fast, "c-1", said="invalid token for tenant 7")
     die(fast, "c-2", status=403)
-    begin(fast, claim_one(fast, "c-3"))
+    begin_when_due(fast, claim_one(fast, "c-3"))
     put(fast, "c-4")
     page = browser.get(f"/destination?name={HOST}")
     shown = words(page)
@@ -432,7 +432,7 @@ def test_a_callback_is_cancelled_and_replayed(browser: Browser, fast: Batcher) -
     told = browser.told(browser.post("/callback/act", "/callback?id=c-2", **form))
     assert "It is no dead letter (any more)." in told
     fast.cancel("c-2")
-    begin(fast, claim_one(fast, "c-3"))
+    begin_when_due(fast, claim_one(fast, "c-3"))
     told = browser.told(browser.post("/callback/act", "/callback?id=c-3", id="c-3", act="cancel"))
     assert "there will be no further attempt" in told
 

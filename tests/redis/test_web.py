@@ -15,6 +15,7 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from callbacks.batcher.client import connect
+from callbacks.batcher.history import Sample
 from callbacks.batcher.inspector import TOTALS
 from callbacks.batcher.store import Batcher
 from callbacks.model import Outcome, Reason
@@ -24,7 +25,7 @@ from callbacks.version import __version__
 from callbacks.web.app import POLICY, create_app
 from callbacks.web.readings import Readings
 from callbacks.web.source import Source
-from tests.redis.support import backdate, begin, claim_one, key, put, settle
+from tests.redis.support import backdate, begin, claim_one, key, now_ms, put, settle
 
 
 class Answer(NamedTuple):
@@ -260,6 +261,22 @@ def test_the_page_shows_what_status_shows_and_names_nobody(app: Flask, batcher: 
     assert {"ok", "queued", *TOTALS} <= set(shown.split())
     for secret in ("secret-id", "customer.example", "some-host"):
         assert secret not in answer.body
+
+
+def test_the_page_has_charts_that_can_be_read_without_seeing_them(
+    app: Flask, batcher: Batcher, client: redis.Redis
+) -> None:
+    for minutes, sent in ((2, 10), (1, 25)):
+        at_ms = now_ms(client) - 60_000 * minutes
+        sample = Sample(at_ms, {"sent": sent}, {"timeout": sent // 5}, {500.0: sent})
+        batcher.sample(sample, sample)
+    body = ask(app, "/").body
+    assert body.count('role="img"') == 4
+    assert "sent: at most 15, last 15." in body
+    assert "timeout: at most 3, last 3." in body
+    assert "Time from enqueue to 2xx as a table" in body
+    assert Text(body).inline == []
+    assert "Last day" in ask(app, "/?span=day").body
 
 
 def test_the_page_loads_its_own_files_and_nothing_else(app: Flask) -> None:
