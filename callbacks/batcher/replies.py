@@ -50,7 +50,7 @@ def results(reply: Any, count: int) -> list[Stored | Exception]:
     """
     if isinstance(reply, NotDurable):
         each = results(reply.reply, count)
-        return [one if isinstance(one, Exception) else reply for one in each]
+        return [one if isinstance(one, Exception) or one is ELSEWHERE else reply for one in each]
     if isinstance(reply, Exception):
         return [as_room(reply)] * count
     return [_result(*reply[start : start + 3]) for start in range(0, 3 * count, 3)]

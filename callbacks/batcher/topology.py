@@ -42,18 +42,24 @@ def _options(timeout_s: float, count: int) -> dict[str, Any]:
 
 
 class Seen:
-    """Where primaries were found last; logs it when one has moved."""
+    """Where primaries were found last; logs it when one has moved, however many slots it had."""
 
     def __init__(self) -> None:
-        self._last: dict[str, Address] = {}
+        self._last: dict[int, Address] = {}
+        self._told: tuple[Address, Address] | None = None
+        self._lock = threading.Lock()
 
-    def at(self, key: str, found: Address) -> Address:
-        """Note where a key's primary is."""
-        was = self._last.get(key)
-        if was != found:
-            self._last[key] = found
-            if was:
-                log.warning("primary_moved", was="{}:{}".format(*was), now="{}:{}".format(*found))
+    def at(self, slot: int, found: Address) -> Address:
+        """Note where a slot's primary is."""
+        was = self._last.get(slot)
+        if was == found:
+            return found
+        with self._lock:
+            was, self._last[slot] = self._last.get(slot), found
+            if was is None or was == found or self._told == (was, found):
+                return found
+            self._told = (was, found)
+        log.warning("primary_moved", was="{}:{}".format(*was), now="{}:{}".format(*found))
         return found
 
 
@@ -83,7 +89,7 @@ class Sentinels:
                 raise
             raise redis.ConnectionError(f"Sentinel answers: {error}") from error
         self._failed = None
-        return self._seen.at("", (str(host), int(port)))
+        return self._seen.at(0, (str(host), int(port)))
 
 
 class Cluster:
@@ -113,12 +119,13 @@ class Cluster:
 
     def primary(self, key: str) -> Address:
         """Find the primary that has a key's slot now; raises if none has, or no node answers."""
+        cluster = self._current()
         try:
-            node = self._current().get_node_from_key(key)
+            node = cluster.get_node_from_key(key)
         except RedisClusterException as error:
             self.outdated()
             raise Elsewhere(str(error)) from error
-        return self._seen.at(key, (node.host, node.port))
+        return self._seen.at(cluster.keyslot(key), (node.host, node.port))
 
     def primaries(self) -> list[Address]:
         """Every primary that has slots, in a fixed order."""

@@ -21,8 +21,8 @@ from tests.support.processes import until
 from tests.support.topologies import ClusterSystem, cluster, slot_of
 
 THREADS = 48
-SLOT = slot_of("callbacks")
 _URL = "https://a.example/x"
+_DESTINATION = "https://a.example:443"
 
 
 @dataclass
@@ -80,7 +80,8 @@ def kill_once(system: ClusterSystem, rate: int, tally: Tally) -> None:
     The old primary comes back as the replica: without one nothing would be acknowledged.
     """
     until(system.ready, within=60)
-    primary = system.owner(SLOT)
+    shard = runtime().batcher.of(_DESTINATION)
+    primary = system.owner(slot_of(shard.scripts.keys.root))
     replica = system.replica_of(primary)
     with replica.client() as raw, Flood(rate) as flood:
         began = time.monotonic()
@@ -96,7 +97,7 @@ def kill_once(system: ClusterSystem, rate: int, tally: Tally) -> None:
 
         until(goes_on, within=20)
         tally.found_s.append(min(at for _, at in flood.acknowledged if at > started) - started)
-    inspector = Inspector(runtime().batcher.scripts)
+    inspector = Inspector(shard.scripts)
     ids = [id for id, _ in flood.acknowledged]
     known = {status.id for status in inspector.find_many(ids)}
     tally.kills += 1

@@ -13,6 +13,10 @@ from typing import Any
 import pytest
 
 import callbacks
+from callbacks.batcher.audit import audit
+from callbacks.batcher.inspector import Inspector, Overview, overview
+from callbacks.batcher.shards import Shards
+from callbacks.request.urls import destination_of
 from tests.process.conftest import SETTINGS, System
 from tests.process.faults import OPEN, Note
 from tests.process.test_failover import Producer
@@ -29,7 +33,6 @@ from tests.support.topologies import (
 
 #: What docs/guarantees.md promises, from the promotion until deliveries go on.
 FOUND_S = 5.0
-SLOT = slot_of("callbacks")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +47,33 @@ def spread() -> Iterator[ClusterSystem]:
         yield started
 
 
+class Whole(System):
+    """A system whose callbacks may be in several shards."""
+
+    def configure(self, **given: object) -> Whole:
+        super().configure(**given)
+        self.shards = Shards(self.batcher.scripts.client, self.settings)
+        self.inspector = Inspector(self.shards.scripts)
+        return self
+
+    def overview(self) -> Overview:
+        return overview(self.shards.scripts)
+
+    def audit(self) -> list[str]:
+        each = [audit(Inspector(shard.scripts)) for shard in self.shards.shards]
+        return [problem for problems in each for problem in problems]
+
+    def slot(self, url: str) -> int:
+        """The slot of the shard that has the callbacks to a URL."""
+        return slot_of(
+            self.shards.of(destination_of(url, lane=None, shared_hosts=())).scripts.keys.root
+        )
+
+
 @contextmanager
 def running(
     topology: Any, folder: Path, patch: pytest.MonkeyPatch, **given: object
-) -> Iterator[System]:
+) -> Iterator[Whole]:
     """Workers' side and producers' side on an empty Redis of this form."""
     from tests.conftest import forget_runtime
 
@@ -57,7 +83,7 @@ def running(
             if raw.role()[0] == b"master":
                 raw.flushall()
     groups = Groups(clean_environment(REDIS_URL=topology.url, **SETTINGS), folder)
-    system = System(topology, groups).configure(**OPEN, **given)
+    system = Whole(topology, groups).configure(**OPEN, **given)
     forget = forget_runtime()
     for name, value in system.environ.items():
         patch.setenv(name, value)
@@ -102,14 +128,14 @@ def settles(system: System, target: Target, producer: Producer) -> None:
     assert known == [], "they are known, and were not sent"
 
 
-def promote(topology: SentinelSystem | ClusterSystem, how: str) -> Callable[[], None]:
+def promote(topology: SentinelSystem | ClusterSystem, slot: int, how: str) -> Callable[[], None]:
     """Have another server become the primary; the result puts the old one back."""
     if isinstance(topology, SentinelSystem):
         old = topology.primary
         old.kill() if how == "killed" else topology.fail_over()
         until(lambda: topology.promoted(but=old.port), within=20)
     else:
-        old = topology.owner(SLOT)
+        old = topology.owner(slot)
         replica = topology.replica_of(old)
         with replica.client() as raw:
             old.kill() if how == "killed" else raw.execute_command("CLUSTER", "FAILOVER")
@@ -132,7 +158,7 @@ def test_a_primary_is_killed_and_another_one_replaced_on_order(
             until(lambda: len(target.hits) >= 20, within=30)
             phase = Phase(producer, target, record_property)
             for how in ("killed", "on order"):
-                put_back = promote(topology, how)
+                put_back = promote(topology, system.slot(target.url), how)
                 phase.goes_on(how)
                 put_back()
                 until(topology.ready, within=40)
@@ -147,12 +173,13 @@ def test_a_slot_in_use_moves_there_and_back_and_nobody_notices(
 ) -> None:
     with running(spread, tmp_path, monkeypatch) as system, Target() as target:
         workers = system.groups.worker()
-        source, to = spread.owner(SLOT), spread.another(SLOT)
+        slot = system.slot(target.url)
+        source, to = spread.owner(slot), spread.another(slot)
         with Producer(target.url) as producer:
             until(lambda: len(target.hits) >= 20, within=30)
             for server in (to, source):
                 began = time.monotonic()
-                Move(spread, SLOT, server).run(pause_s=0.01)
+                Move(spread, slot, server).run(pause_s=0.01)
                 record_property("s for the move", round(time.monotonic() - began, 2))
                 Phase(producer, target, record_property).goes_on("the move")
         settles(system, target, producer)

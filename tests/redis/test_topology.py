@@ -66,7 +66,7 @@ def place(request: pytest.FixtureRequest) -> str:
     """The URL of an empty Redis of the form that a test is parametrized with."""
     system: Any = request.getfixturevalue(request.param)
     if request.param == "watched":
-        until(lambda: system.ready(replicas=1), within=20)
+        until(system.usable, within=20)
         with system.primary.client() as raw:
             raw.flushall()
     else:

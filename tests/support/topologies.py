@@ -104,6 +104,10 @@ class SentinelSystem:
         port = self.primary_port()
         return next(server for server in self.servers if server.port == port)
 
+    def usable(self) -> bool:
+        """Whether there is a replica for a failover; Sentinels take 10 s to make it two again."""
+        return self.ready(replicas=1)
+
     def ready(self, *, replicas: int = 2) -> bool:
         """Whether every Sentinel knows the others, and so many replicas that are up."""
         known = list(self.told())
@@ -128,13 +132,13 @@ class SentinelSystem:
             asked.execute_command("SENTINEL", "FAILOVER", MASTER)
 
     def promoted(self, *, but: int) -> bool:
-        """Whether another server than the one on port `but` is the primary now."""
-        for server in self.servers:
-            if server.port == but:
-                continue
-            with server.client(**self._client) as asked, suppress(redis.ConnectionError):
-                if asked.role()[0] == b"master":
-                    return True
+        """Whether the Sentinels name another primary than that on port `but`, and it is one."""
+        port = self.primary_port()
+        if port == but:
+            return False
+        found = next(server for server in self.servers if server.port == port)
+        with found.client(**self._client) as asked, suppress(redis.ConnectionError):
+            return bool(asked.role()[0] == b"master")
         return False
 
     def stop(self) -> None:
@@ -205,6 +209,10 @@ class ClusterSystem:
         with self.at(server) as node:
             told: Any = node.execute_command("CLUSTER", "MYID")
             return str(told.decode())
+
+    def usable(self) -> bool:
+        """Whether a failover can be had, and everybody knows everybody."""
+        return self.ready()
 
     def ready(self) -> bool:
         """Whether every node agrees that all is well, and every replica follows its primary."""
