@@ -10,16 +10,29 @@ import redis
 
 from callbacks import runtime
 from callbacks.batcher.audit import audit
+from callbacks.batcher.client import connect
 from callbacks.batcher.history import MINUTES, TENS, Sample, entry_of, read_samples
 from callbacks.batcher.inspector import TOTALS, Inspector
+from callbacks.batcher.routes import shard_of
+from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
-from callbacks.model import Outcome, Reason
+from callbacks.model import Item, Outcome, Reason
 from callbacks.monitor.history import read_history
 from callbacks.policy.buckets import DELAY_MS
 from callbacks.settings import Settings
 from callbacks.worker.duties import sample_once
 from tests.redis.bench import Bench
-from tests.redis.support import begin, claim_one, everything, key, now_ms, put, settle
+from tests.redis.support import (
+    HOUR_MS,
+    begin,
+    claim_one,
+    everything,
+    key,
+    now_ms,
+    packed,
+    put,
+    settle,
+)
 
 MINUTE_MS = 60_000
 
@@ -67,6 +80,25 @@ def test_a_sample_has_all_totals_and_sizes_and_changes_nothing_else(
     _, kept = read_samples(unpaced.scripts)
     assert kept == {MINUTES: [sample], TENS: [sample]}
     assert list(audit(Inspector(unpaced.scripts))) == []
+
+
+def test_a_sample_adds_up_all_shards_and_is_kept_once(
+    client: redis.Redis, make_settings: Callable[..., Settings]
+) -> None:
+    settings = make_settings(shards=3)
+    with connect(settings) as opened:
+        shards = Shards(opened, settings)
+        names = [f"https://{n}.example:443" for n in range(12)]
+        shards.enqueue_many(
+            [Item(f"c-{n}", name, packed(name), 0, HOUR_MS) for n, name in enumerate(names)]
+        )
+        assert len({shard_of(name, 3) for name in names}) == 3
+        sample = sample_once(shards)
+        assert (sample.queued, sample.totals) == (12, {"accepted": 12})
+        assert sample_once(shards).totals == {"accepted": 12}
+        assert len(read_samples(shards.scripts)[1][MINUTES]) == 1
+        assert len(read_history(shards.scripts).hour.points) == 60
+    assert [name for name in client.keys("*history*") if name != key("history").encode()] == []
 
 
 def test_of_ten_minutes_the_latest_totals_and_the_greatest_sizes_are_kept(
