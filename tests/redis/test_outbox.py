@@ -210,6 +210,17 @@ def test_what_is_enqueued_is_what_was_added(
     assert created <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(before + 1))
 
 
+def test_an_id_is_found_whichever_shard_it_is_in(
+    database: Database, environment: Environment
+) -> None:
+    environment(CALLBACKS_SHARDS=4)
+    with Session(database.engine) as session:
+        ids = [outbox.add(session, f"https://{name}.example/", 1) for name in "abcdef"]
+        session.commit()
+    assert drained(database)[0] == Drained(enqueued=6)
+    assert [status and status.state for status in map(callbacks.get_status, ids)] == ["queued"] * 6
+
+
 def test_bad_input_is_refused_at_once(database: Database, environment: Environment) -> None:
     with Session(database.engine) as session:
         with pytest.raises(callbacks.InvalidCallback, match=r"^callback_url"):
