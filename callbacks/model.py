@@ -276,8 +276,8 @@ class LaterWhy(IntEnum):
 class Waited(NamedTuple):
     """How a callback came to the gate; instants in ms since 1970.
 
-    It has been due since `due_ms`, and was claimed for its slot, `slot_ms`, after batches had
-    passed over it for `passed_ms`; of the time until then it was held for `held_ms`. A retry that
+    It has been due since `due_ms`, and was claimed for its slot, `slot_ms`. Of the time until then
+    it was held for `held_ms`; for another `passed_ms` batches passed over it. A retry that
     was not claimed again has all instants at its own time.
     """
 

@@ -102,8 +102,9 @@ half-open destination, `u` its next attempt is already counted (it gave up a mis
 had no secret), `ns` attempts in a row without a secret, `end` its end of life while a request is
 in flight past it, `x` it was cancelled during the request, `h` history (JSON lists, separated by
 commas), `e` detail of the last failure, `o` why it ended, `f` when it ended, `q` how it came to be
-claimed (when it was due in its lane, when it was claimed, for how many ms batches before had passed
-over it), `z` since when it has been due if it went back to its lane unsent; and of a deleted
+claimed (when it was due in its lane, when it was claimed, when the batch before was, and, if its
+destination or all ever were, for how many ms it was held), `z` since when it has been due if it
+went back to its lane unsent; and of a deleted
 request `y` its event, `n` its environment, `k` when it was made, `v` its fingerprint (of URL and
 body).
 

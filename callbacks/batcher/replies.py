@@ -88,10 +88,10 @@ def gate(answer: Sequence[Any]) -> Gate:
     match answer:
         case [
             1, wait, attempt, retries, throttled, crashes, probe, now, packed, overdue, due, waited,
-            held,
+            since,
         ]:  # fmt: skip
             spent = (retries, throttled, crashes)
-            came = _waited(due, waited, held)
+            came = _waited(due, waited, since)
             return Go(wait, attempt, *spent, bool(probe), now, packed, overdue, probe == 2, came)
         case [2, due, why]:
             return Later(due, LaterWhy(why))
@@ -104,14 +104,16 @@ def gate(answer: Sequence[Any]) -> Gate:
     raise ValueError(f"the gate answered {answer!r}")
 
 
-def _waited(slot_ms: int, claim: bytes, held_ms: int) -> Waited:
-    """Read how a callback came to the gate. `claim`: see `q` in `keys`; empty for a retry."""
+def _waited(slot_ms: int, claim: bytes, since: bytes) -> Waited:
+    """Read how a callback came to the gate: `q` and `z` in `keys`, both empty for a retry."""
     if not claim:
         return Waited(slot_ms, slot_ms, slot_ms)
-    due_ms, claimed_ms, passed_ms, *since_ms = map(int, claim.split())
-    if since_ms:  # it was claimed before, and given back
-        passed_ms += max(0, due_ms - since_ms[0])
-        due_ms = min(due_ms, since_ms[0])
+    due_ms, claimed_ms, before_ms, *held = map(int, claim.split())
+    held_ms = held[0] if held else 0
+    passed_ms = max(0, before_ms - due_ms - held_ms)
+    if since:  # it was claimed before, and given back
+        passed_ms += max(0, due_ms - int(since))
+        due_ms = min(due_ms, int(since))
     return Waited(due_ms, claimed_ms, slot_ms, passed_ms, held_ms)
 
 

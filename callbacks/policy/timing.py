@@ -32,7 +32,7 @@ def before(waited: Waited, *, asked_ms: int, at_ms: int, late_ms: int) -> tuple[
     slot_ms = waited.slot_ms
     lane_ms = max(0, waited.claimed_ms - waited.due_ms)
     held_ms = min(waited.held_ms, lane_ms)
-    turn_ms = min(max(0, waited.passed_ms - held_ms), lane_ms - held_ms)
+    turn_ms = min(waited.passed_ms, lane_ms - held_ms)
     gate_ms = max(0, at_ms - max(slot_ms, asked_ms))
     worker_ms = max(0, at_ms - slot_ms - gate_ms)
     return (

@@ -21,7 +21,7 @@ MS = st.integers(0, 10**8)
         # a batch passed over it 4,600 after it was due
         (Waited(100, 5_100, 5_300, 4_600), 5_200, 5_300, 0, (0, 4_600, 400, 200, 0)),
         # 3,000 of these under a hold, and its thread woke up 2 late
-        (Waited(100, 5_100, 5_300, 4_600, 3_000), 5_200, 5_300, 2, (3_000, 1_600, 400, 200, 2)),
+        (Waited(100, 5_100, 5_300, 1_600, 3_000), 5_200, 5_300, 2, (3_000, 1_600, 400, 200, 2)),
         # under a hold until it was claimed
         (Waited(100, 5_100, 5_100, 4_600, 5_000), 5_100, 5_100, 0, (5_000, 0, 0, 0, 0)),
         # the message came 700 after the slot, and then its destination's pace took another 40

@@ -18,11 +18,10 @@
 -- @arg ahead ms: with a nonce that has begun: the stagger over all shards lets it go then, not
 --   before; -1: that is not asked
 -- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue, due, waited,
---   held}: go after `wait` ms, the attempt is counted, probe: 1 of a breaker that faults opened, 2
+--   since}: go after `wait` ms, the attempt is counted, probe: 1 of a breaker that faults opened, 2
 --   refusals, 0 none, overdue: ms from its instant until it takes a place of those for unproven
---   destinations, 0: it does at once, due: its slot or the time of its retry, waited: of its claim
---   (see `keys`), and since when if it was given back before, held: for how many ms of that its
---   destination was; {2, due, why}: later, release it until then (why
+--   destinations, 0: it does at once, due: its slot or the time of its retry, waited: of its claim,
+--   since: when it was given back before (both see `keys`), or empty; {2, due, why}: later, release it until then (why
 --   1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in
 --   flight, 6 it needs a place and its caller has none); {3, wait}: not due for that many ms, send
 --   another message; {4}: past its end of life; {0}: a stale token, or cancelled while its process
@@ -46,10 +45,9 @@ end
 if phase == 'sending' and r.nonce ~= nonce then return {5} end
 if due - now > max_wait then return {3, due - now} end
 
-local s = read_hash(K.state, 'paused', 'send', 'stagger', 'unproven_most', 'pause_at', 'pause_end')
+local s = read_hash(K.state, 'paused', 'send', 'stagger', 'unproven_most')
 local d = read_hash(
-  K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken', 'latency', 'hold_at',
-  'hold_end'
+  K.dests .. destination, 'paused', 'hold', 'send', 'interval', 'ok', 'broken', 'latency'
 )
 stagger = pace_of(s.stagger, stagger, adaptive)
 interval = pace_of(d.interval, interval, adaptive)
@@ -95,15 +93,9 @@ local function answer(wait, attempt)
   local request = redis.call('GET', K.cbs .. id)
   local probe = r.is_probe and num(d.broken, 1) or 0
   local overdue = needs_place and 0 or overdue_from(0, d.latency)
-  local waited, held = r.waited or '', 0
-  if r.since then waited = waited .. ' ' .. r.since end
-  if waited ~= '' and (d.hold_at or s.pause_at) then
-    local ready, claimed = string.match(waited, '^(%d+) (%d+)')
-    held = held_within(num(r.since, num(ready)), num(claimed), d, s)
-  end
   return {
     1, wait, attempt, num(r.retries, 0), num(r.throttled, 0), crashes, probe, now, request, overdue,
-    due, waited, held,
+    due, r.waited or '', r.since or '',
   }
 end
 

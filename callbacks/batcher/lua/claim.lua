@@ -42,7 +42,7 @@ if before and string.sub(before, 1, #nonce) == nonce then
 end
 local s = read_hash(
   K.state, 'paused', 'slot', 'send', 'last_batch', 'batch_before', 'stagger', 'next_batch',
-  'unproven_most', 'threads'
+  'unproven_most', 'threads', 'pause_at', 'pause_end'
 )
 if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- this is that trigger
 if s.paused then return {0, now, -1} end
@@ -114,15 +114,21 @@ picked, slot = deal(proven, unproven, slot, stagger, free, limit, now + window)
 
 local leases, places, answer = {}, {}, {1, now, -1}
 local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}, asked = {}}
--- What the batch before this one had left: it passed over what was due by then.
-local batch_before = is_first and last or num(s.batch_before, 0)
+-- How a callback came to be claimed, see `keys`. Most of it is the same for a whole batch.
+local batch_before = is_first and s.last_batch or s.batch_before or 0
+local this_batch = ' ' .. now .. ' ' .. batch_before
+local function waited(due, turn)
+  if not (turn.hold_at or s.pause_at) then return due .. this_batch end
+  return due .. this_batch .. ' ' .. held_within(num(due), now, K.dests .. turn.name, turn.hold_at, s)
+end
 for i, pick in ipairs(picked) do
   local id, turn, at, due = pick[1], pick[2], pick[3], pick[4]
   local token = nonce .. '.' .. i .. (turn.needs_place and 'u' or '')
   leases[2 * i - 1], leases[2 * i] = at, id
   if turn.needs_place then places[#places + 1], places[#places + 2] = now, id end
-  set_record(id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at,
-    'waited', string.format('%.0f %.0f %.0f', due, now, math.max(0, batch_before - due)))
+  set_record(
+    id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at, 'waited', waited(due, turn)
+  )
   if turn.probe then set_record(id, 'is_probe', 1) end
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, token, at
 end

@@ -21,19 +21,20 @@ local function hold_span(dest, from, till)
   return 'hold_at', goes_on and d.hold_at or now, 'hold_end', till
 end
 
--- How much of a time was within the last hold of a destination, or the last pause of all. `d` has
--- `hold_at` and `hold_end`, `s` has `pause_at` and `pause_end`.
-local function held_within(from, to, d, s)
+-- How much of a time was within the last hold of a destination (since `hold_at`, if it had one), or
+-- the last pause of all: `s` has `pause_at` and `pause_end`.
+local function held_within(from, to, dest, hold_at, s)
+  local hold_end = hold_at and redis.call('HGET', dest, 'hold_end')
   local function within(since, till)
     return math.max(0, math.min(to, num(till, to)) - math.max(from, num(since, to)))
   end
   local both = 0
-  if d.hold_at and s.pause_at then
+  if hold_at and s.pause_at then
     both = within(
-      math.max(num(d.hold_at), num(s.pause_at)), math.min(num(d.hold_end, to), num(s.pause_end, to))
+      math.max(num(hold_at), num(s.pause_at)), math.min(num(hold_end, to), num(s.pause_end, to))
     )
   end
-  return within(d.hold_at, d.hold_end) + within(s.pause_at, s.pause_end) - both
+  return within(hold_at, hold_end) + within(s.pause_at, s.pause_end) - both
 end
 
 -- End the last hold of a destination that is resumed. A lane that was paused with its host was held

@@ -11,9 +11,9 @@ Turn.__index = Turn
 -- in, which is not its own if its state has expired meanwhile.
 function Turn.new(name, from, c)
   local d = read_hash(
-    K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used'
+    K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used', 'hold_at'
   )
-  local turn = {c = c, name = name, taken = 0, ids = {}, dues = {}, probe = d.broken}
+  local turn = {c = c, name = name, taken = 0, ids = {}, dues = {}, probe = d.broken, hold_at = d.hold_at}
   turn.reserved, turn.send, turn.hold = num(d.slot, 0), num(d.send, 0), num(d.hold, 0)
   turn.used, turn.from, turn.unproven = num(d.used, 0), from, is_unproven(d.ok, d.broken)
   turn.ring = turn.unproven and K.unproven or K.ring
@@ -61,7 +61,7 @@ function Turn:next_id()
         redis.call('ZREM', lane, id)
         finish(id, self.name, 'dead', 'gone')
       else
-        self.ids[#self.ids + 1], self.dues[#self.ids + 1] = id, due
+        self.ids[#self.ids + 1], self.dues[#self.ids + 1] = id, more[i + 1]
       end
     end
   end
