@@ -23,6 +23,7 @@ from callbacks.units import ms
 
 _T = TypeVar("_T")
 
+_NO_DEMAND: Final = Demand(0, 0.0, None, 0, 0)
 #: For how long these keys are not asked again after they could not be reached.
 AWAY_S: Final = 2.0
 
@@ -39,8 +40,8 @@ class Pacer:
         self._pace_ms = ms(home.settings.send_interval)
 
     def demand(self, one: Batcher, want: int) -> Demand:
-        """Say what a shard has to send; the demand of all shards together."""
-        own = one.demand()
+        """Say what a shard has to send; the demand of all shards together, if that matters."""
+        own = one.demand() if self._home.settings.adaptive else _NO_DEMAND
         return self._ask(lambda: self._home.bid(one.shard or 0, want, own), lambda: own)
 
     def set_stagger(self, stagger: Stagger) -> bool:
