@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from callbacks.admin.filters import (
@@ -208,6 +208,9 @@ class _Work:
         )
 
     def _ids(self) -> Iterator[str]:
+        if self._wanted.takes_all and not self._ids_given:  # none has to be read to be judged
+            yield from islice(chain.from_iterable(self._dead()), self._limit)
+            return
         for status in islice(self._selected(), self._limit):
             self._note(status.destination)
             yield status.id
@@ -233,7 +236,7 @@ class _Work:
         seconds, micros = self._inspector.client.time()
         low = float("-inf") if self._wanted.since_ms is None else self._wanted.since_ms
         now_ms, until_ms = seconds * 1000 + micros // 1000, self._wanted.until_ms
-        bounds = Bounds(low, now_ms if until_ms is None else min(now_ms, until_ms))
+        bounds = Bounds(low, now_ms if until_ms is None else min(now_ms, until_ms - 1))
         for page in walk(self._inspector, "dead", bounds, size=PAGE):
             yield [place.id for place in page]
 

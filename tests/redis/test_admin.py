@@ -342,7 +342,7 @@ def test_every_float_of_a_value_is_an_instant_by_its_name_or_a_duration() -> Non
     durations = {
         "oldest_queued_age", "oldest_ready_age", "oldest_held_age", "send_interval",
         "last_batch_age", "next_batch_in", "interval", "latency", "duration", *PARTS, "waited",
-        "total",
+        "total", "seconds", "p50", "p95", "p99",
     }  # fmt: skip
     kinds = [kind for kind in vars(values).values() if is_dataclass(kind)]
     kinds += [callbacks.Status, callbacks.Attempt, callbacks.Answer, callbacks.Timing, admin.Act]
