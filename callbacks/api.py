@@ -101,7 +101,7 @@ def enqueue(
     safe to repeat the call with that id.
     """
     parts = runtime()
-    with enqueueing(parts.settings.namespace) as traced:
+    with traced_enqueue(parts) as traced:
         item, callback = freeze(
             parts,
             callback_url=callback_url,
@@ -134,8 +134,13 @@ def enqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     is the first that may not be stored.
     """
     parts = runtime()
-    with enqueueing(parts.settings.namespace) as traced:
+    with traced_enqueue(parts) as traced:
         return _enqueue_many(parts, items, traced)
+
+
+def traced_enqueue(parts: Runtime) -> Enqueueing:
+    """Trace one call, if this process traces."""
+    return enqueueing(parts.settings.namespace, masks_paths=parts.settings.mask_paths)
 
 
 def _enqueue_many(

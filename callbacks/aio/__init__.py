@@ -24,7 +24,6 @@ from callbacks.delivery.callback import AICallback
 from callbacks.model import Item, Receipt, Stored
 from callbacks.request.freeze import check_id
 from callbacks.runtime import Runtime, runtime, runtime_if_made
-from callbacks.telemetry import enqueueing
 from callbacks.when import Moment
 
 #: How long callbacks are checked and frozen before other coroutines run, whoever enqueues them.
@@ -58,7 +57,7 @@ async def aenqueue(
     `__cause__` of the `TimeoutError` that `asyncio.timeout` and `asyncio.wait_for` raise.
     """
     parts = await _parts()
-    with enqueueing(parts.settings.namespace) as traced:
+    with api.traced_enqueue(parts) as traced:
         await _take_turn()
         item, callback = api.freeze(
             parts,
@@ -87,7 +86,7 @@ async def aenqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
     A `CancelledError` carries `callback_id` and `receipts`, as the Redis errors do.
     """
     parts = await _parts()
-    with enqueueing(parts.settings.namespace) as traced:
+    with api.traced_enqueue(parts) as traced:
         frozen = await _freeze_all(parts, items, traced.context)
         traced.stored_many(len(frozen))
         receipts: list[Receipt] = []

@@ -61,12 +61,12 @@ class Stopwatch:
 
     def steps(self, ended: float) -> Steps:
         """How long each step took until then, rounded so that they add up to the whole."""
-        took, after = [0] * len(Step), ms(ended - self.began)
+        began, took, after = self.began, [0, 0, 0, 0, 0, 0], ms(ended - self.began)
         for step, at in reversed(self._marks):
-            since = min(ms(at - self.began), after)
-            took[step] += after - since
+            since = min(ms(at - began), after)
+            took[step] = after - since
             after = since
-        lookup, connect, tls, request, answer, _ = (each / 1000 for each in took)
+        lookup, connect, tls, request, answer, _ = [each / 1000 for each in took]
         return Steps(lookup, connect, tls, request, answer, self.reused)
 
 

@@ -49,16 +49,14 @@ class Enqueueing:
 class Attempting:
     """One attempt, untraced. `headers`: those of the trace that go out with the request.
 
-    They do if `sends_context`, and are then those of the enqueue.
+    They are made of the `context` of the enqueue, see `Request.trace`.
     """
 
     trace_id: str | None = None
 
-    def __init__(self, request: Request, *, sends_context: bool) -> None:
-        self.headers: Mapping[str, str] = {}
-        if sends_context and request.trace:
-            values = request.trace.split(" ", 1)
-            self.headers = dict(zip(HEADERS, values, strict=False))
+    def __init__(self, context: str = "") -> None:
+        values = context.split(" ", 1) if context else ()
+        self.headers: Mapping[str, str] = dict(zip(HEADERS, values, strict=False))
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -87,21 +85,35 @@ class Attempting:
         """Tell how the attempt ended. `waits`: see `policy.timing.before`."""
 
 
-def enqueueing(namespace: str) -> Enqueueing:
-    """Trace an enqueue, if this process traces."""
+_UNTRACED: Final = Attempting()
+
+
+def enqueueing(namespace: str, *, masks_paths: bool) -> Enqueueing:
+    """Trace an enqueue, if this process traces. `masks_paths`: as `CALLBACKS_MASK_PATHS` says."""
     spans = _spans()
-    return Enqueueing() if spans is None else spans.TracedEnqueueing(namespace)
+    return Enqueueing() if spans is None else spans.TracedEnqueueing(namespace, masks_paths)
 
 
 def attempting(
-    request: Request, *, namespace: str, id: str, attempt: int, sends_context: bool
+    request: Request,
+    *,
+    namespace: str,
+    id: str,
+    attempt: int,
+    sends_context: bool,
+    masks_paths: bool,
 ) -> Attempting:
     """Trace an attempt, if this process traces. `sends_context`: to the receiver, too."""
     spans = _spans()
     if spans is None:
-        return Attempting(request, sends_context=sends_context)
+        return Attempting(request.trace) if sends_context and request.trace else _UNTRACED
     traced: Attempting = spans.TracedAttempting(
-        request, namespace=namespace, id=id, attempt=attempt, sends_context=sends_context
+        request,
+        namespace=namespace,
+        id=id,
+        attempt=attempt,
+        sends_context=sends_context,
+        masks_paths=masks_paths,
     )
     return traced
 

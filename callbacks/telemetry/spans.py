@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from callbacks.model import PARTS_BEFORE, Answer, InvalidCallback, Request
-from callbacks.request.urls import display_url, read_url
+from callbacks.request.urls import display_url, masked, read_url
 from callbacks.telemetry import HEADERS, Attempting, Enqueueing
 from callbacks.units import ms
 from callbacks.version import __version__
@@ -77,8 +77,8 @@ def _failed(span: Span, kind: str, description: str | None = None) -> None:
 class TracedEnqueueing(Enqueueing):
     """A PRODUCER span. All callbacks of an `enqueue_many` have the same context."""
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: str, masks_paths: bool) -> None:
+        self._namespace, self._masks_paths = namespace, masks_paths
 
     def __enter__(self) -> Self:
         """Begin the span."""
@@ -107,7 +107,7 @@ class TracedEnqueueing(Enqueueing):
         self._span.set_attributes(
             {
                 "messaging.message.id": id,
-                "callbacks.destination": destination,
+                "callbacks.destination": _shown(destination, self._masks_paths),
                 "callbacks.accepted": accepted,
             }
         )
@@ -121,9 +121,16 @@ class TracedAttempting(Attempting):
     """A CONSUMER span with a CLIENT span below it, whose context goes out with the request."""
 
     def __init__(
-        self, request: Request, *, namespace: str, id: str, attempt: int, sends_context: bool
+        self,
+        request: Request,
+        *,
+        namespace: str,
+        id: str,
+        attempt: int,
+        sends_context: bool,
+        masks_paths: bool,
     ) -> None:
-        super().__init__(request, sends_context=False)
+        super().__init__()
         tracer = _tracer()
         self._span = tracer.start_span(
             f"deliver {namespace}",
@@ -133,7 +140,7 @@ class TracedAttempting(Attempting):
             | {
                 "messaging.message.id": id,
                 "messaging.message.body.size": len(request.body),
-                "callbacks.destination": request.destination,
+                "callbacks.destination": _shown(request.destination, masks_paths),
                 "callbacks.attempt": attempt,
             },
         )
@@ -141,7 +148,7 @@ class TracedAttempting(Attempting):
             "POST",
             trace.set_span_in_context(self._span),
             kind=SpanKind.CLIENT,
-            attributes=_http(request, attempt),
+            attributes=_http(request, attempt, masks_paths),
         )
         if sends_context:
             self.headers = _context_of(self._post)
@@ -200,14 +207,19 @@ class TracedAttempting(Attempting):
             _failed(self._span, reason)
 
 
-def _http(request: Request, attempt: int) -> dict[str, str | int | bool]:
+def _shown(text: str, masks_paths: bool) -> str:
+    """A destination or URL, with a digest for its path if that may be the secret."""
+    return masked(text) if masks_paths else text
+
+
+def _http(request: Request, attempt: int, masks_paths: bool) -> dict[str, str | int | bool]:
     """What is known of a request before it is sent."""
     url = read_url(request.callback_url)
     known: dict[str, str | int | bool] = {
         "http.request.method": "POST",
         "server.address": url.host.strip("[]"),
         "server.port": url.port,
-        "url.full": display_url(request.callback_url),
+        "url.full": _shown(display_url(request.callback_url), masks_paths),
         "network.protocol.version": "1.1",
     }
     return known | {"http.request.resend_count": attempt - 1} if attempt > 1 else known

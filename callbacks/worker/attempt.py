@@ -256,6 +256,7 @@ class _Attempt:
             id=self.id,
             attempt=go.attempt,
             sends_context=settings.traceparent,
+            masks_paths=settings.mask_paths,
         ) as traced:
             return self._send(sender, go, request, self._waits(go, since), traced)
 

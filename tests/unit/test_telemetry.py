@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,10 +45,16 @@ def attempt(
     number: int = 1,
     reason: str | None = None,
     sends_context: bool = False,
+    masks_paths: bool = False,
 ) -> dict[str, str]:
     """Trace an attempt with this answer; return the headers that would go out."""
     with telemetry.attempting(
-        request, namespace="shop", id="c-1", attempt=number, sends_context=sends_context
+        request,
+        namespace="shop",
+        id="c-1",
+        attempt=number,
+        sends_context=sends_context,
+        masks_paths=masks_paths,
     ) as traced:
         headers = dict(traced.headers)
         traced.answered(answer)
@@ -67,7 +74,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 def test_an_enqueue_is_a_producer_span_whose_context_goes_along(
     exported: InMemorySpanExporter,
 ) -> None:
-    with telemetry.enqueueing("shop") as traced:
+    with telemetry.enqueueing("shop", masks_paths=False) as traced:
         context = traced.context
         traced.stored("c-1", REQUEST.destination, accepted=True)
     (span,) = exported.get_finished_spans()
@@ -88,7 +95,7 @@ def test_an_enqueue_is_a_producer_span_whose_context_goes_along(
 
 
 def test_a_batch_is_one_span(exported: InMemorySpanExporter) -> None:
-    with telemetry.enqueueing("shop") as traced:
+    with telemetry.enqueueing("shop", masks_paths=False) as traced:
         traced.stored_many(3)
     (span,) = exported.get_finished_spans()
     assert attributes(span)["messaging.batch.message_count"] == 3
@@ -97,7 +104,7 @@ def test_a_batch_is_one_span(exported: InMemorySpanExporter) -> None:
 def test_an_enqueue_that_fails_tells_the_class_of_its_error_alone(
     exported: InMemorySpanExporter,
 ) -> None:
-    with pytest.raises(InvalidCallback), telemetry.enqueueing("shop"):
+    with pytest.raises(InvalidCallback), telemetry.enqueueing("shop", masks_paths=False):
         raise InvalidCallback("headers", "has the secret s3cret")
     (span,) = exported.get_finished_spans()
     assert attributes(span)["error.type"] == "InvalidCallback"
@@ -185,7 +192,9 @@ def test_a_redirect_fails_the_attempt_but_not_the_request(exported: InMemorySpan
 def test_spans_end_although_we_fail(exported: InMemorySpanExporter) -> None:
     with (
         pytest.raises(RuntimeError),
-        telemetry.attempting(REQUEST, namespace="shop", id="c-1", attempt=1, sends_context=False),
+        telemetry.attempting(
+            REQUEST, namespace="shop", id="c-1", attempt=1, sends_context=False, masks_paths=False
+        ),
     ):
         raise RuntimeError("s3cret")
     assert len(exported.get_finished_spans()) == 2
@@ -196,10 +205,20 @@ def test_spans_end_although_we_fail(exported: InMemorySpanExporter) -> None:
 
 def test_no_span_has_a_secret(exported: InMemorySpanExporter) -> None:
     attempt(Answer(500, None, said="whsec_xyz s3cret"), with_context(), reason="server_error")
-    with telemetry.enqueueing("shop") as traced:
+    with telemetry.enqueueing("shop", masks_paths=False) as traced:
         traced.stored("c-1", REQUEST.destination, accepted=True)
     text = "".join(span.to_json() for span in exported.get_finished_spans())
     assert not [word for word in ("hunter2", "s3cret", "whsec_", "token") if word in text]
+
+
+def test_paths_are_masked_where_they_may_be_the_secret(exported: InMemorySpanExporter) -> None:
+    shared = replace(REQUEST, destination="https://customer.example:8443/hooks/ai")
+    attempt(Answer(200, None), shared, masks_paths=True)
+    with telemetry.enqueueing("shop", masks_paths=True) as traced:
+        traced.stored("c-1", shared.destination, accepted=True)
+    text = "".join(span.to_json() for span in exported.get_finished_spans())
+    assert "hooks" not in text
+    assert text.count("https://customer.example:8443/~") == 3
 
 
 def test_the_context_goes_out_only_where_asked_for(exported: InMemorySpanExporter) -> None:
@@ -244,7 +263,7 @@ def test_without_a_tracer_provider_nothing_is_traced(before: str) -> None:
     code = (
         f"import sys\n{before}\nimport callbacks\n"
         "from callbacks import telemetry\n"
-        "with telemetry.enqueueing('shop') as traced: pass\n"
+        "with telemetry.enqueueing('shop', masks_paths=False) as traced: pass\n"
         "print(type(traced).__name__, 'callbacks.telemetry.spans' in sys.modules)"
     )
     done = subprocess.run(
@@ -260,7 +279,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from callbacks import telemetry
 trace.set_tracer_provider(TracerProvider(shutdown_on_exit=False))
 with trace.get_tracer("app").start_as_current_span("order") as parent:
-    with telemetry.enqueueing("shop") as traced: pass
+    with telemetry.enqueueing("shop", masks_paths=False) as traced: pass
 print(traced.context.split("-")[1] == f"{parent.get_span_context().trace_id:032x}")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
