@@ -40,6 +40,9 @@ _TICKS: Final = 3
 START_WORKERS: Final = (
     "run dramatiq callbacks --processes 2 --threads 64 --worker-shutdown-timeout 11000"
 )
+SEEK_NAMESPACE: Final = (
+    "if something should have been, callbacks doctor lists the other namespaces of this Redis"
+)
 RESTART_WORKERS: Final = "look for tick_failed in the log of the workers, and restart them"
 START_SCHEDULER: Final = "run periodiq callbacks"
 _LOOK_AT_DESTINATIONS: Final = "callbacks destinations shows whether one is slow or all"
@@ -111,12 +114,20 @@ def _worst(
         Health("paused", _paused(overview)),
         Health("behind", _behind(overview, survey, settings)),
         Health("scheduler away", scheduler_late(overview)),
+        Health("ok", _unused(overview, settings), SEEK_NAMESPACE),
     )
     return next((found for found in conditions if found.reason), Health("ok"))
 
 
 def _unbalanced(overview: Overview) -> str:
     return f"the totals do not balance by {overview.balance}" if overview.balance else ""
+
+
+def _unused(overview: Overview, settings: Settings) -> str:
+    """That this namespace never had a callback, as a misspelt one; empty if it had."""
+    if any(overview.totals.values()):
+        return ""
+    return f"nothing was ever enqueued in the namespace {settings.namespace}"
 
 
 def _paused(overview: Overview) -> str:

@@ -18,6 +18,7 @@ import redis
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.log import log
+from callbacks.monitor.health import WELL
 from callbacks.native import has_greenlets
 from callbacks.units import ms
 
@@ -105,14 +106,15 @@ class Reporter:
 
 
 def log_figures(shown: Snapshot) -> None:
-    """Log the figures as one line, for whoever has no metrics."""
+    """Log the figures as one line, for whoever has no metrics; an alarm's is a warning."""
     o, rate, holds, memory = (
         shown.overview,
         shown.overview.per_minute,
         shown.survey.holds,
         shown.memory,
     )
-    log.info(
+    tell = log.info if shown.health.word in WELL else log.warning
+    tell(
         "figures",
         health=shown.health.word,
         reason=shown.health.reason or None,

@@ -294,7 +294,8 @@ def trim_once(batcher: Batcher) -> int:
     if memory is None:  # whether there is room is left to processes that may read it
         _warn_of_unread_memory()
     elif batcher.admit(full=room.full):
-        log.warning("memory", full=room.full)
+        consequence = "enqueue raises QueueFull" if room.full else None
+        log.warning("memory", full=room.full, consequence=consequence)
 
     def step() -> int:
         trimmed = batcher.trim(TRIM_PASS, sent_max=room.sent_max, dead_max=room.dead_max)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -416,6 +417,21 @@ def test_claiming_writes_where_memory_is_full(
     assert len(batcher.claim("o", fence).callbacks) == 1
     client.config_set("maxmemory", 0)
     assert list(audit(inspector)) == []
+
+
+@pytest.mark.parametrize("of", [None, "https://a.example:443"])
+def test_pausing_and_resuming_write_where_memory_is_full(
+    make_batcher: Make, client: redis.Redis, of: str | None
+) -> None:
+    batcher = make_batcher()
+    put(batcher, "c-1")
+    entry = json.dumps({"act": "pause", "who": "night", "reason": "trial"})
+    client.config_set("maxmemory", 1)
+    try:
+        batcher.pause(of, entry=entry)
+        assert batcher.resume(of, entry=entry)
+    finally:
+        client.config_set("maxmemory", 0)
 
 
 def test_a_large_batch_is_claimed_in_steps_none_of_which_holds_redis_for_long(

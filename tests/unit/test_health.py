@@ -94,7 +94,7 @@ def judge(
             "no worker: the last was seen 61 s ago; 1 callback not sent yet",
         ),
         (
-            books(paused_since_ms=NOW, totals={**books().totals, "accepted": 2}),
+            books(paused_since_ms=NOW, totals={**books().totals, "accepted": 3}),
             None,
             "unbalanced: the totals do not balance by 2",
         ),
@@ -182,6 +182,14 @@ def test_what_needs_a_look_is_told_beside_the_word() -> None:
     assert judge(books(), holds={"paused": 5}) == Health("ok")
     alarm = judge(books(queued=1, ticked_ms=NOW - 61_000, dead_last_hour=97))
     assert alarm.reason == "the last was seen 61 s ago; 1 callback not sent yet"
+
+
+def test_a_namespace_that_never_had_a_callback_is_named() -> None:
+    unused = books(totals=dict.fromkeys(TOTALS, 0))
+    found = judge(unused, environ={"CALLBACKS_NAMESPACE": "calbacks"})
+    assert str(found) == "ok: nothing was ever enqueued in the namespace calbacks"
+    assert "doctor" in found.todo
+    assert judge(books(), environ={"CALLBACKS_NAMESPACE": "calbacks"}) == Health("ok")
 
 
 def test_what_is_held_makes_nothing_late() -> None:

