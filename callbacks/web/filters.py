@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from flask import Flask
 
+from callbacks.policy.timing import told
 from callbacks.text import age, distance, many, moment, when
 
 now_s = time.time
@@ -14,7 +15,7 @@ now_s = time.time
 
 def register(app: Flask) -> None:
     """Make these available in every template."""
-    for each in (ago, by_reason, clock, count, took, waited, age, many, moment):
+    for each in (ago, by_reason, clock, count, told, took, waited, age, many, moment):
         app.add_template_filter(each)
     app.add_template_filter(lambda at_s: when(at_s, now_s()), "when")
 

@@ -117,7 +117,7 @@ def die(
 ) -> None:
     claimed = claim_one(batcher, id, destination)
     begin_when_due(batcher, claimed)
-    entry = f'[1,1700000000000,"dead",{status},"{reason}",35,"{said}"]'
+    entry = f'[1,1700000000000,"dead",{status},"{reason}",35,"{said}","b40a18r"]'
     settle(batcher, claimed, Outcome.DEAD, reason=reason, entry=entry, status=status, **more)
 
 
@@ -414,6 +414,7 @@ def test_a_callbacks_attempts_and_answers_are_told(browser: Browser, fast: Batch
     die(fast, "c-1", said="invalid token for tenant 7")
     shown = words(browser.get("/callback?id=c-1"))
     assert "1 2023-11-14T22:13:20Z dead 401 client_error 35 ms invalid token for tenant 7" in shown
+    assert "75 ms = batch 40 + answer 18 + rest 17, over an open connection" in shown
     assert "what to do" in shown
     assert "Replay" in shown
 
