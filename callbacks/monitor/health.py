@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from callbacks.batcher.inspector import Overview, Survey
 from callbacks.model import Look, Memory
 from callbacks.monitor.checks import runbook
 from callbacks.policy.room import is_full
-from callbacks.settings import Settings
 from callbacks.text import age, many
 from callbacks.units import ms
+
+if TYPE_CHECKING:
+    from callbacks.settings import Settings
 
 #: All words, best first.
 WORDS: Final = (

@@ -113,8 +113,8 @@ def log_figures(shown: Snapshot) -> None:
         shown.survey.holds,
         shown.memory,
     )
-    tell = log.info if shown.health.word in WELL else log.warning
-    tell(
+    write = log.info if shown.health.word in WELL else log.warning
+    write(
         "figures",
         health=shown.health.word,
         reason=shown.health.reason or None,

@@ -128,6 +128,7 @@ def test_the_documented_rights_are_enough_and_none_is_denied(
 ) -> None:
     server = Server(binaries()[binary]).start()
     forget = forget_runtime()
+    forget()  # what another test may have left
     users = as_least(server, least_rights())
     try:
         monkeypatch.setenv("REDIS_URL", next(users))
@@ -135,10 +136,11 @@ def test_the_documented_rights_are_enough_and_none_is_denied(
         receipt = callbacks.enqueue("https://a.example/x", 1)
         many = callbacks.enqueue_many([{"callback_url": "https://b.example/x", "data": 1}] * 60)
         parts = runtime.runtime()
-        batch = claim(parts.batcher)
-        go = begin(parts.batcher, batch.callbacks[0])
-        settle(parts.batcher, batch.callbacks[0], attempt=go.attempt)
-        parts.batcher.release(batch.callbacks[1].id, batch.callbacks[1].token, 0)
+        (batcher,) = parts.batcher.shards
+        batch = claim(batcher)
+        go = begin(batcher, batch.callbacks[0])
+        settle(batcher, batch.callbacks[0], attempt=go.attempt)
+        batcher.release(batch.callbacks[1].id, batch.callbacks[1].token, 0)
         runtime._election.elect()
         runtime.tick()
         parts.messages.batch([(receipt.id, "token", 0), (receipt.id, "token", 60_000)])
