@@ -29,9 +29,12 @@ AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"
+    ),
+]
 
 TOKEN = "a-long-enough-token"
 SHOP, MAIL, PAY = (f"https://{name}.example:443" for name in ("shop", "mail", "pay"))
@@ -311,7 +314,7 @@ def test_a_page_follows_what_happens_and_keeps_what_its_reader_does(
     page.get_by_text("Callbacks a minute as a table").click()
     why = page.get_by_label("Why, for the journal")
     why.fill("half a sen")
-    shown = page.get_by_role("definition").filter(has_text="destinations").first
+    shown = page.get_by_role("definition").filter(has_text="destination").first
     before = shown.inner_text()
     put(stage.batcher, "late-1", "https://late.example:443")
     expect(shown).not_to_have_text(before)

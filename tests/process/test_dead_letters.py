@@ -101,6 +101,7 @@ def die(system: System) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_twenty_thousand_dead_letters_are_listed_replayed_and_purged_in_short_scripts(
     system: System, enqueue: Enqueue, record_property: Note
 ) -> None:

@@ -9,6 +9,8 @@ from tests.process.faults import Note
 from tests.process.kills import kill_many
 from tests.support.topologies import cluster
 
+pytestmark = pytest.mark.long
+
 
 def test_nothing_that_was_waited_for_is_lost_with_its_primary(
     monkeypatch: pytest.MonkeyPatch, record_property: Note

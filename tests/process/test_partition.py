@@ -23,6 +23,8 @@ from tests.support.processes import Groups, clean_environment, until
 from tests.support.server import Server, binaries
 from tests.support.topologies import MASTER, SentinelProcess
 
+pytestmark = pytest.mark.long
+
 _SETTINGS = SETTINGS | {"CALLBACKS_ALLOWED_NETWORKS": "127.0.0.0/8 10.99.0.0/24"}
 _PRODUCER = """
 import itertools, sys, time

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.processes import REPO
 
+pytestmark = pytest.mark.long
+
 DOCS = REPO / "docs" / "testing.md"
 
 APP = """

@@ -31,6 +31,8 @@ from tests.support.topologies import (
     slot_of,
 )
 
+pytestmark = pytest.mark.long
+
 #: What docs/guarantees.md promises, from the promotion until deliveries go on.
 FOUND_S = 5.0
 
