@@ -146,7 +146,7 @@ def test_a_callback_that_kills_its_process_dies_alone_after_three_crashes(
     beside = [in_flight(target, float(at)) for at in kills.read_text().split()]
     record_property("requests in flight at each kill", beside)
     assert len(beside) >= 3
-    assert max(beside) >= 80, "the poison was never among a hundred"
+    assert max(beside) >= 50, "the poison was never among many"
     assert sum(crashes.values()) >= 30, "nobody was hit beside the poison"
     assert {(s.id, s.reason, s.crashes, s.attempts) for s in dead} == {
         (f"poison-{n}", "crashed", 3, 3) for n in range(POISONS)
