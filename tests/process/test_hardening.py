@@ -179,7 +179,7 @@ def test_a_scheduler_and_workers_started_while_redis_is_away_begin_when_it_comes
     client = system.batcher.scripts.client
     system.server.kill()
     with Refusals(system.server.port) as refused:
-        scheduler = system.groups.scheduler(**minute_in(tmp_path, 15))
+        scheduler = system.groups.scheduler(**minute_in(tmp_path, 40))
         workers = system.groups.worker()
         until(lambda: scheduler.output.count("tick_lost") == 2, within=20)
         ready(workers)
@@ -195,7 +195,8 @@ def test_a_scheduler_and_workers_started_while_redis_is_away_begin_when_it_comes
         enqueue(target.url, 5)
         came = until(lambda: len(target.hits) == 5, within=20)
         record_property("s until the workers had sent", round(came, 1))
-        until(lambda: bool(client.hexists("{callbacks}:state", "scheduled")), within=20)
+        assert not client.hexists("{callbacks}:state", "scheduled"), "its minute came too early"
+        until(lambda: bool(client.hexists("{callbacks}:state", "scheduled")), within=45)
         until(system.settled, within=10)
         assert len(consumers(system)) == 4
     assert scheduler.output.count("tick_lost") == 2
