@@ -153,11 +153,16 @@ def _enqueue_many(
             frozen.append(prepare(parts, item, now, trace=traced.context))
     traced.stored_many(len(frozen))
     receipts: list[Receipt] = []
-    for chunk in pages(frozen, CHUNK * min(_MOST_CHUNKS, parts.settings.shards)):
+    for chunk in pages(frozen, chunk_size(parts)):
         with documented_errors(chunk[0].id, receipts):
             results = store(parts, chunk)
         add_receipts(receipts, chunk, results)
     return receipts
+
+
+def chunk_size(parts: Runtime) -> int:
+    """How many callbacks go to Redis together."""
+    return CHUNK * min(_MOST_CHUNKS, parts.settings.shards)
 
 
 def add_receipts(

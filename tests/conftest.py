@@ -16,6 +16,7 @@ from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.settings import Settings, load_settings
 from tests.support.server import Server, binaries
+from tests.support.topologies import ClusterSystem, SentinelSystem, cluster, sentinels
 
 hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is not a failure
 hypothesis.settings.load_profile("ours")
@@ -54,6 +55,20 @@ def server(server_name: str) -> Iterator[Server]:
     started = Server(binaries()[server_name]).start()
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[SentinelSystem]:
+    """A primary with two replicas and three Sentinels."""
+    with sentinels() as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def spread() -> Iterator[ClusterSystem]:
+    """A cluster of three primaries and three replicas."""
+    with cluster() as system:
+        yield system
 
 
 @pytest.fixture

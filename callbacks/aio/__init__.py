@@ -90,7 +90,7 @@ async def aenqueue_many(items: Iterable[Mapping[str, Any]]) -> list[Receipt]:
         frozen = await _freeze_all(parts, items, traced.context)
         traced.stored_many(len(frozen))
         receipts: list[Receipt] = []
-        for chunk in pages(frozen, api.CHUNK):
+        for chunk in pages(frozen, api.chunk_size(parts)):
             with _traceable(chunk[0].id, receipts):
                 results = await _STORING.call(_store, chunk)
             api.add_receipts(receipts, chunk, results)

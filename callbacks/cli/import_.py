@@ -11,7 +11,7 @@ import click
 import redis
 
 from callbacks import admin
-from callbacks.api import CHUNK, prepare, store
+from callbacks.api import chunk_size, prepare, store
 from callbacks.cli.command import (
     Failure,
     json_option,
@@ -92,6 +92,7 @@ class _Import:
         """Import all lines."""
         chunk: _Chunk = []
         size = 0
+        most = chunk_size(self.found)
         for number, raw in numbered:
             if raw is not None and not raw.strip():
                 continue
@@ -105,7 +106,7 @@ class _Import:
                 continue
             chunk.append((number, item))
             size += len(item.request)
-            if len(chunk) == CHUNK or size >= _CHUNK_BYTES:
+            if len(chunk) == most or size >= _CHUNK_BYTES:
                 self._store(chunk)
                 chunk, size = [], 0
         if chunk:

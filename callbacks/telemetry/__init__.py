@@ -22,41 +22,8 @@ _API: Final = "opentelemetry.trace"
 HEADERS: Final = ("traceparent", "tracestate")
 
 
-class Enqueueing:
-    """One call of `enqueue` or `enqueue_many`, untraced. `context`: see `Request.trace`."""
-
-    context = ""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End, perhaps with an error."""
-
-    def stored(self, id: str, destination: str, *, accepted: bool) -> None:
-        """Tell what became of one callback."""
-
-    def stored_many(self, count: int) -> None:
-        """Tell how many callbacks were stored in one call."""
-
-
-class Attempting:
-    """One attempt, untraced. `headers`: those of the trace that go out with the request.
-
-    They are made of the `context` of the enqueue, see `Request.trace`.
-    """
-
-    trace_id: str | None = None
-
-    def __init__(self, context: str = "") -> None:
-        values = context.split(" ", 1) if context else ()
-        self.headers: Mapping[str, str] = dict(zip(HEADERS, values, strict=False))
+class _Untraced:
+    """What is not traced; a traced one begins and ends spans."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -69,6 +36,31 @@ class Attempting:
         traceback: TracebackType | None,
     ) -> None:
         """End, perhaps with an error of ours."""
+
+
+class Enqueueing(_Untraced):
+    """One call of `enqueue` or `enqueue_many`, untraced. `context`: see `Request.trace`."""
+
+    context = ""
+
+    def stored(self, id: str, destination: str, *, accepted: bool) -> None:
+        """Tell what became of one callback."""
+
+    def stored_many(self, count: int) -> None:
+        """Tell how many callbacks were stored in one call."""
+
+
+class Attempting(_Untraced):
+    """One attempt, untraced. `headers`: those of the trace that go out with the request.
+
+    They are made of the `context` of the enqueue, see `Request.trace`.
+    """
+
+    trace_id: str | None = None
+
+    def __init__(self, context: str = "") -> None:
+        values = context.split(" ", 1) if context else ()
+        self.headers: Mapping[str, str] = dict(zip(HEADERS, values, strict=False))
 
     def answered(self, answer: Answer) -> None:
         """Tell the answer: the request has ended."""

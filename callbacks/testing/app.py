@@ -18,7 +18,7 @@ from callbacks.model import Answer
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import Settings, load_settings
 from callbacks.testing.clock import VERBS, Clock
-from callbacks.testing.current import current, only_one
+from callbacks.testing.current import current, in_use
 from callbacks.testing.environ import Environ
 from callbacks.testing.requests import Attempted
 from callbacks.testing.sender import LocalSender, Route, transport
@@ -48,11 +48,9 @@ class CallbacksApp:
         self.clock = Clock(self._server.client)
         self._wakeups = Wakeups(self.clock)
         with ExitStack() as stack:
-            stack.enter_context(only_one(self))
-            stack.callback(self._environ.restore)
-            self.secret = self._environ.clean(self._server.url)
-            self._environ.configure(**self._given)
-            stack.enter_context(runtimes.replaced(self._build))
+            self.secret = stack.enter_context(
+                in_use(self, self._build, self._environ, self._server.url, self._given)
+            )
             self._clients = stack.enter_context(ExitStack())
             self._stack = stack.pop_all()
         return self

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, TypeVar
+
+from callbacks import runtime as runtimes
+from callbacks.runtime import Runtime
+from callbacks.testing.environ import Environ
 
 _T = TypeVar("_T")
 
@@ -12,8 +16,29 @@ _entered: Final[list[object]] = []
 
 
 @contextmanager
-def only_one(used: object) -> Iterator[None]:
-    """Let this be the one in use; raises `RuntimeError` if there is one."""
+def in_use(
+    used: object,
+    build: Callable[[], Runtime],
+    environ: Environ,
+    redis_url: str,
+    settings: Mapping[str, object],
+) -> Iterator[str]:
+    """Let this be the one in use, with parts and settings of its own; yields the secret.
+
+    Raises `RuntimeError` if there is one, and `SettingsError` for an unknown setting.
+    """
+    with _only_one(used):
+        try:
+            secret = environ.clean(redis_url)
+            environ.configure(**settings)
+            with runtimes.replaced(build):
+                yield secret
+        finally:
+            environ.restore()
+
+
+@contextmanager
+def _only_one(used: object) -> Iterator[None]:
     if _entered:
         raise RuntimeError(
             f"a {type(_entered[0]).__name__} is in use already: a test has either callbacks_outbox"

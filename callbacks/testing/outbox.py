@@ -10,13 +10,12 @@ from typing import Any, Final, NamedTuple, Self, cast, overload
 
 import redis
 
-from callbacks import runtime as runtimes
 from callbacks.batcher.client import connect
 from callbacks.batcher.shards import Shards
 from callbacks.model import Cancelled, Item, QueueFull, Stored
 from callbacks.runtime import Runtime
 from callbacks.settings import Settings, load_settings
-from callbacks.testing.current import only_one
+from callbacks.testing.current import in_use
 from callbacks.testing.environ import Environ
 from callbacks.testing.requests import Enqueued
 
@@ -53,13 +52,7 @@ class CallbacksOutbox(Sequence[Enqueued]):
         self.error: Exception | None = None
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(only_one(self))
-            stack.callback(self._environ.restore)
-            self._environ.clean(_NOWHERE)
-            self._environ.configure(**self._given)
-            stack.enter_context(runtimes.replaced(self._build))
-            self._stack = stack.pop_all()
+        self._stack.enter_context(in_use(self, self._build, self._environ, _NOWHERE, self._given))
         return self
 
     def __exit__(

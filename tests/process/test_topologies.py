@@ -26,8 +26,6 @@ from tests.support.topologies import (
     ClusterSystem,
     Move,
     SentinelSystem,
-    cluster,
-    sentinels,
     slot_of,
 )
 
@@ -35,18 +33,6 @@ pytestmark = pytest.mark.long
 
 #: What docs/guarantees.md promises, from the promotion until deliveries go on.
 FOUND_S = 5.0
-
-
-@pytest.fixture(scope="module")
-def watched() -> Iterator[SentinelSystem]:
-    with sentinels() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def spread() -> Iterator[ClusterSystem]:
-    with cluster() as started:
-        yield started
 
 
 class Whole(System):

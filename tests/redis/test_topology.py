@@ -39,26 +39,12 @@ from tests.support.topologies import (
     ClusterSystem,
     Move,
     SentinelSystem,
-    cluster,
-    sentinels,
     slot_of,
 )
 
 #: How long after a promotion the new primary must have been found.
 FOUND_S = 5.0
 SLOT = slot_of("callbacks")
-
-
-@pytest.fixture(scope="module")
-def watched() -> Iterator[SentinelSystem]:
-    with sentinels() as system:
-        yield system
-
-
-@pytest.fixture(scope="module")
-def spread() -> Iterator[ClusterSystem]:
-    with cluster() as system:
-        yield system
 
 
 @pytest.fixture
