@@ -285,8 +285,7 @@ def prepare_process() -> None:
     """Validate the settings of a process of ours and set its logging up, or end it."""
     try:
         settings = runtime().settings
-        refuse_wrong_form(settings)
-        agree_on_shards(settings)
+        refuse_wrong_data(settings)
     except (SettingsError, WrongForm) as error:
         raise SystemExit(f"callbacks: {error}") from None
     logs.configure(settings.log_format, direct=owns_stderr())
@@ -307,32 +306,18 @@ def _set_logs_up() -> None:
         logs.configure(load_settings().log_format, direct=owns_stderr())
 
 
-def refuse_wrong_form(settings: Settings) -> None:
-    """Raise `WrongForm` if Redis is not what its URL says; later every connection sees to that.
+def refuse_wrong_data(settings: Settings) -> None:
+    """Raise `WrongForm` or `SettingsError`: Redis is not what its URL says, or has other shards.
 
-    A Redis that is away, or does not answer soon, keeps no worker from starting.
-    """
-    less = {"redis_max_connections": 1, "redis_timeout": min(_LOOK_S, settings.redis_timeout)}
-    with connect(settings.model_copy(update=less)) as client:
-        try:
-            client.ping()
-        except WrongForm:
-            raise
-        except redis.RedisError as error:
-            log.debug("redis_away", error=str(error))
-        finally:
-            client.connection_pool.disconnect()
-
-
-def agree_on_shards(settings: Settings) -> None:
-    """Raise `SettingsError` if the data in Redis have another number of shards.
-
-    A Redis that is away keeps no worker from starting; the first use checks it again.
+    A Redis that is away, or does not answer soon, keeps no worker from starting: its first use
+    checks both again.
     """
     less = {"redis_max_connections": 1, "redis_timeout": min(_LOOK_S, settings.redis_timeout)}
     with connect(settings.model_copy(update=less)) as client:
         try:
             Shards(client, settings).agree()
+        except WrongForm:
+            raise
         except redis.RedisError as error:
             log.debug("redis_away", error=str(error))
         finally:
@@ -345,7 +330,7 @@ class TickerElection:
     def __init__(self) -> None:
         self._ticker = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._epoch = ""
-        self._shortened = False
+        self._shortened: set[int | None] = set()
         self._began_at = time.monotonic()
         self._did_all_at = float("-inf")
         self.workers = WorkerPlaces(0, 0)
@@ -353,10 +338,10 @@ class TickerElection:
 
     def shorten_first(self) -> None:
         """With its first tick a process sees to slots of an interval that was longer before."""
-        if not self._shortened:
-            for shard in runtime().batcher.shards:
-                shorten_once(shard)
-            self._shortened = True
+        for one in runtime().batcher.shards:
+            if one.shard not in self._shortened:
+                shorten_once(one)
+                self._shortened.add(one.shard)
 
     def sample_first(self) -> None:
         """With the first tick of a minute, take a sample for the history."""

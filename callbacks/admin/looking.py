@@ -94,7 +94,7 @@ def list_callbacks(
     `reason` and `status` are those of the last failure; `status` is a number or a class (`"4xx"`).
     `since`, `until`: only those that ended since then and before, a text (`"90"` seconds or `"2h"`
     ago, or an RFC 3339 time), a `timedelta` ago, or an aware `datetime`. `ids`: only these, in this
-    order, in one page. About `most_read` records (20,000) are read for a page at most.
+    order, in one page. About `most_read` records are read for a page at most.
 
     Raises `InvalidCallback` for bad input, and the Redis errors of `get_status`.
     """

@@ -11,6 +11,7 @@ from typing import Final
 from callbacks.batcher.inspector import LITERAL, PAGE, Inspector, Where, overview
 from callbacks.batcher.paging import pages
 from callbacks.batcher.routes import own_shard, shard_of
+from callbacks.batcher.scripts import raise_first
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.model import State
@@ -200,7 +201,7 @@ def _wrong(
     for page in pages((id for id in ids if lane or id not in seen), PAGE):
         seen.update(page)
         calls = [{"id": id, "lane": lane} for id in page]
-        answers = inspector.scripts.home.run_many("where", calls)
+        answers = raise_first(inspector.scripts.home.run_many("where", calls))
         for id, answer in zip(page, answers, strict=True):
             where = Where(answer)
             if lane and where.destination != lane:

@@ -16,7 +16,7 @@ from redis import Redis
 from callbacks.batcher.journal import Act, paused_by
 from callbacks.batcher.paging import pages
 from callbacks.batcher.routes import AllScripts, as_all
-from callbacks.batcher.scripts import Scripts
+from callbacks.batcher.scripts import Scripts, raise_first
 from callbacks.model import InvalidCallback, State, Timing
 from callbacks.policy.buckets import Counted, read_field
 from callbacks.policy.timing import unpacked
@@ -509,7 +509,7 @@ class Inspector:
         """Read which structures hold callbacks, in one pipeline."""
         located = zip(ids, self.scripts.locate(ids), strict=True)
         calls = ((shard, {"id": id, "lane": ""}) for id, shard in located)
-        return [Where(answer) for answer in self.scripts.home.run_across("where", calls)]
+        return [Where(each) for each in raise_first(self.scripts.home.run_across("where", calls))]
 
     def reserved(self, ids: Sequence[str]) -> list[int | None]:
         """For which shards ids are reserved in their own ones."""

@@ -278,15 +278,19 @@ class Scripts:
 
         Raises the first error reply.
         """
-        answers = self.stream_each(commands)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
+        return raise_first(self.stream_each(commands))
 
     def stream_each(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """Do the same; errors are returned in the places of the replies."""
         return self._pipeline.stream(commands)
+
+
+def raise_first(answers: list[Any]) -> list[Any]:
+    """Return the answers of many calls; raises the first error among them."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def _form(verb: Verb, keys: Keys, constants: Mapping[str, int]) -> _Form:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
-from redis import Redis
+from redis import Redis, RedisError
 
 from callbacks.batcher import replies
 from callbacks.batcher.pacer import Pacer
@@ -198,13 +198,23 @@ class Shards:
         return _Enqueue(self.shards, list(items), step_size).run()
 
     def forget(self, shard: int, ids: Sequence[str]) -> None:
-        """Delete the reservations of callbacks that a shard has forgotten."""
+        """Delete the reservations of callbacks that a shard has forgotten.
+
+        One that is away keeps none of the others; raises the first error at the end.
+        """
+        first: Exception | None = None
         own: dict[int, list[str]] = {}
         for id in ids:
             own.setdefault(own_shard(id, self.count), []).append(id)
         for place, theirs in own.items():
-            if place != shard:
+            if place == shard:
+                continue
+            try:
                 self._shards[place].unreserve(theirs, shard)
+            except RedisError as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def mend_reservation(self, id: str, shard: int) -> str:
         """Make an id's reservation agree with the shard that has its callback, or has not."""

@@ -22,7 +22,7 @@ from callbacks.batcher.history import MINUTES, TENS, Sample, entry_of
 from callbacks.batcher.journal import Act, read_act
 from callbacks.batcher.keys import Keys, shard_tags
 from callbacks.batcher.paging import pages
-from callbacks.batcher.scripts import VERBS, Scripts, Verb
+from callbacks.batcher.scripts import VERBS, Scripts, Verb, raise_first
 from callbacks.batcher.times import Times
 from callbacks.model import (
     Batch,
@@ -732,11 +732,7 @@ class Batcher:
     def call_back(self, lanes: Sequence[str]) -> bool:
         """Resume lanes of a resumed host; False if none was itself paused, on hold or broken."""
         calls = [self._once(None) | self._resume_call(lane, itself=False) for lane in lanes]
-        answers = self.scripts.run_many("resume", calls)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return any(answers)
+        return any(raise_first(self.scripts.run_many("resume", calls)))
 
     def _resume_call(self, destination: str, *, itself: bool, entry: str = "") -> dict[str, Any]:
         return {"destination": destination, "itself": int(itself), "entry": entry}

@@ -157,8 +157,8 @@ def import_(file: IO[bytes], as_json: bool) -> None:
     """Enqueue many callbacks from NDJSON.
 
     Required keys are callback_url and data; optional are event, id, environment, headers,
-    expires_in, delay (both in seconds) and lane. Bad lines are reported by number on
-    stderr and skipped; blank lines are ignored.
+    expires_in, delay (seconds, "10m" or an RFC 3339 time) and lane. Bad lines are reported by
+    number on stderr and skipped; blank lines are ignored.
     """
     found = parts()
     with share_of("callbacks") as bar:

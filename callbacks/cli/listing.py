@@ -9,12 +9,10 @@ from typing import Final, Protocol
 from callbacks import admin
 from callbacks.batcher.inspector import Status
 from callbacks.cli.command import console, note, print_json_array, say, table
-from callbacks.model import State
-from callbacks.monitor.story import hint_for
+from callbacks.monitor.story import hint_for, state_of
 from callbacks.request.urls import host_of
 from callbacks.text import distance, many, printable, with_lanes
 
-_PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
 #: Callbacks asked for at a time: more than one page where many are shown.
 _STEP: Final = 1_000
 
@@ -34,13 +32,6 @@ def up_to(read: _Read, limit: int | None, cursor: str | None) -> admin.Page[Stat
         if cursor is None:
             break
     return admin.Page(tuple(items), cursor)
-
-
-def state_of(status: Status) -> str:
-    """The state as shown; within `processing`, also what the callback is waiting for."""
-    if status.state is not State.PROCESSING:
-        return status.state
-    return f"{status.state} ({_PHASES.get(status.phase, status.phase)})"
 
 
 def tell_of_more(cursor: str | None, limit: int | None) -> None:

@@ -19,7 +19,7 @@ from callbacks.cli.command import (
     table,
     unknown,
 )
-from callbacks.cli.listing import state_of
+from callbacks.monitor.story import state_of
 from callbacks.policy import timing
 from callbacks.request.urls import display_url
 from callbacks.text import counted, many, printable, when

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from callbacks.batcher.audit import REQUEST_GONE
 from callbacks.batcher.inspector import Inspector, Status, overview
 from callbacks.batcher.journal import told
@@ -23,6 +25,16 @@ def request_of(batcher: Batcher | Shards, id: str) -> Request | None:
 def header_names(request: Request) -> tuple[str, ...]:
     """The names of its extra headers; their values are not shown."""
     return tuple(name for name, _ in request.headers)
+
+
+_PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
+
+
+def state_of(status: Status) -> str:
+    """The state as shown; within `processing`, also what the callback is waiting for."""
+    if status.state is not State.PROCESSING:
+        return status.state
+    return f"{status.state} ({_PHASES.get(status.phase, status.phase)})"
 
 
 def hint_for(status: Status, *, authorized: bool | None = None) -> str | None:

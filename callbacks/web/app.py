@@ -11,14 +11,15 @@ import redis
 from flask import Flask, Response, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 
+from callbacks.log import log
 from callbacks.request.urls import masked
 from callbacks.text import printable
 from callbacks.version import __version__
 from callbacks.web import console, filters, login, public
 from callbacks.web.jobs import Jobs
+from callbacks.web.server import MAX_BODY_BYTES
 from callbacks.web.source import Source
 
-_MAX_BODY_BYTES: Final = 65_536
 #: No assets of others, nothing inline (Content Security Policy, level 3).
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -39,7 +40,7 @@ _STATIC: Final = Path(__file__).parent / "static"
 def create_app(source: Source) -> Flask:
     """Make the WSGI application. Without `CALLBACKS_WEB_TOKEN` it has the public part alone."""
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.extensions["callbacks"] = source
     # Whatever a page shows passes through here, and is escaped after it.
     shown = partial(_shown, source.settings.mask_paths)
@@ -107,6 +108,9 @@ def _refused(error: HTTPException) -> Response:
 
 
 def _away(error: redis.RedisError) -> Response:
-    """The page where Redis cannot be read and there are no numbers from before."""
-    del error  # logged where it was read; it may name an address
-    return public.away()
+    """The page where Redis does not answer and there are no numbers from before.
+
+    The error may name an address, so the log alone has it.
+    """
+    log.warning("redis_away", error=str(error))
+    return public.away(is_act=request.method == "POST")

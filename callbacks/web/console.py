@@ -20,7 +20,7 @@ from callbacks.admin.values import Destination, Story
 from callbacks.batcher.inspector import Attempt, Inspector, Status
 from callbacks.model import InvalidCallback, Reason, State
 from callbacks.monitor.snapshot import facts, summary, worker_rows
-from callbacks.monitor.story import request_of
+from callbacks.monitor.story import request_of, state_of
 from callbacks.request.freeze import check_id
 from callbacks.request.redact import masked_value
 from callbacks.request.urls import Scope, display_url, host_of, is_masked, masked
@@ -355,16 +355,6 @@ def _acts(status: Status) -> list[tuple[str, str]]:
     return [("replay", "Replay")] if status.state is State.DEAD else []
 
 
-_PHASES: Final = {"retry": "waiting to retry", "sending": "in flight"}
-
-
-def state_of(status: Status) -> str:
-    """The state as shown; within `processing`, also what the callback is waiting for."""
-    if status.state is not State.PROCESSING:
-        return status.state
-    return f"{status.state} ({_PHASES.get(status.phase, status.phase)})"
-
-
 def _callback_facts(story: Story) -> list[tuple[str, str]]:
     one = story.status
     retries, crashes = (
@@ -506,14 +496,15 @@ def _unsure(act: str, wanted: Mapping[str, str]) -> str:
 
 def _begin(act: str, wanted: Mapping[str, str], why: str) -> None:
     """Start the job; raises InvalidCallback for a bad filter."""
-    given = _selected(wanted) or {"all": True}
+    fits = _selected(wanted)
+    given = fits or {"all": True}
     change = admin.purge if act == "purge" else admin.replay
     name = who()
 
     def work(progress: Progress) -> admin.DeadLetters:
         return change(**given, dry_run=act == "count", progress=progress, why=why, who=name)
 
-    admin.list("dead", **_selected(wanted), limit=1, most_read=1)  # raises for a bad filter
+    admin.list("dead", **fits, limit=1, most_read=1)  # raises for a bad filter
     if not _jobs().start(Job(act, _words(wanted)), work):
         flash("Nothing was done: another job is running; wait for it, or stop it.", "bad")
 

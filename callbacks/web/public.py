@@ -64,11 +64,15 @@ def show(
     return response
 
 
-def away() -> Response:
-    """The page where Redis cannot be read and there is nothing from before."""
-    response = make_response(render_template("away.html", **told(NO_REDIS)), 503)
+def away(*, is_act: bool = False) -> Response:
+    """The page where Redis cannot be read and there is nothing from before.
+
+    `is_act`: something was to be done, which may have been done before Redis fell silent.
+    """
+    page = render_template("away.html", is_act=is_act, **told(NO_REDIS))
+    response = make_response(page, 503)
     if is_live():
-        response.headers[LIVE] = "2"
+        response.headers[LIVE] = str(EVERY_S)
     return response
 
 

@@ -9,7 +9,7 @@ from waitress.server import TcpWSGIServer
 
 #: Fewer than the file descriptors that any system allows a process, and enough for monitoring.
 MAX_CONNECTIONS: Final = 100
-_MAX_BODY_BYTES: Final = 65_536
+MAX_BODY_BYTES: Final = 65_536
 #: Most of them wait for the one that reads Redis.
 _THREADS: Final = 4
 
@@ -33,7 +33,7 @@ class Server(TcpWSGIServer):
             port=port,
             threads=_THREADS,
             ident="callbacks",
-            max_request_body_size=_MAX_BODY_BYTES,
+            max_request_body_size=MAX_BODY_BYTES,
             asyncore_use_poll=True,
             connection_limit=2 * MAX_CONNECTIONS,  # never reached
             # Whoever connects may be a router: it says how its client came (`https`), and adds

@@ -13,6 +13,7 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
+from callbacks.batcher.errors import AWAY
 from callbacks.batcher.history import Sample, greatest, latest_of_ten, take_sample
 from callbacks.batcher.inspector import Inspector
 from callbacks.batcher.memory import read_memory
@@ -96,9 +97,18 @@ def dispatch_once(batcher: Batcher, messages: Messages) -> Batch | None:
 def dispatch_all(shards: Sequence[Batcher], messages: Messages) -> Batch | None:
     """Claim one batch in each shard; None: other dispatchers are at it everywhere.
 
-    Where nothing was claimed, the result is that of a shard that claimed nothing either.
+    Where nothing was claimed, the result is that of a shard that claimed nothing either. A shard
+    that is away keeps none of the others; raises its error if none has claimed anything.
     """
-    found = [dispatch_once(one, messages.of(one.shard)) for one in shards]
+    found: list[Batch | None] = []
+    first: Exception | None = None
+    for one in shards:
+        try:
+            found.append(dispatch_once(one, messages.of(one.shard)))
+        except AWAY as error:
+            first = first or error
+    if first is not None and not any(batch and batch.callbacks for batch in found):
+        raise first
     batches = [batch for batch in found if batch]
     if not batches:
         return None

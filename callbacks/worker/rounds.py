@@ -109,6 +109,8 @@ class Rounds:
     def _shares(
         self, visited: Sequence[Batcher], places: WorkerPlaces, shards: Shards
     ) -> list[WorkerPlaces]:
+        if not places.unproven:  # no worker has told
+            return [WorkerPlaces(0, 0)] * len(visited)
         loads = [self._load(one) for one in visited]
         busy = [n for n, load in enumerate(loads) if any(load)]
         idle = WorkerPlaces(places.threads // shards.count, places.unproven // shards.count)
@@ -117,14 +119,12 @@ class Rounds:
         unproven = fair_shares(places.unproven, [loads[n][0] for n in busy])
         for n, its_threads, its_unproven in zip(busy, threads, unproven, strict=True):
             found[n] = WorkerPlaces(its_threads, its_unproven)
-        if not places.unproven:  # no worker has told
-            return [WorkerPlaces(0, 0)] * len(visited)
         return [WorkerPlaces(max(1, its.threads), max(1, its.unproven)) for its in found]
 
     def _load(self, one: Batcher) -> tuple[int, int]:
         try:
             return one.load()
-        except AWAY:
+        except Exception:  # noqa: BLE001 - its tick raises it, in its turn
             return 0, 0
 
     def _tick(self, one: Batcher, its: WorkerPlaces) -> Tick:

@@ -671,6 +671,11 @@ def test_pages_keep_what_they_knew_while_redis_is_away(
         answer = browser.get(page, **{"X-Live": "1"})
         assert answer.status_code == 503, page
         assert "old. Do: start Redis" in words(answer)
-    assert "Redis cannot be read" in words(browser.get("/callback?id=c-2"))
+    unknown = words(browser.get("/callback?id=c-2"))
+    assert "Redis cannot be read" in unknown
+    assert "appears by itself" in unknown
+    steered = browser.post("/steer", "/destinations", act="pause", name=HOST)
+    assert steered.status_code == 503
+    assert "it may or may not have been done" in words(steered)
     monkeypatch.undo()
     assert browser.get("/dead").status_code == 200

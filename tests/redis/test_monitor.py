@@ -182,6 +182,12 @@ def test_each_worker_says_who_it_is(batcher: Batcher, client: redis.Redis) -> No
     assert (second.host, second.kind, second.places) == ("worker.2", "greenlets", 500)
 
 
+def test_how_busy_a_worker_is_changes_with_each_tick(batcher: Batcher) -> None:
+    for busy in (3, 60):
+        now = batcher.tick("a", 1_000, threads=64, places=32, who=who(busy=busy)).now_ms
+        assert [worker.busy for worker in workers(batcher.scripts, now)] == [busy]
+
+
 def test_workers_of_an_older_release_are_read_too(batcher: Batcher, client: redis.Redis) -> None:
     batcher.tick("a", 1_000, threads=64, places=32, who=who())
     now = now_ms(client)

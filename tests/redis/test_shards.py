@@ -32,6 +32,9 @@ from callbacks.model import (
 )
 from callbacks.request.freeze import mint_id
 from callbacks.request.urls import Scope, digest
+from callbacks.testing.clock import Clock
+from callbacks.testing.workers import Wakeups
+from callbacks.worker.duties import dispatch_all
 from tests.redis.support import HOUR_MS, begin, claim, now_ms, packed
 
 Make = Callable[..., Shards]
@@ -381,6 +384,22 @@ def test_only_shards_with_callbacks_are_busy(shards: Shards) -> None:
     put(shards, minted(shards, host(2)), host(2))
     assert [one.shard for one in shards.busy()] == [2]
     assert [word.live for word in shards.words()] == [False, False, True, False]
+
+
+def test_a_flush_reaches_the_other_shards_where_one_is_away(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_args: object, **_given: object) -> int:
+        raise redis.ConnectionError("refused")
+
+    for shard in range(COUNT):
+        put(shards, minted(shards, host(shard)), host(shard))
+    monkeypatch.setattr(shards.shards[1].scripts, "run", away)
+    batch = dispatch_all(shards.shards, Wakeups(Clock(shards.client)))
+    assert batch is not None
+    assert {shards.of_token(one.token).shard for one in batch.callbacks} == {0, 2, 3}
+    with pytest.raises(redis.ConnectionError):
+        dispatch_all(shards.shards[1:2], Wakeups(Clock(shards.client)))
 
 
 def test_an_act_for_all_reaches_the_other_shards_and_names_the_one_that_is_away(

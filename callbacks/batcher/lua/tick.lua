@@ -21,7 +21,7 @@
 local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
 if places > 0 then
   redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl)
-  if is_new and who ~= '' then redis.call('HSET', K.identities, ticker, now - running .. ' ' .. who) end
+  if who ~= '' then redis.call('HSET', K.identities, ticker, now - running .. ' ' .. who) end
 else
   redis.call('HDEL', K.identities, ticker)
 end

@@ -36,8 +36,8 @@
         redirect: "error",
         signal: AbortSignal.timeout(PATIENCE_MS),
       });
-      if (answer.status === 401) {
-        location.reload(); // which leads to the login
+      if (answer.status === 401 || answer.status === 404) {
+        location.reload(); // which leads to the login, or tells what is gone
         return;
       }
       if (!answer.headers.has("X-Live")) throw new Error(`answer ${answer.status}`);
