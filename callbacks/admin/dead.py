@@ -102,7 +102,7 @@ def purge(
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class _Selection:
     """Which dead letters are selected: of these ids, if there are any, those that fit."""
 
     ids: tuple[str, ...]
@@ -138,7 +138,7 @@ def _wanted(
     since: Moment | None,
     until: Moment | None,
     every: bool,
-) -> Selection:
+) -> _Selection:
     fits = Filter(
         State.DEAD,
         to_scope(parts, destination),
@@ -147,8 +147,8 @@ def _wanted(
         to_until_ms(until),
         to_statuses(status),
     )
-    wanted = Selection(to_ids(ids), fits)
-    is_all = wanted == Selection((), Filter(State.DEAD))
+    wanted = _Selection(to_ids(ids), fits)
+    is_all = wanted == _Selection((), Filter(State.DEAD))
     if every and not is_all:
         problem = "is given with ids or another filter; expected only one of both"
         raise InvalidCallback("all", problem)
@@ -162,7 +162,7 @@ class _Work:
     """One replay or purge."""
 
     def __init__(
-        self, parts: Runtime, wanted: Selection, limit: int | None, progress: Progress | None
+        self, parts: Runtime, wanted: _Selection, limit: int | None, progress: Progress | None
     ) -> None:
         check_limit(limit)
         self._batcher, self._selection, self._limit = parts.batcher, wanted, limit

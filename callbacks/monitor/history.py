@@ -54,21 +54,6 @@ class Change:
     failed: Mapping[str, int]
     delays: Delays | None
 
-    @property
-    def accepted(self) -> int:
-        """Callbacks accepted by enqueue."""
-        return self.totals["accepted"]
-
-    @property
-    def sent(self) -> int:
-        """Callbacks answered with 2xx."""
-        return self.totals["sent"]
-
-    @property
-    def dead(self) -> int:
-        """Callbacks that became dead letters."""
-        return self.totals["dead"]
-
     def per_minute(self, count: int) -> float:
         """A count of this change as a rate: samples are not exactly a step apart."""
         return 60 * count / self.seconds if self.seconds else 0.0

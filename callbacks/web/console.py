@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from callbacks import admin
+from callbacks.admin.dead import Progress
 from callbacks.admin.values import Destination, Story
 from callbacks.batcher.inspector import Attempt, Inspector, Status
 from callbacks.model import InvalidCallback, Reason, State
@@ -27,7 +28,7 @@ from callbacks.request.urls import Scope, display_url, host_of, is_masked, maske
 from callbacks.text import age, counted, many, when
 from callbacks.version import __version__
 from callbacks.web.filters import ago, by_reason, now_s
-from callbacks.web.jobs import Job, Jobs, Progress
+from callbacks.web.jobs import Job, Jobs
 from callbacks.web.login import own_page, refusal, who
 from callbacks.web.public import show
 from callbacks.web.source import source

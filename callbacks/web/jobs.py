@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from callbacks.admin import DeadLetters
+from callbacks.admin.dead import Progress
 from callbacks.log import log
 from callbacks.text import many
 
@@ -17,8 +18,6 @@ SHOWN_S: Final = 600.0
 #: How long a process that ends waits for the step that is under way.
 _END_S: Final = 5.0
 
-#: Told how many are done, and how many there will be at most (None: not known).
-Progress = Callable[[int, int | None], None]
 _VERBS: Final = {"replay": "replayed", "purge": "purged", "count": "counted"}
 
 

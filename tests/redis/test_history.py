@@ -175,8 +175,10 @@ def test_the_history_is_read_up_to_now(batcher: Batcher, client: redis.Redis) ->
     history = read_history(batcher.scripts)
     assert now <= history.now_ms < now + MINUTE_MS
     assert history.hour.whole is not None
-    assert history.hour.whole.sent == 20
-    changes = [point.change.sent for point in history.hour.points if point and point.change]
+    assert history.hour.whole.totals["sent"] == 20
+    changes = [
+        point.change.totals["sent"] for point in history.hour.points if point and point.change
+    ]
     assert changes == [10, 10]
 
 

@@ -39,7 +39,7 @@ def sent(minute: float, total: int, **given: Any) -> Sample:
 def shown(series: Series) -> list[int | None]:
     """What was sent in each of the last steps, up to the first that is not known."""
     changes = [point.change if point else None for point in reversed(series.points)]
-    return [change.sent if change else None for change in changes]
+    return [change.totals["sent"] if change else None for change in changes]
 
 
 def hour(*samples: Sample, now_ms: int = NOW_MS) -> Series:
@@ -154,7 +154,7 @@ def test_what_happened_in_a_minute_is_the_difference_of_two_samples() -> None:
     assert (last.until_ms, last.queued, last.held, last.oldest_held_s) == (after.at_ms, 1, 1, 1.5)
     assert last.change is not None
     assert last.change == series.whole
-    assert (last.change.accepted, last.change.sent, last.change.dead) == (30, 40, 2)
+    assert tuple(last.change.totals[name] for name in ("accepted", "sent", "dead")) == (30, 40, 2)
     assert list(last.change.failed.items()) == [("dns", 3), ("timeout", 1)]  # most first
     assert last.change.seconds == pytest.approx(61.2)
     assert last.change.per_minute(40) == pytest.approx(60 * 40 / 61.2)
@@ -173,7 +173,7 @@ def test_a_missing_minute_is_a_gap_and_counts_in_the_whole_alone() -> None:
     assert back is not None
     assert back.queued == 4  # its sizes are known
     assert series.whole is not None
-    assert series.whole.sent == 21
+    assert series.whole.totals["sent"] == 21
 
 
 def test_nothing_sent_is_a_zero_and_has_no_delays() -> None:
@@ -217,7 +217,7 @@ def test_an_hour_of_samples_makes_sixty_points() -> None:
     series = hour(*(sent(minute, 10 * minute) for minute in range(29, 91)))
     assert shown(series) == [10] * 60
     assert series.whole is not None
-    assert series.whole.sent == 600
+    assert series.whole.totals["sent"] == 600
 
 
 def test_a_day_has_ten_minutes_a_point_and_the_present_ones_so_far() -> None:

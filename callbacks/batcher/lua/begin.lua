@@ -17,20 +17,21 @@
 -- @arg has_place flag: the caller has a place for a destination that is unproven or hangs
 -- @arg ahead ms: with a nonce that has begun: the stagger over all shards lets it go then, not
 --   before; -1: that is not asked
--- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue, due, waited,
---   since}: go after `wait` ms, the attempt is counted, probe: 1 of a breaker that faults opened, 2
---   refusals, 0 none, overdue: ms from its instant until it takes a place of those for unproven
---   destinations, 0: it does at once, due: its slot or the time of its retry, waited: of its claim,
---   since: when it was given back before (both see `keys`), or empty; {2, due, why}: later, release it until then (why
---   1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5 others that have crashed are in
---   flight, 6 it needs a place and its caller has none); {3, wait}: not due for that many ms, send
---   another message; {4}: past its end of life; {0}: a stale token, or cancelled while its process
---   was stopped; {5}: begun already, or its lease has ended and another has its place in flight;
---   {6, wait}: too long before its slot, or its trial waits for others in flight, ask again in that
---   many ms.
+-- Returns {1, wait, attempt, retries, throttled, crashes, probe, now, request, overdue, due,
+--   waited, since}: go after `wait` ms, the attempt is counted, probe: 1 of a breaker that faults
+--   opened, 2 refusals, 0 none, overdue: ms from its instant until it takes a place of those for
+--   unproven destinations, 0: it does at once, due: its slot or the time of its retry, waited: of
+--   its claim, since: when it was given back before (both see `keys`), or empty; {2, due, why}:
+--   later, release it until then (why 1 paused, 2 on hold, 3 its destination is full, 4 the pace, 5
+--   others that have crashed are in flight, 6 it needs a place and its caller has none); {3, wait}:
+--   not due for that many ms, send another message; {4}: past its end of life; {0}: a stale token,
+--   or cancelled while its process was stopped; {5}: begun already, or its lease has ended and
+--   another has its place in flight; {6, wait}: too long before its slot, or its trial waits for
+--   others in flight, ask again in that many ms.
 -- Twice: the same nonce gets the same answer while the attempt lasts. If its instant has passed
---   unused (its process was stopped, say) or comes before `ahead`, it gets a new one, or {2} if that
---   is too far ahead, and the attempt has not taken place; but only once: after that it goes late.
+--   unused (its process was stopped, say) or comes before `ahead`, it gets a new one, or {2} if
+--   that is too far ahead, and the attempt has not taken place; but only once: after that it goes
+--   late.
 -- Cost: O(log n).
 -- One file: its checks are one decision; they share their locals, and their order matters.
 local r = read_record(

@@ -22,15 +22,15 @@
 -- @arg batch_size number: most callbacks of a batch
 -- @arg is_first flag: the first step of its batch, which keeps `min_interval` to the batch before
 -- @arg has_more flag: if this step is full, another one follows
--- @arg slots number: slots given to this claim out of those of all shards, see `grant`; -1: it keeps
---   the stagger by itself
+-- @arg slots number: slots given to this claim out of those of all shards, see `grant`; -1: it
+--   keeps the stagger by itself
 -- @arg slot_ahead ms: until the first of them; a later step goes on after the step before
 -- @arg slot_every ms: between two of them; where there are none, after which to ask again
 -- Returns {code, now, arm, id, token, slot, id, token, slot, ...}: code 1 claimed (perhaps
 --   nothing), 0 paused, 2 too early, 3 the workers do not keep up, 4 they are busy, 5 all slots are
---   other shards', -1 the lock is lost; arm: ms until the next trigger, which this caller has to send, or -1. Times in ms. A
---   token ends in `u` if its destination is unproven or hangs: its sender needs one of the places
---   for these.
+--   other shards', -1 the lock is lost; arm: ms until the next trigger, which this caller has to
+--   send, or -1. Times in ms. A token ends in `u` if its destination is unproven or hangs: its
+--   sender needs one of the places for these.
 -- Twice: the same nonce gets the same batch; nothing is claimed again.
 -- Cost: O(batch * log n), however much waits, plus at most 100 for callbacks whose URL is gone. If
 -- most destinations have no slot yet, O(batch^2) steps of Lua.

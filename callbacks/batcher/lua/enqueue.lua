@@ -14,7 +14,8 @@
 --   2, 0, 0: it is known with another URL or another body;
 --   -1, n, 0: full, n are waiting; -2, 0, 0: Redis is near its memory limit; -3, 0, 0: the id is
 --   reserved for another shard. At the memory limit, the whole call fails and nothing is stored.
--- Twice: the second returns 0, 0, 0 (or 2, 0, 0) and changes only `duplicates`; a refusal counts as `refused`.
+-- Twice: the second returns 0, 0, 0 (or 2, 0, 0) and changes only `duplicates`; a refusal counts as
+--   `refused`.
 -- Cost: O(items * log n); at most every 200 ms also O(batch) to count what is ready.
 -- One file: what one item changes decides the answer to the next.
 local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')

@@ -7,8 +7,8 @@
 -- @arg window ms: how far ahead, while several shards want some
 -- @arg longest ms: the longest possible stagger
 -- @arg bid_for ms: for how long a shard's word counts, see `bid`
--- Returns {ahead, count, again}: ms until the first slot, how many there are, one stagger apart, and
---   if there is none, in how many ms to ask again.
+-- Returns {ahead, count, again}: ms until the first slot, how many there are, one stagger apart,
+--   and if there is none, in how many ms to ask again.
 -- Where several want some, none gets further ahead of another one that still wants some than its
 -- part of a window (start-time fair queueing: Goyal, Vin, Cheng, 1997). One that wants little
 -- gets that.

@@ -2,8 +2,8 @@
 --
 -- @keys journal state
 -- @arg limit number: most entries
--- Returns a list of entries, each as its time and a JSON object. Those older than a minute when none
---   was ever reported are left out.
+-- Returns a list of entries, each as its time and a JSON object. Those older than a minute when
+--   none was ever reported are left out.
 -- Twice: the second finds only those written since: each is reported at most once.
 -- Cost: O(limit).
 local told = redis.call('HGET', K.state, 'reported')

@@ -2,8 +2,8 @@
 --
 -- @keys at: cb: rec: counters rate:
 -- @arg items list: for each: id, number of the shard that it is for
--- Returns for each: -1: reserved for that shard, by this call or one before; -2: a callback with this
---   id is in this shard; else the number of the other shard for which it is reserved.
+-- Returns for each: -1: reserved for that shard, by this call or one before; -2: a callback with
+--   this id is in this shard; else the number of the other shard for which it is reserved.
 -- Twice: the second returns the same, and renews the times of the reservations.
 -- Cost: O(items).
 local answer, known = {}, 0

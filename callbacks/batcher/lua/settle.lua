@@ -29,12 +29,12 @@
 -- @arg open_min ms: how long it opens at first
 -- @arg open_max ms: how long it opens at most
 -- @arg gone_url text: SHA-1 of a URL that is gone, or empty
--- Returns {code, arm, interval, breaker, until, failures}: code 1 sent, 2 waits in PROCESSING for its retry, 3 waits
---   in its lane, 4 dead, 5 cancelled meanwhile; 0: a stale token or attempt, nothing changed. arm:
---   ms until the next trigger, which this caller has to send, or -1. interval: us, the
---   destination's now, or -1 if it has not adapted; breaker: 1 it opened for faults, 2 it closed, 3 it opened
---   for refusals, 0 none of them; only if it opened: until: when it is half-open; failures: how many
---   in a row opened it.
+-- Returns {code, arm, interval, breaker, until, failures}: code 1 sent, 2 waits in PROCESSING for
+--   its retry, 3 waits in its lane, 4 dead, 5 cancelled meanwhile; 0: a stale token or attempt,
+--   nothing changed. arm: ms until the next trigger, which this caller has to send, or -1.
+--   interval: us, the destination's now, or -1 if it has not adapted; breaker: 1 it opened for
+--   faults, 2 it closed, 3 it opened for refusals, 0 none of them; only if it opened: until: when
+--   it is half-open; failures: how many in a row opened it.
 -- Twice: a repeat with the same token and attempt gets the first result and changes nothing.
 -- Cost: O(log n).
 -- One file: one transaction, a third of it interface; its checks and writes share their locals.

@@ -6,7 +6,8 @@
 -- @arg limit number: most destinations
 -- Returns {read, ready, held, ready since, held since, hold, count, hold, count, ...}: read:
 --   destinations in this page; ready, held: callbacks that are due and not held, or held; since:
---   ms, when the first of these was due, or -1; for each kind of hold, how many destinations have it.
+--   ms, when the first of these was due, or -1; for each kind of hold, how many destinations have
+--   it.
 -- Cost: O(limit * log n).
 local all_paused = redis.call('HEXISTS', K.state, 'paused') == 1
 local from = {ring = K.ring, unproven = K.unproven, held = K.held}

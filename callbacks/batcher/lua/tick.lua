@@ -11,11 +11,12 @@
 -- @arg who text: JSON that tells who the caller is, or empty
 -- @arg durations ms: how long its attempts since its last tick took
 -- @arg delays ms: how long after enqueue its callbacks since its last tick were sent
--- Returns {elected, now, lost, epoch, busy, threads, places, first}: elected 1 the caller is, 0 another
---   is; now: ms; lost 1: the caller remembers another epoch, so Redis has lost its data since; epoch:
---   identifies the data, and starts with the ms when they began; busy 1: a callback has not ended, or
---   ended only seconds or a tick ago, or memory is short; threads, places: of all workers; first 1:
---   the caller is the first one elected in this minute. The last three are for the elected one only.
+-- Returns {elected, now, lost, epoch, busy, threads, places, first}: elected 1 the caller is, 0
+--   another is; now: ms; lost 1: the caller remembers another epoch, so Redis has lost its data
+--   since; epoch: identifies the data, and starts with the ms when they began; busy 1: a callback
+--   has not ended, or ended only seconds or a tick ago, or memory is short; threads, places: of all
+--   workers; first 1: the caller is the first one elected in this minute. The last three are for
+--   the elected one only.
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
 local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass

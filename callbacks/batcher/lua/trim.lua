@@ -11,8 +11,8 @@
 -- @arg latest ms: it cannot be later than this unless the clock has jumped; -1: unknown
 -- @arg own_shard number: of several shards, -1: the only one
 -- If it has jumped, nothing is deleted for its age.
--- Returns {sent records deleted, dead letters purged, destinations deleted, id, id, ...}: the ids only
---   where there are several shards, as others may have reservations for them.
+-- Returns {sent records deleted, dead letters purged, destinations deleted, id, id, ...}: the ids
+--   only where there are several shards, as others may have reservations for them.
 -- Twice: the second finds only what has grown old since.
 -- Cost: O(limit * log n). `limit` is at most 4,000: all keys of a kind go in one command.
 local unsure = age_is_unsure(latest)

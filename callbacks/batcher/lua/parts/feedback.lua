@@ -125,9 +125,9 @@ function Feedback:fault()
 end
 
 -- Count the failure, by reason and hour. In trouble is a destination after three faults, 3xx or 4xx
--- in a row, with an open breaker, at a forbidden address, or while it asks for less. Returns whether
--- it is held for what it answers: `refused_hold` callbacks in a row died of 401, 403 or 404, or if
--- it is held for that already, this answer is no better.
+-- in a row, with an open breaker, at a forbidden address, or while it asks for less. Returns
+-- whether it is held for what it answers: `refused_hold` callbacks in a row died of 401, 403 or
+-- 404, or if it is held for that already, this answer is no better.
 function Feedback:fail()
   local a, d, status = self.a, self.d, self.a.status
   local failed = K.faileds .. math.floor(now / 3600000) .. ':' .. self.destination

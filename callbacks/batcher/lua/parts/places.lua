@@ -25,11 +25,11 @@ local function overdue_from(at, latency)
   return is_slow(latency) and at + 1 or at + math.max(1000, 3 * num(latency, 0))
 end
 
--- How many more callbacks the workers can begin within `span` ms: one for each free thread, and
--- for each that an answer of these destinations (`turns`) frees by then, at the mean of their rates:
--- else a slow one would leave threads idle that quick ones could use. At most `most` may wait.
--- What is due later does not count, nor what is past its lease, or was due long ago: its process is
--- dead or its message lost, and where checks are rare, it stays so for as long.
+-- How many more callbacks the workers can begin within `span` ms: one for each free thread, and for
+-- each that an answer of these destinations (`turns`) frees by then, at the mean of their rates:
+-- else a slow one would leave threads idle that quick ones could use. At most `most` may wait. What
+-- is due later does not count, nor what is past its lease, or was due long ago: its process is dead
+-- or its message lost, and where checks are rare, it stays so for as long.
 local function startable_of(threads, turns, span, most)
   local sum, known = 0, 0
   for _, turn in ipairs(turns) do
