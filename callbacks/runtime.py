@@ -517,8 +517,7 @@ def work_is_due() -> bool:
     with _own_connection() as client:
         batcher = Shards(client, runtime().settings)
         client.delete(batcher.home.scripts.keys.of("tick"))
-        look = batcher.look()
-    return not look.paused and look.ready + look.processing > 0
+        return batcher.is_due()
 
 
 def _own_connection() -> Redis:

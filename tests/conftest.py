@@ -160,6 +160,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Cal
 
 
 def forget_runtime() -> Callable[[], None]:
+    """Forget what an earlier test left, now and at each call of what is returned."""
+
     def forget() -> None:
         made = runtime._once.forget()
         if made is not None:
@@ -167,4 +169,5 @@ def forget_runtime() -> Callable[[], None]:
             made.client.connection_pool.disconnect()
         runtime.broker.forget_client()
 
+    forget()
     return forget

@@ -19,6 +19,7 @@ from callbacks.model import (
     Go,
     Later,
     LaterWhy,
+    Look,
     QueueFull,
     Refused,
     Settled,
@@ -137,3 +138,18 @@ def pairs(words: Sequence[bytes | str]) -> list[tuple[str, str]]:
 def text(value: bytes | str) -> str:
     """Return a word as str."""
     return value.decode() if isinstance(value, bytes) else value
+
+
+def look(answer: Sequence[Any]) -> Look:
+    """Read what waits in a shard."""
+    now, paused, ready, oldest, soon, queued, processing, lost = answer
+    return Look(
+        now_ms=now,
+        paused=bool(paused),
+        ready=ready,
+        oldest_due_ms=time_ms(oldest),
+        next_ready_ms=time_ms(soon),
+        queued=queued,
+        processing=processing,
+        trigger_lost=bool(lost),
+    )

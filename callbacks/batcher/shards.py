@@ -15,6 +15,7 @@ import redis
 from redis import Redis, RedisError
 
 from callbacks.batcher import replies
+from callbacks.batcher.errors import AWAY
 from callbacks.batcher.pacer import Pacer
 from callbacks.batcher.paging import pages
 from callbacks.batcher.routes import (
@@ -183,10 +184,15 @@ class Shards:
         self.agree()
         if self.count == 1:
             return self.home.enqueue(item)
-        (stored,) = self.enqueue_many([item])
-        if isinstance(stored, Exception):
-            raise stored
-        return stored
+        place = shard_of(item.destination, self.count)
+        if own_shard(item.id, self.count) == place:  # as with minted ids: nothing to reserve
+            stored = self._shards[place].enqueue(item)
+            if stored is not replies.ELSEWHERE:
+                return replace(stored, shard=place) if stored.signal else stored
+        (result,) = self.enqueue_many([item])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def enqueue_many(
         self, items: Iterable[Item], *, step_size: int = ENQUEUE_STEP
@@ -233,7 +239,7 @@ class Shards:
 
     def look(self) -> Look:
         """Read what is waiting, over all shards."""
-        looks = [one.look() for one in self.shards]
+        looks = [replies.look(answer) for answer in self.scripts.run_in_all("look", {})]
         if len(looks) == 1:
             return looks[0]
         return Look(
@@ -246,6 +252,13 @@ class Shards:
             processing=sum(look.processing for look in looks),
             trigger_lost=any(look.trigger_lost for look in looks),
         )
+
+    def is_due(self) -> bool:
+        """Tell whether a shard that can be reached has callbacks to send now, or in work."""
+        answers = self.scripts.home.run_across("look", ((one, {}) for one in self.scripts.shards))
+        raise_for([answer for answer in answers if not isinstance(answer, AWAY)])
+        looks = [replies.look(answer) for answer in answers if not isinstance(answer, AWAY)]
+        return any(not look.paused and look.ready + look.processing > 0 for look in looks)
 
     def scheduled(self) -> None:
         """Remember that the scheduler was seen just now."""

@@ -301,17 +301,7 @@ class Batcher:
 
     def look(self) -> Look:
         """Read what is waiting; ready callbacks are counted up to one batch."""
-        now, paused, ready, oldest, soon, queued, processing, lost = self.scripts.run("look", {})
-        return Look(
-            now_ms=now,
-            paused=bool(paused),
-            ready=ready,
-            oldest_due_ms=replies.time_ms(oldest),
-            next_ready_ms=replies.time_ms(soon),
-            queued=queued,
-            processing=processing,
-            trigger_lost=bool(lost),
-        )
+        return replies.look(self.scripts.run("look", {}))
 
     def load(self) -> tuple[int, int]:
         """Read what this shard could use: places for unproven destinations, and threads."""

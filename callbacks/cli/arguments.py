@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from callbacks.admin.filters import to_statuses
 from callbacks.cli import completion
 from callbacks.model import InvalidCallback, State
 from callbacks.request.freeze import check_id
@@ -73,7 +74,20 @@ class _Id(click.ParamType[str]):
             self.fail(f"it {error.problem}", param, ctx)
 
 
+class _HttpStatus(click.ParamType[str]):
+    name = "status"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Accept an HTTP status or a class of them."""
+        try:
+            to_statuses(value)
+        except InvalidCallback as error:
+            self.fail(f"it {error.problem}", param, ctx)
+        return str(value)
+
+
 TIME: Final = _Time()
+HTTP_STATUS: Final = _HttpStatus()
 #: A new id, any known one, one that can be cancelled, one that can be replayed or purged.
 NEW_ID: Final = _Id()
 ID: Final = _Id(*State)

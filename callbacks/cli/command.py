@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from callbacks.batcher.errors import RedisRefused, WrongForm
-from callbacks.cli.arguments import DESTINATION, TIME
+from callbacks.cli.arguments import DESTINATION, HTTP_STATUS, TIME
 from callbacks.log import LOGGER
 from callbacks.model import CallbacksError, InvalidCallback, Reason
 from callbacks.runtime import Runtime, runtime
@@ -102,6 +102,10 @@ def json_option(function: _F) -> _F:
     )
 
 
+REASON: Final = click.Choice([reason.value for reason in Reason])
+_WHEN: Final = "SECONDS|AGE|TIME"
+
+
 def limit_option(default: int | None = None) -> Callable[[_F], _F]:
     """Add `--limit` to a command that lists something."""
     return click.option(
@@ -128,14 +132,26 @@ def destination_option(function: _F) -> _F:
     )(function)
 
 
-def since_option(function: _F) -> _F:
-    """Add `--since` to a command that filters what has ended."""
-    return click.option(
-        "--since",
-        type=TIME,
-        metavar="SECONDS|AGE|TIME",
-        help="Only those that ended since then: seconds (90), an age (2h), or a time.",
-    )(function)
+def filter_options(function: _F) -> _F:
+    """Add `--destination`, `--reason`, `--status`, `--since` and `--until`, as `admin` has them."""
+    for option in (
+        click.option(
+            "--until", type=TIME, metavar=_WHEN, help="Only those that ended before, as --since."
+        ),
+        click.option(
+            "--since",
+            type=TIME,
+            metavar=_WHEN,
+            help="Only those that ended since then: seconds (90), an age (2h), or a time.",
+        ),
+        click.option(
+            "--status", type=HTTP_STATUS, help="Only this last HTTP status (401), or class (4xx)."
+        ),
+        click.option("--reason", type=REASON, help="Only this reason."),
+        destination_option,
+    ):
+        function = option(function)
+    return function
 
 
 def reason_option(function: _F) -> _F:
@@ -143,9 +159,6 @@ def reason_option(function: _F) -> _F:
     return click.option(
         "--reason", "why", default="", help="Why, for callbacks log.", metavar="TEXT"
     )(function)
-
-
-REASON: Final = click.Choice([reason.value for reason in Reason])
 
 
 def unknown(id: str) -> str:

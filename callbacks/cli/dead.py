@@ -11,23 +11,22 @@ import click
 from callbacks import admin
 from callbacks.cli.arguments import DEAD_ID
 from callbacks.cli.command import (
-    REASON,
     Failure,
     cursor_option,
-    destination_option,
+    filter_options,
     json_option,
     limit_option,
     parts,
     print_json,
     progress,
     say,
-    since_option,
 )
 from callbacks.cli.listing import print_page, up_to
 from callbacks.model import State
 from callbacks.text import many, with_lanes
 
 _SHOWN: Final = 50
+_FILTERS: Final = "--destination, --reason, --status, --since, --until"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -39,9 +38,7 @@ def _filters(function: _F) -> _F:
     )(function)
     function = click.option("--all", "every", is_flag=True, help="All dead letters.")(function)
     function = limit_option()(function)
-    function = since_option(function)
-    function = click.option("--reason", type=REASON, help="Only this reason.")(function)
-    function = destination_option(function)
+    function = filter_options(function)
     return click.option(
         "--id", "ids", type=DEAD_ID, multiple=True, help="Only this id; may be repeated."
     )(function)
@@ -93,9 +90,7 @@ def dead_show(
 
 def _check_all(ids: Sequence[str], every: bool, given: dict[str, Any]) -> None:
     if every and (ids or any(given.values())):
-        raise click.UsageError(
-            "--all cannot be combined with --id, --destination, --reason or --since"
-        )
+        raise click.UsageError(f"--all cannot be combined with --id or {_FILTERS}")
 
 
 @dead.command("replay")
@@ -134,9 +129,7 @@ def _change(
     parts()
     _check_all(ids, every, given)
     if not (every or ids or any(given.values())):
-        raise click.UsageError(
-            "select dead letters with --id, --destination, --reason, --since or --all"
-        )
+        raise click.UsageError(f"select dead letters with --id, {_FILTERS} or --all")
     with progress() as bar:
         task = bar.add_task(verb, total=None)
         done = change(

@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import click
 
 from callbacks import admin
 from callbacks.cli.command import (
-    REASON,
     cursor_option,
-    destination_option,
+    filter_options,
     json_option,
     limit_option,
     parts,
-    since_option,
 )
 from callbacks.cli.listing import print_page, up_to
 from callbacks.model import State
-from callbacks.when import Moment
 
 
 @click.command("list")
 @click.argument("state", type=click.Choice([state.value for state in State]))
-@destination_option
-@click.option("--reason", type=REASON, help="Only this reason.")
-@since_option
+@filter_options
 @limit_option(default=50)
 @cursor_option
 @json_option
 def list_(
     state: str,
     *,
-    destination: str | None,
-    reason: str | None,
-    since: Moment | None,
     limit: int,
     cursor: str | None,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """List the callbacks in a state.
 
@@ -46,5 +40,5 @@ def list_(
     which may be empty. If there are more, a line on stderr has the --cursor to go on with.
     """
     parts()
-    read = partial(admin.list, State(state), destination=destination, reason=reason, since=since)
-    print_page(up_to(read, limit, cursor), limit, destination, as_json)
+    page = up_to(partial(admin.list, State(state), **given), limit, cursor)
+    print_page(page, limit, given["destination"], as_json)

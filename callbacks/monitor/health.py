@@ -32,8 +32,11 @@ WORDS: Final = (
 )
 #: Words with which callbacks are sent and accepted, or are held on purpose.
 WELL: Final = frozenset({"ok", "scheduler away", "paused", "behind"})
-#: If there is work but no tick, or no claim, for this long, no worker is working.
-ABSENT_MS: Final = 60_000
+#: If there is work but no tick for this long, no worker is alive: one that had nothing to do ticks
+#: every 30 s, any other at each check. The alert waits a minute more, for deploys.
+ABSENT_MS: Final = 40_000
+#: If what is ready is not claimed for this long, the workers that are alive do not work.
+UNCLAIMED_MS: Final = 60_000
 #: The scheduler sends every minute: by then two messages in a row are missing.
 SCHEDULER_LATE_MS: Final = 150_000
 #: Ticks that may be missed: one may be late, and the next one may fail.
@@ -175,7 +178,7 @@ def _unclaimed(overview: Overview, look: Look, settings: Settings) -> str:
         return ""
     waited_ms = overview.now_ms - look.oldest_due_ms
     idle_ms = min(waited_ms, overview.now_ms - (overview.last_batch_ms or 0))
-    if idle_ms <= ABSENT_MS + _patience_ms(settings):
+    if idle_ms <= UNCLAIMED_MS + _patience_ms(settings):
         return ""
     return f"none claims: callbacks are ready, no batch for {age(idle_ms / 1000)}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -412,3 +413,24 @@ def test_an_act_for_all_reaches_the_other_shards_and_names_the_one_that_is_away(
     with pytest.raises(redis.ConnectionError, match=r"^shard 1 of 4: refused"):
         shards.pause()
     assert [one.look().paused for one in shards.shards[2:]] == [True, True]
+
+
+def test_work_is_due_whichever_shard_that_can_be_reached_has_it(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not shards.is_due()
+    put(shards, minted(shards, host(2)), host(2))
+    home = shards.shards[0].scripts
+    across = type(home).run_across
+
+    def without_one(*args: Any, **given: Any) -> list[Any]:
+        answers = across(*args, **given)
+        answers[1] = redis.ConnectionError("refused")
+        return answers
+
+    monkeypatch.setattr(type(home), "run_across", without_one)
+    assert shards.is_due()
+    with pytest.raises(redis.ConnectionError, match=r"^shard 1 of 4: refused"):
+        shards.look()
+    shards.of(host(2)).pause()
+    assert not shards.is_due()
