@@ -136,6 +136,8 @@ class Shards:
 
     def of_token(self, token: str) -> Batcher:
         """The shard of a claim; one that does not exist has no such claim either."""
+        if self.count == 1:
+            return self.home
         shard = shard_of_token(token)
         return self.shards[shard % self.count if shard is not None else 0]
 

@@ -7,7 +7,6 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from callbacks.model import Steps
-from callbacks.units import ms
 
 
 class Deadline:
@@ -61,12 +60,13 @@ class Stopwatch:
 
     def steps(self, ended: float) -> Steps:
         """How long each step took until then, rounded so that they add up to the whole."""
-        began, took, after = self.began, [0, 0, 0, 0, 0, 0], ms(ended - self.began)
+        began, took = self.began, [0.0] * len(Step)
+        after = round((ended - began) * 1_000)  # in each attempt: what would read better is slower
         for step, at in reversed(self._marks):
-            since = min(ms(at - began), after)
-            took[step] = after - since
-            after = since
-        lookup, connect, tls, request, answer, _ = [each / 1000 for each in took]
+            since = round((at - began) * 1_000)
+            if since < after:
+                took[step], after = (after - since) / 1_000, since
+        lookup, connect, tls, request, answer, _ = took
         return Steps(lookup, connect, tls, request, answer, self.reused)
 
 

@@ -106,6 +106,8 @@ def _again(
     return Classification(Outcome.RETRY, reason, feedback)
 
 
+_SENT: Final = Classification(Outcome.SENT, None, Feedback(Effect.OK))
+_SENT_PROMPTLY: Final = Classification(Outcome.SENT, None, Feedback(Effect.OK, factor=SHRINK))
 _NOT_NOW: Final = _again(Reason.CLIENT_ERROR, Effect.ALIVE)
 _PROTOCOL: Final = _again(Reason.PROTOCOL, Effect.FAULT)
 _DENIED: Final = Classification(
@@ -159,7 +161,7 @@ def classify(
     if answer.status is None:
         return _FAULTS.get(answer.fault or Reason.PROTOCOL, _PROTOCOL)
     if 200 <= answer.status <= 299:
-        return _success(answer.duration)
+        return _SENT_PROMPTLY if answer.duration <= PROMPT_S else _SENT
     if answer.status in {429, 503}:
         hold_s = parse_retry_after(answer.retry_after, now_s=now_s, at_most_s=retry_after_max_s)
         return _overload(answer.status, hold_s)
@@ -167,11 +169,6 @@ def classify(
     if classification.reason is Reason.CLIENT_ERROR and retry_client_errors:
         return _NOT_NOW
     return classification
-
-
-def _success(duration_s: float) -> Classification:
-    factor = SHRINK if duration_s <= PROMPT_S else 1_000
-    return Classification(Outcome.SENT, None, Feedback(Effect.OK, factor=factor))
 
 
 def _overload(status: int, hold_s: float | None) -> Classification:

@@ -31,8 +31,8 @@ def before(waited: Waited, *, asked_ms: int, at_ms: int, late_ms: int) -> tuple[
     """
     slot_ms = waited.slot_ms
     lane_ms = max(0, waited.claimed_ms - waited.due_ms)
-    held_ms = min(waited.held_ms, lane_ms)
-    turn_ms = min(waited.passed_ms, lane_ms - held_ms)
+    held_ms = waited.held_ms and min(waited.held_ms, lane_ms)
+    turn_ms = waited.passed_ms and min(waited.passed_ms, lane_ms - held_ms)
     gate_ms = max(0, at_ms - max(slot_ms, asked_ms))
     worker_ms = max(0, at_ms - slot_ms - gate_ms)
     return (
@@ -46,13 +46,18 @@ def before(waited: Waited, *, asked_ms: int, at_ms: int, late_ms: int) -> tuple[
 
 def packed(waits: tuple[int, ...], answer: Answer) -> str:
     """All parts of one attempt as they are stored. `waits`: see `before`."""
-    before_it = zip(_BEFORE, (*waits, ms(answer.resolver)), strict=True)
-    word = "".join([f"{letter}{took}" for letter, took in before_it if took])
+    word = ""
+    for letter, took in zip(_BEFORE, waits, strict=False):
+        if took:
+            word += f"{letter}{took}"
+    if answer.resolver:
+        word += f"s{ms(answer.resolver)}"
     if answer.steps is None:
         return word
-    *steps, reused = answer.steps
-    inside = [f"{letter}{ms(took)}" for letter, took in zip(_STEPS, steps, strict=True) if took]
-    return word + "".join(inside) + _CONNECTIONS[reused]
+    for letter, seconds in zip(_STEPS, answer.steps, strict=False):
+        if seconds:
+            word += f"{letter}{round(seconds * 1_000)}"
+    return word + _CONNECTIONS[answer.steps.reused]
 
 
 def unpacked(word: str, duration_ms: int) -> Timing:

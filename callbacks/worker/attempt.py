@@ -52,6 +52,8 @@ _PAUSE_S: Final = 0.5
 #: How often an attempt asks for a new instant before it goes all the same.
 _NEW_INSTANTS: Final = 3
 _NONCES: Final = Nonces()
+#: An encoder of its own: `json.dumps` makes one at each call that is not plain.
+_ENTRY: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 #: A `begin` may take so long, over a slow network or with many threads. One that takes longer was
 #: stopped in the middle, with its process or with Redis, and its instant may have passed.
 _SLOW_S: Final = 1.0
@@ -101,8 +103,9 @@ def send_once(
 
     A destination that has not answered lately needs one of the `places` that such may take.
     """
-    attempt = _Attempt(batcher, messages, places, id, token, _NONCES.next(), timer)
-    if not attempt.has_place:
+    has_place = needs_place(token)
+    attempt = _Attempt(batcher, messages, places, id, token, has_place, _NONCES.next(), timer)
+    if not has_place:
         return attempt.make(sender)
     with places.taking() as taken:
         return attempt.make(sender) if taken else attempt.give_back(Later(0, LaterWhy.UNPROVEN))
@@ -116,20 +119,19 @@ def _delivery_ms(outcome: Outcome, request: Request, ended_ms: int) -> int | Non
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One attempt, from the question to the gate to its end."""
+    """One attempt, from the question to the gate to its end.
+
+    `has_place`: it has taken a place for a destination that has not answered lately.
+    """
 
     batcher: Batcher
     messages: Messages
     places: Places
     id: str
     token: str
+    has_place: bool
     nonce: str
     timer: Timer
-
-    @property
-    def has_place(self) -> bool:
-        """Whether this attempt has taken a place for a destination that has not answered lately."""
-        return needs_place(self.token)
 
     def make(self, sender: Sender) -> Sent:
         """Ask the gate and do what it says."""
@@ -423,6 +425,6 @@ def history_entry(
     outcome = decision.outcome.value
     entry = [attempt, at_ms, outcome, answer.status, reason, ms(answer.duration), answer.said]
     entry.append(packed(waits, answer))
-    text = json.dumps(entry, separators=(",", ":"), ensure_ascii=False)
+    text = _ENTRY(entry)
     # A bracket within the text would look like the end of an entry to `record.lua`.
     return text[:-1].replace("]", "\\u005d") + "]"
