@@ -1,6 +1,14 @@
 """How Sphinx builds these pages: `scripts/docs`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from callbacks import __version__
+
+if TYPE_CHECKING:
+    from click import Context
+    from sphinx.application import Sphinx
 
 project = "callbacks"
 copyright = "the authors of callbacks"  # the name that Sphinx reads
@@ -28,5 +36,30 @@ autodoc_preserve_defaults = True
 autoclass_content = "class"
 
 # `-n` reports what is named in a signature and described nowhere. Names of other packages are not
-# looked up, because a build must not need the network.
+# looked up, because a build must not need the network; of ours these are for nobody's code.
 nitpick_ignore_regex = [("py:.*", r"(?!callbacks\.).*")]
+nitpick_ignore = [
+    ("py:class", f"callbacks.{name}")
+    for name in (
+        "admin.values._T",
+        "delivery.callback.Sender",
+        "delivery.deadline.Limits",
+        "delivery.reply.Reply",
+        "model.Cancelled",
+        "model.Item",
+        "model.Steps",
+        "model.Stored",
+        "settings.Settings",
+        "when.When",
+    )
+]
+
+
+def _escape(_app: Sphinx, _context: Context, lines: list[str]) -> None:
+    """Keep the `whsec_` of a help text from being read as a reference."""
+    lines[:] = [line.replace("whsec_", r"whsec\_") for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("sphinx-click-process-options", _escape)

@@ -16,7 +16,8 @@ from scripts.benchmark.drains import Drains
 from scripts.benchmark.growth import Growth
 from scripts.benchmark.inflight import InFlight
 from scripts.benchmark.machine import machine
-from scripts.benchmark.options import Options, parse
+from scripts.benchmark.options import SUBJECTS, Options, parse
+from scripts.benchmark.pacing import Pacing
 from scripts.benchmark.plots import TABLE, draw
 from scripts.benchmark.receiver import ReceiverProcess
 from scripts.benchmark.server import choose, told
@@ -42,6 +43,7 @@ def main(options: Options) -> None:
         drains = Drains(options, receiver, with_bullmq, say)
         flight = InFlight(options, receiver, with_bullmq, say)
         growth, timing = Growth(options, say), Timing(options, receiver, say)
+        pacing = Pacing(options, receiver, timing, say)
         subjects: dict[str, Callable[[], list[Row]]] = {
             "drain": drains.at_once,
             "slow": drains.slowly,
@@ -52,6 +54,7 @@ def main(options: Options) -> None:
             "memory": growth.states,
             "idle": timing.idle,
             "gaps": timing.gaps,
+            "pacing": pacing.rows,
             "latency": timing.latency,
             "curve": drains.along_processes,
         }
@@ -69,9 +72,10 @@ def main(options: Options) -> None:
             print(table)
             print(f"\n{(time.monotonic() - started) / 60:.1f} minutes")
     if options.plot:
-        TABLE.write_text(f"{table}\n")  # beside the charts: whoever quotes them quotes one run
-        say(f"wrote {TABLE}")
-        for path in draw(caption, drains, flight, growth, timing):
+        if options.subjects == SUBJECTS:
+            TABLE.write_text(f"{table}\n")  # beside the charts: who quotes them quotes one run
+            say(f"wrote {TABLE}")
+        for path in draw(caption, drains, flight, growth, pacing):
             say(f"drew {path}")
 
 

@@ -20,6 +20,7 @@ SUBJECTS: Final = (
     "memory",
     "idle",
     "gaps",
+    "pacing",
     "latency",
 )
 
@@ -66,7 +67,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         "--only", type=_subjects, default=SUBJECTS, metavar="A,B", help=f"of {','.join(SUBJECTS)}"
     )
     parser.add_argument("--curve", action="store_true", help="the drain with 1, 2, 4 processes too")
-    parser.add_argument("--plot", action="store_true", help="write charts and table into docs/")
+    parser.add_argument(
+        "--plot",
+        action="store_true",
+        help="write charts into docs/, and the table if it is a whole one",
+    )
     parser.add_argument(
         "--server",
         choices=tuple(WAYS),

@@ -14,16 +14,19 @@ from scripts.benchmark.contenders import Contender
 from scripts.benchmark.drains import AT_ONCE, SLOWLY, Drains, Measured
 from scripts.benchmark.growth import BATCH, DESTINATIONS, Growth
 from scripts.benchmark.inflight import MANY, InFlight
+from scripts.benchmark.pacing import Pacing
 from scripts.benchmark.processes import ROOT
-from scripts.benchmark.timing import Timing
 
 FOLDER: Final = ROOT / "docs"
 TABLE: Final = FOLDER / "bench.txt"
 _OURS, _OTHERS = "#1f6f8b", "#b8c4cc"
+_ALARM, _SHADES = "#c0392b", ("#5aa0b8", _OURS)
+#: What of a burst is drawn request by request, s.
+_START_S: Final = 2.0
 
 
 def draw(
-    caption: str, drains: Drains, flight: InFlight, growth: Growth, timing: Timing
+    caption: str, drains: Drains, flight: InFlight, growth: Growth, pacing: Pacing
 ) -> list[Path]:
     """Write a chart of each thing that was measured; which files."""
     mpl.use("Agg")  # no window
@@ -33,8 +36,8 @@ def draw(
         made.append(_drains(caption, drains))
     if flight.measured:
         made.append(_flight(caption, flight))
-    if timing.gaps_ms:
-        made.append(_gaps(caption, timing))
+    if pacing.receipts_s:
+        made.append(_pacing(caption, pacing))
     if growth.curve:
         made.append(_claims(caption, growth))
     if drains.curve:
@@ -90,14 +93,26 @@ def _flight(caption: str, flight: InFlight) -> Path:
     return _save(figure, "inflight", caption)
 
 
-def _gaps(caption: str, timing: Timing) -> Path:
-    figure, grid = _figure(len(timing.gaps_ms))
-    for axes, (interval_ms, gaps) in zip(grid[0], timing.gaps_ms.items(), strict=True):
-        axes.hist(gaps, bins=40, range=(0, 2 * interval_ms), color=_OURS)
-        axes.axvline(interval_ms, color="#c0392b", linewidth=1)
-        axes.set_xlabel("ms from one receipt to the next")
-        _plain(axes, f"Stagger {interval_ms} ms")
-    return _save(figure, "gaps", caption)
+def _pacing(caption: str, pacing: Pacing) -> Path:
+    """A burst over time: how many had come by then, and each of the first two seconds."""
+    figure, (whole, start) = plt.subplots(1, 2, figsize=(11, 3.6))
+    colors = [_ALARM, *_SHADES]
+    for (name, times), color in zip(pacing.receipts_s.items(), colors, strict=True):
+        whole.step([0, *times], range(len(times) + 1), where="post", label=name, color=color)
+    whole.set_xlabel("seconds since the first")
+    whole.set_ylabel("callbacks received")
+    whole.legend(frameon=False, fontsize=8)
+    _plain(whole, f"A burst of {len(times)} at its receiver")
+    rows = [[time for time in times if time <= _START_S] for times in pacing.receipts_s.values()]
+    start.eventplot(rows[::-1], colors=colors[::-1], linelengths=0.6, linewidths=1.2)
+    told = [f"{name}\n{len(row)} of {len(times)}" for name, row in zip(pacing.receipts_s, rows)]
+    start.set_yticks(range(len(rows)), told[::-1], fontsize=8)
+    start.set_xlim(-0.05, _START_S)
+    start.set_xlabel("seconds since the first; each line is one request")
+    start.spines["left"].set_visible(False)
+    start.tick_params(axis="y", length=0)
+    _plain(start, f"Its first {_START_S:g} seconds")
+    return _save(figure, "pacing", caption)
 
 
 def _claims(caption: str, growth: Growth) -> Path:

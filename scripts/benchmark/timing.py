@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -34,20 +34,20 @@ LATENCY: Final = "from enqueue to receipt, CALLBACKS_MAX_DELAY=0, nothing else t
 
 
 class Timing:
-    """Measures our own worker; keeps what the charts need."""
+    """Measures our own worker."""
 
     def __init__(self, options: Options, receiver: ReceiverProcess, say: Say) -> None:
         self._options, self._receiver, self._say = options, receiver, say
-        self.gaps_ms: dict[int, list[float]] = {}
 
-    def _ours(
+    def ours(
         self, settings: Mapping[str, object], way: str = "bulk", kind: str = "threads"
     ) -> Contender:
+        """This project as it is measured here."""
         places = MANY if kind == "greenlets" else self._options.threads
         return ours(self._options.processes, places, settings, way=way, kind=kind)
 
     @contextmanager
-    def _running(
+    def running(
         self, contender: Contender, *more: tuple[str, ...]
     ) -> Iterator[tuple[Place, Workers, redis.Redis]]:
         """Warmed-up workers with their own Redis."""
@@ -61,7 +61,7 @@ class Timing:
                     for command in (*contender.workers, *more):
                         workers.start(command)
                     at_once = {**(contender.settings or {}), "CALLBACKS_MAX_DELAY": 0}
-                    self._ours(at_once).enqueue(place, _WARM)  # the worker keeps its own settings
+                    self.ours(at_once).enqueue(place, _WARM)  # the worker keeps its own settings
                     self._receiver.await_count(_WARM, within_s=60)
                     yield place, workers, client
         finally:
@@ -69,10 +69,10 @@ class Timing:
 
     def idle(self) -> list[Row]:
         """What all processes and Redis do with nothing to do, for each kind of worker."""
-        return [row for kind in _KINDS for row in self._idle(self._ours({}, kind=kind))]
+        return [row for kind in _KINDS for row in self._idle(self.ours({}, kind=kind))]
 
     def _idle(self, contender: Contender) -> list[Row]:
-        with self._running(contender, periodiq()) as (_, workers, client):
+        with self.running(contender, periodiq()) as (_, workers, client):
             time.sleep(self._options.at_most(1, 6))
             spans = [
                 self._span(client, workers, self._options.at_most(3, 30))
@@ -111,7 +111,6 @@ class Timing:
             for interval_ms, count in counts.items():
                 rounds[interval_ms].append(self._gaps(interval_ms, count))
                 self._say(f"gaps at {interval_ms} ms")
-        self.gaps_ms = {ms: [*chain(*all)] for ms, all in rounds.items()}
         return [
             _gap(interval_ms, all, share)
             for interval_ms, all in rounds.items()
@@ -126,8 +125,8 @@ class Timing:
             "CALLBACKS_DESTINATION_INTERVAL": 0,
             "CALLBACKS_MAX_DELAY": 0.5,  # the wait for the first batch is not measured
         }
-        contender = self._ours(settings)
-        with self._running(contender) as (place, _, _):
+        contender = self.ours(settings)
+        with self.running(contender) as (place, _, _):
             self._receiver.reset()
             contender.enqueue(place, count)
             self._receiver.await_count(count, within_s=30 + count * interval_ms / 200)
@@ -145,13 +144,13 @@ class Timing:
 
     def _latency(self, kind: str) -> tuple[list[float], list[float]]:
         """The ms that each of ours took, and each bare one."""
-        contender = self._ours({"CALLBACKS_MAX_DELAY": 0}, "spread", kind)
+        contender = self.ours({"CALLBACKS_MAX_DELAY": 0}, "spread", kind)
         count = self._options.at_most(5, 30)
-        with self._running(contender) as (place, _, _):
+        with self.running(contender) as (place, _, _):
             time.sleep(self._options.at_most(1, 3))
             self._took_ms(contender, place, _FIRST)
             mine = self._took_ms(contender, place, count)
-            bare = self._ours({}, "post")
+            bare = self.ours({}, "post")
             self._took_ms(bare, place, _FIRST)
             return mine, self._took_ms(bare, place, count)
 
