@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument(
         "--plot",
         action="store_true",
-        help="write charts into docs/, and the table if it is a whole one",
+        help="write charts into docs/, of a whole run the table",
     )
     parser.add_argument(
         "--server",

@@ -105,7 +105,10 @@ def _pacing(caption: str, pacing: Pacing) -> Path:
     _plain(whole, f"A burst of {len(times)} at its receiver")
     rows = [[time for time in times if time <= _START_S] for times in pacing.receipts_s.values()]
     start.eventplot(rows[::-1], colors=colors[::-1], linelengths=0.6, linewidths=1.2)
-    told = [f"{name}\n{len(row)} of {len(times)}" for name, row in zip(pacing.receipts_s, rows)]
+    told = [
+        f"{name}\n{len(row)} of {len(times)}"
+        for name, row in zip(pacing.receipts_s, rows, strict=True)
+    ]
     start.set_yticks(range(len(rows)), told[::-1], fontsize=8)
     start.set_xlim(-0.05, _START_S)
     start.set_xlabel("seconds since the first; each line is one request")

@@ -24,7 +24,7 @@ from callbacks.monitor.snapshot import take
 from tests.redis.support import begin, claim_one, key, settle
 
 DOCS = Path(__file__).parents[2] / "docs"
-README = (DOCS.parent / "README.md").read_text("utf-8")
+METRICS = (DOCS / "metrics.md").read_text("utf-8")
 ALERTS = (DOCS / "alerts.yml").read_text("utf-8")
 ALERT_TESTS = (DOCS / "alerts.test.yml").read_text("utf-8")
 DASHBOARD: dict[str, Any] = json.loads((DOCS / "dashboard.json").read_text("utf-8"))
@@ -107,10 +107,10 @@ def test_without_redis_the_metrics_are_by_the_rules_too() -> None:
     assert b'callbacks_health{state="no redis"} 1.0' in exposition(None)[1]
 
 
-def test_every_metric_is_in_the_readme(scrape: str) -> None:
+def test_every_metric_is_on_the_page_of_metrics(scrape: str) -> None:
     totals = {f"callbacks_{name}_total" for name in TOTALS if name != "attempts"}
     names = set(re.findall(r"^# TYPE (\S+)", scrape, re.MULTILINE))
-    described = set(re.findall(r"`(callbacks_\w+)[`{]", README))
+    described = set(re.findall(r"`(callbacks_\w+)[`{]", METRICS))
     assert names - totals <= described
     assert described <= names
 
