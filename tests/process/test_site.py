@@ -26,4 +26,4 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "callbacks.enqueue" in (tmp_path / "python.html").read_text()
-    assert "callbacks dead replay" in (tmp_path / "commands.html").read_text()
+    assert 'id="callbacks-dead-replay"' in (tmp_path / "commands.html").read_text()
