@@ -13,6 +13,7 @@ from scripts.benchmark.drain import Drained
 from scripts.benchmark.drains import Drains
 from scripts.benchmark.inflight import InFlight
 from scripts.benchmark.options import parse
+from scripts.benchmark.pacing import most_within
 from scripts.benchmark.receiver import Noted
 from scripts.benchmark.request import BODY, check, headers
 from scripts.benchmark.server import caption
@@ -215,3 +216,16 @@ def test_pinned_workers_are_measured_in_turn_with_roaming_ones() -> None:
         for told in ("at once", "after 100 ms")
         for what in ("rate", "CPU of the worker processes")
     ]
+
+
+@pytest.mark.parametrize(
+    ("times", "most"),
+    [
+        ([0.0], 1),
+        ([0.0, 0.25, 0.5], 1),  # a span's end is not part of it
+        ([0.0, 0.1, 0.2, 0.4], 3),
+        ([0.0, 1.0, 1.01, 1.02, 1.03, 5.0], 4),
+    ],
+)
+def test_the_busiest_span_of_a_burst_is_found(times: list[float], most: int) -> None:
+    assert most_within(times, 0.25) == most
