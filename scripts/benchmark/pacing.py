@@ -12,7 +12,7 @@ from scripts.benchmark.table import Row, absolute
 from scripts.benchmark.timing import Timing
 
 #: How many are enqueued at once: in a quick run, and else.
-_BURST: Final = (20, 100)
+_BURST: Final = (10, 100)
 #: The span, s, of which the busiest counts.
 _SPAN_S: Final = 0.1
 
