@@ -29,12 +29,9 @@ AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"
+)
 
 TOKEN = "a-long-enough-token"
 SHOP, MAIL, PAY = (f"https://{name}.example:443" for name in ("shop", "mail", "pay"))

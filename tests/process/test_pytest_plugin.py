@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.processes import REPO
 
-pytestmark = pytest.mark.long
 
 DOCS = REPO / "docs" / "testing.md"
 

@@ -29,7 +29,6 @@ from tests.support.topologies import (
     slot_of,
 )
 
-pytestmark = pytest.mark.long
 
 #: What docs/guarantees.md promises, from the promotion until deliveries go on.
 FOUND_S = 5.0
@@ -131,7 +130,7 @@ def promote(topology: SentinelSystem | ClusterSystem, slot: int, how: str) -> Ca
     return lambda: None if how != "killed" else old.start() and None
 
 
-@pytest.mark.parametrize("form", ["watched", "spread"])
+@pytest.mark.parametrize("form", [pytest.param("watched", marks=pytest.mark.long), "spread"])
 def test_a_primary_is_killed_and_another_one_replaced_on_order(
     form: str,
     request: pytest.FixtureRequest,
@@ -205,6 +204,7 @@ def test_all_nodes_are_restarted_one_after_the_other(
         assert "Traceback" not in workers.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wait", ["", "replica"])
 def test_a_replica_without_the_last_writes_is_promoted(
     wait: str,
