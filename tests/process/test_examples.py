@@ -22,7 +22,6 @@ from callbacks.testing import EmbeddedServer
 from tests.support.processes import REPO, Group, clean_environment, refusals, until, worker
 from tests.support.server import free_port
 
-
 EXAMPLES = REPO / "docs" / "examples"
 SECRET, OTHER = (f"whsec_{base64.b64encode(byte * 32).decode()}" for byte in (b"s", b"o"))
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.processes import REPO
 
-
 DOCS = REPO / "docs" / "testing.md"
 
 APP = """

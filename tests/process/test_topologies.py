@@ -29,7 +29,6 @@ from tests.support.topologies import (
     slot_of,
 )
 
-
 #: What docs/guarantees.md promises, from the promotion until deliveries go on.
 FOUND_S = 5.0
 
