@@ -1,0 +1,90 @@
+"""Holds the model against the real system: the same scenarios in both, figure beside figure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from callbacks.batcher.routes import shard_of
+from callbacks.settings import load_settings
+from scripts.benchmark.table import number
+from scripts.simulation import real
+from scripts.simulation.small import ALL, Small, differences, figures, medians, simulate
+
+#: The model is quick, so its figures are medians of so many runs with seeds that follow.
+_RUNS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One figure of one scenario."""
+
+    scenario: str
+    what: str
+    model: float
+    real: float
+    differs: float
+    may_differ: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the model is near enough."""
+        return self.differs <= self.may_differ
+
+
+def compare(
+    small: Small, model: Mapping[str, float], real: Mapping[str, float]
+) -> Iterator[Compared]:
+    """Compare all figures of a scenario."""
+    for name, (differs, may_differ) in differences(small, model, real).items():
+        yield Compared(small.name, name, model[name], real[name], differs, may_differ)
+
+
+def modelled(small: Small, seed: int, host: str, **more: Any) -> dict[str, float]:
+    """The figures of the model."""
+    shards = load_settings(small.variables).shards
+
+    def shard(lane: str) -> int:
+        return shard_of(f"{host}#{lane}", shards)
+
+    runs = (simulate(small, seed + n, host=host, **more)[0] for n in range(_RUNS))
+    return medians([figures(small, trace, shard) for trace in runs])
+
+
+def check(seed: int, say: Callable[[str], None], only: Sequence[str] = ()) -> list[Compared]:
+    """Run all scenarios, or those named, in both."""
+    found: list[Compared] = []
+    for small in ALL:
+        if only and small.name not in only:
+            continue
+        say(f"{small.name}: {small.what}")
+        started = time.monotonic()
+        trace, host = real.run(small)
+        shards = load_settings(small.variables).shards
+        measured = figures(small, trace, lambda lane: shard_of(f"{host}#{lane}", shards))
+        say(f"{small.name}: the real system took {time.monotonic() - started:.0f} s")
+        found += compare(small, modelled(small, seed, host), measured)
+    return found
+
+
+def lines(found: Sequence[Compared]) -> list[str]:
+    """The comparison as text."""
+    heads = ("", "model", "real", "differs by", "may by", "")
+    rows = [
+        (
+            f"{each.scenario}: {each.what}",
+            *map(number, (each.model, each.real, each.differs, each.may_differ)),
+            "" if each.holds else "NO",
+        )
+        for each in found
+    ]
+    widths = [max(len(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if n == 0 else f"{cell:>{width}}"
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (heads, *rows)
+    ]
