@@ -14,8 +14,8 @@ from callbacks.batcher.store import MISSED_MS
 from callbacks.model import LaterWhy, Outcome
 from callbacks.policy.retry import Spent, decide_attempt
 from callbacks.worker.duties import LEAD_MS
+from scripts.simulation.gate import AGAIN, EARLY, GO, LATER
 from scripts.simulation.records import Callback
-from scripts.simulation.shard import AGAIN, EARLY, GO, LATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,12 @@ class Attempt:
         delays = owner.retry_delays
         decision = decide_attempt(classification, spent, delays=delays)
         ours, arm_ms = self.shard.settle(
-            callback, self.token, self.attempt, decision, classification, took_ms
+            callback,
+            self.token,
+            self.attempt,
+            decision=decision,
+            classification=classification,
+            duration_ms=took_ms,
         )
         owner.figures.settled(callback, decision, ours=ours)
         owner.send_trigger(self.shard, arm_ms)

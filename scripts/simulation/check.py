@@ -44,13 +44,15 @@ def compare(
 
 def modelled(small: Small, seed: int, host: str, **more: Any) -> dict[str, float]:
     """The figures of the model."""
-    shards = load_settings(small.variables).shards
-
-    def shard(lane: str) -> int:
-        return shard_of(f"{host}#{lane}", shards)
-
+    shard = _routes(small, host)
     runs = (simulate(small, seed + n, host=host, **more)[0] for n in range(_RUNS))
     return medians([figures(small, trace, shard) for trace in runs])
+
+
+def _routes(small: Small, host: str) -> Callable[[str], int]:
+    """Which shard a lane is in."""
+    shards = load_settings(small.variables).shards
+    return lambda lane: shard_of(f"{host}#{lane}", shards)
 
 
 def check(seed: int, say: Callable[[str], None], only: Sequence[str] = ()) -> list[Compared]:
@@ -62,8 +64,7 @@ def check(seed: int, say: Callable[[str], None], only: Sequence[str] = ()) -> li
         say(f"{small.name}: {small.what}")
         started = time.monotonic()
         trace, host = real.run(small)
-        shards = load_settings(small.variables).shards
-        measured = figures(small, trace, lambda lane: shard_of(f"{host}#{lane}", shards))
+        measured = figures(small, trace, _routes(small, host))
         say(f"{small.name}: the real system took {time.monotonic() - started:.0f} s")
         found += compare(small, modelled(small, seed, host), measured)
     return found

@@ -13,13 +13,13 @@ from scripts.simulation.records import Phase
 from scripts.simulation.turns import Line, Pick, Turn, deal
 
 if TYPE_CHECKING:
-    from scripts.simulation.shard import Shard
+    from scripts.simulation.state import State
 
 
 class Claim:
     """What a step of a claim knows."""
 
-    def __init__(self, shard: Shard, taken: int, slots: Slots | None) -> None:
+    def __init__(self, shard: State, taken: int, slots: Slots | None) -> None:
         """`taken`: by the steps before; `slots`: of the whole batch, if other shards share them."""
         self.shard, self.c, self.now = shard, shard.c, shard.loop.now
         self.is_first, self.slots = not taken, slots
@@ -55,7 +55,9 @@ class Claim:
         shard, now, c = self.shard, self.now, self.c
         slot, stagger = self._first_slot()
         limit = now + c["horizon"]
-        free: float = min(self.most, math.floor((limit - slot) / stagger) + 1) if stagger else self.most
+        free: float = (
+            min(self.most, math.floor((limit - slot) / stagger) + 1) if stagger else self.most
+        )
         if self.given is not None:
             free = min(free, self.given)
         room = shard.room()
@@ -68,9 +70,19 @@ class Claim:
                     turn.found_in.put(turn.destination, turn.destination.place)
                 return self._come_back(ClaimResult.BUSY, max(c["min_interval"], 100))
             free = free if stagger else min(free, startable)
-        if unproven.turns and shard.ring.first() < math.inf:
+        # Those lined up still count as waiting in their ring.
+        proven_wait = any(turn.found_in is shard.ring for turn in self.touched)
+        if unproven.turns and (proven_wait or shard.ring.first() < math.inf):
             limit = min(limit, now + c["window"])
-        picked, slot = deal(proven, unproven, slot, stagger, free, limit, now + c["window"])
+        picked, slot = deal(
+            proven,
+            unproven,
+            slot,
+            stagger,
+            most=free,
+            limit=limit,
+            window_end=now + c["window"],
+        )
         return self._write(picked, slot, stagger)
 
     def _first_slot(self) -> tuple[int, int]:
@@ -101,7 +113,9 @@ class Claim:
         """How many more the workers can begin until the next batch."""
         shard, now = self.shard, self.now
         latencies = [t.destination.latency for t in self.touched if t.destination.latency > 0]
-        rate = sum(1 / max(10, each) for each in latencies) / len(latencies) if latencies else 1 / 500
+        rate = (
+            sum(1 / max(10, each) for each in latencies) / len(latencies) if latencies else 1 / 500
+        )
         answers = math.floor(shard.threads * (self.c["min_interval"] + 250) * rate)
         processing = shard.processing
         processing.past_lease(now, 0)

@@ -1,4 +1,4 @@
-"""What an answer says about its destination: `lua/parts/feedback.lua`, without what is only shown."""
+"""What an answer says about its destination: lua/parts/feedback.lua, without what is shown."""
 
 from __future__ import annotations
 

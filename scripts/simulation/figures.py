@@ -12,10 +12,13 @@ from scripts.simulation.events import Loop
 from scripts.simulation.records import NEVER, Callback
 
 if TYPE_CHECKING:
+    from scripts.simulation.shard import Shard
     from scripts.simulation.workers import Workers
 
 #: Longer gaps of a destination tell nothing about its interval.
 _LONGEST_GAP_MS: Final = 60_000
+#: Under this name are the waits in the shard that is told apart.
+APART: Final = "apart"
 
 
 class Figures:
@@ -41,6 +44,9 @@ class Figures:
         #: One sample a second: places busy, of them with unproven destinations, and all.
         self.places: list[tuple[int, int, int, int]] = []
         self.crashed_ended_at = 0
+        #: A shard that is told apart, and what waits in it and how many it has sent, every 100 ms.
+        self.apart: Shard | None = None
+        self.apart_ms: list[tuple[int, int, int]] = []
         #: Each request, if that is wanted: when, the numbers of its destination and callback.
         self.trace: list[tuple[int, int, int]] | None = None
 
@@ -66,7 +72,8 @@ class Figures:
         d.last_at = now
         d.allowed_at = now + callback.interval
         if callback.requests == 0:
-            self.waits[name][second].append(now - callback.created)
+            who = APART if d.shard is self.apart else name
+            self.waits[who][second].append(now - callback.created)
         callback.requests += 1
 
     def settled(self, callback: Callback, decision: Decision, *, ours: bool) -> None:
@@ -86,6 +93,12 @@ class Figures:
         unproven = sum(each.unproven for each in alive)
         waiting = len(workers.ready) + sum(len(each.fetched) for each in alive)
         self.places.append((busy, unproven, sum(each.threads for each in alive), waiting))
+
+    def look_apart(self) -> None:
+        """Note how the shard that is told apart is doing."""
+        if self.apart is not None:
+            sent = self.shards[self.apart.shard or 0]
+            self.apart_ms.append((self._loop.now, self.apart.queued, sent))
 
 
 def percentile(ordered: array[int] | list[int], share: float) -> int:

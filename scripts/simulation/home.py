@@ -58,7 +58,7 @@ class _Word:
     till: int = 0
 
 
-@dataclass(slots=True)
+@dataclass
 class Home:
     """One of these for all shards."""
 
@@ -99,9 +99,15 @@ class Home:
     def grant(self, shard: int, pace_ms: int) -> tuple[int, int, int, int]:
         """Give a shard its next slots, as `Batcher.grant`."""
         self.costs.call("grant", self)
-        now, ahead_ms, own = self.loop.now, self._c["horizon"] + self._c["longest"], self._word(shard)
+        now, ahead_ms, own = (
+            self.loop.now,
+            self._c["horizon"] + self._c["longest"],
+            self._word(shard),
+        )
         slot = max(
-            now, reserved(self.stored.slot, ahead_ms, now), reserved(self.stored.send, ahead_ms, now)
+            now,
+            reserved(self.stored.slot, ahead_ms, now),
+            reserved(self.stored.send, ahead_ms, now),
         )
         if not self._counts(own):
             return 0, 0, pace_ms, 50
@@ -115,7 +121,7 @@ class Home:
         slots = min(own.want, 0 if slot > limit else (limit - slot) // pace_ms + 1)
         if others:
             part = math.ceil((window // pace_ms + 1) / (len(others) + 1))
-            slots = min(slots, min(min(others), own.had) + part - own.had)
+            slots = min(slots, min(*others, own.had) + part - own.had)
         if slots <= 0:
             return 0, 0, pace_ms, max(pace_ms, slot - limit, 50)
         self.stored.slot = slot + slots * pace_ms

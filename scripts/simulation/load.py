@@ -18,9 +18,9 @@ _STEP_MS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """So many destinations that get a share of all callbacks; a share of these is not well."""
+    """So many destinations that get a share of all callbacks, evenly."""
 
-    name: str
+    receiver: Receiver
     count: int
     share: float
 
@@ -42,14 +42,14 @@ class Producers:
         system: System,
         groups: Sequence[Group],
         *,
-        well: Receiver,
         unwell: Receiver,
         unwell_share: float,
         seed: int,
         proven: bool = True,
     ) -> None:
+        """Make them. Of each group a share goes to `unwell`; `proven`: all have answered before."""
         self._system, self._groups = system, groups
-        self._well, self._unwell, self._every = well, unwell, round(1 / unwell_share)
+        self._unwell, self._every = unwell, round(1 / unwell_share)
         self._chance = random.Random(seed)
         self._proven = proven
         self._known: dict[int, Destination] = {}
@@ -83,7 +83,8 @@ class Producers:
         number = self._firsts[n] + int(self._chance.random() * self._groups[n].count)
         known = self._known.get(number)
         if known is None:
-            receiver = self._unwell if number % self._every == 0 else self._well
+            group = self._groups[n]
+            receiver = self._unwell if number % self._every == 0 else group.receiver
             name = f"https://receiver-{number}.example"
             known = self._system.destination(number, name, receiver, proven=self._proven)
             self._known[number] = known

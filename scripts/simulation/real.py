@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -54,11 +54,12 @@ def _configured(environ: dict[str, str]) -> Iterator[None]:
         runtime.renew()
 
 
-def _answers(small: Small):  # noqa: ANN202 - see Target
+def _answers(small: Small) -> Callable[[Request, int], int | Response]:
+    """How its receivers answer."""
     unwell = {lane for lane, is_well, _ in small.lanes() if not is_well}
     well, never = Response(200, delay_s=small.took_s), Response(200, delay_s=3_600)
 
-    def answer(request: Request, nth: int) -> Response:
+    def answer(request: Request, _nth: int) -> Response:
         return never if request.id.rpartition("_")[0] in unwell else well
 
     return answer
@@ -99,13 +100,15 @@ def _watch(small: Small, groups: Groups, target: Target) -> Trace:
     give_up = since + small.watched_s
     while not _ended(ids) and time.monotonic() < give_up:
         time.sleep(0.2)
+    statuses = _inspector().find_many(ids)
     hits = [Hit(hit.at_s - since, hit.id.rpartition("_")[0], hit.id) for hit in target.hits]
     instants = [
         Hit(attempt.at - offset_s - since, status.id.rpartition("_")[0], status.id)
-        for status in _inspector().find_many(ids)
+        for status in statuses
         for attempt in status.history
     ]
-    return Trace([hit for hit in hits if hit.lane != "warm"], instants)
+    sent = sum(status.state == "sent" for status in statuses)
+    return Trace([hit for hit in hits if hit.lane != "warm"], instants, sent)
 
 
 def _inspector() -> Inspector:

@@ -51,7 +51,8 @@ class Messages:
     """`duties.Messages` of one shard, to the workers' queue."""
 
     def __init__(self, system: System, shard: Shard) -> None:
-        self._system, self._shard = system, shard
+        as_batcher: Any = shard
+        self._system, self._shard = system, as_batcher
 
     def batch(self, claimed: Sequence[tuple[Any, Any, int]]) -> None:
         self._system.costs.call("message", self._system.broker, len(claimed))
@@ -220,8 +221,10 @@ class System:
         )
 
     def _sample(self) -> None:
-        self.figures.sample(self.workers)
-        self.loop.after(1_000, self._sample)
+        if self.loop.now % 1_000 == 0:
+            self.figures.sample(self.workers)
+        self.figures.look_apart()
+        self.loop.after(100, self._sample)
 
     # A run
 

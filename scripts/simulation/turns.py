@@ -9,7 +9,7 @@ from scripts.simulation.records import Callback, Destination
 
 if TYPE_CHECKING:
     from scripts.simulation.ring import Ring
-    from scripts.simulation.shard import Shard
+    from scripts.simulation.state import State
 
 #: What was dealt: a callback, its turn, its slot.
 Pick = tuple[Callback, "Turn", int]
@@ -35,7 +35,7 @@ class Turn:
     )
 
     def __init__(
-        self, destination: Destination, found_in: Ring, shard: Shard, most: int, *, short: bool
+        self, destination: Destination, found_in: Ring, shard: State, most: int, *, short: bool
     ) -> None:
         """See whether it may send and when. `short`: unproven destinations have too many places."""
         d, concurrency = destination, shard.c["concurrency"]
@@ -118,7 +118,14 @@ class Line:
 
 
 def deal(
-    line: Line, other: Line, slot: int, stagger: int, most: float, limit: int, window_end: int
+    line: Line,
+    other: Line,
+    slot: int,
+    stagger: int,
+    *,
+    most: float,
+    limit: int,
+    window_end: int,
 ) -> tuple[list[Pick], int]:
     """Deal slots to both lines in turn; returns what was dealt, and the slot after the last."""
     picked: list[Pick] = []

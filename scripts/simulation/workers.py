@@ -34,6 +34,7 @@ class Owner(Protocol):
     loop: Loop
     figures: Figures
     chance: random.Random
+    retry_delays: tuple[float, ...]
 
     def send_trigger(self, shard: Shard, wait_ms: int | None) -> None: ...
 

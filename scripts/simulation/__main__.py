@@ -1,0 +1,51 @@
+"""Runs the model, or holds it against the real system, and prints one table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+
+from scripts.simulation import billion, check, report
+from scripts.simulation.options import Options, parse
+
+
+def say(line: str) -> None:
+    """Print progress on stderr; only figures go to stdout."""
+    print(f"  {time.strftime('%H:%M:%S')}  {line}", file=sys.stderr, flush=True)
+
+
+def main(options: Options) -> int:
+    """Do what was asked for; returns the exit code."""
+    return _check(options) if options.check else _billion(options)
+
+
+def _check(options: Options) -> int:
+    found = check.check(options.seed, say, options.only)
+    if options.json:
+        print(json.dumps([asdict(each) | {"holds": each.holds} for each in found], indent=2))
+    else:
+        print("\n".join(check.lines(found)))
+    return 0 if all(each.holds for each in found) else 1
+
+
+def _billion(options: Options) -> int:
+    plan = billion.Plan(
+        length_s=options.seconds,
+        workers=options.workers,
+        threads=options.threads,
+        cold=options.cold,
+    )
+    run = billion.run(plan, options.variables, options.seed, say)
+    found = report.rows(run)
+    if options.json:
+        told = [row._asdict() for row in found]
+        print(json.dumps({"seed": options.seed, "plan": asdict(plan), "figures": told}, indent=2))
+    else:
+        print("\n".join(report.lines(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(parse()))
