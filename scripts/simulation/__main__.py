@@ -32,6 +32,7 @@ def _check(options: Options) -> int:
 
 def _billion(options: Options) -> int:
     plan = billion.Plan(
+        a_day=options.a_day,
         length_s=options.seconds,
         workers=options.workers,
         threads=options.threads,

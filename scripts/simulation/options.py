@@ -19,6 +19,7 @@ class Options:
     seed: int
     json: bool
     cold: bool
+    a_day: int
     seconds: int
     workers: int
     threads: int
@@ -42,6 +43,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same run")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--cold", action="store_true", help="no destination has answered before")
+    parser.add_argument(
+        "--a-day", type=_whole, default=10**9, metavar="N", help="callbacks (1,000,000,000)"
+    )
     parser.add_argument("--seconds", type=_whole, default=120, help="of simulated time (120)")
     parser.add_argument("--workers", type=_whole, default=1_000, help="processes (1,000)")
     parser.add_argument("--threads", type=_whole, default=16, help="of each process (16)")
@@ -60,6 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         seed=given.seed,
         json=given.json,
         cold=given.cold,
+        a_day=given.a_day,
         seconds=given.seconds,
         workers=given.workers,
         threads=given.threads,

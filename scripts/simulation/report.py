@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from scripts.benchmark.table import number
@@ -73,16 +74,20 @@ def _phase(run: Run, name: str, first: int, last: int) -> Iterator[Row]:
     section = f"{name} ({first} to {last} s)"
     if not span:
         return
-    accepted = sum(figures.accepted[each][s] for each in (*_WELL, _UNWELL) for s in span)
-    delivered = sum(figures.delivered[each][s] for each in (*_WELL, _UNWELL) for s in span)
-    yield Row(section, "accepted", accepted / len(span), "/s")
-    yield Row(section, "delivered", delivered / len(span), "/s")
-    for who in (*_WELL, _UNWELL, APART):
-        waits = sorted(wait for s in span for wait in figures.waits[who][s])
-        told = "in the shard that will be away" if who == APART else who
+    everyone = (*_WELL, _UNWELL)
+    accepted = {each: sum(figures.accepted[each][s] for s in span) for each in everyone}
+    delivered = {each: sum(figures.delivered[each][s] for s in span) for each in everyone}
+    yield Row(section, "accepted", sum(accepted.values()) / len(span), "/s")
+    yield Row(section, "delivered", sum(delivered.values()) / len(span), "/s")
+    for each in everyone:
+        share = delivered[each] / max(1, accepted[each])
+        yield Row(section, f"delivered to {each} ones, of what they got", share)
+    for who, names in (("well", _WELL), ("hanging", (_UNWELL,)), ("in shard", (APART,))):
+        waits = sorted(wait for name in names for s in span for wait in figures.waits[name][s])
         for share in _SHARES if waits else ():
-            what = "longest" if share == 1 else f"{share:.0%} of the"
-            yield Row(section, f"{what} waits, {told}", percentile(waits, share), "ms")
+            what = "longest wait" if share == 1 else f"wait, {share:.0%} are shorter"
+            told = f"{who} {run.plan.away_shard}" if names == (APART,) else who
+            yield Row(section, f"{told}: {what}", percentile(waits, share), "ms")
     places = figures.places[first:last]
     yield Row(section, "places taken", _mean([each[0] / each[2] for each in places]), "of all")
     unproven = _mean([each[1] / each[2] for each in places])
@@ -99,11 +104,15 @@ def _paces(run: Run) -> Iterator[Row]:
     yield Row(section, "the median", percentile(gaps, 0.5), "ms")
     yield Row(section, "requests sooner than their interval", sum(figures.too_close.values()))
     yield Row(section, "by at most", max(figures.too_close, default=0), "ms")
-    tenths = Counter(at // 100 for at in figures.sends if 3_000 <= at < plan.bursts_s[0] * 1_000)
+    first, last = plan.kill_s + _DIP_S, plan.bursts_s[1]
+    tenths = Counter(at // 100 for at in figures.sends if first * 1_000 <= at < last * 1_000)
     each = sorted(tenths.values())
     for share in (0.05, 0.5, 0.95):
-        what = f"requests in 100 ms without a burst, {share:.0%} have fewer"
+        what = f"requests in 100 ms ({first} to {last} s), {share:.0%} have fewer"
         yield Row(section, what, percentile(each, share))
+    between = sorted(later - at for at, later in pairwise(figures.sends))
+    yield Row(section, "between two requests, the shortest time", percentile(between, 0), "ms")
+    yield Row(section, "between two requests, the median", percentile(between, 0.5), "ms")
     per_shard = sorted(figures.shards.values())
     busiest = per_shard[-1] * len(per_shard) / max(1, sum(per_shard))
     yield Row(section, "busiest shard, of the mean", busiest)
@@ -139,13 +148,16 @@ def _away(run: Run) -> Iterator[Row]:
     looks = figures.apart_ms
     sent = max((each[2] for each in looks if each[0] <= back_ms), default=0)
     first = next((each[0] for each in looks if each[0] > back_ms and each[2] > sent), None)
-    before = max((each[1] for each in looks if each[0] <= plan.away_s * 1_000), default=0)
+    was = sorted(e[1] for e in looks if -20_000 <= e[0] - plan.away_s * 1_000 < 0)
     backlog = max((each[1] for each in looks if each[0] > back_ms), default=0)
     at = next((each[0] for each in looks if each[0] > back_ms and each[1] == backlog), back_ms)
-    calm = next((each[0] for each in looks if each[0] > at and each[1] <= before / 2), None)
+    calm = next(
+        (each[0] for each in looks if each[0] > at and each[1] <= percentile(was, 0.95)), None
+    )
     yield Row(section, "first request after it was back", _since(first, back_ms), "s")
+    yield Row(section, "waiting before, in the median", percentile(was, 0.5))
     yield Row(section, "most that waited", backlog)
-    yield Row(section, "its backlog is gone after", _since(calm, back_ms), "s")
+    yield Row(section, "as few wait as before after", _since(calm, back_ms), "s")
 
 
 def _since(at_ms: int | None, from_ms: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import random
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,8 @@ from scripts.simulation.workers import Process, Workers
 
 #: A producer whose enqueue failed tries again after so long.
 _RETRY_MS = 1_000
+#: A ticker visits one shard after the other, each for so long.
+_VISIT_MS = 5
 #: A process's word of its places counts for so many check intervals, at least so long.
 _WORD_MS = 10_000
 _WORD_INTERVALS = 4
@@ -200,8 +203,17 @@ class System:
             [self._word(shard) for shard in self.shards], interval_s=self.settings.check_interval
         )
         everything: Any = self
+        after_ms = itertools.count(0, _VISIT_MS)
+
+        def visit(shard: Any) -> None:
+            self.loop.after(next(after_ms), self._duties_unless_away, shard)
+
         with suppress(redis.ConnectionError):
-            rounds.visit(everything, chosen, places, self._duties, beat=lambda: None)
+            rounds.visit(everything, chosen, places, visit, beat=lambda: None)
+
+    def _duties_unless_away(self, shard: Any) -> None:
+        with suppress(redis.ConnectionError):
+            self._duties(shard)
 
     @staticmethod
     def _word(shard: Shard) -> Word | None:

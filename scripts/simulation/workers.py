@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from scripts.simulation.figures import Figures
     from scripts.simulation.shard import Shard
 
-#: From a message in the queue to a thread that has it, with the announcement in between.
-FETCH_MS: Final = 4
+#: From a message in the queue to a thread that has it, with the announcement in between: between
+#: these, so that what happens again and again does not stay in step for ever.
+FETCH_MS: Final = (2, 7)
 #: How often a process with room is looked for at random before all are looked through.
 _TRIES: Final = 8
 
@@ -135,7 +136,7 @@ class Workers:
         """Have a process fetch what is in the queue, in a moment."""
         if not self._looks:
             self._looks = True
-            self.loop.after(FETCH_MS, self._fetch)
+            self.loop.after(self.chance.randint(*FETCH_MS), self._fetch)
 
     def _fetch(self) -> None:
         self._looks = False
