@@ -57,8 +57,16 @@ class Plan:
         return self.per_s * (1 - 2 * bursts * self.burst_length_s / self.length_s)
 
     def variables(self, more: Mapping[str, str]) -> dict[str, str]:
-        """The settings. A stagger over all cannot be shorter than 1 ms, so there is none."""
-        ours = {"CALLBACKS_SHARDS": str(self.shards), "CALLBACKS_SEND_INTERVAL": "0"}
+        """The settings, of which all others have their defaults.
+
+        A stagger over all cannot be shorter than 1 ms, so there is none. A shard claims at most a
+        batch at a time: by default 100 every half second, which is too slow for bursts.
+        """
+        ours = {
+            "CALLBACKS_SHARDS": str(self.shards),
+            "CALLBACKS_SEND_INTERVAL": "0",
+            "CALLBACKS_MIN_INTERVAL": "0.1",
+        }
         return ours | dict(more)
 
 
@@ -114,7 +122,7 @@ def _receivers(plan: Plan, seed: int) -> tuple[Receiver, list[Group]]:
         Group(usual("usual", 0.15, 0.75, chance), some - busy, 0.4),
         Group(usual("rare", 0.15, 0.75, chance), plan.destinations - some, 0.4),
     ]
-    return usual(_UNWELL, 0.15, 0.75, chance), groups
+    return usual(_UNWELL, 0.15, 0.75, chance, is_well=False), groups
 
 
 def _faults(plan: Plan, system: System, unwell: Receiver, settings: Settings) -> None:

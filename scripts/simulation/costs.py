@@ -53,7 +53,7 @@ class Costs:
         """Count a call; raises redis' error if what it is for is away."""
         if where.is_away:
             raise redis.ConnectionError("the primary is away")
-        shard = HOME if where.shard is None else where.shard
+        shard = where.counted_as
         once, each = _MS.get(verb, _OTHER)
         self.calls[shard][verb] += 1
         self.busy_ms[shard][self._loop.now // 1_000] += once + each * items
@@ -61,4 +61,4 @@ class Costs:
     def add(self, verb: str, where: Any, items: int) -> None:
         """Add what more items have cost a call that was counted."""
         _, each = _MS.get(verb, _OTHER)
-        self.busy_ms[where.shard or 0][self._loop.now // 1_000] += each * items
+        self.busy_ms[where.counted_as][self._loop.now // 1_000] += each * items

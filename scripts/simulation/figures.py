@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 #: Longer gaps of a destination tell nothing about its interval.
 _LONGEST_GAP_MS: Final = 60_000
-#: Under this name are the waits in the shard that is told apart.
+#: A well destination waits that long only if something is wrong.
+LATE_MS: Final = 2_000
+#: Under this name are the waits of well destinations in the shard that is told apart.
 APART: Final = "apart"
 
 
@@ -47,6 +49,8 @@ class Figures:
         #: A shard that is told apart, and what waits in it and how many it has sent, every 100 ms.
         self.apart: Shard | None = None
         self.apart_ms: list[tuple[int, int, int]] = []
+        #: When it last made a first request to a well destination so late.
+        self.late_at = 0
         #: Each request, if that is wanted: when, the numbers of its destination and callback.
         self.trace: list[tuple[int, int, int]] | None = None
 
@@ -72,8 +76,11 @@ class Figures:
         d.last_at = now
         d.allowed_at = now + callback.interval
         if callback.requests == 0:
-            who = APART if d.shard is self.apart else name
-            self.waits[who][second].append(now - callback.created)
+            wait = now - callback.created
+            is_apart = d.shard is self.apart and d.receiver.is_well
+            self.waits[APART if is_apart else name][second].append(wait)
+            if is_apart and wait > LATE_MS:
+                self.late_at = now
         callback.requests += 1
 
     def settled(self, callback: Callback, decision: Decision, *, ours: bool) -> None:

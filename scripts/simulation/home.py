@@ -13,7 +13,7 @@ from callbacks.model import Demand
 from callbacks.policy.stagger import Stagger
 from callbacks.settings import Settings
 from callbacks.units import us
-from scripts.simulation.costs import Costs
+from scripts.simulation.costs import HOME, Costs
 from scripts.simulation.events import Loop
 from scripts.simulation.pace import reserved
 
@@ -68,6 +68,7 @@ class Home:
     stored: Stored = field(default_factory=Stored)
     shard: None = None
     is_away: bool = False
+    counted_as: int = HOME
     _words: dict[int, _Word] = field(default_factory=dict)
     _newest: int = 0
     _c: dict[str, int] = field(init=False)

@@ -42,11 +42,17 @@ def quick(name: str, took_s: float) -> Receiver:
     return Receiver(name, [said(Answer(200, None, duration=took_s))])
 
 
-def usual(name: str, median_s: float, sigma: float, chance: random.Random) -> Receiver:
-    """One that answers 200 after a time that is distributed log-normally, at most 5 s."""
+def usual(
+    name: str, median_s: float, sigma: float, chance: random.Random, *, is_well: bool = True
+) -> Receiver:
+    """One that answers 200 after a time that is distributed log-normally, at most 5 s.
+
+    `is_well`: it stays so.
+    """
     mu = math.log(median_s)
     times = [min(5.0, chance.lognormvariate(mu, sigma)) for _ in range(_KINDS)]
-    return Receiver(name, [said(Answer(200, None, duration=round(each, 3))) for each in times])
+    answers = [said(Answer(200, None, duration=round(each, 3))) for each in times]
+    return Receiver(name, answers, is_well)
 
 
 def hanging(name: str, deadline_s: float) -> Receiver:

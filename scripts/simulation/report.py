@@ -45,7 +45,7 @@ def _phases(plan: Plan) -> list[tuple[str, int, int]]:
     burst = plan.bursts_s[0]
     back = plan.away_s + plan.away_length_s
     return [
-        ("all is well, no burst", 3, burst),
+        ("all is well, no burst", 7, burst),
         ("a burst of three times the rate, and after it", burst, plan.hang_s),
         ("2 % of all destinations hang", plan.hang_s + 5, plan.kill_s),
         ("5 % of the workers killed", plan.kill_s, plan.kill_s + 10),
@@ -74,7 +74,17 @@ def _phase(run: Run, name: str, first: int, last: int) -> Iterator[Row]:
     section = f"{name} ({first} to {last} s)"
     if not span:
         return
-    everyone = (*_WELL, _UNWELL)
+    yield from _served(run, section, span)
+    yield from _waits(run, section, span)
+    places = figures.places[first:last]
+    yield Row(section, "places taken", _mean([each[0] / each[2] for each in places]), "of all")
+    unproven = _mean([each[1] / each[2] for each in places])
+    yield Row(section, "of them by unproven destinations", unproven, "of all")
+    yield Row(section, "messages without a thread", max(each[3] for each in places))
+
+
+def _served(run: Run, section: str, span: range) -> Iterator[Row]:
+    figures, everyone = run.system.figures, (*_WELL, _UNWELL)
     accepted = {each: sum(figures.accepted[each][s] for s in span) for each in everyone}
     delivered = {each: sum(figures.delivered[each][s] for s in span) for each in everyone}
     yield Row(section, "accepted", sum(accepted.values()) / len(span), "/s")
@@ -82,17 +92,16 @@ def _phase(run: Run, name: str, first: int, last: int) -> Iterator[Row]:
     for each in everyone:
         share = delivered[each] / max(1, accepted[each])
         yield Row(section, f"delivered to {each} ones, of what they got", share)
+
+
+def _waits(run: Run, section: str, span: range) -> Iterator[Row]:
+    figures = run.system.figures
     for who, names in (("well", _WELL), ("hanging", (_UNWELL,)), ("in shard", (APART,))):
         waits = sorted(wait for name in names for s in span for wait in figures.waits[name][s])
         for share in _SHARES if waits else ():
             what = "longest wait" if share == 1 else f"wait, {share:.0%} are shorter"
             told = f"{who} {run.plan.away_shard}" if names == (APART,) else who
             yield Row(section, f"{told}: {what}", percentile(waits, share), "ms")
-    places = figures.places[first:last]
-    yield Row(section, "places taken", _mean([each[0] / each[2] for each in places]), "of all")
-    unproven = _mean([each[1] / each[2] for each in places])
-    yield Row(section, "of them by unproven destinations", unproven, "of all")
-    yield Row(section, "messages without a thread", max(each[3] for each in places))
 
 
 def _paces(run: Run) -> Iterator[Row]:
@@ -150,14 +159,11 @@ def _away(run: Run) -> Iterator[Row]:
     first = next((each[0] for each in looks if each[0] > back_ms and each[2] > sent), None)
     was = sorted(e[1] for e in looks if -20_000 <= e[0] - plan.away_s * 1_000 < 0)
     backlog = max((each[1] for each in looks if each[0] > back_ms), default=0)
-    at = next((each[0] for each in looks if each[0] > back_ms and each[1] == backlog), back_ms)
-    calm = next(
-        (each[0] for each in looks if each[0] > at and each[1] <= percentile(was, 0.95)), None
-    )
     yield Row(section, "first request after it was back", _since(first, back_ms), "s")
     yield Row(section, "waiting before, in the median", percentile(was, 0.5))
     yield Row(section, "most that waited", backlog)
-    yield Row(section, "as few wait as before after", _since(calm, back_ms), "s")
+    late_s = max(0.0, _since(run.system.figures.late_at, back_ms))
+    yield Row(section, "the last one late to a well destination after", late_s, "s")
 
 
 def _since(at_ms: int | None, from_ms: int) -> float:

@@ -60,7 +60,7 @@ class Small:
         found = []
         for n in range(total):
             hangs = self.hanging > 0 and n % every == every - 1
-            found.append((f"l-{n:02}", not hangs, self.hanging_each if hangs else self.each))
+            found.append((f"l-{n:03}", not hangs, self.hanging_each if hangs else self.each))
         return found
 
     def items(self) -> list[tuple[str, int]]:
@@ -262,4 +262,19 @@ SHARDS: Final = Small(
     well=30,
     each=6,
 )
-ALL: Final = (BURST, HANGING, KILLED, SHARDS)
+BATCHES: Final = Small(
+    "batches",
+    "800 callbacks to 100 destinations without a stagger: batches set the pace, 100 in 0.5 s",
+    {**_COMMON, "send_interval": 0, "adaptive": "false"},
+    {
+        "callbacks that arrived": _EXACT,
+        "all had arrived, s": _TIME,
+        "half had arrived, s": _TIME,
+        "gap of a destination, shortest, ms": Bound(12, 0),
+        "gap of a destination, median, ms": Bound(30, 0.1),
+    },
+    well=100,
+    each=8,
+    threads=16,
+)
+ALL: Final = (BURST, HANGING, KILLED, SHARDS, BATCHES)

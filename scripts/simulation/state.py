@@ -36,6 +36,7 @@ class State:
         crash_spread_ms: tuple[int, int],
     ) -> None:
         self.settings, self.loop, self.costs, self.shard = settings, loop, costs, shard
+        self.counted_as = shard or 0
         self.shards = 1 if shard is None else settings.shards
         self.c = _constants(settings, shard)
         self.pacer: Any = None

@@ -23,7 +23,7 @@ from callbacks.settings import Settings
 from callbacks.units import ms
 from callbacks.worker import duties
 from callbacks.worker.rounds import Rounds, WorkerPlaces
-from scripts.simulation.costs import Costs
+from scripts.simulation.costs import HOME, Costs
 from scripts.simulation.events import Loop
 from scripts.simulation.figures import Figures
 from scripts.simulation.home import Home
@@ -76,8 +76,8 @@ class Messages:
 class Broker:
     """Where Dramatiq's messages are: with what belongs to no shard."""
 
-    shard: None = None
     is_away: bool = False
+    counted_as: int = HOME
 
 
 class System:
