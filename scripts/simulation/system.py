@@ -142,6 +142,7 @@ class System:
         self, number: int, name: str, receiver: Receiver, *, proven: bool
     ) -> Destination:
         """A destination, in the shard that the package gives it to."""
+        # Past its cache, which is too small for a million names that come once.
         shard = self.shards[shard_of.__wrapped__(name, self.count)]
         return Destination(number, receiver, shard, ok=proven)
 
