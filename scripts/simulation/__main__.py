@@ -10,7 +10,7 @@ from typing import Final
 
 from scripts.simulation import billion, check, report
 from scripts.simulation.options import Options, parse
-
+from tests.support.processes import load
 
 #: From this load per core on the real system is late for want of a processor.
 _BUSY: Final = 1.5
@@ -33,8 +33,8 @@ def _check(options: Options) -> int:
     else:
         print("\n".join(check.lines(found)))
     holds = all(each.holds for each in found)
-    if not holds and check.load() > _BUSY:
-        say(f"load per core {check.load():.1f}: repeat it when nothing else runs here")
+    if not holds and load() > _BUSY:
+        say(f"load per core {load():.1f}: repeat it when nothing else runs here")
     return 0 if holds else 1
 
 
