@@ -182,8 +182,9 @@ class _Attempt:
     def at_the_pace_of_all(self, since: float, go: Go) -> tuple[float, Gate]:
         """Take an instant of the stagger over all shards, if there are several.
 
-        Where that is later than the one reserved here, the gate puts the attempt off, so that its
-        destination's interval holds too; or it goes back to its lane.
+        Where that is later than the one reserved here, the gate puts the attempt off, however
+        little it is: the destination's next one keeps its interval from where this one goes. Or it
+        goes back to its lane.
         """
         pacer = self.batcher.pacer
         if pacer is None:
@@ -194,10 +195,8 @@ class _Attempt:
             # One that the gate has put off and not sent back goes, however far ahead that is.
             take = partial(pacer.take, self.batcher, left_ms, must=n > 0)
             wait_ms, taken = self._patiently(take)
-            answered = self.timer.monotonic()
-            if taken and wait_ms <= left_ms + MISSED_MS:
-                passed_ms = round((answered - since) * 1_000)
-                return answered, replace(go, now_ms=go.now_ms + passed_ms, wait_ms=wait_ms)
+            if taken and wait_ms <= left_ms:
+                break
             since, gate = self.begin(ahead_ms=wait_ms)
             if not isinstance(gate, Go):
                 return since, gate

@@ -90,8 +90,8 @@ class Attempt:
             return
         given, taken = pacer.take(self.shard, wait, must=self.tries > 0)
         self.tries += 1
-        if taken and given <= wait + MISSED_MS:
-            self._wait(given, overdue)
+        if taken and given <= wait:
+            self._wait(wait, overdue)
             return
         self._begin(given)
 

@@ -15,7 +15,9 @@ from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import HORIZON_MS, Batcher
 from callbacks.model import Go, Item, Later, LaterWhy, Slots
 from callbacks.settings import load_settings
+from callbacks.worker.attempt import _Attempt
 from callbacks.worker.duties import dispatch_once
+from callbacks.worker.places import Places
 from tests.redis.bench import Bench
 from tests.redis.support import HOUR_MS, packed
 
@@ -219,6 +221,36 @@ def test_two_sends_to_one_destination_keep_its_interval_when_one_is_put_off(
     second_at = world.bench.now_ms + gate.wait_ms
     put_off = one.begin(first.id, first.token, nonce="1", ahead_ms=gate.wait_ms + 10)
     assert not isinstance(put_off, Go) or (world.bench.now_ms + put_off.wait_ms >= second_at + 50)
+
+
+class Still:
+    """A clock that stands still."""
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+
+@pytest.mark.parametrize("later_ms", [0, 1, 4])
+def test_the_interval_counts_from_where_a_send_goes_however_little_it_is_put_off(
+    world: World, monkeypatch: pytest.MonkeyPatch, later_ms: int
+) -> None:
+    def take(_one: Batcher, wait_ms: int, *, must: bool) -> tuple[int, bool]:
+        return wait_ms + later_ms, True
+
+    monkeypatch.setattr(world.pacer, "take", take)
+    world.fill(1, 1)
+    one, claimed = claimed_of(world)
+    id, token = claimed.id, claimed.token
+    attempt = _Attempt(one, Messages(), Places(), id, token, False, "n", Still())
+    since, go = attempt.begin()
+    assert isinstance(go, Go)
+    _, gate = attempt.at_the_pace_of_all(since, go)
+    assert isinstance(gate, Go)
+    assert gate.wait_ms == go.wait_ms + later_ms
+    assert next_send(world, one) == gate.now_ms + gate.wait_ms + 200
 
 
 def claimed_of(world: World) -> tuple[Batcher, Any]:
