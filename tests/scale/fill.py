@@ -8,10 +8,9 @@ from typing import Final
 from redis import Redis
 
 from callbacks.batcher.paging import pages
-from callbacks.batcher.scripts import load
+from callbacks.batcher.scripts import VERBS
 from callbacks.batcher.store import Batcher
 from callbacks.model import Item
-from tests.redis.bench import verbs
 
 _STEP: Final = 5_000
 _DAY_MS: Final = 86_400_000
@@ -55,5 +54,5 @@ def prove(client: Redis, destinations: int) -> None:
 
 def load_scripts(client: Redis) -> None:
     """Compile every verb, so that no measured call pays for it."""
-    for verb in verbs():
-        client.script_load(load(verb).text)
+    for verb in VERBS.values():
+        client.script_load(verb.text)
