@@ -12,7 +12,7 @@ from rich.console import Console
 
 from callbacks.cli.processes import ended_by_signals
 from tests.soak.diary import Diary
-from tests.soak.plan import make_plan
+from tests.soak.plan import Faults, make_plan
 from tests.soak.report import show
 from tests.soak.run import run
 from tests.soak.verdict import judge
@@ -27,18 +27,32 @@ from tests.soak.verdict import judge
     type=click.Path(file_okay=False, path_type=Path),
     help="For the logs; by default a new temporary one. It stays.",
 )
-def soak(seed: int | None, minutes: float, count: int | None, folder: Path | None) -> None:
+@click.option("--cluster", is_flag=True, help="On a cluster with several shards, and its faults.")
+@click.option("--only-cluster", is_flag=True, help="With --cluster: only the cluster's own faults.")
+def soak(
+    seed: int | None,
+    minutes: float,
+    count: int | None,
+    folder: Path | None,
+    *,
+    cluster: bool,
+    only_cluster: bool,
+) -> None:
     """Send many callbacks while everything involved is killed, stopped and restarted.
 
-    Everything runs on this machine, with its own Redis. Exits 0 if every promise was kept, else 1,
-    and prints what is wrong.
+    Everything runs on this machine, with its own Redis or cluster. Exits 0 if every promise was
+    kept, else 1, and prints what is wrong.
     """
+    if only_cluster and not cluster:
+        raise click.UsageError("--only-cluster needs --cluster")
     if seed is None:
         seed = secrets.randbelow(2**31)
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix=f"callbacks-soak-{seed}-"))
     folder.mkdir(parents=True, exist_ok=True)
-    plan = make_plan(seed, minutes=minutes, count=count)
+    which = Faults.CLUSTER if cluster else Faults.ONE_REDIS
+    which = Faults.CLUSTER_ONLY if only_cluster else which
+    plan = make_plan(seed, minutes=minutes, count=count, which=which)
     diary = Diary(folder / "soak.log")
     screen = Console(width=100)
     screen.print(
@@ -47,7 +61,7 @@ def soak(seed: int | None, minutes: float, count: int | None, folder: Path | Non
         soft_wrap=True,
     )
     with ended_by_signals():
-        seen = run(plan, folder, diary)
+        seen = run(plan, folder, diary, is_cluster=cluster)
     verdict = judge(seen)
     show(plan, seen, verdict, diary, screen)
     sys.exit(1 if verdict.wrong else 0)

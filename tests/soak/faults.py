@@ -9,16 +9,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from callbacks.batcher.store import LOCK_TTL_MS
+from tests.soak.cluster import ClusterFaults, stop
 from tests.soak.diary import Diary
 from tests.soak.plan import Fault, FaultKind
+from tests.soak.servers import Cluster, hasty
 from tests.soak.system import Place, System
+from tests.soak.verdict import Risk
+from tests.support.server import Server
 
 #: How long to look for a holder of the dispatch lock, and how long to watch a stopped process: if
 #: the lock stays held meanwhile, that process holds it.
@@ -35,6 +39,7 @@ class Striker:
         self.system, self.diary = system, diary
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self.risks: list[Risk] = []
         self._hands: dict[FaultKind, Callable[[Fault], None]] = {
             FaultKind.WORKER_KILL: self._worker_kill,
             FaultKind.WORKER_STOP: self._worker_stop,
@@ -52,6 +57,10 @@ class Striker:
             FaultKind.REDIS_PAUSE: self._redis_pause,
             FaultKind.REDIS_PAUSE_WRITES: self._redis_pause,
         }
+        if isinstance(system.servers, Cluster):
+            cluster = ClusterFaults(system.servers, diary, self._note, self._after)
+            self.risks = cluster.risks
+            self._hands |= cluster.hands(self._hands)
 
     def run(self, faults: Sequence[Fault], ended: threading.Event) -> None:
         """Cause them all, and what has to follow; everything runs again when this returns."""
@@ -132,8 +141,8 @@ class Striker:
     def _dispatcher(self, fault: Fault) -> None:
         """Kill or stop the holder of the lock, found by stopping one worker after another."""
         found = None
-        with contextlib.suppress(redis.RedisError), self._client() as client:
-            found = self._holder(client)
+        with contextlib.suppress(redis.RedisError, AssertionError), ExitStack() as stack:
+            found = self._holder(self._locks(stack))
         if found is None:
             self.diary.note("no holder of the dispatch lock found")
         elif fault.kind is FaultKind.DISPATCHER_KILL:
@@ -141,24 +150,26 @@ class Striker:
         else:
             self._stop(fault, *found)
 
-    def _client(self) -> redis.Redis:
-        """A client that gives up at once: the supervisor waits for us."""
-        never = Retry(NoBackoff(), 0)
-        return self.system.server.client(socket_timeout=1.0, retry=never)
+    def _locks(self, stack: ExitStack) -> list[Lock]:
+        clients: dict[Server, redis.Redis] = {}
+        for server, _ in self.system.servers.locks():
+            if server not in clients:
+                clients[server] = stack.enter_context(server.client(**hasty()))
+        return [Lock(clients[server], key) for server, key in self.system.servers.locks()]
 
-    def _holder(self, client: redis.Redis) -> tuple[Place, int] | None:
+    def _holder(self, locks: Sequence[Lock]) -> tuple[Place, int] | None:
         give_up = time.monotonic() + _HUNT_S
         victims = itertools.cycle(
             [(place, pid) for place in self.system.workers for pid in self._pids(place)[1:]]
         )
         for place, pid in victims:
-            owner = self._await_owner(client, give_up)
-            if owner is None:
+            held = self._await_held(locks, give_up)
+            if held is None:
                 return None
             if self.system.hit(place, pid, signal.SIGSTOP):
                 found = False
                 try:
-                    found = self._stays(client, owner)
+                    found = self._stays(*held)
                 finally:
                     if not found:
                         self.system.hit(place, pid, signal.SIGCONT)
@@ -166,18 +177,19 @@ class Striker:
                     return place, pid
         return None
 
-    def _await_owner(self, client: redis.Redis, give_up: float) -> bytes | None:
+    def _await_held(self, locks: Sequence[Lock], give_up: float) -> tuple[Lock, bytes] | None:
         while time.monotonic() < give_up:
-            owner = client.get("{callbacks}:lock")
-            if isinstance(owner, bytes) and client.pttl("{callbacks}:lock") > _FRESH_MS:
-                return owner
+            for lock in locks:
+                owner = lock.owner()
+                if owner is not None and lock.is_fresh():
+                    return lock, owner
         return None
 
-    def _stays(self, client: redis.Redis, owner: bytes) -> bool:
+    def _stays(self, lock: Lock, owner: bytes) -> bool:
         """Whether the lock keeps the same owner all the time that a process is watched."""
         until = time.monotonic() + _WATCH_S
         while time.monotonic() < until:
-            if client.get("{callbacks}:lock") != owner:
+            if lock.owner() != owner:
                 return False
         return True
 
@@ -195,48 +207,58 @@ class Striker:
             self._note(fault, place.name)
 
     def _redis_end(self, fault: Fault) -> None:
-        if self.system.redis_back_at is not None:
+        server = self.system.servers.victim(fault.pick)
+        if server in self.system.back_at:
             self.diary.note("Redis is away already")
             return
         kill = fault.kind is FaultKind.REDIS_KILL
-        if kill and not self._written_out():
-            self.diary.note("Redis does not answer, so it is not killed: see _written_out")
+        if kill and not written_out(server):
+            self.diary.note("Redis does not answer, so it is not killed: see written_out")
             return
-        self.system.server.signal(signal.SIGKILL if kill else signal.SIGTERM)
-        self.system.redis_back_at = time.monotonic() + 0.3 + fault.length_s
-        self._note(fault, "Redis")
-
-    def _written_out(self) -> bool:
-        """Make Redis write all that it acknowledges to the kernel; False: no answer.
-
-        With `everysec` it answers while a write waits for an fsync in progress, for up to 2 s. A
-        SIGKILL then loses acknowledged writes, as a power cut would, whatever we do.
-        With `no` it writes before it answers; its restart sets `everysec` again.
-        """
-        try:
-            with self._client() as client:
-                client.config_set("appendfsync", "no")
-        except redis.RedisError:
-            return False
-        return True
+        server.signal(signal.SIGKILL if kill else signal.SIGTERM)
+        self.system.back_at[server] = time.monotonic() + 0.3 + fault.length_s
+        self._note(fault, f"Redis at port {server.port}")
 
     def _redis_pause(self, fault: Fault) -> None:
-        every = fault.kind is FaultKind.REDIS_PAUSE
-        with contextlib.suppress(redis.RedisError), self._client() as client:
+        server, every = self.system.servers.victim(fault.pick), fault.kind is FaultKind.REDIS_PAUSE
+        with contextlib.suppress(redis.RedisError), server.client(**hasty()) as client:
             client.client_pause(round(fault.length_s * 1000), all=every)
-            self._note(fault, "Redis")
+            self._note(fault, f"Redis at port {server.port}")
 
     def _redis_stop(self, fault: Fault) -> None:
-        if self.system.redis_back_at is not None:
+        server = self.system.servers.victim(fault.pick)
+        if server in self.system.back_at:
             return
-        server = self.system.server
-        stopped = server.process
-        server.signal(signal.SIGSTOP)
-        self._note(fault, "Redis")
+        self._note(fault, f"Redis at port {server.port}")
+        self._after(fault.length_s, stop(server, self.diary))
 
-        def go_on() -> None:
-            if stopped is not None and server.process is stopped and stopped.poll() is None:
-                stopped.send_signal(signal.SIGCONT)
-                self.diary.note("Redis goes on")
 
-        self._after(fault.length_s, go_on)
+def written_out(server: Server) -> bool:
+    """Make Redis write all that it acknowledges to the kernel; False: no answer.
+
+    With `everysec` it answers while a write waits for an fsync in progress, for up to 2 s. A
+    SIGKILL then loses acknowledged writes, as a power cut would, whatever we do.
+    With `no` it writes before it answers; its restart sets `everysec` again.
+    """
+    try:
+        with server.client(**hasty()) as client:
+            client.config_set("appendfsync", "no")
+    except redis.RedisError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The dispatch lock of one shard."""
+
+    client: redis.Redis
+    key: str
+
+    def owner(self) -> bytes | None:
+        found = self.client.get(self.key)
+        return found if isinstance(found, bytes) else None
+
+    def is_fresh(self) -> bool:
+        """Whether its holder can be alive and running."""
+        return int(self.client.pttl(self.key)) > _FRESH_MS

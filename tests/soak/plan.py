@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -46,6 +46,40 @@ class FaultKind(StrEnum):
     REDIS_STOP = "Redis is SIGSTOPped for a while"
     REDIS_PAUSE = "Redis lets all commands wait for a while (CLIENT PAUSE ALL)"
     REDIS_PAUSE_WRITES = "Redis lets all writes wait for a while (CLIENT PAUSE WRITE)"
+    PRIMARY_KILL = "a primary is SIGKILLed, and its replica promoted"
+    FAILOVER = "a replica takes over on order (CLUSTER FAILOVER)"
+    SLOT_MOVE = "the slot of a shard is moved to another primary while it is in use"
+    NODES_RESTART = "all nodes are restarted, one after the other"
+    REPLICA_STOP = "a replica is SIGSTOPped for a while"
+
+
+#: Those that only a cluster can have.
+CLUSTER_KINDS: Final = (
+    FaultKind.PRIMARY_KILL,
+    FaultKind.FAILOVER,
+    FaultKind.SLOT_MOVE,
+    FaultKind.NODES_RESTART,
+    FaultKind.REPLICA_STOP,
+)
+_PROCESS_KINDS: Final = tuple(kind for kind in FaultKind if kind not in CLUSTER_KINDS)
+
+
+class Faults(StrEnum):
+    """Which kinds a plan has."""
+
+    ONE_REDIS = "one Redis"
+    CLUSTER = "cluster"
+    CLUSTER_ONLY = "cluster only"
+
+    @property
+    def kinds(self) -> tuple[FaultKind, ...]:
+        match self:
+            case Faults.ONE_REDIS:
+                return _PROCESS_KINDS
+            case Faults.CLUSTER:
+                return (*_PROCESS_KINDS, *CLUSTER_KINDS)
+            case Faults.CLUSTER_ONLY:
+                return CLUSTER_KINDS
 
 
 class DeedKind(StrEnum):
@@ -70,6 +104,8 @@ _LENGTHS: Final = {
     FaultKind.REDIS_STOP: (0.3, 8.0),
     FaultKind.REDIS_PAUSE: (0.5, 6.0),
     FaultKind.REDIS_PAUSE_WRITES: (0.5, 6.0),
+    FaultKind.PRIMARY_KILL: (0.0, 3.0),  # after the promotion
+    FaultKind.REPLICA_STOP: (0.5, 4.0),
 }
 #: How long a pause lasts. A long one of everything would only delay the soak.
 _PAUSES: Final = {DeedKind.PAUSE_ALL: (0.5, 3.0), DeedKind.PAUSE_ONE: (1.0, 6.0)}
@@ -129,7 +165,9 @@ class Plan:
     deeds: tuple[Deed, ...]
 
 
-def make_plan(seed: int, *, minutes: float, count: int | None = None) -> Plan:
+def make_plan(
+    seed: int, *, minutes: float, count: int | None = None, which: Faults = Faults.ONE_REDIS
+) -> Plan:
     """Spread `count` callbacks and the faults that fit over `minutes`."""
     total_s = minutes * 60
     if count is None:
@@ -139,7 +177,7 @@ def make_plan(seed: int, *, minutes: float, count: int | None = None) -> Plan:
         seed=seed,
         count=count,
         bursts=tuple(_bursts(chance, count, total_s * _PRODUCING)),
-        faults=tuple(_faults(chance, total_s * _STRIKING)),
+        faults=tuple(_faults(chance, total_s * _STRIKING, which.kinds)),
         deeds=tuple(_deeds(chance, total_s * _STRIKING)),
     )
 
@@ -153,12 +191,13 @@ def _bursts(chance: random.Random, count: int, over_s: float) -> Iterator[Burst]
         yield Burst(at_s, first, end - first, chance.random() < 0.5)
 
 
-def _faults(chance: random.Random, until_s: float) -> Iterator[Fault]:
+def _faults(chance: random.Random, until_s: float, kinds: Sequence[FaultKind]) -> Iterator[Fault]:
     """Deal the kinds in shuffled rounds, so that no kind depends on luck."""
-    number = max(len(FaultKind), round((until_s - _START_S) / _FAULT_EVERY_S))
+    number = max(len(kinds), round((until_s - _START_S) / _FAULT_EVERY_S))
+    often = [kind for kind in _OFTEN if kind in kinds]
     deck: list[FaultKind] = []
     while len(deck) < number:
-        more = [*FaultKind, *_OFTEN] if deck else list(FaultKind)  # each kind once at least
+        more = [*kinds, *often] if deck else list(kinds)  # each kind once at least
         chance.shuffle(more)
         deck += more
     times = sorted(chance.uniform(_START_S, max(_START_S, until_s)) for _ in range(number))

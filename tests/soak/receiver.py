@@ -27,7 +27,7 @@ class Receiver(Target):
     def _say(self, hit: Hit, nth: int) -> Response:
         said, after_s = mood(self.seed, hit.id, nth)
         # Before it is sent: every answer that a sender got is recorded.
-        self.requests.append(Request(hit.id, hit.attempt, said))
+        self.requests.append(Request(hit.id, hit.attempt, said, hit.at_s))
         if said in {Mood.OK, Mood.BUSY}:
             return Response(200 if said is Mood.OK else 503, delay_s=after_s)
         return Response(delay_s=_SILENCE_S if said is Mood.SILENT else after_s, drop=True)

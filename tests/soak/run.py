@@ -12,7 +12,7 @@ import redis
 
 from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import Inspector, overview
-from callbacks.batcher.store import Batcher
+from callbacks.batcher.shards import Shards
 from callbacks.settings import load_settings
 from tests.soak.diary import Diary
 from tests.soak.faults import Striker
@@ -20,6 +20,7 @@ from tests.soak.operator import Operator, read_records
 from tests.soak.plan import Plan
 from tests.soak.producer import Producer
 from tests.soak.receiver import Receiver
+from tests.soak.servers import Cluster, OneRedis
 from tests.soak.system import System
 from tests.soak.verdict import Seen
 
@@ -31,10 +32,10 @@ HAND_IN_S: Final = 600.0
 _POLL_S: Final = 0.2
 
 
-def run(plan: Plan, folder: Path, diary: Diary) -> Seen:
+def run(plan: Plan, folder: Path, diary: Diary, *, is_cluster: bool = False) -> Seen:
     """Carry out the plan, wait until everything is settled, and read what was recorded."""
     with Receiver(plan.seed) as receiver:
-        system = System(folder, diary)
+        system = System(folder, diary, Cluster() if is_cluster else OneRedis())
         try:
             return _Soak(plan, system, receiver, diary).run()
         finally:
@@ -47,9 +48,11 @@ class _Soak:
         self.producer = Producer(system.environ, receiver.url_of, diary)
         self.settings = load_settings(system.environ)
         self.client = connect(self.settings)
-        batcher = Batcher(self.client, self.settings)
-        self.inspector = Inspector(batcher.scripts)
-        self.operator = Operator(batcher, self.producer.accepted, diary)
+        shards = Shards(self.client, self.settings)
+        self.inspector = Inspector(shards.scripts)
+        undisturbed = system.servers.undisturbed
+        self.operator = Operator(shards, self.producer.accepted, diary, undisturbed)
+        self.striker = Striker(system, diary)
         #: For the producer, and in total.
         self.closed, self.ended = threading.Event(), threading.Event()
         self.troubles: list[str] = []
@@ -58,8 +61,7 @@ class _Soak:
         with ThreadPoolExecutor(4) as threads:
             supervisor = threads.submit(self.system.supervise, self.ended)
             try:
-                striker = Striker(self.system, self.diary)
-                faults = threads.submit(striker.run, self.plan.faults, self.ended)
+                faults = threads.submit(self.striker.run, self.plan.faults, self.ended)
                 bursts = threads.submit(self.producer.run, self.plan.bursts, self.closed)
                 deeds = threads.submit(self.operator.run, self.plan.deeds, self.ended)
                 self._await_work({faults, bursts, deeds}, supervisor)
@@ -115,4 +117,6 @@ class _Soak:
             lives=self.operator.lives,
             purged=self.operator.purged,
             cancels=self.operator.cancels,
+            risks=self.striker.risks,
+            shards=self.system.servers.shards,
         )

@@ -1,4 +1,4 @@
-"""The system under test: Redis, groups of workers, a scheduler, and their supervisor.
+"""The system under test: its Redis, groups of workers, a scheduler, and their supervisor.
 
 The supervisor does what Heroku or systemd would: it restarts a group whose main process has exited,
 and kills one that does not end within 30 s of a SIGTERM.
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.soak.diary import Diary
+from tests.soak.servers import Cluster, OneRedis
 from tests.support.processes import REPO, Group, clean_environment, scheduler, worker
-from tests.support.server import Server, binaries
+from tests.support.server import Server
 
 WORKER_GROUPS: Final = 2
 _THREADS: Final = 16
@@ -70,11 +71,10 @@ class Place:
 class System:
     """Everything that runs. None of it outlives `stop`."""
 
-    def __init__(self, folder: Path, diary: Diary) -> None:
-        aof = ("--appendonly", "yes", "--appendfsync", "everysec")
+    def __init__(self, folder: Path, diary: Diary, servers: OneRedis | Cluster) -> None:
         self.diary = diary
-        self.server = Server(binaries()["valkey"], *aof).start()
-        self.environ = SETTINGS | {"REDIS_URL": self.server.url}
+        self.servers = servers
+        self.environ = {**SETTINGS, **servers.settings, "REDIS_URL": servers.url}
         env = clean_environment(**self.environ)
         self.workers = [
             Place(f"workers {n}", lambda: worker(env, folder, processes=2, threads=_THREADS))
@@ -84,8 +84,8 @@ class System:
         self._env = env
         #: What ended without being asked, and what did not although it was.
         self.troubles: list[str] = []
-        #: When Redis comes back; None: it is up.
-        self.redis_back_at: float | None = None
+        #: Servers that are away, and when each comes back.
+        self.back_at: dict[Server, float] = {}
         self.lock = threading.RLock()
 
     @property
@@ -101,12 +101,12 @@ class System:
                     self._look_after(place)
 
     def _revive_redis(self) -> None:
-        if self.redis_back_at is None or time.monotonic() < self.redis_back_at:
-            return
-        self.server.kill()
-        self.server.start(ready=False)  # others may be hit while it loads
-        self.redis_back_at = None
-        self.diary.note("Redis is started anew")
+        for server, at in list(self.back_at.items()):
+            if time.monotonic() >= at:
+                server.kill()
+                server.start(ready=False)  # others may be hit while it loads
+                del self.back_at[server]
+                self.diary.note(f"Redis at port {server.port} is started anew")
 
     def _look_after(self, place: Place) -> None:
         code = place.group.process.poll()
@@ -159,4 +159,4 @@ class System:
         """End everything, also stopped processes."""
         for place in self.places:
             place.group.kill()
-        self.server.stop()
+        self.servers.stop()

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from callbacks.batcher.inspector import Status
+from callbacks.batcher.routes import shard_of
 from callbacks.model import Cancelled, Reason, State
 from callbacks.policy.retry import MAX_THROTTLED
 from tests.soak.plan import Mood
@@ -20,6 +21,8 @@ from tests.soak.plan import Mood
 RETRIES: Final = 2
 CRASHES: Final = 3
 _FINAL: Final = frozenset({State.SENT, State.DEAD, State.CANCELLED})
+#: So long after its request an attempt may be settled: its lease.
+_SETTLED_S: Final = 8.0
 #: Up to this many findings of one kind are listed one by one.
 _NAMED: Final = 5
 
@@ -31,6 +34,25 @@ class Request:
     id: str
     attempt: int
     said: Mood
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """From when to when shards may have lost the last writes that nobody waits for.
+
+    A primary was killed or stopped, and its replica promoted without them. Times are of
+    `time.monotonic`.
+    """
+
+    from_s: float
+    until_s: float
+    shards: frozenset[int]
+
+    def has(self, request: Request, shard: int) -> bool:
+        """Whether the start or the end of an attempt may be among what was lost."""
+        since = self.from_s - _SETTLED_S
+        return shard in self.shards and since <= request.at_s <= self.until_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +76,8 @@ class Seen:
     """All the evidence. `accepted`: when (s since 1970) the enqueue of an id returned.
 
     `lives`: a callback's record before each of its replays; `purged`: before it was purged;
-    `cancels`: the answer to its last cancel, unless it was replayed afterwards.
+    `cancels`: the answer to its last cancel, unless it was replayed afterwards. `risks`: of its
+    `shards` shards.
     """
 
     accepted: Mapping[str, float]
@@ -67,6 +90,13 @@ class Seen:
     lives: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     purged: Mapping[str, Record] = field(default_factory=dict)
     cancels: Mapping[str, Cancel] = field(default_factory=dict)
+    risks: Sequence[Risk] = ()
+    shards: int = 1
+
+    def may_repeat(self, record: Record, requests: Sequence[Request]) -> bool:
+        """Whether what is known of an attempt may have been lost with a primary."""
+        shard = shard_of(record.status.destination, self.shards)
+        return any(risk.has(request, shard) for risk in self.risks for request in requests)
 
     @property
     def all_records(self) -> dict[str, Record]:
@@ -78,6 +108,7 @@ class Repeat(StrEnum):
     """Why a callback was sent again although its receiver had answered 2xx."""
 
     CRASHED = "its 2xx was never settled: the sender was killed, or stopped past its lease"
+    FAILED_OVER = "its attempt was lost with a primary: nobody waits for those"
     TOO_LATE = "its 2xx came after the sender's deadline, or the sender was stopped meanwhile"
 
 
@@ -116,18 +147,28 @@ def judge(seen: Seen) -> Verdict:
             verdict.wrong["lost"].append(f"{id} was accepted and is in no state")
             continue
         _count(verdict, record, by_id[id], accepted_s)
-        problems = [
-            *_problems(record, by_id[id], verdict.repeats),
-            *_budget_problems(record, len(by_id[id]), seen.lives.get(id, ())),
-            *_cancel_problems(record, seen.cancels.get(id)),
-        ]
-        for kind, problem in problems:
+        for kind, problem in _all_problems(seen, id, record, by_id[id], verdict):
             verdict.wrong[kind].append(f"{id} {problem}")
     for id in by_id.keys() - seen.accepted.keys():
         verdict.wrong["stranger"].append(f"{id} was sent and never accepted")
     for kind, problem in _imbalance(seen):
         verdict.wrong[kind].append(problem)
     return verdict
+
+
+def _all_problems(
+    seen: Seen, id: str, record: Record, requests: Sequence[Request], verdict: Verdict
+) -> Iterator[tuple[str, str]]:
+    known = len(requests)
+    yield from _state_problems(record, requests)
+    repeats = list(_repeat_problems(record.status, requests, verdict.repeats))
+    if seen.may_repeat(record, requests):
+        verdict.repeats[Repeat.FAILED_OVER] += bool(repeats)
+        known = min(known, record.status.attempts)
+    else:
+        yield from repeats
+    yield from _budget_problems(record, known, seen.lives.get(id, ()))
+    yield from _cancel_problems(record, seen.cancels.get(id))
 
 
 def _count(
@@ -144,16 +185,13 @@ def _count(
         verdict.dead_after_2xx += any(request.said is Mood.OK for request in requests)
 
 
-def _problems(
-    record: Record, requests: Sequence[Request], repeats: Counter[Repeat]
-) -> Iterator[tuple[str, str]]:
+def _state_problems(record: Record, requests: Sequence[Request]) -> Iterator[tuple[str, str]]:
     status = record.status
     if status.state not in _FINAL:
         yield "unsettled", f"is {status.state} ({status.phase})"
     if status.state is State.DEAD and not status.reason:
         yield "no reason", "is dead without one"
     yield from _outcome_problems(status, requests)
-    yield from _repeat_problems(status, requests, repeats)
 
 
 def _outcome_problems(status: Status, requests: Sequence[Request]) -> Iterator[tuple[str, str]]:

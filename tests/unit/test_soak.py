@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 from callbacks.batcher.inspector import Attempt, Status
+from callbacks.batcher.routes import shard_of
 from callbacks.model import Cancelled, State
-from tests.soak.plan import DeedKind, FaultKind, Mood, make_plan, mood, name
-from tests.soak.verdict import Cancel, Record, Repeat, Request, Seen, Verdict, judge
+from tests.soak.plan import DeedKind, FaultKind, Faults, Mood, make_plan, mood, name
+from tests.soak.verdict import Cancel, Record, Repeat, Request, Risk, Seen, Verdict, judge
 
 SENT = Attempt(1, 1.0, "sent", 200, None, 0.03)
 BUSY = Attempt(1, 1.0, "retry", 503, "server_error", 0.03)
@@ -127,6 +129,25 @@ def test_a_status_that_no_receiver_gave_is_named() -> None:
     assert "never said" in kinds(verdict)
 
 
+def test_a_repeat_is_explained_by_a_failover_of_its_shard_at_that_time() -> None:
+    twice = [Request("c-1", 1, Mood.OK, at_s=50.0), Request("c-1", 1, Mood.OK, at_s=70.0)]
+    good = seen(of=record(SENT), requests=twice)
+    assert set(judge(good).wrong) == {"unexplained repeat", "over budget"}
+    shard = shard_of(record(SENT).status.destination, 4)
+    risk = Risk(55.0, 58.0, frozenset({shard}))
+    verdict = judge(replace(good, shards=4, risks=[risk]))
+    assert verdict.lines() == []
+    assert verdict.repeats == {Repeat.FAILED_OVER: 1}
+    for wrong in (Risk(60.0, 61.0, risk.shards), Risk(55.0, 58.0, frozenset({(shard + 1) % 4}))):
+        assert kinds(judge(replace(good, shards=4, risks=[wrong]))) == kinds(judge(good))
+
+
+def test_no_failover_explains_a_loss() -> None:
+    risk = Risk(0.0, 1_000.0, frozenset({0}))
+    assert kinds(judge(replace(seen(Mood.OK, of=None), risks=[risk]))) == {"lost"}
+    assert "not received" in kinds(judge(replace(seen(of=record(SENT)), risks=[risk])))
+
+
 def test_more_than_the_budgets_allow_is_named() -> None:
     history = [replace(BUSY, attempt=n) for n in (1, 2, 3)] + [replace(SENT, attempt=4)]
     moods = (Mood.BUSY, Mood.BUSY, Mood.BUSY, Mood.OK)
@@ -199,10 +220,11 @@ def test_a_plan_follows_from_its_seed_and_has_every_fault() -> None:
     plan = make_plan(7, minutes=0.4)
     assert plan == make_plan(7, minutes=0.4)
     assert plan != make_plan(8, minutes=0.4)
-    for minutes in (0.4, 1.5):
-        kinds = {fault.kind for fault in make_plan(7, minutes=minutes).faults}
-        assert kinds == set(FaultKind)
-        assert {deed.kind for deed in make_plan(7, minutes=minutes).deeds} == set(DeedKind)
+    for minutes, which in product((0.4, 1.5), Faults):
+        made = make_plan(7, minutes=minutes, which=which)
+        assert {fault.kind for fault in made.faults} == set(which.kinds)
+        assert {deed.kind for deed in made.deeds} == set(DeedKind)
+    assert {kind for which in Faults for kind in which.kinds} == set(FaultKind)
     numbers = [n for b in plan.bursts for n in range(b.first, b.first + b.size)]
     assert numbers == list(range(plan.count))
 
