@@ -406,9 +406,10 @@ class _Enqueue:
             )
             for own, group in groups
         )
-        scripts = self.shards[0].scripts
+        # Durable: a callback whose reservation is lost with a primary is not found by its id.
+        answers = self.shards[0].scripts.run_across("reserve", calls, durable=True)
         skipped: set[int] = set()
-        for (_, group), answer in zip(groups, scripts.run_across("reserve", calls), strict=True):
+        for (_, group), answer in zip(groups, answers, strict=True):
             for n, code in zip(group, _each(answer, len(group)), strict=True):
                 if isinstance(code, Exception):
                     self.results[n] = code

@@ -11,6 +11,7 @@ import redis
 
 import callbacks
 from callbacks.batcher.inspector import find
+from callbacks.batcher.routes import own_shard, shard_of
 from callbacks.runtime import runtime
 from tests.conftest import forget_runtime
 from tests.support.processes import until
@@ -156,6 +157,18 @@ def test_many_wait_once(given: Given, primary: redis.Redis) -> None:
     items = [{"callback_url": URL, "data": n} for n in range(500)]
     assert len(callbacks.enqueue_many(items)) == 500
     assert calls(primary, "wait") == calls(primary, "waitaof") == 1
+
+
+def test_a_reservation_is_waited_for_too(given: Given, primary: redis.Redis) -> None:
+    given(wait_for="replica", shards=4)
+    place = shard_of("https://a.example:443", 4)
+    ids = [f"c-{n}" for n in range(100)]
+    callbacks.enqueue_many([{"callback_url": URL, "data": 1, "id": id} for id in ids[50:]])
+    for shard in range(4):  # Redis knows the scripts by now
+        id = next(id for id in ids if own_shard(id, 4) == shard)
+        primary.config_resetstat()
+        assert callbacks.enqueue(URL, 1, id=id).accepted
+        assert calls(primary, "wait") == (1 if shard == place else 2)
 
 
 def test_other_calls_do_not_wait(given: Given, primary: redis.Redis) -> None:
