@@ -425,9 +425,11 @@ def tick() -> None:
 
 def _visit_shards() -> None:
     shards, interval_s = runtime().batcher, runtime().settings.check_interval
-    chosen = _rounds.choose(shards.words(), interval_s=interval_s)
+    words = shards.words()
+    chosen = _rounds.choose(words, interval_s=interval_s)
     beat = partial(_liveness.beat, "ticker")
-    _rounds.visit(shards, chosen, _election.workers, _do_duties, beat=beat)
+    visit = partial(_rounds.visit, shards, chosen, _election.workers, _do_duties, beat=beat)
+    do_all([lambda: shards.follow(words), visit])
 
 
 def _do_duties(shard: Batcher) -> None:

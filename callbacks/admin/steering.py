@@ -7,8 +7,9 @@ from typing import Final
 from callbacks.admin.filters import ALL, journal_entry, to_scope
 from callbacks.admin.values import Cancellation, Flush, Pause, Resumption
 from callbacks.batcher import scopes
-from callbacks.batcher.errors import as_documented
+from callbacks.batcher.errors import as_documented, which_shards
 from callbacks.batcher.inspector import Inspector, find
+from callbacks.batcher.routes import raise_for
 from callbacks.batcher.scopes import ScopeResult
 from callbacks.model import Cancelled, ClaimResult, State
 from callbacks.request.freeze import check_id
@@ -116,12 +117,19 @@ def lanes_and_paths(done: ScopeResult) -> tuple[int, int]:
 def flush() -> Flush:
     """Claim a batch now. Workers send its callbacks at the usual pace."""
     parts = runtime()
-    batch = dispatch_all(parts.batcher.shards, parts.messages)
+    away = parts.batcher.away()
+    shards = parts.batcher.shards
+    reached = [one for n, one in enumerate(shards) if n not in away]
+    batch = dispatch_all(reached, parts.messages)
+    if away and not (batch and batch.callbacks):
+        raise_for([away.get(n) for n in range(len(shards))])
     if batch is None:
         return Flush(why="another dispatcher is claiming a batch right now")
     if batch.result is not ClaimResult.CLAIMED:
         return Flush(why=_WHY_NONE[batch.result], refused=True)
     ids = tuple(callback.id for callback in batch.callbacks)
+    if away:
+        return Flush(ids, away=which_shards(away, len(shards)))
     return Flush(ids) if ids else Flush(why=_why_empty(parts))
 
 

@@ -272,7 +272,8 @@ class DeadLetters:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """The callbacks that were claimed. `why`: why there are none.
+    """The callbacks that were claimed. `why`: why there are none; `away`: which shards could not
+    be reached.
 
     `refused`: there could be none, because sending is paused, the last batch was claimed too
     recently, or the workers do not keep up.
@@ -281,6 +282,7 @@ class Flush:
     ids: tuple[str, ...] = ()
     why: str = ""
     refused: bool = False
+    away: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,9 +229,16 @@ class NodePool(_Pool):
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self.cluster = cluster
 
-    def lost(self, connection: Any, error: Exception) -> None:  # noqa: ARG002 - as declared above
-        """Have the nodes asked where the slots are now."""
+    def lost(self, connection: Any, error: Exception) -> None:
+        """Have the nodes asked where the slots are now, and name this one in the error.
+
+        redis-py names it only if connecting fails, and there are others that answer.
+        """
         self.cluster.outdated()
+        where = f"{connection.host}:{connection.port}"
+        is_away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+        if is_away and where not in str(error):
+            error.args = (f"{where}: {error}",)
 
 
 class Nodes:

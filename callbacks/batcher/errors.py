@@ -8,7 +8,7 @@ errors have other words and no code in a script; `unwrapped` gives all of them o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
@@ -56,6 +56,28 @@ class NotDurable(CallbacksError, redis.ConnectionError):
     callback_id: str | None = None
     receipts: tuple[Receipt, ...] = ()
     reply: Any = None
+
+
+class ShardsAway(redis.ConnectionError):
+    """The primaries of some shards cannot be reached; the others are well.
+
+    `shards`: their numbers; `count`: how many there are in all.
+    """
+
+    def __init__(self, shards: Sequence[int], count: int, why: Exception) -> None:
+        self.shards, self.count = tuple(shards), count
+        super().__init__(f"{self.which}: {why}")
+
+    @property
+    def which(self) -> str:
+        """The shards, for people."""
+        return which_shards(self.shards, self.count)
+
+
+def which_shards(shards: Iterable[int], count: int) -> str:
+    """Some shards of `count`, for people."""
+    names = [str(shard) for shard in shards]
+    return f"{'shard' if len(names) == 1 else 'shards'} {', '.join(names)} of {count}"
 
 
 class WrongForm(RedisRefused):

@@ -13,10 +13,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
-import redis
 from redis import Redis
 
-from callbacks.batcher.errors import AWAY
+from callbacks.batcher.errors import AWAY, ShardsAway
 from callbacks.batcher.scripts import Scripts
 
 _MINTED_CHARS: Final = 30
@@ -115,9 +114,7 @@ def raise_for(answers: Sequence[Any]) -> None:
     error = answers[failed[0]]
     if not isinstance(error, AWAY):
         raise error
-    names = ", ".join(map(str, failed))
-    told = f"{'shard' if len(failed) == 1 else 'shards'} {names} of {len(answers)}: {error}"
-    raise redis.ConnectionError(told) from error
+    raise ShardsAway(failed, len(answers), error) from error
 
 
 def as_all(scripts: Scripts | AllScripts) -> AllScripts:

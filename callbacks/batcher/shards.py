@@ -7,6 +7,7 @@ shard. With one shard this only passes calls on.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +17,7 @@ from redis import Redis, RedisError
 
 from callbacks.batcher import replies
 from callbacks.batcher.errors import AWAY
-from callbacks.batcher.pacer import Pacer
+from callbacks.batcher.pacer import AWAY_S, Pacer
 from callbacks.batcher.paging import pages
 from callbacks.batcher.routes import (
     AllScripts,
@@ -30,6 +31,7 @@ from callbacks.batcher.routes import (
 from callbacks.batcher.scripts import VERBS, Verb
 from callbacks.batcher.store import ENQUEUE_STEP, HERE, RESERVED, Batcher
 from callbacks.batcher.times import Times
+from callbacks.log import log
 from callbacks.model import Cancelled, Item, Look, SettingsError, Stored
 
 if TYPE_CHECKING:
@@ -45,20 +47,30 @@ _KNOWN: Final = Stored(accepted=False, conflict=True)
 class Word:
     """What a shard tells at a glance: whether a callback has not ended, and when a batch was last.
 
-    `epoch`: what identifies its data; `full`: it refuses enqueues.
+    `epoch`: what identifies its data; `full`: it refuses enqueues; `paused`: everything is, as far
+    as it knows; `all_paused`: everything is.
     """
 
     live: bool
     last_batch_ms: int
     epoch: str
     full: bool
+    paused: bool = False
+    all_paused: bool = False
 
 
-def _word(live: Any, state: Any) -> Word | None:
+def _word(live: Any, state: Any, all_paused: Any) -> Word | None:
     if isinstance(live, Exception) or isinstance(state, Exception):
         return None
-    last, epoch, full = state
-    return Word(bool(live), int(last or 0), replies.text(epoch or b""), bool(full))
+    last, epoch, full, paused = state
+    of_all = paused if isinstance(all_paused, Exception) else all_paused
+    known = replies.text(epoch or b"")
+    return Word(bool(live), int(last or 0), known, bool(full), bool(paused), bool(of_all))
+
+
+def _is_paused(home: Batcher) -> tuple[str, ...]:
+    """Ask whether everything is paused."""
+    return "HEXISTS", home.scripts.keys.of("state"), "paused"
 
 
 class Shards:
@@ -69,8 +81,15 @@ class Shards:
     """
 
     def __init__(
-        self, client: Redis, settings: Settings, *, verbs: Mapping[str, Verb] = VERBS
+        self,
+        client: Redis,
+        settings: Settings,
+        *,
+        verbs: Mapping[str, Verb] = VERBS,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
+        self._home_away_until = float("-inf")
         self.settings = settings
         self.client = client
         self.count = settings.shards
@@ -92,6 +111,7 @@ class Shards:
             pacer=self.pacer,
             times=self.times,
             forgotten=lambda ids: self.forget(shard, ids),
+            follow=lambda: self._follow_pause(shard),
         )
 
     def agree(self, *, keep: bool = True) -> None:
@@ -156,17 +176,57 @@ class Shards:
         return tuple(one for one, live in zip(self.shards, found, strict=True) if live == 1)
 
     def words(self) -> list[Word | None]:
-        """Read whether each shard has something to do, with two plain commands each.
+        """Read whether each shard has something to do, with two plain commands each, and one more.
 
         None: its Redis is away.
         """
-        commands: list[tuple[str, ...]] = []
+        home = self._home.scripts
+        commands: list[tuple[str, ...]] = [_is_paused(self._home)]
         for one in self.shards:
             keys = one.scripts.keys
             commands.append(("EXISTS", keys.of("expiry")))
-            commands.append(("HMGET", keys.of("state"), "last_batch", "epoch", "full"))
-        found = self._home.scripts.stream_each(commands)
-        return [_word(*both) for both in zip(found[::2], found[1::2], strict=True)]
+            commands.append(("HMGET", keys.of("state"), "last_batch", "epoch", "full", "paused"))
+        all_paused, *found = home.stream_each(commands)
+        both = zip(found[::2], found[1::2], strict=True)
+        return [_word(live, state, all_paused) for live, state in both]
+
+    def follow(self, words: Sequence[Word | None]) -> None:
+        """Pause or resume the shards that were away when everything was."""
+        for shard, word in enumerate(words):
+            if word is not None and word.paused != word.all_paused:
+                self._hand_on(shard, paused=word.all_paused)
+
+    def _hand_on(self, shard: int, *, paused: bool) -> None:
+        one = self._shards[shard]
+        if paused:
+            one.pause()
+        else:
+            one.resume()
+        log.warning("pause_handed_on", shard=shard, paused=paused)
+
+    def _follow_pause(self, shard: int) -> None:
+        """Pause a shard that is about to claim although everything is paused.
+
+        It was away when that was done, and may claim before the next look of the ticker. While
+        what knows of the pause is away itself, the shards go on.
+        """
+        if self._monotonic() < self._home_away_until:
+            return
+        try:
+            (paused,) = self._home.scripts.stream([_is_paused(self._home)])
+        except AWAY:
+            self._home_away_until = self._monotonic() + AWAY_S
+            return
+        if paused:
+            self._hand_on(shard, paused=True)
+
+    def away(self) -> dict[int, Exception]:
+        """The shards that cannot be reached, and why; takes no longer than one command."""
+        if self.count == 1:
+            return {}
+        keys = [one.scripts.keys.of("expiry") for one in self.shards]
+        found = self._home.scripts.stream_each(("EXISTS", key) for key in keys)
+        return {n: error for n, error in enumerate(found) if isinstance(error, AWAY)}
 
     def _having(self, id: str) -> Batcher:
         """The shard that has a callback, or would have."""
@@ -308,11 +368,10 @@ class Shards:
         if self.count == 1:
             return self.home.resume(destination, nonce=nonce, entry=entry)
         self._note(entry)
+        # All first, as in `pause`: a shard that is away follows it, see `follow`.
+        changed = destination is None and self.home.resume(nonce=nonce)
         if destination is None or destination.endswith("#*"):
-            some = self._in_all(lambda one: one.resume(destination, nonce=nonce))
-            if destination is None:
-                some.append(self.home.resume(nonce=nonce))
-            return any(some)
+            return any([changed, *self._in_all(lambda one: one.resume(destination, nonce=nonce))])
         return self.of(destination).resume(destination, nonce=nonce)
 
     def call_back(self, lanes: Sequence[str]) -> bool:
@@ -360,13 +419,18 @@ class Shards:
         return [id for id, known in zip(ids, kept, strict=True) if not known]
 
     def _in_all(self, act: Callable[[Batcher], _T]) -> list[_T]:
-        """Do it in each shard, although one is away; raises an error that names those."""
+        """Do it in each shard, although one is away; raises an error that names those.
+
+        Those that are away are found out together: each for itself would take its timeouts.
+        """
         answers: list[Any] = []
-        for one in self.shards:
+        away = self.away()
+        for n, one in enumerate(self.shards):
             try:
-                answers.append(act(one))
+                answers.append(away[n] if n in away else act(one))
             except redis.RedisError as error:
                 answers.append(error)
+                away |= self.away()
         raise_for(answers)
         return answers
 

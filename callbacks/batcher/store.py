@@ -223,13 +223,16 @@ class Batcher:
         pacer: Pacer | None = None,
         times: Times | None = None,
         forgotten: Callable[[Sequence[str]], object] = _nothing,
+        follow: Callable[[], object] = lambda: None,
     ) -> None:
         """Make the verbs of one of several shards; `shard` None: of the only one, or of none.
 
         `pacer`: that of all shards, unless this one keeps the stagger alone; `forgotten`: called
-        with the ids of callbacks whose records were trimmed, where there are several.
+        with the ids of callbacks whose records were trimmed, where there are several; `follow`:
+        called before a claim, has a shard paused that has missed a pause of all.
         """
         self._forgotten = forgotten
+        self.follow = follow
         self.settings = settings
         self.shard, self.pacer = shard, pacer
         #: How many shards this one is one of.

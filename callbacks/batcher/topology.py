@@ -124,7 +124,8 @@ class Cluster:
             node = cluster.get_node_from_key(key)
         except RedisClusterException as error:
             self.outdated()
-            raise Elsewhere(str(error)) from error
+            tag = key.partition("{")[2].partition("}")[0] or key
+            raise Elsewhere(f"no primary has the slot of {tag}") from error
         return self._seen.at(cluster.keyslot(key), (node.host, node.port))
 
     def primaries(self) -> list[Address]:

@@ -24,3 +24,5 @@ def flush(as_json: bool) -> None:
         say(f"{many(claimed, 'callback')} claimed; workers send each in its slot")
     else:
         say(f"nothing was claimed: {done.why}")
+    if done.away:
+        raise Failure(f"nothing was claimed of {done.away}, which cannot be reached")

@@ -28,7 +28,7 @@ from callbacks.cli.command import (
     table,
 )
 from callbacks.monitor import history
-from callbacks.monitor.health import NO_REDIS
+from callbacks.monitor.health import NO_REDIS, no_redis
 from callbacks.monitor.history import Series, read_history
 from callbacks.monitor.snapshot import Snapshot, facts, summary, take, worker_rows
 from callbacks.monitor.trouble import WORST
@@ -36,13 +36,6 @@ from callbacks.runtime import Runtime
 from callbacks.text import moment, printable
 
 _WATCH_S: Final = 1.0
-#: What is known for programs if Redis cannot be read.
-_NO_REDIS: Final = {
-    "health": NO_REDIS.word,
-    "health_reason": NO_REDIS.reason,
-    "health_todo": NO_REDIS.todo,
-    "health_runbook": NO_REDIS.runbook,
-}
 _STYLES: Final = {
     "ok": "green", "scheduler away": "yellow", "paused": "yellow", "behind": "yellow",
 }  # fmt: skip
@@ -114,8 +107,19 @@ def status(watch: bool, as_json: bool) -> None:
             console().print(_look(found))
     except redis.RedisError as error:
         if as_json:
-            print_json(_NO_REDIS)
+            print_json(_unread(error))
         raise Failure(f"{NO_REDIS.word}: {redis_line(error)}") from error
+
+
+def _unread(error: redis.RedisError) -> dict[str, str]:
+    """What is known for programs if Redis cannot be read."""
+    health = no_redis(error)
+    return {
+        "health": health.word,
+        "health_reason": health.reason,
+        "health_todo": health.todo,
+        "health_runbook": health.runbook,
+    }
 
 
 def _watch(found: Runtime, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from callbacks.batcher.errors import ShardsAway
 from callbacks.batcher.inspector import Overview, Survey
 from callbacks.model import Look, Memory
 from callbacks.monitor.checks import runbook
@@ -86,6 +87,15 @@ class Health:
 NO_REDIS: Final = Health(
     "no redis", "it cannot be read; the log of this process says why", _TODO["no redis"]
 )
+
+
+def no_redis(error: Exception | None) -> Health:
+    """The health while Redis cannot be read, or some of its shards."""
+    if not isinstance(error, ShardsAway):
+        return NO_REDIS
+    reason = f"{error.which} cannot be read; the log of this process says why"
+    todo = "start their primary again; callbacks doctor names it; the other shards go on"
+    return Health(NO_REDIS.word, reason, todo)
 
 
 def health(

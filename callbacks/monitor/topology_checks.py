@@ -34,12 +34,14 @@ class SentinelFacts:
 class ClusterFacts:
     """What the nodes of a cluster say of it.
 
-    `alone`: primaries without a replica; `slots`: how many of the slots have a primary.
+    `alone`: primaries without a replica; `slots`: how many of the slots have a primary; `all_stop`:
+    where one slot has none, no node serves any.
     """
 
     primaries: tuple[str, ...]
     alone: tuple[str, ...]
     slots: int
+    all_stop: bool = False
 
 
 def sentinels(facts: SentinelFacts) -> Check:
@@ -80,6 +82,12 @@ def cluster(facts: ClusterFacts) -> Check:
             "cluster",
             f"{found}; nothing could take over from {', '.join(facts.alone)}",
             "add a replica to each (redis-cli --cluster add-node ... --cluster-slave)",
+        )
+    if facts.all_stop:
+        return warning(
+            "cluster",
+            f"{found}, each with a replica; where both are away, the others stop, too",
+            "CONFIG SET cluster-require-full-coverage no on every node, and in its file",
         )
     return ok("cluster", f"{found}, each with a replica")
 

@@ -50,7 +50,24 @@ def read_cluster(pool: ShardPool) -> ClusterFacts:
         slots[name] += 1
         guarded |= {name} if replicas else set()
     names = tuple(sorted(slots))
-    return ClusterFacts(names, tuple(n for n in names if n not in guarded), slots.total())
+    alone = tuple(n for n in names if n not in guarded)
+    return ClusterFacts(names, alone, slots.total(), _all_stop(pool))
+
+
+def _all_stop(pool: ShardPool) -> bool:
+    """Whether a slot without a primary stops one that is there, as far as we may know.
+
+    Redis' default is yes.
+    """
+    name = "cluster-require-full-coverage"
+    for address in pool.nodes.cluster.primaries():
+        client = Redis(connection_pool=pool.nodes.pool(address))
+        try:
+            if client.config_get(name).get(name) == "yes":
+                return True
+        except redis.ResponseError:
+            continue
+    return False
 
 
 def read_sentinels(pool: SentinelPool) -> SentinelFacts:

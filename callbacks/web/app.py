@@ -113,4 +113,4 @@ def _away(error: redis.RedisError) -> Response:
     The error may name an address, so the log alone has it.
     """
     log.warning("redis_away", error=str(error))
-    return public.away(is_act=request.method == "POST")
+    return public.away(error, is_act=request.method == "POST")

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 
 from callbacks import admin
 from callbacks.batcher.inspector import TOTALS
-from callbacks.monitor.health import NO_REDIS, WELL, Health
+from callbacks.monitor.health import WELL, Health, no_redis
 from callbacks.monitor.metrics import exposition
 from callbacks.monitor.snapshot import Snapshot, facts, summary, worker_rows
 from callbacks.web.charts import Chart, charts_of
@@ -55,7 +55,9 @@ def show(
     It asks for its changing part again every `every_s`.
     """
     old = max((one.age_s for one in readings if one.old), default=None)
-    page = render_template(template, old_s=old, no_redis=NO_REDIS, every_s=every_s, **values)
+    error = next((one.error for one in readings if one.old), None)
+    why = no_redis(error)
+    page = render_template(template, old_s=old, no_redis=why, every_s=every_s, **values)
     response = make_response(page)
     if old is not None:
         response.status_code = 503
@@ -64,12 +66,12 @@ def show(
     return response
 
 
-def away(*, is_act: bool = False) -> Response:
+def away(error: redis.RedisError, *, is_act: bool = False) -> Response:
     """The page where Redis cannot be read and there is nothing from before.
 
     `is_act`: something was to be done, which may have been done before Redis fell silent.
     """
-    page = render_template("away.html", is_act=is_act, **told(NO_REDIS))
+    page = render_template("away.html", is_act=is_act, **told(no_redis(error)))
     response = make_response(page, 503)
     if is_live():
         response.headers[LIVE] = str(EVERY_S)
@@ -82,7 +84,7 @@ def overview() -> Response:
     shown = source().snapshot()
     private = is_signed_in()
     snapshot = shown.value
-    health = NO_REDIS if shown.old else snapshot.health
+    health = no_redis(shown.error) if shown.old else snapshot.health
     return show(
         "overview.html",
         shown,
@@ -130,19 +132,20 @@ def healthz() -> Response:
 @pages.get("/metrics")
 def metrics() -> Response:
     """The metrics for Prometheus; if Redis cannot be read, health alone."""
-    content_type, text = exposition(_fresh())
+    found = _fresh()
+    content_type, text = exposition(found if isinstance(found, Snapshot) else None)
     return Response(text, content_type=content_type)
 
 
-def _fresh() -> Snapshot | None:
-    """The snapshot; None if Redis cannot be read."""
+def _fresh() -> Snapshot | redis.RedisError:
+    """The snapshot, or why Redis cannot be read."""
     try:
         found = source().snapshot()
-    except redis.RedisError:
-        return None
-    return None if found.old else found.value
+    except redis.RedisError as error:
+        return error
+    return found.error or found.value
 
 
 def _health() -> Health:
     found = _fresh()
-    return found.health if found else NO_REDIS
+    return found.health if isinstance(found, Snapshot) else no_redis(found)

@@ -79,6 +79,7 @@ class Messages(Protocol):
 
 def dispatch_once(batcher: Batcher, messages: Messages) -> Batch | None:
     """Claim one batch under the lock and send its messages; None: another dispatcher is at it."""
+    batcher.follow()
     owner = secrets.token_hex(16)
     fence = batcher.lock(owner)
     if not fence:

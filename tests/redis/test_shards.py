@@ -35,7 +35,7 @@ from callbacks.request.freeze import mint_id
 from callbacks.request.urls import Scope, digest
 from callbacks.testing.clock import Clock
 from callbacks.testing.workers import Wakeups
-from callbacks.worker.duties import dispatch_all
+from callbacks.worker.duties import dispatch_all, dispatch_once
 from tests.redis.support import HOUR_MS, begin, claim, now_ms, packed
 
 Make = Callable[..., Shards]
@@ -434,3 +434,35 @@ def test_work_is_due_whichever_shard_that_can_be_reached_has_it(
         shards.look()
     shards.of(host(2)).pause()
     assert not shards.is_due()
+
+
+def test_a_shard_follows_a_pause_and_a_resume_that_it_has_missed(
+    make_shards: Callable[..., Shards],
+) -> None:
+    shards = make_shards()
+    for paused in (True, False):
+        shards.home.pause() if paused else shards.home.resume()
+        before = shards.words()
+        assert [word.paused for word in before if word] == [not paused] * 4
+        assert [word.all_paused for word in before if word] == [paused] * 4
+        shards.follow(before)
+        after = shards.words()
+        assert [word.paused for word in after if word] == [paused] * 4
+        shards.follow(after)  # nothing to do
+        assert shards.words() == after
+    shards.home.pause()
+    shards.follow([*shards.words()[:3], None])
+    assert [word.paused for word in shards.words() if word] == [True, True, True, False]
+
+
+def test_a_shard_that_has_missed_a_pause_claims_nothing(shards: Shards) -> None:
+    put(shards, minted(shards, host(2)), host(2))
+    shards.home.pause()
+    batch = dispatch_once(shards.shards[2], Wakeups(Clock(shards.client)))
+    assert batch is not None
+    assert (batch.result, batch.callbacks) == (ClaimResult.PAUSED, ())
+    assert shards.look().paused is False  # the others have not been asked
+    shards.resume()
+    again = dispatch_once(shards.shards[2], Wakeups(Clock(shards.client)))
+    assert again is not None
+    assert len(again.callbacks) == 1

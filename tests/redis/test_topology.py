@@ -321,6 +321,16 @@ def test_doctor_checks_every_primary_of_a_cluster(
             raw.config_set("maxmemory-policy", "noeviction")
     assert eviction["verdict"] == "failure"
     assert eviction["found"].startswith(f"127.0.0.1:{odd.port}: allkeys-lru")
+    with odd.client() as raw:
+        raw.config_set("cluster-require-full-coverage", "yes")
+        try:
+            strict = checks(monkeypatch, place)["cluster"]
+        finally:
+            raw.config_set("cluster-require-full-coverage", "no")
+    assert (strict["verdict"], "cluster-require-full-coverage no" in strict["todo"]) == (
+        "warning",
+        True,
+    )
 
 
 # The primary moves

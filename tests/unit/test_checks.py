@@ -816,6 +816,11 @@ def test_sentinels_must_be_able_to_bring_about_a_failover(
         ({}, OK, "3 primaries, each with a replica"),
         ({"alone": ("b:2",)}, WARNING, "3 primaries; nothing could take over from b:2"),
         ({"slots": 16_000}, FAILURE, "3 primaries; 384 of 16,384 slots have none"),
+        (
+            {"all_stop": True},
+            WARNING,
+            "3 primaries, each with a replica; where both are away, the others stop, too",
+        ),
     ],
 )
 def test_a_cluster_needs_all_slots_and_replicas(
