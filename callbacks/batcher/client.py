@@ -19,6 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -54,6 +55,8 @@ _NAME: Final = "callbacks"
 #: On a cluster the primaries share so many connections of a process, or as many as are set; each
 #: has one at least.
 _MOST_IN_ALL: Final = 12
+#: How often the Sentinels are asked although all is well.
+LOOK_S: Final = 1.0
 #: After one of these, the nodes of a cluster are asked again.
 _LOST: Final = (*LOST_PRIMARY, redis.ConnectionError, redis.TimeoutError)
 #: What a server of another kind than its URL says is told in HELLO, and what to write instead.
@@ -204,6 +207,25 @@ class SentinelPool(_Pool):
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self.sentinels = sentinels
         self._at: Address | None = None
+        self._looked_at = time.monotonic()
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002 - as declared
+        """Lend a connection; while there is work, the Sentinels are asked now and then.
+
+        After a failover on order the old primary takes writes until it is made a replica, 8 s later
+        or more, and then forgets them.
+        """
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            # Beside: one that does not answer must not hold up whoever sends.
+            with suppress(RuntimeError):  # the interpreter is about to exit
+                threading.Thread(target=self._look, name="callbacks-look", daemon=True).start()
+        return super().get_connection()  # type: ignore[no-untyped-call]
+
+    def _look(self) -> None:
+        with suppress(redis.RedisError):
+            self.address()
 
     def address(self) -> Address:
         """Ask the Sentinels; if the primary has moved, all other connections follow."""
