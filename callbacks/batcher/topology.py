@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from callbacks.batcher.errors import Elsewhere, WrongForm
 from callbacks.log import log
@@ -84,12 +84,26 @@ class Sentinels:
         try:
             host, port = self.sentinel.discover_master(self.master)
         except redis.RedisError as error:
-            self._failed, self._failed_at = error, time.monotonic()
-            if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-                raise
-            raise redis.ConnectionError(f"Sentinel answers: {error}") from error
+            self._failed = redis.ConnectionError(self._told(error))
+            self._failed_at = time.monotonic()
+            raise self._failed from error
         self._failed = None
         return self._seen.at(0, (str(host), int(port)))
+
+    def _told(self, error: redis.RedisError) -> str:
+        """Why there is no primary, in one line; redis-py says it with all options of its clients.
+
+        The first Sentinel is asked once more, for its own error, such as a certificate's.
+        """
+        if not isinstance(error, MasterNotFoundError):
+            away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+            return str(error) if away else f"Sentinel answers: {error}"
+        told = f"no Sentinel names a primary of {self.master} that is up"
+        try:
+            self.sentinel.sentinels[0].ping()
+        except redis.RedisError as own:
+            return f"{told}: {own}"
+        return told
 
 
 class Cluster:

