@@ -29,8 +29,6 @@ from tests.support.server import Server
 from tests.support.target import Target
 from tests.support.topologies import ClusterSystem, cluster
 
-pytestmark = pytest.mark.long
-
 SHARDS = 16
 TIMEOUT_S = 1
 COMMANDS = (
@@ -79,6 +77,7 @@ class Away:
         return f"shards {numbers} of {SHARDS}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_everybody_is_told_which_shards_or_primary_are_away(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Note
@@ -163,7 +162,7 @@ def get(output: str, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", [pytest.param("stopped", marks=pytest.mark.long), "killed"])
 def test_a_shard_that_was_away_while_all_was_paused_and_resumed_follows(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Note
 ) -> None:
