@@ -22,6 +22,8 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from callbacks.forks import renew_after_fork
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -108,7 +110,7 @@ class _Stream:
     ROUNDS: Final = 10
 
     def __init__(self) -> None:
-        self.reset_after_fork()
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """Forget pending texts: in a forked child, the threads that write them do not exist."""
@@ -169,7 +171,6 @@ def _write_whole(data: bytes) -> None:
 
 
 _STREAM: Final = _Stream()
-os.register_at_fork(after_in_child=_STREAM.reset_after_fork)
 _LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical", "exception"})
 
 

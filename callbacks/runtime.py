@@ -29,6 +29,7 @@ from callbacks.batcher.errors import WrongForm
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.delivery.callback import shared_transport
+from callbacks.forks import renew_after_fork
 from callbacks.log import log
 from callbacks.model import SettingsError
 from callbacks.monitor.checks import CheckStatus
@@ -142,7 +143,7 @@ class _Once:
     def __init__(self, build: Callable[[], Runtime]) -> None:
         self._build = build
         self._made: Runtime | None = None
-        self.reset_after_fork()
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """In a forked child: whoever held the lock is not there."""
@@ -195,7 +196,6 @@ def _made_of(settings: Settings) -> Runtime:
 
 
 _once: Final = _Once(_make)
-os.register_at_fork(after_in_child=_once.reset_after_fork)
 
 
 def runtime() -> Runtime:

@@ -7,16 +7,16 @@ a Redis that hangs would bring to a halt, and the interpreter waits for them whe
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
-import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Final, TypeVar
 
 import redis
+
+from callbacks.forks import renew_after_fork
 
 _A = TypeVar("_A")
 _R = TypeVar("_R")
@@ -50,8 +50,7 @@ class DaemonThreads:
 
     def __init__(self, name: str, *, most: int = 1) -> None:
         self._name, self._most = name, most
-        self.reset_after_fork()
-        _all.add(self)
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """Forget threads and calls: in a forked child, they do not exist."""
@@ -161,14 +160,3 @@ def _settle(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
-
-
-_all: Final[weakref.WeakSet[DaemonThreads]] = weakref.WeakSet()
-
-
-def _reset_all_after_fork() -> None:
-    for threads in list(_all):
-        threads.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_reset_all_after_fork)

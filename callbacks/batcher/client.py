@@ -13,11 +13,9 @@ the nodes asked where the slot is now.
 
 from __future__ import annotations
 
-import os
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +43,7 @@ from callbacks.batcher.errors import (
 )
 from callbacks.batcher.keys import Keys
 from callbacks.batcher.topology import LOOK_AGAIN_S, Address, Cluster, Sentinels, until_found
+from callbacks.forks import renew_after_fork
 from callbacks.redis_url import Form, RedisPlace
 
 if TYPE_CHECKING:
@@ -272,8 +271,7 @@ class Nodes:
         self.options = options
         self._most = most
         self._pools: dict[Address, NodePool] = {}
-        self.reset_after_fork()
-        _nodes.add(self)
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """In a forked child, a thread that held a lock does not exist."""
@@ -313,17 +311,6 @@ class Nodes:
         """Close all connections."""
         for pool in tuple(self._pools.values()):
             pool.disconnect()
-
-
-_nodes: Final[weakref.WeakSet[Nodes]] = weakref.WeakSet()
-
-
-def _reset_all_after_fork() -> None:
-    for nodes in list(_nodes):
-        nodes.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_reset_all_after_fork)
 
 
 class ShardPool(ConnectionPoolInterface):

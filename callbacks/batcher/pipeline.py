@@ -9,7 +9,6 @@ tried and brought nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -24,6 +23,7 @@ import redis
 from redis import Redis
 
 from callbacks.batcher.durability import Wait
+from callbacks.forks import renew_after_fork
 
 #: The most commands in one piece (some milliseconds of Redis' time), and the size from which no
 #: more are added.
@@ -58,14 +58,6 @@ class _Call:
 _all: Final[weakref.WeakSet[AutoPipeline]] = weakref.WeakSet()
 
 
-def _reset_all_after_fork() -> None:
-    for pipeline in list(_all):
-        pipeline.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_reset_all_after_fork)
-
-
 class AutoPipeline:
     """Sends commands over one client's pool.
 
@@ -94,7 +86,7 @@ class AutoPipeline:
         self._most = MOST_THAT_WAIT if wait else MOST
         timeout_s = self.pool.connection_kwargs.get("socket_timeout") or 5.0
         self._patience_s = 3 * timeout_s if patience_s is None else patience_s
-        self.reset_after_fork()
+        renew_after_fork(self)
         _all.add(self)
 
     def reset_after_fork(self) -> None:

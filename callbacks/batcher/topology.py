@@ -6,10 +6,8 @@ times a second, however many of its threads want to know.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -21,6 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from callbacks.batcher.errors import Elsewhere, WrongForm
+from callbacks.forks import renew_after_fork
 from callbacks.log import log
 
 Address = tuple[str, int]
@@ -73,6 +72,10 @@ class Sentinels:
         self.master = master
         kwargs = {**options, **_options(timeout_s, len(hosts)), "retry": Retry(NoBackoff(), 0)}
         self.sentinel: Any = _sentinel(list(hosts), sentinel_kwargs=kwargs)
+        renew_after_fork(self)
+
+    def reset_after_fork(self) -> None:
+        """Forget what was found: in a forked child, a thread that was noting it does not exist."""
         self._failed: redis.RedisError | None = None
         self._failed_at = float("-inf")
         self._seen = Seen()
@@ -115,8 +118,7 @@ class Cluster:
         """`options`: how to connect to a node; `timeout_s`: for asking all of `hosts`."""
         self._hosts = hosts
         self._options = {**options, **_options(timeout_s, len(hosts))}
-        self.reset_after_fork()
-        _clusters.add(self)
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """Forget everything: in a forked child, a thread that was asking does not exist."""
@@ -213,16 +215,6 @@ class Cluster:
             )
         return cause if isinstance(cause, redis.RedisError) else redis.ConnectionError(str(error))
 
-
-_clusters: Final[weakref.WeakSet[Cluster]] = weakref.WeakSet()
-
-
-def _reset_all_after_fork() -> None:
-    for cluster in list(_clusters):
-        cluster.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_reset_all_after_fork)
 
 _PAUSES_S: Final = (0.0, 0.02, 0.04, 0.08, 0.16, 0.25)
 

@@ -11,11 +11,9 @@ reused, and not used for longer than the receiver says it keeps it.
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 import time
-import weakref
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from ipaddress import ip_network
@@ -37,6 +35,7 @@ from callbacks.delivery.guard import BlockedAddress, Guard, Network
 from callbacks.delivery.pool import IdlePool
 from callbacks.delivery.reply import Reply
 from callbacks.delivery.wire import own_headers, request_bytes, response_of
+from callbacks.forks import renew_after_fork
 from callbacks.model import CallbacksError, InvalidCallback
 from callbacks.request.urls import read_url
 
@@ -110,7 +109,7 @@ class GuardedAdapter(BaseAdapter):
             connect=connect,
             tls_context=_checked(tls_context) if tls_context else default_tls_context(),
         )
-        _all_adapters.add(self)
+        renew_after_fork(self)
 
     def send(  # noqa: PLR0917 - BaseAdapter's signature
         self,
@@ -209,17 +208,6 @@ class GuardedAdapter(BaseAdapter):
         """
         idle, self._idle = self._idle, IdlePool()
         idle.forget()
-
-
-_all_adapters: Final[weakref.WeakSet[GuardedAdapter]] = weakref.WeakSet()
-
-
-def _reset_all_after_fork() -> None:
-    for adapter in list(_all_adapters):
-        adapter.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_reset_all_after_fork)
 
 
 def default_tls_context() -> ssl.SSLContext:

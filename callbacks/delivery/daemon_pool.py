@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from contextvars import Context, copy_context
@@ -14,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from callbacks.delivery.deadline import Deadline
+from callbacks.forks import renew_after_fork
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -72,8 +71,7 @@ class DaemonPool(Generic[_K, _V]):
         self._function = function
         self._name = name
         self._most = most
-        self.reset_after_fork()
-        _all.add(self)
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """Forget running calls: in a forked child, their threads do not exist."""
@@ -176,14 +174,3 @@ class DaemonPool(Generic[_K, _V]):
             call.ended = True
             self._idle.append(jobs)
             self._changed.notify_all()
-
-
-_all: Final[weakref.WeakSet[DaemonPool[Any, Any]]] = weakref.WeakSet()
-
-
-def _reset_all_after_fork() -> None:
-    for calls in list(_all):
-        calls.reset_after_fork()
-
-
-os.register_at_fork(after_in_child=_reset_all_after_fork)

@@ -6,16 +6,16 @@ Drawing each from the system costs a system call, which gives the interpreter aw
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
+
+from callbacks.forks import renew_after_fork
 
 
 class Nonces:
     """Makes them, for any number of threads; a forked child draws its own word."""
 
     def __init__(self) -> None:
-        self.reset_after_fork()
-        os.register_at_fork(after_in_child=self.reset_after_fork)
+        renew_after_fork(self)
 
     def reset_after_fork(self) -> None:
         """Draw another word."""
