@@ -13,6 +13,7 @@ import redis
 from callbacks.batcher.errors import documented
 from callbacks.batcher.inspector import Status, find
 from callbacks.batcher.paging import pages
+from callbacks.batcher.routes import grouped
 from callbacks.batcher.store import ENQUEUE_STEP
 from callbacks.delivery.callback import AICallback
 from callbacks.delivery.reach import check_addresses
@@ -251,10 +252,7 @@ def store(
 
 def _announce(parts: Runtime, stored: list[Stored]) -> None:
     """Send the one wake-up that the answers to enqueues ask for, in each shard."""
-    told: dict[int | None, list[Stored]] = {}
-    for reply in stored:
-        if reply.signal:
-            told.setdefault(reply.shard, []).append(reply)
+    told = grouped((reply for reply in stored if reply.signal), lambda reply: reply.shard)
     for shard, replies in told.items():
         messages = parts.messages.of(shard)
         if any(reply.signal is Signal.TRIGGER for reply in replies):

@@ -18,6 +18,7 @@ from callbacks.admin.filters import (
     to_until_ms,
 )
 from callbacks.admin.values import DeadLetters
+from callbacks.batcher.clock import redis_ms
 from callbacks.batcher.errors import as_documented
 from callbacks.batcher.inspector import Inspector, Status
 from callbacks.batcher.listing import Bounds, Filter, walk
@@ -233,9 +234,9 @@ class _Work:
                 self._tell(self._done)  # it goes on, although nothing fits
 
     def _dead(self) -> Iterator[list[str]]:
-        seconds, micros = self._inspector.client.time()
+        now_ms = redis_ms(self._inspector.client)
         low = float("-inf") if self._wanted.since_ms is None else self._wanted.since_ms
-        now_ms, until_ms = seconds * 1000 + micros // 1000, self._wanted.until_ms
+        until_ms = self._wanted.until_ms
         bounds = Bounds(low, now_ms if until_ms is None else min(now_ms, until_ms - 1))
         for page in walk(self._inspector, "dead", bounds, size=PAGE):
             yield [place.id for place in page]

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from redis import Redis
+
 #: The smallest disagreement with our own clock that counts as a jump.
 JUMP_MS: Final = 60_000
 #: How long nothing expires after a jump ahead: long enough for whoever is on call. If the jump
@@ -24,6 +26,12 @@ def elapsed_s() -> float:
     """Seconds on a clock that cannot be set and keeps running while the machine sleeps."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere `monotonic` is such a clock
     return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def redis_ms(client: Redis) -> int:
+    """Redis' time, in ms since 1970."""
+    seconds, micros = client.time()
+    return int(seconds) * 1_000 + int(micros) // 1_000
 
 
 @dataclass(frozen=True, slots=True)

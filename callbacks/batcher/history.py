@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
+from callbacks.batcher.clock import redis_ms
 from callbacks.batcher.inspector import Attempts, Overview, Survey, attempts, overview, survey
 from callbacks.batcher.routes import AllScripts, as_all
 from callbacks.batcher.scripts import Scripts
@@ -161,10 +162,10 @@ def read_samples(scripts: Scripts | AllScripts) -> tuple[int, dict[Step, list[Sa
     Some may be older than their hour or day, or from before a jump of Redis' clock.
     """
     home = as_all(scripts).home
-    seconds, micros = home.client.time()
+    now_ms = redis_ms(home.client)
     raw: Any = home.client.hgetall(home.keys.of("history"))
     found: dict[Step, list[Sample]] = {MINUTES: [], TENS: []}
     for place, entry in raw.items():
         step = MINUTES if place.startswith(MINUTES.name.encode()) else TENS
         found[step].append(read_sample(entry))
-    return seconds * 1000 + micros // 1000, found
+    return now_ms, found

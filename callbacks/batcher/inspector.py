@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from redis import Redis
 
+from callbacks.batcher.clock import redis_ms
 from callbacks.batcher.journal import Act, paused_by
 from callbacks.batcher.paging import pages
-from callbacks.batcher.routes import AllScripts, as_all
+from callbacks.batcher.routes import AllScripts, as_all, grouped, least
 from callbacks.batcher.scripts import Scripts, raise_first
 from callbacks.model import InvalidCallback, State, Timing
 from callbacks.policy.buckets import Counted, read_field
@@ -260,9 +261,9 @@ def _combined(home: Overview, each: Sequence[Overview]) -> Overview:
         dead=sum(one.dead for one in each),
         sent_records=sum(one.sent_records for one in each),
         destinations_waiting=sum(one.destinations_waiting for one in each),
-        oldest_due_ms=_least(one.oldest_due_ms for one in each),
+        oldest_due_ms=least(one.oldest_due_ms for one in each),
         lock=", ".join(one.lock for one in each if one.lock),
-        next_batch_ms=_least(one.next_batch_ms for one in each),
+        next_batch_ms=least(one.next_batch_ms for one in each),
         last_batch_ms=max((one.last_batch_ms or 0 for one in each), default=0) or None,
         data_lost_ms=max((one.data_lost_ms or 0 for one in (home, *each)), default=0) or None,
         totals={name: totals[name] for name in TOTALS},
@@ -273,10 +274,6 @@ def _combined(home: Overview, each: Sequence[Overview]) -> Overview:
         dead_last_hour=sum(one.dead_last_hour for one in each),
         refusing=any(one.refusing for one in each),
     )
-
-
-def _least(times: Iterable[int | None]) -> int | None:
-    return min((at for at in times if at is not None), default=None)
 
 
 def _overview(answer: Sequence[Any]) -> Overview:
@@ -322,8 +319,8 @@ def survey(scripts: Scripts | AllScripts) -> Survey:
         holds.update(one.holds)
     return Survey(
         ready=sum(one.ready for one in each),
-        ready_since_ms=_least(one.ready_since_ms for one in each),
-        held_since_ms=_least(one.held_since_ms for one in each),
+        ready_since_ms=least(one.ready_since_ms for one in each),
+        held_since_ms=least(one.held_since_ms for one in each),
         holds=dict(holds),
         held=sum(one.held for one in each),
     )
@@ -576,14 +573,10 @@ class Inspector:
         return self._destinations([name])[0]
 
     def _destinations(self, names: list[str]) -> list[Destination]:
-        now_s, micros = self.client.time()
-        now_ms = now_s * 1000 + micros // 1000
-        groups: dict[Scripts, list[str]] = {}
-        for name in names:
-            groups.setdefault(self.scripts.of(name), []).append(name)
+        now_ms = redis_ms(self.client)
         found = {
             one.name: one
-            for shard, its in groups.items()
+            for shard, its in grouped(names, self.scripts.of).items()
             for one in _read_destinations(shard, its, now_ms)
         }
         return [found[name] for name in names]

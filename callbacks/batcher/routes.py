@@ -8,15 +8,18 @@ to another shard: then its own shard has a reservation that says where the callb
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis import Redis
 
 from callbacks.batcher.errors import AWAY, ShardsAway
 from callbacks.batcher.scripts import Scripts
+
+_T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
 
 _MINTED_CHARS: Final = 30
 _MINTED: Final = re.compile(r"cb_[0-9a-f]{24}\.([0-9a-f]{2})")
@@ -129,7 +132,17 @@ def reserved_for(value: bytes | None) -> int | None:
 
 def by_shard(names: Iterable[str], shards: int) -> dict[int, list[str]]:
     """Sort destinations by shard, keeping their order within each."""
-    found: dict[int, list[str]] = {}
-    for name in names:
-        found.setdefault(shard_of(name, shards), []).append(name)
+    return grouped(names, lambda name: shard_of(name, shards))
+
+
+def grouped(ones: Iterable[_T], by: Callable[[_T], _K]) -> dict[_K, list[_T]]:
+    """Sort into groups, by shard for instance, keeping the order within each."""
+    found: dict[_K, list[_T]] = {}
+    for one in ones:
+        found.setdefault(by(one), []).append(one)
     return found
+
+
+def least(times: Iterable[int | None]) -> int | None:
+    """The earliest of those that there are."""
+    return min((at for at in times if at is not None), default=None)

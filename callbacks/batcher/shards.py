@@ -22,6 +22,8 @@ from callbacks.batcher.paging import pages
 from callbacks.batcher.routes import (
     AllScripts,
     by_shard,
+    grouped,
+    least,
     own_shard,
     raise_for,
     shard_of,
@@ -271,9 +273,7 @@ class Shards:
         One that is away keeps none of the others; raises the first error at the end.
         """
         first: Exception | None = None
-        own: dict[int, list[str]] = {}
-        for id in ids:
-            own.setdefault(own_shard(id, self.count), []).append(id)
+        own = grouped(ids, lambda one: own_shard(one, self.count))
         for place, theirs in own.items():
             if place == shard:
                 continue
@@ -407,11 +407,10 @@ class Shards:
 
     def _with_each(self, ids: Sequence[str], act: Callable[[Batcher, list[str]], int]) -> int:
         """Have each shard act on those of its callbacks; return the sum."""
-        found: dict[int, list[str]] = {}
-        places = {scripts: shard for shard, scripts in enumerate(self.scripts.shards)}
-        for id, scripts in zip(ids, self.scripts.locate(ids), strict=True):
-            found.setdefault(places[scripts], []).append(id)
-        return sum(act(self.shards[shard], theirs) for shard, theirs in found.items())
+        shards = {one.scripts: one for one in self.shards}
+        having = dict(zip(ids, self.scripts.locate(ids), strict=True))
+        found = grouped(ids, lambda one: shards[having[one]])
+        return sum(act(one, theirs) for one, theirs in found.items())
 
     def _gone(self, one: Batcher, ids: Sequence[str]) -> list[str]:
         """Those of which a shard has no record."""
@@ -521,12 +520,9 @@ class _Enqueue:
 
     def _grouped(self, chosen: Sequence[int], by: Sequence[int]) -> list[tuple[int, list[int]]]:
         """The chosen callbacks by shard, in steps of a script call."""
-        groups: dict[int, list[int]] = {}
-        for n in chosen:
-            groups.setdefault(by[n], []).append(n)
         return [
             (shard, step)
-            for shard, group in groups.items()
+            for shard, group in grouped(chosen, by.__getitem__).items()
             for step in pages(group, self.step_size)
         ]
 
@@ -536,8 +532,3 @@ def _each(answer: Any, count: int) -> list[Any]:
     if isinstance(answer, Exception):
         return [replies.as_room(answer)] * count
     return list(answer)
-
-
-def least(times: Iterable[int | None]) -> int | None:
-    """The earliest of those that there are."""
-    return min((at for at in times if at is not None), default=None)

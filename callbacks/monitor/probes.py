@@ -15,6 +15,7 @@ from typing import Any, Final
 import redis
 from redis import Redis
 
+from callbacks.batcher.clock import redis_ms
 from callbacks.batcher.inspector import (
     Inspector,
     Overview,
@@ -202,10 +203,9 @@ def read_trip(client: Redis, clock: Clock) -> Trip:
 def _ahead(client: Redis, clock: Clock) -> tuple[float, float]:
     """How far the clock of Redis is ahead of ours, and how long reading it took (ms)."""
     before = clock.now_s()
-    seconds, micros = client.time()
+    now_ms = redis_ms(client)
     after = clock.now_s()
-    ahead_s = seconds + micros / 1_000_000 - (before + after) / 2
-    return ahead_s * 1000, max(0.0, after - before) * 1000
+    return now_ms - (before + after) * 500, max(0.0, after - before) * 1000
 
 
 # Workers
