@@ -24,7 +24,6 @@ from redis import Redis
 
 from callbacks import log as logs
 from callbacks.batcher.client import connect
-from callbacks.batcher.clock import HELD_MS
 from callbacks.batcher.errors import WrongForm
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
@@ -51,12 +50,11 @@ from callbacks.worker.duties import (
     sample_once,
     shard_duties,
     shorten_once,
-    tick_once,
 )
 from callbacks.worker.liveness import Liveness
 from callbacks.worker.middleware import Boot, Telemetry, Ticker
 from callbacks.worker.places import Places
-from callbacks.worker.rounds import Rounds, WorkerPlaces
+from callbacks.worker.rounds import Rounds, WorkerPlaces, log_tick
 from callbacks.worker.scheduler import Periodic, SchedulerHeartbeat
 from callbacks.worker.serving import (
     check_named,
@@ -368,14 +366,7 @@ class TickerElection:
             running_ms=round((asked - self._began_at) * 1_000),
         )
         took_ms = (time.monotonic() - asked) * 1_000
-        if tick.lost:
-            log.error("redis_lost_data", knew=self._epoch, found=tick.epoch)
-        if tick.jump_ms:
-            log.error(
-                "redis_clock_jumped",
-                by_s=round(tick.jump_ms / 1_000),
-                expiry_held_s=HELD_MS // 1_000 if tick.jump_ms > 0 else 0,
-            )
+        log_tick(tick, known=self._epoch)
         self._epoch = tick.epoch
         broker.set_clock(tick.now_ms, took_ms=took_ms)
         if not tick.elected:
@@ -411,20 +402,22 @@ def _who() -> str:
 
 def tick() -> None:
     """Do every duty once, in each shard that has something to do."""
-    parts = runtime()
-    ours: list[Callable[[], object]] = [
-        _election.sample_first,
-        broker.forget_dead_workers,
-        _election.shorten_first,
-    ]
-    if parts.batcher.count == 1:
-        tick_once(parts.batcher.home, parts.messages, chance=_chance(), more=[*_notices(), *ours])
-        return
-    do_all([_visit_shards, lambda: report_once(parts.batcher.home), *ours])
+    do_all(
+        [
+            _visit_shards,
+            lambda: report_once(runtime().batcher.home),
+            _election.sample_first,
+            broker.forget_dead_workers,
+            _election.shorten_first,
+        ]
+    )
 
 
 def _visit_shards() -> None:
     shards, interval_s = runtime().batcher, runtime().settings.check_interval
+    if shards.count == 1:
+        _do_duties(shards.home)
+        return
     words = shards.words()
     chosen = _rounds.choose(words, interval_s=interval_s)
     beat = partial(_liveness.beat, "ticker")
@@ -437,11 +430,10 @@ def _do_duties(shard: Batcher) -> None:
     do_all([*shard_duties(shard, messages, chance=_chance()), *_notices(shard)])
 
 
-def _notices(shard: Batcher | None = None) -> list[Callable[[], object]]:
+def _notices(shard: Batcher) -> list[Callable[[], object]]:
     """The duty to tell the application of deaths, if it wants to know."""
-    parts = runtime()
-    name, one = parts.settings.on_dead, shard or parts.batcher.home
-    return [lambda: notify_once(one, partial(_notify, name))] if name else []
+    name = runtime().settings.on_dead
+    return [lambda: notify_once(shard, partial(_notify, name))] if name else []
 
 
 def _chance() -> float:

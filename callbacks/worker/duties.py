@@ -375,24 +375,12 @@ def _in_steps(step: Callable[[], int], full: int, *, steps: int = STEPS) -> int:
     return done
 
 
-def tick_once(
-    batcher: Batcher,
-    messages: Messages,
-    *,
-    chance: float,
-    more: Sequence[Callable[[], object]] = (),
-) -> None:
-    """Do every duty once, and `more`. One that fails keeps none of the others from its turn.
+def tick_once(batcher: Batcher, messages: Messages, *, chance: float) -> None:
+    """Do every duty of a shard once, and report what people did.
 
-    Raises the first error when all had their turn.
+    One that fails keeps none of the others from its turn; the first error is raised at the end.
     """
-    do_all(
-        [
-            *shard_duties(batcher, messages, chance=chance),
-            lambda: report_once(batcher),
-            *more,
-        ]
-    )
+    do_all([*shard_duties(batcher, messages, chance=chance), lambda: report_once(batcher)])
 
 
 def shard_duties(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from callbacks.batcher.clock import HELD_MS
 from callbacks.batcher.errors import AWAY
 from callbacks.batcher.shards import Shards, Word
 from callbacks.batcher.store import Batcher
@@ -127,14 +128,23 @@ class Rounds:
         except Exception:  # noqa: BLE001 - its tick raises it, in its turn
             return 0, 0
 
-    def _tick(self, one: Batcher, its: WorkerPlaces) -> Tick:
+    def _tick(self, one: Batcher, its: WorkerPlaces) -> None:
         """Give a shard its part of all places, and see whether it still has its data."""
         shard = one.shard or 0
         known = self._epochs.get(shard, "")
         tick = one.tick(_ALL, 1, known=known, threads=its.threads, places=its.unproven)
         self._epochs[shard] = tick.epoch
-        if tick.jump_ms:
-            log.error("redis_clock_jumped", shard=shard, by_s=round(tick.jump_ms / 1_000))
-        if tick.lost:
-            log.error("redis_lost_data", shard=shard, knew=known, found=tick.epoch)
-        return tick
+        log_tick(tick, known=known, shard=shard)
+
+
+def log_tick(tick: Tick, *, known: str, shard: int | None = None) -> None:
+    """Log what a tick noticed: other data than the `known`, or a jump of Redis' clock."""
+    if tick.lost:
+        log.error("redis_lost_data", shard=shard, knew=known, found=tick.epoch)
+    if tick.jump_ms:
+        log.error(
+            "redis_clock_jumped",
+            shard=shard,
+            by_s=round(tick.jump_ms / 1_000),
+            expiry_held_s=HELD_MS // 1_000 if tick.jump_ms > 0 else 0,
+        )
