@@ -269,9 +269,12 @@ def with_one_connection(timeout_s: float) -> Runtime:
 
     They have one connection to Redis, which counts as unreachable after `timeout_s`.
     """
-    settings = runtime().settings
+    return _once.replace(_less_patient(runtime().settings, timeout_s))
+
+
+def _less_patient(settings: Settings, timeout_s: float) -> Settings:
     less = {"redis_max_connections": 1, "redis_timeout": min(timeout_s, settings.redis_timeout)}
-    return _once.replace(settings.model_copy(update=less))
+    return settings.model_copy(update=less)
 
 
 def _connect() -> tuple[Redis, str]:
@@ -310,8 +313,7 @@ def refuse_wrong_data(settings: Settings) -> None:
     A Redis that is away, or does not answer soon, keeps no worker from starting: its first use
     checks both again.
     """
-    less = {"redis_max_connections": 1, "redis_timeout": min(_LOOK_S, settings.redis_timeout)}
-    with connect(settings.model_copy(update=less)) as client:
+    with connect(_less_patient(settings, _LOOK_S)) as client:
         try:
             Shards(client, settings).agree()
         except WrongForm:

@@ -12,12 +12,10 @@ from typing import Any, Final
 
 from click.shell_completion import CompletionItem
 
-from callbacks.batcher.client import connect
 from callbacks.batcher.inspector import is_mark
 from callbacks.batcher.scripts import Scripts
-from callbacks.batcher.shards import Shards
 from callbacks.model import State
-from callbacks.runtime import runtime
+from callbacks.runtime import with_one_connection
 
 #: Completions shown; more help nobody.
 _MOST: Final = 100
@@ -72,13 +70,9 @@ def _completed(read: _Read, start: str) -> list[CompletionItem]:
     """The first few that begin like this, each once."""
     found: dict[str, CompletionItem] = {}
     with suppress(Exception):
-        settings = runtime().settings
-        less = {"redis_max_connections": 1, "redis_timeout": _PATIENCE_S}
-        with connect(settings.model_copy(update=less)) as client:
-            shards = Shards(client, settings).scripts.shards
-            items = chain.from_iterable(map(read, shards))
-            fitting = (item for item in items if str(item.value).startswith(start))
-            for item in islice(fitting, _MOST):
-                found.setdefault(item.value, item)
-            client.connection_pool.disconnect()
+        shards = with_one_connection(_PATIENCE_S).batcher.scripts.shards
+        items = chain.from_iterable(map(read, shards))
+        fitting = (item for item in items if str(item.value).startswith(start))
+        for item in islice(fitting, _MOST):
+            found.setdefault(item.value, item)
     return list(found.values())
