@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from callbacks import admin
-from callbacks.admin.looking import system_status
 from callbacks.batcher.inspector import TOTALS, Overview
 from callbacks.batcher.journal import Act, told
 from callbacks.cli.command import (
@@ -79,11 +78,6 @@ def _paused(act: Act) -> str:
     return f"since {moment(act.at)} {told(act)}".strip() + "; callbacks resume"
 
 
-def _document(found: Runtime) -> object:
-    hour = read_history(found.batcher.scripts).hour
-    return admin.document(system_status(take(found.batcher), hour))
-
-
 def _look(found: Runtime) -> Group:
     return render(take(found.batcher), read_history(found.batcher.scripts).hour)
 
@@ -102,7 +96,7 @@ def status(watch: bool, as_json: bool) -> None:
         if watch:
             _watch(found, as_json)
         elif as_json:
-            print_json(_document(found))
+            print_json(admin.document(admin.status()))
         else:
             console().print(_look(found))
     except redis.RedisError as error:
@@ -127,7 +121,7 @@ def _watch(found: Runtime, as_json: bool) -> None:
     screen = console()
     try:
         if as_json:
-            _each_second(lambda: click.echo(json.dumps(_document(found))))
+            _each_second(lambda: click.echo(json.dumps(admin.document(admin.status()))))
         elif not screen.is_terminal:
             _each_second(lambda: click.echo(take(found.batcher).line()))
         else:

@@ -16,6 +16,7 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from callbacks.admin import looking
 from callbacks.admin.dead import PAGE, STEP
 from callbacks.batcher.history import Sample
 from callbacks.batcher.inspector import TOTALS, overview
@@ -557,7 +558,8 @@ def test_status_says_that_there_is_no_redis(run: Run, monkeypatch: pytest.Monkey
     def away(_batcher: Batcher) -> None:
         raise redis.ConnectionError("refused")
 
-    monkeypatch.setattr(status, "take", away)
+    for module in (status, looking):
+        monkeypatch.setattr(module, "take", away)
     plain, as_json = run("status"), run("status", "--json")
     assert (plain.exit_code, as_json.exit_code) == (1, 1)
     assert plain.stderr.startswith("callbacks: no redis: Redis cannot be reached at ")
