@@ -24,6 +24,7 @@ from callbacks.batcher.inspector import Inspector, Status
 from callbacks.batcher.listing import Bounds, Filter, walk
 from callbacks.batcher.paging import pages
 from callbacks.model import InvalidCallback, Reason, State
+from callbacks.request.urls import lanes_and_paths
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import moment
 from callbacks.when import Moment
@@ -198,13 +199,13 @@ class _Work:
         self._progress(done, self._most)
 
     def _result(self, done: int, *, dry_run: bool = False) -> DeadLetters:
-        lanes = sum("#" in name for name in self._others)
+        lanes, paths = lanes_and_paths(self._others)
         return DeadLetters(
             count=done,
             dry_run=dry_run,
             destination=self._wanted.scope.name if self._wanted.scope else None,
             lanes=lanes,
-            paths=len(self._others) - lanes,
+            paths=paths,
             not_dead=self._strangers,
         )
 

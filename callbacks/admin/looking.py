@@ -36,7 +36,7 @@ from callbacks.batcher.inspector import Inspector, Status, Worker, find
 from callbacks.batcher.journal import Act, read_journal
 from callbacks.batcher.listing import FINAL, PAGE, Filter, Place, found, places, statuses
 from callbacks.batcher.paging import pages
-from callbacks.model import InvalidCallback, Reason, State
+from callbacks.model import InvalidCallback, Reason, Request, State
 from callbacks.monitor.history import Change, Series, read_history
 from callbacks.monitor.snapshot import HOLDS, Snapshot, take
 from callbacks.monitor.story import header_names, hint_for, next_step, request_of
@@ -177,27 +177,33 @@ def _page(
     return Page(tuple(items), None if at_the_end or read is None else to_cursor(kind, *read))
 
 
-@as_documented()
 def show(id: str) -> Story | None:
     """Read one callback, its attempts and what comes next; None if its id is unknown.
 
     Raises `InvalidCallback` for an invalid id.
     """
+    found = read_story(id)
+    return found[0] if found else None
+
+
+@as_documented()
+def read_story(id: str) -> tuple[Story, Request | None] | None:
+    """Read what `show` returns, and the request, if it is still kept; raises as that."""
     parts = runtime()
     one = find(parts.batcher.scripts, check_id(id))
     if one is None:
         return None
     request = request_of(parts.batcher, id)
-    authorized = (
-        None if request is None else "authorization" in map(str.lower, header_names(request))
-    )
-    return Story(
+    names = None if request is None else header_names(request)
+    authorized = None if names is None else "authorization" in map(str.lower, names)
+    story = Story(
         status=one,
         next=next_step(parts.batcher, one, time.time()),
         hint=hint_for(one, authorized=authorized),
-        header_names=None if request is None else header_names(request),
+        header_names=names,
         body_bytes=None if request is None else len(request.body),
     )
+    return story, request
 
 
 @as_documented()

@@ -13,7 +13,7 @@ from callbacks.batcher.routes import raise_for
 from callbacks.batcher.scopes import ScopeResult
 from callbacks.model import Cancelled, ClaimResult, State
 from callbacks.request.freeze import check_id
-from callbacks.request.urls import display_url, normal_url, path_of
+from callbacks.request.urls import display_url, lanes_and_paths, normal_url, path_of
 from callbacks.runtime import Runtime, runtime
 from callbacks.text import age, many
 from callbacks.worker.duties import dispatch_all
@@ -66,7 +66,7 @@ def pause(destination: str | None = None, *, why: str = "", who: str | None = No
     name = scope.name if scope else ALL
     entry = journal_entry("pause", name, who=who, why=why)
     done = scopes.pause(parts.batcher, scope, entry=entry)
-    lanes, paths = lanes_and_paths(done)
+    lanes, paths = lanes_and_paths(done.lanes)
     return Pause(name, lanes, paths, in_flight=done.in_flight, known=done.seen)
 
 
@@ -92,7 +92,7 @@ def resume(target: str | None = None, *, why: str = "", who: str | None = None) 
     if not path or (scope and path_of(scope.name)):  # shared: it is both
         done = scopes.resume(parts.batcher, scope, entry=entry)
     parts.messages.check(0)
-    lanes, paths = lanes_and_paths(done)
+    lanes, paths = lanes_and_paths(done.lanes)
     return Resumption(
         target=name,
         destination=scope.name if scope else ALL,
@@ -105,12 +105,6 @@ def resume(target: str | None = None, *, why: str = "", who: str | None = None) 
 
 def _is_paused(parts: Runtime, name: str) -> bool:
     return Inspector(parts.batcher.scripts).destination(name).paused
-
-
-def lanes_and_paths(done: ScopeResult) -> tuple[int, int]:
-    """How many lanes, and how many paths of a shared host."""
-    lanes = sum("#" in name for name in done.lanes)
-    return lanes, len(done.lanes) - lanes
 
 
 @as_documented()

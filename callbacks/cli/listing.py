@@ -10,7 +10,7 @@ from callbacks import admin
 from callbacks.batcher.inspector import Status
 from callbacks.cli.command import console, note, print_json_array, say, table
 from callbacks.monitor.story import hint_for, state_of
-from callbacks.request.urls import host_of
+from callbacks.request.urls import host_of, lanes_and_paths
 from callbacks.text import distance, many, printable, with_lanes
 
 #: Callbacks asked for at a time: more than one page where many are shown.
@@ -55,9 +55,7 @@ def _places(page: admin.Page[Status]) -> str:
     names = sorted({one.destination for one in page})
     if len(names) == 1:
         return names[0]
-    host = host_of(names[0])
-    lanes = sum("#" in name for name in names)
-    return with_lanes(host, lanes, len(names) - lanes - (host in names))
+    return with_lanes(host_of(names[0]), *lanes_and_paths(names))
 
 
 def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:

@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from callbacks import admin
+from callbacks.admin.facts import facts_of
 from callbacks.batcher.inspector import Status
 from callbacks.cli.arguments import ID
 from callbacks.cli.command import (
@@ -21,9 +22,8 @@ from callbacks.cli.command import (
 )
 from callbacks.monitor.story import state_of
 from callbacks.policy import timing
-from callbacks.request.urls import display_url
-from callbacks.text import counted, many, printable, when
 from callbacks.text import moment as instant
+from callbacks.text import printable
 
 
 @click.command()
@@ -60,31 +60,12 @@ def _times(status: Status) -> list[str]:
 
 
 def _facts(story: admin.Story) -> Table:
-    status, now_s = story.status, time.time()
-    facts: dict[str, str | None] = {
-        "id": status.id,
-        "state": state_of(status),
-        "next": story.next,
-        "destination": status.destination,
-        "url": display_url(status.callback_url),
-        "event": status.event,
-        "reason": status.reason,
-        "hint": story.hint,
-        "detail": status.detail,
-        "it said": status.said,
-        "attempts": f"{status.attempts} ({counted(status.retries, 'retry', 'retries')} used, "
-        f"{counted(status.crashes, 'crash', 'crashes')})",
-        "environment": status.environment,
-        "headers": ", ".join(story.header_names or ()),
-        "body": None if story.body_bytes is None else many(story.body_bytes, "byte"),
-        "created": None if status.created_at is None else when(status.created_at, now_s),
-        "expires": None if status.expires_at is None else when(status.expires_at, now_s),
-        "ended": None if status.ended_at is None else when(status.ended_at, now_s),
-    }
+    status = story.status
+    place = {"id": status.id, "state": state_of(status), "destination": status.destination}
+    headers = {"headers": ", ".join(story.header_names)} if story.header_names else {}
     grid = Table.grid(padding=(0, 2))
-    for name, fact in facts.items():
-        if fact:
-            grid.add_row(name, printable(fact))
+    for name, fact in (place | facts_of(story, time.time()) | headers).items():
+        grid.add_row(name, printable(fact))
     return grid
 
 

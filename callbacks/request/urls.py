@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -151,6 +151,13 @@ def host_of(destination: str) -> str:
     """The host of a destination, without lane and path."""
     end = re.search("[/#]", destination[_PAST_SCHEME:])
     return destination[: _PAST_SCHEME + end.start()] if end else destination
+
+
+def lanes_and_paths(names: Iterable[str]) -> tuple[int, int]:
+    """How many of one host's destinations are lanes, and how many are paths; itself is neither."""
+    others = [name for name in names if host_of(name) != name]
+    lanes = sum("#" in name for name in others)
+    return lanes, len(others) - lanes
 
 
 def path_of(target: str) -> str:

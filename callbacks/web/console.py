@@ -17,15 +17,17 @@ from werkzeug.wrappers import Response
 
 from callbacks import admin
 from callbacks.admin.dead import Progress
-from callbacks.admin.values import Destination, Story
+from callbacks.admin.facts import facts_of
+from callbacks.admin.looking import read_story
+from callbacks.admin.values import Destination
 from callbacks.batcher.inspector import Attempt, Inspector, Status
-from callbacks.model import InvalidCallback, Reason, State
+from callbacks.model import InvalidCallback, Reason, Request, State
 from callbacks.monitor.snapshot import facts, summary, worker_rows
-from callbacks.monitor.story import request_of, state_of
+from callbacks.monitor.story import state_of
 from callbacks.request.freeze import check_id
 from callbacks.request.redact import masked_value
 from callbacks.request.urls import Scope, display_url, host_of, is_masked, masked
-from callbacks.text import age, counted, many, when
+from callbacks.text import age, many, when, with_lanes
 from callbacks.version import __version__
 from callbacks.web.filters import ago, by_reason, now_s
 from callbacks.web.jobs import Job, Jobs
@@ -259,18 +261,12 @@ def _steered(target: str | None, why: str) -> str:
     """Do it, and say what was done."""
     if request.form.get("act") == "pause":
         paused = admin.pause(target, why=why, who=who())
-        more = _with(paused.lanes, paused.paths)
-        flying = many(paused.in_flight, "request")
-        return f"Paused: {paused.destination}{more}; {flying} still in flight."
+        what = with_lanes(paused.destination, paused.lanes, paused.paths)
+        return f"Paused: {what}; {many(paused.in_flight, 'request')} still in flight."
     resumed = admin.resume(target, why=why, who=who())
     if not resumed.changed:
         return f"There was nothing to resume: {resumed.target} is neither paused nor held."
-    return f"Resumed: {resumed.target}{_with(resumed.lanes, resumed.paths)}."
-
-
-def _with(lanes: int, paths: int) -> str:
-    told = [many(count, noun) for count, noun in ((lanes, "lane"), (paths, "path")) if count]
-    return f" with {' and '.join(told)}" if told else ""
+    return f"Resumed: {with_lanes(resumed.target, resumed.lanes, resumed.paths)}."
 
 
 # One callback
@@ -298,45 +294,33 @@ def _unknown(id: str, why: str, status: int) -> Response:
     return make_response(render_template("unknown.html", id=id, why=why), status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A callback's story, and its headers as they may be shown."""
-
-    story: Story
-    headers: Sequence[tuple[str, str]] | None
-
-
 @pages.get("/callback")
 def callback() -> Response:
     """The story of one callback."""
     id = request.args.get("id", "")
     try:
-        reading = source().of(("callback", id), lambda: _told_of(id))
+        reading = source().of(("callback", id), lambda: read_story(id))
     except InvalidCallback as error:
         return _unknown(id, f"is no id: it {error.problem}.", 400)
     if reading.value is None:
         return _unknown(id, _NOT_KEPT, 404)
-    story, status = reading.value.story, reading.value.story.status
+    story, kept = reading.value
+    status = story.status
     return show(
         "callback.html",
         reading,
         status=status,
         state=state_of(status),
         tone=_STATE_TONES.get(status.state, "warn"),
-        facts=_callback_facts(story),
+        facts=facts_of(story, now_s()).items(),
         acts=_acts(status),
-        headers=reading.value.headers,
+        headers=None if kept is None else _headers(id, kept),
         url=display_url(status.callback_url),
     )
 
 
-def _told_of(id: str) -> _Told | None:
-    story = admin.show(check_id(id))
-    if story is None:
-        return None
-    kept = request_of(source().batcher, id)
-    if kept is None:
-        return _Told(story, None)
+def _headers(id: str, kept: Request) -> list[tuple[str, str]]:
+    """The headers as they may be shown."""
     ours = [
         ("content-type", "application/json"),
         ("user-agent", f"callbacks/{__version__}"),
@@ -347,41 +331,13 @@ def _told_of(id: str) -> _Told | None:
     if source().settings.signing_configured:
         ours.append(("webhook-signature", "(masked)"))
     theirs = [(name, masked_value(name, value)) for name, value in kept.headers]
-    return _Told(story, [*theirs, *ours])
+    return [*theirs, *ours]
 
 
 def _acts(status: Status) -> list[tuple[str, str]]:
     if status.state in (State.QUEUED, State.PROCESSING):
         return [("cancel", "Cancel")]
     return [("replay", "Replay")] if status.state is State.DEAD else []
-
-
-def _callback_facts(story: Story) -> list[tuple[str, str]]:
-    one = story.status
-    retries, crashes = (
-        counted(one.retries, "retry", "retries"),
-        counted(one.crashes, "crash", "crashes"),
-    )
-    told = {
-        "next": story.next,
-        "reason": one.reason,
-        "what to do": story.hint,
-        "detail": one.detail,
-        "it said": one.said,
-        "URL": display_url(one.callback_url),
-        "event": one.event,
-        "environment": one.environment,
-        "accepted": _when(one.created_at),
-        "attempts": f"{one.attempts} ({retries} used, {crashes})",
-        "expires": _when(one.expires_at),
-        "ended": _when(one.ended_at),
-        "body": None if story.body_bytes is None else many(story.body_bytes, "byte"),
-    }
-    return [(name, fact) for name, fact in told.items() if fact]
-
-
-def _when(at_s: float | None) -> str | None:
-    return None if at_s is None else when(at_s, now_s())
 
 
 @pages.post("/callback/act")

@@ -365,7 +365,7 @@ def test_a_host_is_paused_with_its_lanes_or_without(browser: Browser, batcher: B
     assert "condition paused" in words(browser.get(page))
     assert "condition paused" not in words(browser.get(lane))
     told = browser.told(browser.post("/steer", page, destination=HOST, lanes="1", act="pause"))
-    assert "with 1 lane" in told
+    assert f"Paused: {HOST} and 1 lane; 0 requests still in flight." in told
     assert "condition paused" in words(browser.get(lane))
 
 

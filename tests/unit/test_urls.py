@@ -16,6 +16,7 @@ from callbacks.request.urls import (
     destination_of,
     display_url,
     is_masked,
+    lanes_and_paths,
     masked,
     normal_host,
     normal_url,
@@ -337,3 +338,9 @@ def test_paths_are_masked_by_a_digest_wherever_a_url_is(text: str, shown: str) -
 )
 def test_a_masked_destination_is_recognized(destination: str, is_one: bool) -> None:
     assert is_masked(destination) is is_one
+
+
+def test_lanes_and_paths_of_a_host_are_counted_apart() -> None:
+    host = "https://hooks.example:443"
+    names = [host, f"{host}#a", f"{host}/x", f"{host}/y", f"{host}/y#b"]
+    assert lanes_and_paths(names) == (2, 2)
