@@ -21,7 +21,7 @@ from callbacks.monitor.health import (
 from callbacks.monitor.probes import Work, Workers
 from callbacks.monitor.trouble import WORST
 from callbacks.request.secrets import SecretResolverError, load_resolver
-from callbacks.settings import Settings
+from callbacks.settings import Settings, secret_variable
 from callbacks.text import age, many
 
 #: A request that takes longer is cut off by the shutdown timeout of the Procfile.
@@ -72,11 +72,10 @@ def signing(settings: Settings) -> Check:
         return ok("signing", f"secrets come from {settings.secret_resolver}")
     if settings.secrets_for(settings.environment):
         return ok("signing", f"there is a secret for {settings.environment}")
-    name = settings.environment.upper().replace("-", "_")
     return warning(
         "signing",
         f"there are secrets, but none for {settings.environment}: enqueue refuses its callbacks",
-        f"set CALLBACKS_SECRET_{name}, or CALLBACKS_SECRET for all environments",
+        f"set {secret_variable(settings.environment)}, or CALLBACKS_SECRET for all environments",
     )
 
 

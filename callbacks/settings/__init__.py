@@ -51,7 +51,8 @@ ATTEMPT_MARGIN_S: Final = 5.0
 # How much longer than an attempt's lease `CALLBACKS_STUCK_AFTER` must be.
 STUCK_MARGIN_S: Final = 2.0
 
-_PREFIX: Final = "CALLBACKS_"
+#: Of the names of all variables but `REDIS_URL`.
+PREFIX: Final = "CALLBACKS_"
 _SECRET: Final = "CALLBACKS_SECRET"
 _RESOLVER: Final = "CALLBACKS_SECRET_RESOLVER"
 _SHOWN_CHARS: Final = 100  # of a bad value
@@ -218,7 +219,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems = [
-            f"{_variable(low)} is {getattr(self, low):g} and {_variable(high)} is "
+            f"{variable_of(low)} is {getattr(self, low):g} and {variable_of(high)} is "
             f"{getattr(self, high):g}, expected the first to be at most the second"
             for low, high in _ORDERED
             if getattr(self, low) > getattr(self, high)
@@ -306,15 +307,21 @@ class Variable:
     meaning: str
 
 
-def _variable(field: str) -> str:
-    return _PREFIX + field.upper()
+def variable_of(field: str) -> str:
+    """The variable of a field."""
+    return PREFIX + field.upper()
+
+
+def secret_variable(environment: str) -> str:
+    """The variable of an environment's secret."""
+    return f"{_SECRET}_{_upper(environment)}"
 
 
 # These two have no variable of that name: one stands for many, the other is set when loading.
 _FIELDS: Final = tuple(
     name for name in Settings.model_fields if name not in ("environment_secrets", "warnings")
 )
-_NAMES: Final = frozenset(map(_variable, _FIELDS))
+_NAMES: Final = frozenset(map(variable_of, _FIELDS))
 _IN_CODE: Final = (*_FIELDS, "environment_secrets")
 
 
@@ -322,8 +329,8 @@ def _variables() -> Mapping[str, Variable]:
     defaults = {name: Settings.model_fields[name].default for name in _FIELDS}
     shown = {name: _default_text(default) for name, default in defaults.items()}
     shown["environment"] = "inferred"
-    variables = {_variable(name): Variable(shown[name], _meaning(name)) for name in _FIELDS}
-    variables["REDIS_URL"] = variables[_variable("redis_url")]
+    variables = {variable_of(name): Variable(shown[name], _meaning(name)) for name in _FIELDS}
+    variables["REDIS_URL"] = variables[variable_of("redis_url")]
     variables[f"{_SECRET}_<ENVIRONMENT>"] = Variable("empty", _meaning("environment_secrets"))
     return MappingProxyType(variables)
 
@@ -355,7 +362,7 @@ def load_settings(
     """
     if environ is None:
         environ, in_code = os.environ, values_in_code() if in_code is None else in_code
-    _check_fields(in_code or {})
+    check_fields(in_code or {})
     code = {name: value for name, value in (in_code or {}).items() if value is not None}
     given = _given(environ)
     sources = _sources(given)
@@ -378,7 +385,7 @@ def load_settings(
     raise SettingsError("; ".join(problems))
 
 
-def _check_fields(code: Mapping[str, object]) -> None:
+def check_fields(code: Mapping[str, object]) -> None:
     """Raise `SettingsError` for a name that is no field."""
     for name in code:
         if name not in _IN_CODE:
@@ -398,14 +405,14 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _sources(given: Mapping[str, str]) -> dict[str, str]:
     """The variable of each field that is set."""
-    sources = {field: _variable(field) for field in _FIELDS if _variable(field) in given}
+    sources = {field: variable_of(field) for field in _FIELDS if variable_of(field) in given}
     if "REDIS_URL" in given:
         sources.setdefault("redis_url", "REDIS_URL")
     return sources
 
 
 def _environment(given: Mapping[str, str], code: Mapping[str, object]) -> object:
-    named = given.get(_variable("environment"), code.get("environment"))
+    named = given.get(variable_of("environment"), code.get("environment"))
     if named is not None:
         return named
     ending = _HEROKU_ENDING.search(given.get("HEROKU_APP_NAME", ""))
@@ -471,12 +478,12 @@ def _is_misspelt(name: str) -> bool:
     if name in _NAMES or _ENVIRONMENT_SECRET.fullmatch(name):
         return False
     upper = name.upper()
-    return upper.startswith(_PREFIX) or _with_prefix(upper) in _NAMES
+    return upper.startswith(PREFIX) or _with_prefix(upper) in _NAMES
 
 
 def _with_prefix(name: str) -> str:
     """Correct the likeliest typo: CALLBACK_BATCH_SIZE becomes CALLBACKS_BATCH_SIZE."""
-    return name.replace("CALLBACK_", _PREFIX, 1) if name.startswith("CALLBACK_") else name
+    return name.replace("CALLBACK_", PREFIX, 1) if name.startswith("CALLBACK_") else name
 
 
 def _nearest(name: str) -> str | None:
@@ -484,9 +491,9 @@ def _nearest(name: str) -> str | None:
     if upper in _NAMES or _ENVIRONMENT_SECRET.fullmatch(upper):
         return upper
     # Compared without the common prefix, which would make all names similar.
-    endings = [known.removeprefix(_PREFIX) for known in sorted(_NAMES)]
-    nearest = difflib.get_close_matches(upper.removeprefix(_PREFIX), endings, n=1)
-    return _PREFIX + nearest[0] if nearest else None
+    endings = [known.removeprefix(PREFIX) for known in sorted(_NAMES)]
+    nearest = difflib.get_close_matches(upper.removeprefix(PREFIX), endings, n=1)
+    return PREFIX + nearest[0] if nearest else None
 
 
 def _warning(name: str, nearest: str | None) -> str:

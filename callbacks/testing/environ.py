@@ -8,10 +8,8 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from callbacks.model import SettingsError
-from callbacks.settings import unknown_names
+from callbacks.settings import PREFIX, check_fields, secret_variable, variable_of
 
-_PREFIX: Final = "CALLBACKS_"
 #: Where receivers in tests are.
 _LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 
@@ -27,7 +25,7 @@ class Environ:
 
         `REDIS_URL` stays: the application may use it for something else.
         """
-        for name in [name for name in os.environ if name.startswith(_PREFIX)]:
+        for name in [name for name in os.environ if name.startswith(PREFIX)]:
             self._set(name, None)
         secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
         self.configure(redis_url=redis_url, secret=secret, allowed_networks=_LOOPBACK)
@@ -38,11 +36,8 @@ class Environ:
 
         None unsets it. Raises `SettingsError` for an unknown name.
         """
-        variables = dict(_variables(settings))
-        for name, nearest in unknown_names(dict.fromkeys(variables, "")):
-            hint = f"; did you mean {_field(nearest)}?" if nearest else ""
-            raise SettingsError(f"{_field(name)} is not a setting of callbacks{hint}")
-        for name, value in variables.items():
+        check_fields(settings)
+        for name, value in _variables(settings):
             self._set(name, None if value is None else _text(value))
 
     def restore(self) -> None:
@@ -67,13 +62,9 @@ def _variables(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for field, value in settings.items():
         if field == "environment_secrets" and isinstance(value, Mapping):
             for environment, secret in value.items():
-                yield f"{_PREFIX}SECRET_{environment.upper().replace('-', '_')}", secret
+                yield secret_variable(environment), secret
         else:
-            yield f"{_PREFIX}{field.upper()}", value
-
-
-def _field(variable: str) -> str:
-    return variable.removeprefix(_PREFIX).lower()
+            yield variable_of(field), value
 
 
 def _text(value: object) -> str:
