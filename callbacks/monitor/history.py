@@ -61,19 +61,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One step: its sizes, and what happened in it.
+    """One step: what waited, and what happened in it.
 
-    `queued`, `ready`, `held`, `processing`, `dead`: callbacks at its end (in a step of ten minutes:
-    the most of any minute), and the ages of the oldest ready and held one, 0 if there was none.
-    `change`: None if it is not known, because there is no sample of the step before.
+    The ages are those of the oldest ready and held callback at its end (in a step of ten minutes:
+    the most of any minute), 0 if there was none. `change`: None if it is not known, because there
+    is no sample of the step before.
     """
 
-    until_ms: int
-    queued: int
-    ready: int
-    held: int
-    processing: int
-    dead: int
     oldest_ready_s: float
     oldest_held_s: float
     change: Change | None
@@ -159,12 +153,6 @@ def _point(before: Sample | None, sample: Sample | None) -> Point | None:
     if sample is None:
         return None
     return Point(
-        until_ms=sample.at_ms,
-        queued=sample.queued,
-        ready=sample.ready,
-        held=sample.held,
-        processing=sample.processing,
-        dead=sample.dead,
         oldest_ready_s=sample.oldest_ready_ms / 1000,
         oldest_held_s=sample.oldest_held_ms / 1000,
         change=change_of(before, sample) if before else None,

@@ -15,12 +15,12 @@ now_s = time.time
 
 def register(app: Flask) -> None:
     """Make these available in every template."""
-    for each in (ago, by_reason, clock, count, told, took, waited, age, many, moment):
+    for each in (ago, by_reason, clock, thousands, told, took, waited, age, many, moment):
         app.add_template_filter(each)
     app.add_template_filter(lambda at_s: when(at_s, now_s()), "when")
 
 
-def count(number: int) -> str:
+def thousands(number: int) -> str:
     """A count with its thousands apart."""
     return f"{number:,}"
 

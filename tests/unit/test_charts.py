@@ -54,14 +54,14 @@ def test_a_table_tells_the_unknown_from_nothing() -> None:
     assert chart(None, 0).rows == [(0, ["-"]), (1, ["0"])]
 
 
-def point(until_ms: int, *, sent: int = 0, failed: dict[str, int] | None = None) -> Point:
+def point(*, sent: int = 0, failed: dict[str, int] | None = None) -> Point:
     totals = dict.fromkeys(("accepted", "sent", "dead"), 0) | {"sent": sent}
     change = Change(120.0, totals, failed or {}, Delays(0.2, 3.0, 70.0) if sent else None)
-    return Point(until_ms, 0, 0, 0, 0, 0, 4.0, 0.0, change)
+    return Point(4.0, 0.0, change)
 
 
 def test_the_four_charts_show_rates_failures_ages_and_delays() -> None:
-    points = (point(1, sent=20), None, point(3, failed={"timeout": 3, "dns": 1}))
+    points = (point(sent=20), None, point(failed={"timeout": 3, "dns": 1}))
     rates, failed, ages, delays = charts_of(Series(0, 60_000, points, None))
     assert [line.label for line in rates.lines] == ["accepted", "sent", "dead"]
     assert rates.lines[1].values == [10.0, None, 0.0]  # a minute: the samples are two apart
@@ -78,7 +78,7 @@ def test_the_four_charts_show_rates_failures_ages_and_delays() -> None:
 
 def test_rare_reasons_share_a_layer() -> None:
     counts = {f"r{n}": 10 - n for n in range(7)}
-    (_, failed, *_) = charts_of(Series(0, 60_000, (point(1, failed=counts),), None))
+    (_, failed, *_) = charts_of(Series(0, 60_000, (point(failed=counts),), None))
     assert [line.label for line in failed.lines] == ["r0", "r1", "r2", "r3", "r4", "others"]
     assert failed.lines[-1].values == [9]
 

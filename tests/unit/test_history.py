@@ -149,9 +149,9 @@ def test_what_happened_in_a_minute_is_the_difference_of_two_samples() -> None:
     assert series.points[:58] == (None,) * 58
     first, last = series.points[-2:]
     assert first is not None
-    assert (first.queued, first.change) == (3, None)
+    assert first.change is None
     assert last is not None
-    assert (last.until_ms, last.queued, last.held, last.oldest_held_s) == (after.at_ms, 1, 1, 1.5)
+    assert (last.oldest_ready_s, last.oldest_held_s) == (0.0, 1.5)
     assert last.change is not None
     assert last.change == series.whole
     assert tuple(last.change.totals[name] for name in ("accepted", "sent", "dead")) == (30, 40, 2)
@@ -165,13 +165,13 @@ def test_what_happened_in_a_minute_is_the_difference_of_two_samples() -> None:
 
 
 def test_a_missing_minute_is_a_gap_and_counts_in_the_whole_alone() -> None:
-    series = hour(sent(85, 10), sent(86, 12), sent(89, 30, queued=4), sent(90, 31))
+    series = hour(sent(85, 10), sent(86, 12), sent(89, 30, oldest_ready_ms=4_000), sent(90, 31))
     assert shown(series)[:6] == [1, None, None, None, 2, None]
     assert series.points[-3:-1] != (None, None)
     assert series.points[-4:-2] == (None, None)  # 87, 88: nothing at all
     back = series.points[-2]
     assert back is not None
-    assert back.queued == 4  # its sizes are known
+    assert back.oldest_ready_s == 4  # at its end, which is known
     assert series.whole is not None
     assert series.whole.totals["sent"] == 21
 
