@@ -5,6 +5,7 @@ The commands of many threads for one primary go there in one piece, whichever sh
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from copy import copy
@@ -42,18 +43,28 @@ def sender(client: Redis, wait: Wait | None = None) -> Sender:
     `wait`: what has to come after each piece before its replies count.
     """
     pool: object = client.connection_pool
-    return Router(pool, wait) if isinstance(pool, ShardPool) else AutoPipeline.of(client, wait)
+    return Router.of(pool, wait) if isinstance(pool, ShardPool) else AutoPipeline.of(client, wait)
+
+
+_all: Final[weakref.WeakSet[Router]] = weakref.WeakSet()
 
 
 class Router:
     """Sends each command to the primary that has its key now, and again if that has moved."""
 
+    @classmethod
+    def of(cls, pool: ShardPool, wait: Wait | None) -> Router:
+        """Return the one that serves this pool already, with this wait, or a new one."""
+        known = (one for one in tuple(_all) if one.pool is pool and one.wait == wait)
+        return next(known, None) or cls(pool, wait)
+
     def __init__(self, pool: ShardPool, wait: Wait | None) -> None:
         """`pool`: of the shard to which commands without a key go."""
-        self._pool = pool
-        self._wait = wait
+        self.pool = pool
+        self.wait = wait
         self._nodes = pool.nodes
         self._pipelines: dict[NodePool, AutoPipeline] = {}
+        _all.add(self)
 
     def call(self, *command: Any) -> Any:
         """Send a command and return its reply; raises redis-py's errors."""
@@ -62,7 +73,7 @@ class Router:
         def once() -> Any:
             return self._pipeline(self._nodes.home(key)).call(*command)
 
-        return until_found(once, self._pool.patience_s)
+        return until_found(once, self.pool.patience_s)
 
     def stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """Send many commands while they are built; return all replies, error replies too.
@@ -88,7 +99,7 @@ class Router:
                     raise reply
 
         if any(isinstance(reply, Elsewhere) for reply in replies):
-            _ignore_elsewhere(lambda: until_found(again, self._pool.patience_s))
+            _ignore_elsewhere(lambda: until_found(again, self.pool.patience_s))
         return replies
 
     def _stream(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
@@ -101,9 +112,9 @@ class Router:
                 branch.add(command)
                 order.append(branch)
             for branch in branches.values():
-                branch.end(self._wait)
+                branch.end(self.wait)
             for branch in branches.values():
-                branch.read(self._wait)
+                branch.read(self.wait)
             return [next(branch.replies) for branch in order]
 
     def _branch(
@@ -122,12 +133,12 @@ class Router:
     def _pipeline(self, home: NodePool) -> AutoPipeline:
         found = self._pipelines.get(home)
         if found is None:  # all shards share that of their primary
-            found = self._pipelines[home] = AutoPipeline.of(Redis(connection_pool=home), self._wait)
+            found = self._pipelines[home] = AutoPipeline.of(Redis(connection_pool=home), self.wait)
         return found
 
     def _key(self, command: Sequence[Any]) -> Any:
         at = 3 if command[0] in _SCRIPTS else 1
-        return command[at] if len(command) > at else self._pool.key
+        return command[at] if len(command) > at else self.pool.key
 
 
 class _Branch:

@@ -225,6 +225,7 @@ def test_shards_elsewhere_are_reached_with_the_same_connections(
                 pipe.get(scripts.keys.of("tick"))
                 assert pipe.execute() == [tag.encode()] * 2
         sends = sender(client)
+        assert all(scripts._pipeline is sends for scripts in shards)
         commands = [("GET", Keys(tags[n % 4]).of("tick")) for n in range(400)]
         assert sends.stream(iter(commands)) == [tags[n % 4].encode() for n in range(400)]
         assert [sends.call(*command) for command in commands[:4]] == [b"a", b"b", b"c", b"d"]
