@@ -95,36 +95,34 @@ rate:<n>                hash    the same for the n-th 10 s since 1970; expires a
 
 Fields of `rec:<id>`, short because every callback ever claimed has one (scripts use the names in
 `lua/parts/record.lua`):
-`s` phase (`queued`, `claimed`, `sending`, `retry`, or a final state), `d` destination, `t` token
-of the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th` throttled answers,
-`at` when the attempt began, `bn` its nonce, `w` last repeated wake-up, `p` it is the probe of its
-half-open destination, `u` its next attempt is already counted (it gave up a missed instant, or
-had no secret), `ns` attempts in a row without a secret, `end` its end of life while a request is
-in flight past it, `x` it was cancelled during the request, `h` history (JSON lists, separated by
+`s` phase (`queued`, `claimed`, `sending`, `retry`, or a final state), `d` destination, `t` token of
+the claim, `due`, `a` attempts begun, `r` retries used, `c` crashes, `th` throttled answers, `at`
+when the attempt began, `bn` its nonce, `w` last repeated wake-up, `p` it is the probe of its
+half-open destination, `u` its next attempt is already counted (it gave up a missed instant, or had
+no secret), `ns` attempts in a row without a secret, `end` its end of life while a request is in
+flight past it, `x` it was cancelled during the request, `h` history (JSON lists, separated by
 commas), `e` detail of the last failure, `o` why it ended, `f` when it ended, `q` how it came to be
 claimed (when it was due in its lane, when it was claimed, when the batch before was, and, if its
 destination or all ever were, for how many ms it was held), `z` since when it has been due if it
-went back to its lane unsent; and of a deleted
-request `y` its event, `n` its environment, `k` when it was made, `v` its fingerprint (of URL and
-body).
+went back to its lane unsent; and of a deleted request `y` its event, `n` its environment, `k` when
+it was made, `v` its fingerprint (of URL and body).
 
 Fields of `dest:`: `slot` and `send` as in `state`; `used` (when a claim last updated
-`destinations`); `paused` and `paused_by`; `hold` (not claimed from before) and `why` (`full`:
-until a request ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found),
-`hold_at` and `hold_end` (of the last hold or pause, but for `full`),
-`unsigned` (attempts in a row without a secret) and `unsigned_at` (when the last one was); `ok` (it
-has answered 2xx, and
-has not timed out since); `seen` (its last answer of any kind) and `tried_at` (when `tried` was last
-updated); `fails` (consecutive faults), `share` (of faults among its last answers, in thousandths),
-`broken` (1: for faults, 2: for refusals), `opens` (how often in a row its breaker opened);
-`refused` (3xx and 4xx in a row), `denied` (callbacks in a row that died of 401, 403 or 404),
-`limited` (its last 429); a 2xx deletes these three where `fails` is set, if only to 0; `interval`
-(us), `moved` (why it last changed) and `grown` (when it last grew); `latency` (ms, smoothed);
-`last` (when and how it answered, with the HTTP status); `m`, `mc`, `mp` (this minute, attempts in
-it and in the one before).
+`destinations`); `paused` and `paused_by`; `hold` (not claimed from before) and `why` (`full`: until
+a request ends, `park`: the receiver asked for it, `breaker`, `secret`: none was found), `hold_at`
+and `hold_end` (of the last hold or pause, but for `full`), `unsigned` (attempts in a row without a
+secret) and `unsigned_at` (when the last one was); `ok` (it has answered 2xx, and has not timed out
+since); `seen` (its last answer of any kind) and `tried_at` (when `tried` was last updated); `fails`
+(consecutive faults), `share` (of faults among its last answers, in thousandths), `broken` (1: for
+faults, 2: for refusals), `opens` (how often in a row its breaker opened); `refused` (3xx and 4xx in
+a row), `denied` (callbacks in a row that died of 401, 403 or 404), `limited` (its last 429); a 2xx
+deletes these three where `fails` is set, if only to 0; `interval` (us), `moved` (why it last
+changed) and `grown` (when it last grew); `latency` (ms, smoothed); `last` (when and how it
+answered, with the HTTP status); `m`, `mc`, `mp` (this minute, attempts in it and in the one
+before).
 `slot` is the next free slot of the schedule that claims extend, `send` the earliest instant at
-which the gate of `begin` allows the next send; `rate` (sends per 1000 s), `stagger` (us) and
-`why` are the last decision; no batch is claimed before `earliest`.
+which the gate of `begin` allows the next send; `rate` (sends per 1000 s), `stagger` (us) and `why`
+are the last decision; no batch is claimed before `earliest`.
 """
 
 from __future__ import annotations

@@ -246,8 +246,8 @@ MUTANTS: Final = {
     "replay with the old budget": Mutant(
         "replay",
         (
-            "clear_record(id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 're"
-            "ason', 'ended_at', 'detail')"
+            "clear_record(\n      id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 're"
+            "ason', 'ended_at', 'detail'\n    )"
         ),
         "",
     ),

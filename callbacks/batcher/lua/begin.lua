@@ -102,7 +102,7 @@ end
 
 if phase == 'sending' then
   local at, attempt = num(r.begun_at, now), num(r.attempts, 1)
-  if r.is_cancelled and now - at > missed then  -- its request was never made and is no longer wanted
+  if r.is_cancelled and now - at > missed then  -- it was never made and is not wanted
     leave_processing(id, destination)
     LastTry.leave(id)
     clear_record(id, 'token')

@@ -44,7 +44,8 @@ local s = read_hash(
   K.state, 'paused', 'slot', 'send', 'last_batch', 'batch_before', 'stagger', 'next_batch',
   'unproven_most', 'threads', 'pause_at', 'pause_end'
 )
-if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') end  -- this is that trigger
+-- This is that trigger.
+if num(s.next_batch, 0) <= now then redis.call('HDEL', K.state, 'next_batch') end
 if s.paused then return {0, now, -1} end
 stagger = pace_of(s.stagger, stagger, adaptive)
 
@@ -58,7 +59,9 @@ local function arm(earliest)
 end
 
 local last = num(s.last_batch, 0)
-if is_first and now < last + min_interval and now >= last then return {2, now, arm(last + min_interval)} end
+if is_first and now < last + min_interval and now >= last then
+  return {2, now, arm(last + min_interval)}
+end
 -- Ask again later. Stored for all: else each settle until then sends a trigger that finds the same.
 local function come_back(code, wait)
   redis.call('HDEL', K.state, 'earliest')
@@ -107,19 +110,23 @@ end
 -- While both kinds wait, slots reach only to the next batch: else one kind fills the schedule to
 -- its horizon while the other waits.
 local first = redis.call('ZRANGE', K.ring, 0, 0, 'WITHSCORES')[2]
-if unproven.last > 0 and num(first, math.huge) < math.huge then limit = math.min(limit, now + window) end
+if unproven.last > 0 and num(first, math.huge) < math.huge then
+  limit = math.min(limit, now + window)
+end
 c.share = math.max(1, math.ceil(free / math.max(1, proven.last + unproven.last)))
 local picked
 picked, slot = deal(proven, unproven, slot, stagger, free, limit, now + window)
 
 local leases, places, answer = {}, {}, {1, now, -1}
-local w = {on = {[K.ring] = {}, [K.unproven] = {}}, off = {[K.ring] = {}, [K.unproven] = {}}, used = {}, asked = {}}
+local on, off = {[K.ring] = {}, [K.unproven] = {}}, {[K.ring] = {}, [K.unproven] = {}}
+local w = {on = on, off = off, used = {}, asked = {}}
 -- How a callback came to be claimed, see `keys`. Most of it is the same for a whole batch.
 local batch_before = is_first and s.last_batch or s.batch_before or 0
 local this_batch = ' ' .. now .. ' ' .. batch_before
 local function waited(due, turn)
   if not (turn.hold_at or s.pause_at) then return due .. this_batch end
-  return due .. this_batch .. ' ' .. held_within(num(due), now, K.dests .. turn.name, turn.hold_at, s)
+  local held = held_within(num(due), now, K.dests .. turn.name, turn.hold_at, s)
+  return due .. this_batch .. ' ' .. held
 end
 for i, pick in ipairs(picked) do
   local id, turn, at, due = pick[1], pick[2], pick[3], pick[4]
@@ -127,7 +134,8 @@ for i, pick in ipairs(picked) do
   leases[2 * i - 1], leases[2 * i] = at, id
   if turn.needs_place then places[#places + 1], places[#places + 2] = now, id end
   set_record(
-    id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at, 'waited', waited(due, turn)
+    id, 'phase', 'claimed', 'destination', turn.name, 'token', token, 'due', at,
+    'waited', waited(due, turn)
   )
   if turn.probe then set_record(id, 'is_probe', 1) end
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = id, token, at
@@ -146,7 +154,8 @@ local earliest = now + min_interval
 if stagger > 0 then earliest = math.max(earliest, slot - horizon) end
 if #picked > 0 or c.buried > 0 then  -- the next tick reports those that died here
   redis.call(
-    'HSET', K.state, 'slot', slot, 'last_batch', now, 'batch_before', batch_before, 'earliest', earliest
+    'HSET', K.state, 'slot', slot, 'last_batch', now, 'batch_before', batch_before,
+    'earliest', earliest
   )
 end
 

@@ -25,7 +25,9 @@ local since = math.min(500, math.max(250, now - num(s.last_batch, 0)))
 local room = math.floor(math.min(waiting, unproven_room()) * 1000 / since)
 local rate, stagger = num(s.rate, -1), num(s.stagger, 0)
 -- What is claimed and has its slot still ahead is waiting, too.
-if stagger > 0 then ready = ready + math.floor(math.max(0, num(s.slot, 0) - now) * 1000 / stagger) end
+if stagger > 0 then
+  ready = ready + math.floor(math.max(0, num(s.slot, 0) - now) * 1000 / stagger)
+end
 local tried = untold + redis.call('ZCOUNT', K.tried, now - 60000, '+inf')
 local failing = redis.call('ZCOUNT', K.failing, now - 60000, '+inf')
 return {ready, math.floor(accepted), rate, tried, failing, unproven, waiting, room}

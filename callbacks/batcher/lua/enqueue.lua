@@ -19,7 +19,8 @@
 -- Cost: O(items * log n); at most every 200 ms also O(batch) to count what is ready.
 -- One file: what one item changes decides the answer to the next.
 local s = read_hash(K.state, 'next_batch', 'check_at', 'peek_at', 'paused', 'full', 'earliest')
-local next_batch, check_at, peek_at, paused = num(s.next_batch, 0), num(s.check_at, 0), num(s.peek_at, 0), s.paused
+local next_batch, paused = num(s.next_batch, 0), s.paused
+local check_at, peek_at = num(s.check_at, 0), num(s.peek_at, 0)
 local earliest = reserved(s.earliest, look_ahead)
 local queued = redis.call('ZCARD', K.expiry) - redis.call('ZCARD', K.processing)
 local known, refused, taken, ends, lanes = 0, 0, {}, {}, {}
@@ -79,7 +80,8 @@ local function is_known(id)
   return found > 0 and redis.call('EXISTS', K.cbs .. id, K.recs .. id) > 0
 end
 local function is_elsewhere(id)
-  return own_shard >= 0 and found > 0 and num(reserved_for(redis.call('GET', K.ats .. id))) ~= own_shard
+  return own_shard >= 0 and found > 0
+    and num(reserved_for(redis.call('GET', K.ats .. id))) ~= own_shard
 end
 
 -- Store a request, and collect where its id belongs.
@@ -107,7 +109,8 @@ local function take(at, id, destination, request, delay, life)
 end
 
 for i = 1, #items, 5 do
-  take(3 * (i - 1) / 5 + 1, items[i], items[i + 1], items[i + 2], num(items[i + 3]), num(items[i + 4]))
+  local delay, life = num(items[i + 3]), num(items[i + 4])
+  take(3 * (i - 1) / 5 + 1, items[i], items[i + 1], items[i + 2], delay, life)
 end
 in_steps('ZADD', K.expiry, ends)
 for destination, lane in pairs(lanes) do

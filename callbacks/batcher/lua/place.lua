@@ -5,7 +5,8 @@
 -- Returns {1 if the lane holds something, place in the ring or an empty string, 1 if it waits there
 --   over a minute longer than it has to, 1 if it is in both rings}.
 -- Cost: O(log n).
-local proven, unproven = redis.call('ZSCORE', K.ring, destination), redis.call('ZSCORE', K.unproven, destination)
+local proven = redis.call('ZSCORE', K.ring, destination)
+local unproven = redis.call('ZSCORE', K.unproven, destination)
 local place = proven or unproven
 local first = redis.call('ZRANGE', K.lanes .. destination, 0, 0, 'WITHSCORES')
 local gate, late = gate_of(destination, 0), 0

@@ -40,7 +40,8 @@ local stuck = {}
 if latest < 0 or now <= latest then
   stuck = redis.call('ZREVRANGEBYSCORE', K.processing, '(0', -now, 'LIMIT', 0, limit)
 end
-local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - claim_lease, 'LIMIT', 0, limit - #stuck)
+local left = limit - #stuck
+local idle = redis.call('ZRANGEBYSCORE', K.processing, 0, now - claim_lease, 'LIMIT', 0, left)
 for _, id in ipairs(idle) do stuck[#stuck + 1] = id end
 
 for i, id in ipairs(stuck) do
@@ -80,7 +81,8 @@ end
 -- PROCESSING is the truth: the place of a callback that left it long ago is free. One still taken
 -- moves behind the others, which the next pass looks at; it counts as before.
 redis.call('ZREM', K.places, '')  -- a removal first: a full Redis lets the rest pass
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.places, '-inf', now - 60000, 'LIMIT', 0, limit)) do
+local old = redis.call('ZRANGEBYSCORE', K.places, '-inf', now - 60000, 'LIMIT', 0, limit)
+for _, id in ipairs(old) do
   if redis.call('ZSCORE', K.processing, id) then
     redis.call('ZADD', K.places, now, id)
   else

@@ -15,7 +15,9 @@ redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the 
 -- What began since has a lease that ends between these two.
 local first, last = math.min(jumped, now) + attempt_lease, now + attempt_lease + max_wait
 local ids = redis.call('ZRANGEBYSCORE', K.processing, '(' .. -first, '(0', 'LIMIT', 0, limit)
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.processing, '-inf', '(' .. -last, 'LIMIT', 0, limit - #ids)) do
+local left = limit - #ids
+local more = redis.call('ZRANGEBYSCORE', K.processing, '-inf', '(' .. -last, 'LIMIT', 0, left)
+for _, id in ipairs(more) do
   ids[#ids + 1] = id
 end
 for _, id in ipairs(ids) do

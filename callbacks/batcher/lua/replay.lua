@@ -14,7 +14,9 @@ if before then return before end
 local replayed = 0
 for _, id in ipairs(ids) do
   if redis.call('EXISTS', K.cbs .. id) == 1 and redis.call('ZREM', K.dead, id) == 1 then
-    clear_record(id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 'reason', 'ended_at', 'detail')
+    clear_record(
+      id, 'token', 'retries', 'crashes', 'throttled', 'unsigned', 'reason', 'ended_at', 'detail'
+    )
     set_record(id, 'phase', 'queued', 'due', now)
     redis.call('ZADD', K.expiry, now + max_age, id)
     to_lane(read_record(id, 'destination').destination, id, now, window)

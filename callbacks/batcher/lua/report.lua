@@ -11,7 +11,8 @@ local newest = redis.call('LINDEX', K.journal, 0)
 if not newest or newest == told then return {} end
 local news = {}
 for _, entry in ipairs(redis.call('LRANGE', K.journal, 0, limit - 1)) do
-  if entry == told or (not told and num(string.match(entry, '^%d+'), 0) < now - 60000) then break end
+  if entry == told then break end
+  if not told and num(string.match(entry, '^%d+'), 0) < now - 60000 then break end
   table.insert(news, 1, entry)
 end
 redis.call('HDEL', K.state, 'reported')  -- a removal first: a full Redis lets the rest pass

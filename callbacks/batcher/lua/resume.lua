@@ -22,7 +22,10 @@ if destination == '' then
   return Answer.keep(nonce, answer_ttl, redis.call('HDEL', K.state, 'paused'))
 end
 local changed = redis.call('HDEL', K.dests .. destination, 'paused', 'hold', 'why', 'broken')
-redis.call('HDEL', K.dests .. destination, 'paused_by', 'fails', 'opens', 'interval', 'grown', 'moved', 'latency', 'share', 'refused', 'denied')
+redis.call(
+  'HDEL', K.dests .. destination, 'paused_by', 'fails', 'opens', 'interval', 'grown', 'moved',
+  'latency', 'share', 'refused', 'denied'
+)
 end_hold_span(K.dests .. destination, host_mark(destination))
 keep_dest(K.dests .. destination, 0)
 if itself and host_paused(destination) then

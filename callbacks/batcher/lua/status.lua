@@ -30,5 +30,6 @@ return {
   now, redis.call('ZCARD', K.expiry) - processing, processing, redis.call('ZCARD', K.dead),
   redis.call('ZCARD', K.sent), waiting, oldest, redis.call('GET', K.lock) or '',
   redis.call('HGETALL', K.state), redis.call('HGETALL', K.counters), rates,
-  redis.call('ZCOUNT', K.processing, '-inf', -now), redis.call('ZCOUNT', K.dead, now - 3600000, '+inf'),
+  redis.call('ZCOUNT', K.processing, '-inf', -now),
+  redis.call('ZCOUNT', K.dead, now - 3600000, '+inf'),
 }

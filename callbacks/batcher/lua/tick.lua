@@ -19,7 +19,8 @@
 --   the elected one only.
 -- Twice: the second is not elected, or, after a loss, is: one extra tick; the times count twice.
 -- Cost: O(1), and O(worker processes) for the one that is elected, and for a new one.
-local is_new = redis.call('HDEL', K.workers, ticker) == 0  -- a removal first: a full Redis lets the rest pass
+-- A removal first: a full Redis lets the rest pass.
+local is_new = redis.call('HDEL', K.workers, ticker) == 0
 if places > 0 then
   redis.call('HSET', K.workers, ticker, threads .. ' ' .. places .. ' ' .. now + word_ttl)
   if who ~= '' then redis.call('HSET', K.identities, ticker, now - running .. ' ' .. who) end

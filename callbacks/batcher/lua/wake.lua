@@ -13,7 +13,9 @@
 -- Twice: those listed are not listed again for `again` ms.
 -- Cost: O(limit + log n).
 redis.call('ZREM', K.processing, '')  -- a removal first: a full Redis lets the rest pass
-local ids = redis.call('ZRANGEBYSCORE', K.processing, now - claim_lease, now - late, 'LIMIT', offset, limit)
+local ids = redis.call(
+  'ZRANGEBYSCORE', K.processing, now - claim_lease, now - late, 'LIMIT', offset, limit
+)
 local answer = {#ids, 0}
 for _, id in ipairs(ids) do
   local r = read_record(id, 'token', 'phase', 'woken_at')

@@ -38,7 +38,9 @@ if r.is_cancelled then
 end
 if r.ends_at then end_of_life(id, r.ends_at) end
 
-local function doubled(times) return math.min(secret_hold_max, secret_hold_min * 2 ^ math.min(times, 30)) end
+local function doubled(times)
+  return math.min(secret_hold_max, secret_hold_min * 2 ^ math.min(times, 30))
+end
 
 -- A callback that fails alone waits alone. If nothing is sent in between, its destination is held,
 -- so that its other callbacks are not tried in vain; attempts begun together are one failure.

@@ -10,7 +10,8 @@ Feedback.__index = Feedback
 function Feedback.new(destination, a)
   local dest = K.dests .. destination
   local d = read_hash(
-    dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency', 'm', 'mc', 'mp', 'paused',
+    dest, 'why', 'hold', 'fails', 'opens', 'broken', 'interval', 'grown', 'latency',
+    'm', 'mc', 'mp', 'paused',
     'share', 'seen', 'tried_at', 'ok', 'unsigned'
   )
   local self = {destination = destination, dest = dest, a = a, d = d, set = {}}
@@ -29,7 +30,8 @@ function Feedback:count()
   local d, minute = self.d, math.floor(now / 60000)
   local same = num(d.m, 0) == minute
   self.is_first_of_minute = not same
-  self:put('last', now .. ' ' .. (self.a.reason == '' and 'sent' or self.a.reason) .. ' ' .. self.a.status)
+  local word = self.a.reason == '' and 'sent' or self.a.reason
+  self:put('last', now .. ' ' .. word .. ' ' .. self.a.status)
   self:put('m', minute)
   self:put('mc', (same and num(d.mc, 0) or 0) + 1)
   if not same then self:put('mp', num(d.m, 0) == minute - 1 and num(d.mc, 0) or 0) end
@@ -82,7 +84,9 @@ function Feedback:pace()
 end
 
 function Feedback:note_hold(till)
-  for _, value in ipairs({hold_span(self.dest, self.a.at, till)}) do self.set[#self.set + 1] = value end
+  for _, value in ipairs({hold_span(self.dest, self.a.at, till)}) do
+    self.set[#self.set + 1] = value
+  end
   note_hold(self.destination)
 end
 
@@ -105,7 +109,10 @@ end
 
 function Feedback:close()
   self.interval, self.breaker = -1, 2
-  redis.call('HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved', 'share', 'denied')
+  redis.call(
+    'HDEL', self.dest, 'broken', 'opens', 'hold', 'why', 'interval', 'grown', 'moved', 'share',
+    'denied'
+  )
   local anew = now + us_to_ms(self.a.interval)
   self:put('slot', anew)
   self:put('send', anew)
@@ -189,6 +196,8 @@ function Feedback:make()
   end
   redis.call('HSET', self.dest, unpack(self.set))
   -- Once a minute is often enough, unless it has a hold.
-  if not d.paused and (self.is_first_of_minute or self.hold > now) then keep_dest(self.dest, self.hold) end
+  if not d.paused and (self.is_first_of_minute or self.hold > now) then
+    keep_dest(self.dest, self.hold)
+  end
 end
 

@@ -3,10 +3,11 @@
 
 -- The stored names of the fields of `rec:<id>`, short because each callback has a record.
 local FIELD = {
-  phase = 's', destination = 'd', token = 't', due = 'due', attempts = 'a', retries = 'r', crashes = 'c',
-  throttled = 'th', begun_at = 'at', nonce = 'bn', woken_at = 'w', is_probe = 'p', is_counted = 'u',
-  unsigned = 'ns', ends_at = 'end', is_cancelled = 'x', history = 'h', detail = 'e', reason = 'o',
-  ended_at = 'f', event = 'y', environment = 'n', created = 'k', fingerprint = 'v', waited = 'q', since = 'z',
+  phase = 's', destination = 'd', token = 't', due = 'due', attempts = 'a', retries = 'r',
+  crashes = 'c', throttled = 'th', begun_at = 'at', nonce = 'bn', woken_at = 'w', is_probe = 'p',
+  is_counted = 'u', unsigned = 'ns', ends_at = 'end', is_cancelled = 'x', history = 'h',
+  detail = 'e', reason = 'o', ended_at = 'f', event = 'y', environment = 'n', created = 'k',
+  fingerprint = 'v', waited = 'q', since = 'z',
 }
 
 -- A list in which every `step`-th item is a field's name, with the stored names instead.
@@ -78,7 +79,10 @@ end
 -- Add to some fields what a status tells of a deleted request, and what tells it from another one.
 local function keep_origin(fields, request)
   local event, created, environment = origin_of(request)
-  local kept = {'fingerprint', fingerprint_of(request), 'event', event, 'created', created, 'environment', environment}
+  local kept = {
+    'fingerprint', fingerprint_of(request), 'event', event, 'created', created,
+    'environment', environment,
+  }
   for i = 1, event and 8 or 2 do fields[#fields + 1] = kept[i] end
 end
 
@@ -86,7 +90,9 @@ end
 -- values of more fields. Begins with removals, which a full Redis allows, so that what frees memory
 -- works when there is none.
 local function finish(id, destination, state, reason, ...)
-  local fields = {'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now, ...}
+  local fields = {
+    'phase', state, 'destination', destination, 'reason', reason, 'ended_at', now, ...
+  }
   redis.call('ZREM', K.expiry, id)
   if state == 'dead' then
     redis.call('ZADD', K.dead, now, id)

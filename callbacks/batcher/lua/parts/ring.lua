@@ -60,7 +60,8 @@ local function ready_of(limit)
   local ready, oldest = 0, -1
   local function count_in(ring, destinations)
     if ready >= limit or destinations <= 0 then return end
-    for _, destination in ipairs(redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)) do
+    local due_now = redis.call('ZRANGEBYSCORE', ring, '-inf', now, 'LIMIT', 0, destinations)
+    for _, destination in ipairs(due_now) do
       local lane = K.lanes .. destination
       local due = num(redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')[2], now + 1)
       if due <= now then

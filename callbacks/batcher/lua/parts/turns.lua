@@ -11,9 +11,12 @@ Turn.__index = Turn
 -- in, which is not its own if its state has expired meanwhile.
 function Turn.new(name, from, c)
   local d = read_hash(
-    K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used', 'hold_at'
+    K.dests .. name, 'slot', 'send', 'interval', 'latency', 'ok', 'broken', 'hold', 'used',
+    'hold_at'
   )
-  local turn = {c = c, name = name, taken = 0, ids = {}, dues = {}, probe = d.broken, hold_at = d.hold_at}
+  local turn = {
+    c = c, name = name, taken = 0, ids = {}, dues = {}, probe = d.broken, hold_at = d.hold_at,
+  }
   turn.reserved, turn.send, turn.hold = num(d.slot, 0), num(d.send, 0), num(d.hold, 0)
   turn.used, turn.from, turn.unproven = num(d.used, 0), from, is_unproven(d.ok, d.broken)
   turn.ring = turn.unproven and K.unproven or K.ring
@@ -26,7 +29,8 @@ function Turn.new(name, from, c)
   if c.concurrency > 0 then
     local allowed = d.ok and c.concurrency or 1
     turn.interval = math.max(turn.interval, math.ceil(turn.latency / allowed))
-    if redis.call('ZCOUNT', K.inflights .. name, '(' .. now, '+inf') >= allowed then turn.most = 0 end
+    local flying = redis.call('ZCOUNT', K.inflights .. name, '(' .. now, '+inf')
+    if flying >= allowed then turn.most = 0 end
   end
   return setmetatable(turn, Turn)
 end
@@ -97,7 +101,8 @@ function Turn:done(held, window, w)
   end
   if #set > 0 then redis.call('HSET', dest, unpack(set)) end
   if renews then keep_dest(dest, self.hold) end
-  local on, off, others = w.on[self.ring], w.off[self.ring], w.off[self.ring == K.ring and K.unproven or K.ring]
+  local on, off = w.on[self.ring], w.off[self.ring]
+  local others = w.off[self.ring == K.ring and K.unproven or K.ring]
   others[#others + 1] = self.name
   if self.exhausted and not waits and not self.later then
     off[#off + 1] = self.name
