@@ -12,7 +12,8 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 from callbacks.batcher.journal import entry_of
 from callbacks.model import InvalidCallback, Reason, State
@@ -20,6 +21,8 @@ from callbacks.request.freeze import check_id
 from callbacks.request.urls import Scope, scope_of
 from callbacks.runtime import Runtime, host_name
 from callbacks.when import Moment, read_when
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 _STATUS: Final = re.compile(r"[1-5](?:\d\d|xx)")
 #: What is not told is told as this.
@@ -63,24 +66,21 @@ def to_scope(found: Runtime, destination: str | None) -> Scope | None:
 
 def to_state(state: State | str) -> State:
     """Read a state."""
-    try:
-        return State(state)
-    except ValueError:
-        expected = ", ".join(State)
-        raise InvalidCallback(
-            "state", f"is {str(state)[:50]!r}; expected one of {expected}"
-        ) from None
+    return _member(State, "state", state)
 
 
 def to_reason(reason: Reason | str | None) -> Reason | None:
     """Read a reason."""
+    return None if reason is None else _member(Reason, "reason", reason)
+
+
+def _member(kind: type[_Word], name: str, value: str) -> _Word:
     try:
-        return None if reason is None else Reason(reason)
+        return kind(value)
     except ValueError:
-        expected = ", ".join(Reason)
-        raise InvalidCallback(
-            "reason", f"is {str(reason)[:50]!r}; expected one of {expected}"
-        ) from None
+        expected = ", ".join(kind)
+        problem = f"is {str(value)[:50]!r}; expected one of {expected}"
+        raise InvalidCallback(name, problem) from None
 
 
 def to_since_ms(since: Moment | None) -> int | None:

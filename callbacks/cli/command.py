@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -215,16 +216,7 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 def progress() -> Progress:
     """A progress bar if stderr is a terminal, else nothing."""
-    bar = console(err=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=bar,
-        transient=True,
-        disable=not bar.is_terminal,
-    )
+    return _progress("{task.description}", MofNCompleteColumn())
 
 
 def share_of(noun: str) -> Progress:
@@ -232,11 +224,15 @@ def share_of(noun: str) -> Progress:
 
     Each task has a field `count`: how many of the noun are done.
     """
+    return _progress("{task.fields[count]:,} " + noun, TaskProgressColumn())
+
+
+def _progress(text: str, done: ProgressColumn) -> Progress:
     bar = console(err=True)
     return Progress(
-        TextColumn("{task.fields[count]:,} " + noun),
+        TextColumn(text),
         BarColumn(),
-        TaskProgressColumn(),
+        done,
         TimeElapsedColumn(),
         console=bar,
         transient=True,

@@ -44,27 +44,18 @@ def seconds(low: float, high: float) -> BeforeValidator:
 
 def share() -> BeforeValidator:
     """A number from 0 to 1."""
-    allowed = "a number from 0 to 1"
-
-    def parse(value: object) -> float:
-        try:
-            number = float(_text(value, allowed))
-        except ValueError:
-            raise ValueError(allowed) from None
-        if not 0 <= number <= 1:
-            raise ValueError(allowed)
-        return number
-
-    return BeforeValidator(parse)
+    return _within(float, 0, 1, "a number from 0 to 1")
 
 
 def whole(low: int, high: int) -> BeforeValidator:
     """An integer from `low` to `high`."""
-    allowed = f"a whole number from {low} to {high}"
+    return _within(int, low, high, f"a whole number from {low} to {high}")
 
-    def parse(value: object) -> int:
+
+def _within(kind: type[int | float], low: int, high: int, allowed: str) -> BeforeValidator:
+    def parse(value: object) -> float:
         try:
-            number = int(_text(value, allowed))
+            number = kind(_text(value, allowed))
         except ValueError:
             raise ValueError(allowed) from None
         if not low <= number <= high:
