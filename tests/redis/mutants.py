@@ -337,3 +337,129 @@ MUTANTS: Final = {
         seed=4,
     ),
 }
+
+#: Of verbs that the machine does not call: their scenarios in `test_verbs` have to notice.
+DIRECT: Final = {
+    "bid that counts old words": Mutant("bid", "at <= now - bid_for or at > now", "at > now"),
+    "bid that counts words of a time to come": Mutant(
+        "bid", "at <= now - bid_for or at > now", "at <= now - bid_for"
+    ),
+    "bid that makes good what was not wanted": Mutant(
+        "bid", "not before or before.want == 0", "false"
+    ),
+    "bid that makes good what was not wanted for a while": Mutant(
+        "bid", "not before or before.want == 0", "not before"
+    ),
+    "bid that takes arrears from who wanted": Mutant(
+        "bid", "not before or before.want == 0", "true"
+    ),
+    "bid that forgets what was granted": Mutant("bid", "newest > had", "true"),
+    "grant to who has said nothing": Mutant(
+        "grant",
+        "if not own then return {0, 0, 50} end",
+        "own = own or {at = now, want = 9, demand = ''}",
+    ),
+    "grant that shares with who wants nothing": Mutant("grant", "bid.want > 0", "bid.want >= 0"),
+    "grant up to the horizon although others wait": Mutant(
+        "grant", "(others > 0 and window or horizon)", "horizon"
+    ),
+    "grant up to a window although nobody waits": Mutant(
+        "grant", "(others > 0 and window or horizon)", "window"
+    ),
+    "grant of more than is wanted": Mutant(
+        "grant",
+        "math.min(own.want, math.floor((limit - slot) / pace) + 1)",
+        "math.floor((limit - slot) / pace) + 1",
+    ),
+    "grant of all to the first": Mutant("grant", "if others > 0 then", "if false then"),
+    "grant that lets one get ahead": Mutant("grant", "math.min(behind, had) + part - had", "part"),
+    "grant of nothing after the clock was set back": Mutant(
+        "grant", "reserved(s.slot, horizons)", "num(s.slot, 0)"
+    ),
+    "grant before the gate": Mutant("grant", "reserved(s.send, horizons)", "0"),
+    "grant that forgets what the last one had": Mutant("grant", "'v', had", "'v', 0"),
+    "grant that is still wanted": Mutant("grant", "own.want - slots .. ' '", "own.want .. ' '"),
+    "hand_back of what is followed by others' slots": Mutant("hand_back", "till ~= slot", "false"),
+    "hand_back that keeps them counted": Mutant("hand_back", "had - unused", "had"),
+    "hand_back that keeps their time": Mutant("hand_back", "slot - unused * pace", "slot"),
+    "reserve of an id that is queued here": Mutant("reserve", "K.cbs .. id, K.recs", "K.recs"),
+    "reserve of an id that has ended here": Mutant(
+        "reserve", "K.cbs .. id, K.recs .. id", "K.cbs .. id"
+    ),
+    "reserve of another shard's id": Mutant("reserve", "at and at ~= shard", "false"),
+    "reserve that counts no duplicate": Mutant("reserve", "known > 0", "false"),
+    "reserve that renews no time": Mutant(
+        "reserve",
+        "redis.call('SET', K.ats .. id, shard .. ' ' .. now)",
+        "redis.call('SET', K.ats .. id, shard .. ' ' .. now, 'NX')",
+    ),
+    "transfer of a young reservation": Mutant(
+        "transfer", "at ~= before or since > now - age", "at ~= before"
+    ),
+    "transfer of another shard's": Mutant(
+        "transfer", "at ~= before or since > now - age", "since > now - age"
+    ),
+    "transfer of what is reserved alone": Mutant(
+        "transfer", "if at and (at ~= before or", "if not at or (at ~= before or"
+    ),
+    "unreserve of another shard's": Mutant("unreserve", "at == shard and", "at and"),
+    "unreserve of a young reservation": Mutant("unreserve", "since <= now - age", "true"),
+    "agree that lets each decide": Mutant("agree", "if kept then return kept end", ""),
+    "agree that takes an older release's data apart": Mutant(
+        "agree", "redis.call('EXISTS', K.counters) == 1", "false"
+    ),
+    "agree that decides without being told": Mutant(
+        "agree", "if not keep then return shards end", ""
+    ),
+    "want from who is paused": Mutant(
+        "want",
+        "redis.call('ZRANGEBYSCORE', ring, '-inf', now,",
+        "redis.call('ZRANGEBYSCORE', ring, '-inf', '+inf',",
+    ),
+    "want of all that waits for one that has not answered": Mutant(
+        "want", "if not alone then", "if true then"
+    ),
+    "want of more than an interval allows": Mutant(
+        "want", "pace > 0 and 1 + math.floor(horizon / pace) or batch_size", "batch_size"
+    ),
+    "want by the interval as set": Mutant(
+        "want",
+        "pace_of(redis.call('HGET', K.dests .. name, 'interval'), interval, adaptive)",
+        "interval",
+    ),
+    "want of what is not due": Mutant("want", "'-inf', now + window", "'-inf', '+inf'"),
+    "want beyond the places": Mutant("want", "math.min(batch_size, unproven_room())", "batch_size"),
+    "want of more than a batch": Mutant(
+        "want", "return math.min(wanted, batch_size)", "return wanted"
+    ),
+    "load that counts places not taken yet": Mutant(
+        "load",
+        "redis.call('ZCOUNT', K.places, '-inf', now)\nlocal ready",
+        "redis.call('ZCARD', K.places)\nlocal ready",
+    ),
+    "load that counts who is paused": Mutant(
+        "load", "redis.call('ZCOUNT', K.unproven, '-inf', now)", "redis.call('ZCARD', K.unproven)"
+    ),
+    "load without what is processed": Mutant("load", "redis.call('ZCARD', K.processing)", "0"),
+    "load without what is ready": Mutant("load", "+ ready + waiting", "+ waiting"),
+    "take of nothing after the clock was set back": Mutant(
+        "take", "reserved(s.send, max_wait + longest)", "num(s.send, 0)"
+    ),
+    "take before its time": Mutant("take", "now + wait", "now"),
+    "take however far ahead": Mutant("take", "at - now > max_wait and not must", "false"),
+    "take that does not take what it must": Mutant(
+        "take", "at - now > max_wait and not must", "at - now > max_wait"
+    ),
+    "take by the stagger as set": Mutant("take", "pace_of(s.stagger, pace, adapts)", "pace"),
+    "take by the stagger as adapted, which is not asked for": Mutant(
+        "take", "pace_of(s.stagger, pace, adapts)", "pace_of(s.stagger, pace, true)"
+    ),
+    "take of the same instant twice": Mutant("take", "at + pace", "at"),
+    "turn that everybody has": Mutant("turn", "lasts(K.turns .. what, every)", "false"),
+    "turn of one thing at a time": Mutant(
+        "turn", "lasts(K.turns .. what, every)", "lasts(K.turns .. 'x', every)"
+    ),
+    "turn that lasts too long after the clock was set back": Mutant(
+        "turn", "left >= 0 and left <= ttl", "left >= 0"
+    ),
+}

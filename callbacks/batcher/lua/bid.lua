@@ -20,7 +20,7 @@ if not before or before.want == 0 then
 end
 local answer, all = {num(redis.call('HGET', K.state, 'rate'), -1)}, redis.call('HGETALL', K.wants)
 for i = 1, #all, 2 do
-  local bid = string.match(all[i], '^%d') and bid_of(all[i + 1], bid_for)
+  local bid = bid_of(all[i + 1], bid_for)
   if bid then answer[#answer + 1] = bid.demand end
 end
 return answer

@@ -20,7 +20,7 @@ local own, others, behind = nil, 0, math.huge
 local had, till = granted_to(shard)
 local all = redis.call('HGETALL', K.wants)
 for i = 1, #all, 2 do
-  local bid = string.match(all[i], '^%d') and bid_of(all[i + 1], bid_for)
+  local bid = bid_of(all[i + 1], bid_for)
   if bid and all[i] == shard then
     own = bid
   elseif bid and bid.want > 0 then
@@ -29,8 +29,7 @@ for i = 1, #all, 2 do
 end
 if not own then return {0, 0, 50} end
 local limit = now + (others > 0 and window or horizon)
-local slots = slot > limit and 0 or math.floor((limit - slot) / pace) + 1
-slots = math.min(own.want, slots)
+local slots = math.min(own.want, math.floor((limit - slot) / pace) + 1)
 if others > 0 then
   local part = math.ceil((math.floor(window / pace) + 1) / (others + 1))
   slots = math.min(slots, math.min(behind, had) + part - had)

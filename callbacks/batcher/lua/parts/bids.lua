@@ -2,7 +2,7 @@
 -- many slots it still wants, and its demand; `g<shard>` -> how many it has got in all, and the slot
 -- after the last of them; `v` -> how many the shard had got that got some last.
 
--- A shard's word, or nil if it no longer counts.
+-- A shard's word, or nil if it no longer counts, or is none: `g<shard>` and `v` have fewer parts.
 local function bid_of(word, bid_for)
   local at, want, demand = string.match(word or '', '^(%d+) (%d+) (.*)$')
   at = num(at, 0)
