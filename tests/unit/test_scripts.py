@@ -35,6 +35,11 @@ def test_there_are_verbs() -> None:
     assert set(VERBS) == {path.stem for path in FOLDER.glob("*.lua")}
 
 
+def test_no_line_is_longer_than_100_characters() -> None:
+    for file in FOLDER.rglob("*.lua"):
+        assert max(map(len, file.read_text().splitlines())) <= 100, file.name
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_body_uses_each_argument_of_its_header_and_reads_none_by_number(verb: str) -> None:
     _, body = parts(verb)
