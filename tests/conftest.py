@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
         place, names = metafunc.definition.nodeid, list(binaries())
         if not any(name in place for name in _WITH_THE_OLDEST):
-            names.remove("redis-6.2")
+            names = [name for name in names if name != "redis-6.2"]
         if "tests/redis/" not in place:
             names = ["valkey"]
         metafunc.parametrize("server_name", names, scope="session")

