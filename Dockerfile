@@ -1,7 +1,7 @@
 # One image for every process: the worker by default, `periodiq callbacks`, `callbacks web`.
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY requirements.txt setup.cfg pyproject.toml README.md LICENSE ./
+COPY requirements.txt setup.cfg pyproject.toml README.md LICENSE pytest_callbacks.py ./
 COPY callbacks callbacks
 RUN python -m venv /opt/callbacks && /opt/callbacks/bin/pip install --no-cache-dir -r requirements.txt
 

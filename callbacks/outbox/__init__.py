@@ -8,12 +8,17 @@ dies in between. Works with PostgreSQL and SQLite. `drain` needs the extra `call
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from callbacks.outbox.rows import aadd, add
+
+if TYPE_CHECKING:
+    from callbacks.outbox.schema import table
 
 __all__ = ["aadd", "add", "table"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Import on first use what needs SQLAlchemy."""
     if name != "table":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

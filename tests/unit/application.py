@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,10 +14,12 @@ from typing import Any, assert_type
 from uuid import UUID, uuid4
 
 import requests
+import sqlalchemy
 from dramatiq import Actor
+from sqlalchemy.ext.asyncio import AsyncSession
 
 import callbacks
-from callbacks import admin
+from callbacks import admin, outbox, testing
 
 
 @dataclass
@@ -155,6 +158,7 @@ def overview() -> Mapping[str, Any]:
         assert_type(status.last_hour.delivery_delay, admin.DeliveryDelay | None)
     destinations = admin.destinations(trouble=True, sort=next(iter(admin.SORTS)))
     assert_type(destinations, admin.Page[admin.Destination])
+    assert_type(admin.destination(URL), admin.Destination | None)
     for one in admin.iterate_destinations():
         assert_type(one.interval, float | None)
     for act in admin.log(limit=5):
@@ -183,3 +187,44 @@ async def end_of_job_in_a_loop(job: Job) -> str | None:
 
 def end_of_job_on_commit(connection: object, job: Job) -> str:
     return assert_type(callbacks.enqueue_on_commit(connection, URL, job, expires_in=60), str)
+
+
+METADATA = sqlalchemy.MetaData()
+OUTBOX = assert_type(outbox.table(METADATA), sqlalchemy.Table)
+
+
+def end_of_job_in_an_outbox(connection: sqlite3.Connection, job: Job) -> str:
+    with connection:
+        return assert_type(outbox.add(connection, URL, job, delay="10m", into=OUTBOX.name), str)
+
+
+async def end_of_job_in_an_outbox_in_a_loop(session: AsyncSession, job: Job) -> str:
+    async with session.begin():
+        return assert_type(await outbox.aadd(session, URL, job, lane="customer-7"), str)
+
+
+def test_what_is_enqueued(callbacks_outbox: testing.CallbacksOutbox) -> None:
+    enqueued = callbacks_outbox[0]
+    assert_type(enqueued, testing.Enqueued)
+    assert_type((enqueued.url, enqueued.event), tuple[str, str | None])
+    assert_type(callbacks_outbox[1:], list[testing.Enqueued])
+    callbacks_outbox.clear()
+
+
+def test_what_arrives(
+    callbacks_app: testing.CallbacksApp, callbacks_receiver: testing.CallbacksReceiver
+) -> None:
+    callbacks_app.configure(max_retries=1)
+    callbacks_receiver.answer_next(503, testing.Response(429, (("Retry-After", "60"),)))
+    assert_type(testing.deliver_all(within=60), list[testing.Attempted])
+    assert_type(callbacks_app.clock, testing.Clock)
+    callbacks_app.clock.advance(86_400)
+    assert_type(callbacks_receiver.requests, Sequence[testing.Received])
+    delivered = testing.assert_delivered(URL, event="image.completed", data={"n": 1})
+    assert_type(delivered, testing.Attempted)
+
+
+async def test_what_arrives_in_a_loop(callbacks_server: testing.EmbeddedServer) -> None:
+    with testing.CallbacksApp(callbacks_server, secret="whsec_...") as app:
+        assert_type(await testing.adeliver_all(), list[testing.Attempted])
+        assert_type(app.attempts, list[testing.Attempted])

@@ -52,6 +52,10 @@ def hasty_switches() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] == (3, 14),
+    reason="CPython 3.14 itself may leave a lock taken then (python/cpython#148874)",
+)
 @pytest.mark.usefixtures("hasty_switches")
 def test_an_exception_raised_in_a_thread_at_any_bytecode_leaves_no_place_taken() -> None:
     places = Places()
