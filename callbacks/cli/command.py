@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterable
-from typing import IO, Any, Final, TypeVar
+from types import TracebackType
+from typing import IO, Any, ClassVar, Final, TypeVar
 
 import click
 import redis
@@ -50,6 +52,35 @@ class WrongWords(Failure):
     exit_code = 2
 
 
+class Quiet:
+    """Without the duties' log lines: a command itself reports what it did.
+
+    A program may run several at once in its threads, so only the last to end sets back the level.
+    """
+
+    _lock: ClassVar = threading.Lock()
+    _running: ClassVar = 0
+    _level: ClassVar = logging.NOTSET
+
+    def __enter__(self) -> None:
+        with Quiet._lock:
+            if not Quiet._running:
+                Quiet._level = LOGGER.level
+            Quiet._running += 1
+            LOGGER.setLevel(logging.ERROR)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with Quiet._lock:
+            Quiet._running -= 1
+            if not Quiet._running:
+                LOGGER.setLevel(Quiet._level)
+
+
 class Commands(click.Group):
     """A group that keeps its commands' order and turns expected errors into one line."""
 
@@ -58,19 +89,16 @@ class Commands(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, without the duties' log lines: the command itself reports what it did."""
-        level = LOGGER.level
-        LOGGER.setLevel(logging.ERROR)
+        """Run a command."""
         try:
-            return super().invoke(ctx)
+            with Quiet():
+                return super().invoke(ctx)
         except InvalidCallback as error:
             raise WrongWords(str(error)) from error
         except redis.RedisError as error:
             raise Failure(redis_line(error)) from error
         except CallbacksError as error:
             raise Failure(str(error)) from error
-        finally:
-            LOGGER.setLevel(level)
 
 
 def redis_line(error: redis.RedisError) -> str:
