@@ -54,6 +54,8 @@ def given(
     del primary
     forget = forget_runtime()
     monkeypatch.setenv("REDIS_URL", pair[0].url)
+    monkeypatch.setenv("CALLBACKS_WAIT_TIMEOUT", "20")  # for a busy machine, and less than this:
+    monkeypatch.setenv("CALLBACKS_REDIS_TIMEOUT", "30")
 
     def change(**values: object) -> None:
         for name, value in values.items():
