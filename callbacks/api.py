@@ -221,9 +221,9 @@ def check_url(url: str) -> str:
 
     Raises `InvalidCallback`, which says what is wrong and what is expected, and `SettingsError`.
     """
-    settings = runtime().settings
-    normal = normal_url(url, https_only=settings.https_only)
-    check_addresses(normal, settings)
+    parts = runtime()
+    normal = normal_url(url, https_only=parts.settings.https_only)
+    check_addresses(normal, parts.settings, lookups=parts.lookups)
     return normal
 
 

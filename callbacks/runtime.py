@@ -28,6 +28,8 @@ from callbacks.batcher.errors import WrongForm
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.delivery.callback import shared_transport
+from callbacks.delivery.dns import Lookups
+from callbacks.delivery.reach import LOOKUPS
 from callbacks.forks import renew_after_fork
 from callbacks.log import log
 from callbacks.model import SettingsError
@@ -124,12 +126,13 @@ class BrokerMessages:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The parts of one process."""
+    """The parts of one process. `lookups`: the names of URLs that are to be checked."""
 
     settings: Settings
     client: Redis
     batcher: Shards
     messages: Messages
+    lookups: Lookups = LOOKUPS
 
 
 class _Once:
@@ -185,7 +188,10 @@ class _Once:
 def _make() -> Runtime:
     from callbacks.settings import load_settings  # noqa: PLC0415 - keeps pydantic out of the import
 
-    return _made_of(load_settings())
+    settings = load_settings()
+    for warning in settings.warnings:
+        log.warning("unknown_setting", detail=warning)
+    return _made_of(settings)
 
 
 def _made_of(settings: Settings) -> Runtime:
@@ -292,8 +298,6 @@ def prepare_process() -> None:
     logs.configure(settings.log_format, direct=owns_stderr())
     traces.start(sdk.signals())
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
-    for warning in settings.warnings:
-        log.warning("unknown_setting", detail=warning)
     if settings.pin_cores:
         pin(*sibling())
 

@@ -14,10 +14,11 @@ from callbacks.request.urls import read_url
 if TYPE_CHECKING:
     from callbacks.settings import Settings
 
-_LOOKUPS: Final = Lookups(system_addresses)
+#: Those of the system.
+LOOKUPS: Final = Lookups(system_addresses)
 
 
-def check_addresses(callback_url: str, settings: Settings, *, lookups: Lookups = _LOOKUPS) -> None:
+def check_addresses(callback_url: str, settings: Settings, *, lookups: Lookups = LOOKUPS) -> None:
     """Look up a URL's host, and check all its addresses as they are before each connection.
 
     Takes as long as the name lookup, at most the deadline of an attempt. Raises InvalidCallback

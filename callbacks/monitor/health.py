@@ -33,9 +33,9 @@ WORDS: Final = (
 )
 #: Words with which callbacks are sent and accepted, or are held on purpose.
 WELL: Final = frozenset({"ok", "scheduler away", "paused", "behind"})
-#: If there is work but no tick for this long, no worker is alive: one that had nothing to do ticks
-#: every 30 s, any other at each check. The alert waits a minute more, for deploys.
-ABSENT_MS: Final = 40_000
+#: If there is work but no tick for this long, no worker is alive: each ticks at every check,
+#: whatever there is to do. The alert waits a minute more, for deploys.
+ABSENT_MS: Final = 20_000
 #: If what is ready is not claimed for this long, the workers that are alive do not work.
 UNCLAIMED_MS: Final = 60_000
 #: The scheduler sends every minute: by then two messages in a row are missing.
@@ -219,15 +219,15 @@ def scheduler_late(overview: Overview) -> str:
 def no_worker(overview: Overview, settings: Settings) -> str:
     """Since when no worker is alive although callbacks are not sent; empty if all is well.
 
-    All unsent callbacks count, including those held by a pause, a breaker or a delay. If no
-    worker has ever ticked, the time counts from when the first callback was due.
+    All unsent callbacks count, including those held by a pause, a breaker or a delay. One that was
+    never seen is missed at the first of them, one that was after `ABSENT_MS` or some checks.
     """
     unsent = overview.queued + overview.processing
-    starts = (overview.ticked_ms, overview.oldest_due_ms, overview.last_batch_ms)
-    since_ms = next((start for start in starts if start is not None), overview.now_ms)
-    gone_ms = overview.now_ms - since_ms
-    if not unsent or gone_ms <= max(ABSENT_MS, _TICKS * ms(settings.check_interval)):
+    if not unsent:
         return ""
-    seen = "none was ever seen" if overview.ticked_ms is None else "the last was seen"
-    ago = "" if overview.ticked_ms is None else f" {age(gone_ms / 1000)} ago"
-    return f"{seen}{ago}; {many(unsent, 'callback')} not sent yet"
+    if overview.ticked_ms is None:
+        return f"none was ever seen; {many(unsent, 'callback')} not sent yet"
+    gone_ms = overview.now_ms - overview.ticked_ms
+    if gone_ms <= max(ABSENT_MS, _TICKS * ms(settings.check_interval)):
+        return ""
+    return f"the last was seen {age(gone_ms / 1000)} ago; {many(unsent, 'callback')} not sent yet"

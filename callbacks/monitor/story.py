@@ -10,6 +10,7 @@ from callbacks.batcher.journal import told
 from callbacks.batcher.shards import Shards
 from callbacks.batcher.store import Batcher
 from callbacks.model import Request, State
+from callbacks.monitor.health import START_WORKERS, no_worker
 from callbacks.monitor.trouble import condition
 from callbacks.policy.outcome import hint
 from callbacks.request.freeze import unpack
@@ -88,4 +89,5 @@ def _held(batcher: Batcher | Shards, status: Status, now_s: float) -> str | None
         return f"its destination is {words}; callbacks resume {status.destination}"
     if destination.breaker == "open" or destination.hold_why == "secret":
         return f"its destination: {words}"
-    return None
+    absent = no_worker(overview(batcher.scripts), batcher.settings)
+    return f"waits for a worker: {absent}; {START_WORKERS}" if absent else None

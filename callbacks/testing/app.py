@@ -18,7 +18,7 @@ from callbacks.model import Answer
 from callbacks.runtime import Runtime, runtime
 from callbacks.settings import Settings, load_settings
 from callbacks.testing.clock import VERBS, Clock
-from callbacks.testing.current import current, in_use
+from callbacks.testing.current import NAMES, current, in_use
 from callbacks.testing.environ import Environ
 from callbacks.testing.requests import Attempted
 from callbacks.testing.sender import LocalSender, Route, transport
@@ -67,7 +67,8 @@ class CallbacksApp:
         settings = load_settings()
         client = connect(settings)
         self._clients.callback(client.connection_pool.disconnect)
-        return Runtime(settings, client, Shards(client, settings, verbs=VERBS), self._wakeups)
+        shards = Shards(client, settings, verbs=VERBS)
+        return Runtime(settings, client, shards, self._wakeups, NAMES)
 
     @property
     def settings(self) -> Settings:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from callbacks import runtime as runtimes
+from callbacks.delivery.dns import Lookups
 from callbacks.runtime import Runtime
 from callbacks.testing.environ import Environ
 
 _T = TypeVar("_T")
 
 _entered: Final[list[object]] = []
+
+
+def _public(host: str, _port: int) -> Sequence[str]:
+    return ["127.0.0.1" if host == "localhost" else "8.8.8.8"]
+
+
+#: For `check_url` in a test: names are not looked up, and all are public but that of this machine.
+NAMES: Final = Lookups(_public)
 
 
 @contextmanager

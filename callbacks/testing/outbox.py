@@ -15,7 +15,7 @@ from callbacks.batcher.shards import Shards
 from callbacks.model import Cancelled, Item, QueueFull, Stored
 from callbacks.runtime import Runtime
 from callbacks.settings import Settings, load_settings
-from callbacks.testing.current import in_use
+from callbacks.testing.current import NAMES, in_use
 from callbacks.testing.environ import Environ
 from callbacks.testing.requests import Enqueued
 
@@ -66,7 +66,7 @@ class CallbacksOutbox(Sequence[Enqueued]):
     def _build(self) -> Runtime:
         settings = load_settings()
         batcher = cast(Shards, _Store(self, settings))
-        return Runtime(settings, connect(settings), batcher, _NoWakeups())
+        return Runtime(settings, connect(settings), batcher, _NoWakeups(), NAMES)
 
     # The sequence
 

@@ -483,6 +483,14 @@ def test_the_outbox_refuses_what_is_always_refused(callbacks_outbox: CallbacksOu
     assert list(callbacks_outbox) == []
 
 
+def test_urls_are_checked_without_looking_names_up(callbacks_outbox: CallbacksOutbox) -> None:
+    assert callbacks.check_url("https://customer.example/hooks")
+    assert callbacks.check_url("http://localhost:8000/hooks"), "it may be reached in a test"
+    for url in ("https://10.0.0.1/hooks", "ftp://customer.example/"):
+        with pytest.raises(callbacks.InvalidCallback):
+            callbacks.check_url(url)
+
+
 @pytest.mark.anyio
 async def test_the_outbox_has_what_coroutines_enqueue(callbacks_outbox: CallbacksOutbox) -> None:
     assert (await callbacks.aenqueue(URL, 1, id="c-1")).accepted

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from callbacks import api
-from callbacks.delivery import reach
 from callbacks.delivery.dns import Lookups
 from callbacks.model import InvalidCallback
 from callbacks.settings import load_settings
@@ -32,14 +31,11 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
                 found()
             return found if isinstance(found, list) else []
 
-        def check_addresses(normal: str, _settings: object) -> None:
-            reach.check_addresses(normal, load_settings(environ), lookups=Lookups(resolve))
-
         class Parts:
             settings = load_settings(environ)
+            lookups = Lookups(resolve)
 
         monkeypatch.setattr(api, "runtime", Parts)
-        monkeypatch.setattr(api, "check_addresses", check_addresses)
         return api.check_url(url)
 
     return check_url
