@@ -21,7 +21,7 @@ def facts_of(story: Story, now_s: float) -> dict[str, str]:
         "what to do": story.hint,
         "detail": one.detail,
         "it said": one.said,
-        "URL": display_url(one.callback_url),
+        "URL": _url(story),
         "event": one.event,
         "environment": one.environment,
         "accepted": _when(one.created_at, now_s),
@@ -31,6 +31,12 @@ def facts_of(story: Story, now_s: float) -> dict[str, str]:
         "body": None if story.body_bytes is None else many(story.body_bytes, "byte"),
     }
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def _url(story: Story) -> str | None:
+    """Of what has ended and is not kept, only the start of the URL is known."""
+    url = display_url(story.status.callback_url)
+    return f"{url} (its path is no longer kept)" if url and story.body_bytes is None else url
 
 
 def _when(at_s: float | None, now_s: float) -> str | None:

@@ -12,7 +12,7 @@ from typing import IO, Any, ClassVar, Final, TypeVar
 
 import click
 import redis
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -227,6 +227,15 @@ def console(*, err: bool = False) -> Console:
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def print_rows(*rows: RenderableType) -> None:
+    """Print tables and lines; without the blanks that fill up their last column."""
+    screen = console()
+    with screen.capture() as caught:
+        screen.print(*rows, sep="\n")
+    for line in caught.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:

@@ -9,7 +9,6 @@ import click
 
 from callbacks import admin
 from callbacks.cli.command import (
-    console,
     cursor_option,
     destination_option,
     json_option,
@@ -17,6 +16,7 @@ from callbacks.cli.command import (
     note,
     parts,
     print_json_array,
+    print_rows,
     say,
     table,
 )
@@ -78,7 +78,7 @@ def _print(page: admin.Page[admin.Destination], trouble: bool) -> None:
     for one in page:
         rows.add_row(*_row(one, now_s))
     if rows.row_count:
-        console().print(rows)
+        print_rows(rows)
     else:
         note(f"no destination {'is in trouble' if trouble else 'was used in the last day'}")
     for one in page:

@@ -243,7 +243,7 @@ def _printer(*, as_json: bool) -> Callable[[str, str], None]:
 def _print(plan: _Plan) -> None:
     say("")
     say(f"  receiver  {plan.receiver}")
-    say(f"  page      {plan.page or 'none: pip install callbacks[web]'}")
+    say(f"  page      {_page(plan)}")
     say(f"  Redis     {plan.settings.redis_address}, {_whose(plan)}")
     say("")
     say("  In the terminal of your application:")
@@ -253,6 +253,13 @@ def _print(plan: _Plan) -> None:
     say("")
     say("  Ctrl-C ends everything.")
     say("")
+
+
+def _page(plan: _Plan) -> str:
+    if not plan.page:
+        return "none: install callbacks with its extra [web]"
+    has_console = plan.settings.web_token
+    return plan.page if has_console else f"{plan.page}, with CALLBACKS_WEB_TOKEN also the console"
 
 
 def _whose(plan: _Plan) -> str:

@@ -13,7 +13,7 @@ import redis
 from rich.text import Text
 
 from callbacks.batcher.memory import read_memory
-from callbacks.cli.command import Failure, console, json_option, print_json, table
+from callbacks.cli.command import Failure, json_option, print_json, print_rows, table
 from callbacks.model import SettingsError
 from callbacks.monitor import service_checks
 from callbacks.monitor.checks import Check, CheckStatus
@@ -152,4 +152,4 @@ def _print(checks: list[Check]) -> None:
         rows.add_row(
             check.name, Text(check.verdict, style=_STYLES[check.verdict]), printable(words)
         )
-    console().print(rows)
+    print_rows(rows)

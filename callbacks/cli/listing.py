@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from callbacks import admin
 from callbacks.batcher.inspector import Status
-from callbacks.cli.command import console, note, print_json_array, say, table
+from callbacks.cli.command import note, print_json_array, print_rows, say, table
 from callbacks.monitor.story import hint_for, state_of
 from callbacks.request.urls import host_of, lanes_and_paths
 from callbacks.text import distance, many, printable, with_lanes
@@ -83,7 +83,7 @@ def print_statuses(statuses: Iterable[Status], as_json: bool) -> None:
             printable(one.detail or one.said),
         )
     if rows.row_count:
-        console().print(rows)
+        print_rows(rows)
     else:
         note("no callbacks found")
     for reason, words in sorted(hints):

@@ -6,13 +6,13 @@ import click
 
 from callbacks import admin
 from callbacks.cli.command import (
-    console,
     cursor_option,
     json_option,
     limit_option,
     note,
     parts,
     print_json_array,
+    print_rows,
     table,
 )
 from callbacks.cli.listing import tell_of_more
@@ -38,7 +38,7 @@ def log(limit: int, cursor: str | None, as_json: bool) -> None:
         rows = table("at", "who", "act", "target", "count", "reason", right=("count",))
         for act in acts:
             rows.add_row(*_row(act))
-        console().print(rows)
+        print_rows(rows)
     else:
         note("nobody has done anything yet")
     tell_of_more(acts.cursor, limit)

@@ -69,7 +69,7 @@ def _where(function: _F) -> _F:
 @contextmanager
 def _engine(url: str) -> Iterator[Engine]:
     if find_spec("sqlalchemy") is None:
-        raise Failure("sqlalchemy is not installed; pip install 'callbacks[sqlalchemy]'")
+        raise Failure("sqlalchemy is not installed; install callbacks with its extra [sqlalchemy]")
     from callbacks.outbox.drain import engine_for  # noqa: PLC0415 - of an extra
 
     try:

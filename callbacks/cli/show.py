@@ -13,10 +13,10 @@ from callbacks.batcher.inspector import Status
 from callbacks.cli.arguments import ID
 from callbacks.cli.command import (
     Failure,
-    console,
     json_option,
     parts,
     print_json,
+    print_rows,
     table,
     unknown,
 )
@@ -43,13 +43,9 @@ def show(id: str, as_json: bool) -> None:
         document = admin.document(story)
         print_json(document.pop("status") | document)
         return
-    screen = console()
-    screen.print(_facts(story))
+    print_rows(_facts(story))
     if story.status.history:
-        screen.print()
-        screen.print(_attempts(story.status))
-        for line in _times(story.status):
-            screen.print(line)
+        print_rows("", _attempts(story.status), *_times(story.status))
 
 
 def _times(status: Status) -> list[str]:

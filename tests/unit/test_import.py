@@ -55,4 +55,7 @@ def test_without_its_extra_the_web_process_says_what_to_install(
     monkeypatch.setattr(web, "find_spec", lambda name: None if name == "waitress" else real(name))
     result = CliRunner().invoke(main, ["web"])
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "callbacks: waitress is not installed; pip install 'callbacks[web]'\n"
+    assert (
+        result.stderr
+        == "callbacks: waitress is not installed; install callbacks with its extra [web]\n"
+    )
