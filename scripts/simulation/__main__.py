@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from dataclasses import asdict
@@ -23,6 +24,7 @@ def say(line: str) -> None:
 
 def main(options: Options) -> int:
     """Do what was asked for; returns the exit code."""
+    logging.getLogger("callbacks").setLevel(logging.CRITICAL)  # batches, recoveries, ...
     return _check(options) if options.check else _billion(options)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import logging
 import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -84,7 +83,6 @@ class System:
     """One system in virtual time."""
 
     def __init__(self, settings: Settings, size: Size, seed: int) -> None:
-        logging.getLogger("callbacks").setLevel(logging.CRITICAL)  # batches, recoveries, ...
         self.settings, self.size = settings, size
         self.loop, self.chance = Loop(), random.Random(seed)
         self.figures, self.costs = Figures(self.loop), Costs(self.loop)
