@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
+
+from sphinx.search.en import SearchEnglish
 
 from callbacks import __version__
 
@@ -43,15 +46,45 @@ nitpick_ignore = [
     ("py:class", "callbacks.delivery.callback.Sender"),
     ("py:class", "callbacks.model.Item"),
     ("py:class", "callbacks.model.Steps"),
-    ("py:class", "callbacks.when.When"),
 ]
 
 
+class NumbersToo(SearchEnglish):
+    """A search that finds 401 and 503, which Sphinx leaves out of the index and of the query."""
+
+    js_splitter_code = """
+const parseWithoutNumbers = Search._parseQuery;
+Search._parseQuery = (query) => {
+  const parsed = parseWithoutNumbers(query);
+  const [, searchTerms, , highlightTerms] = parsed;
+  for (const number of query.match(/(?<![\\p{L}\\p{N}_])\\d{3,}(?![\\p{L}\\p{N}_])/gu) ?? []) {
+    searchTerms.add(number);
+    highlightTerms.add(number);
+  }
+  return parsed;
+};
+"""
+
+    def word_filter(self, word: str) -> bool:
+        """Return whether a word is kept: also a number of three digits or more."""
+        return (len(word) > 2 and word.isdecimal()) or super().word_filter(word)
+
+
 def _escape(_app: Sphinx, _context: Context, lines: list[str]) -> None:
-    """Keep the `whsec_` of a help text from being read as a reference."""
-    lines[:] = [line.replace("whsec_", r"whsec\_") for line in lines]
+    """Keep `whsec_` and `https://host` of a help text from being read as references."""
+    text = [line.replace("whsec_", r"whsec\_") for line in lines]
+    lines[:] = [re.sub(r"(?<=http)(s?)://", r"\1\\://", line) for line in text]
+
+
+def _leave_out_when(*given: Any) -> tuple[str, str | None] | None:
+    """Show of a time's types those that users write: `When` is what the commands make of them."""
+    signature, returns = given[-2:]
+    return (signature.replace(" | ~callbacks.when.When", ""), returns) if signature else None
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.connect("sphinx-click-process-options", _escape)
+    for part in ("description", "arguments", "options", "epilog"):
+        app.connect(f"sphinx-click-process-{part}", _escape)
+    app.connect("autodoc-process-signature", _leave_out_when)
+    app.add_search_language(NumbersToo)

@@ -1,12 +1,21 @@
 """Django: when a job ends, its customer is told; and how a customer receives that.
 
-A project in one file, which is its settings, too.
+A project in one file, which is its settings, too. What all processes have to agree on goes into
+another file, once:
 
-    export CALLBACKS_SECRET=$(callbacks secret new) CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8
+    cat >callbacks.env <<END
+    export CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8 CALLBACKS_SECRET=$(callbacks secret new)
     export DJANGO_SETTINGS_MODULE=django_app PYTHONPATH=.
-    python -m django check
+    END
+
+Then, each in a terminal of its own that has read it (`. ./callbacks.env`):
+
     python -m django runserver
-    dramatiq callbacks callbacks.contrib.django.setup django_app --threads 16
+    dramatiq callbacks callbacks.contrib.django.setup django_app --processes 1 --threads 16
+
+And in any other one that has read it:
+
+    python -m django check
     curl -X POST 'http://127.0.0.1:8000/jobs?text=hello&callback_url=http://127.0.0.1:8000/hooks'
     curl http://127.0.0.1:8000/received
     python -m django callbacks status
@@ -29,7 +38,8 @@ DEBUG = True
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "django_app"
 INSTALLED_APPS = ["callbacks.contrib.django"]
-CALLBACKS = {"MAX_DELAY": 0.5}  # a variable of the environment comes first
+# In each process with these settings; a variable of the environment comes first.
+CALLBACKS = {"MAX_DELAY": 0.5}
 
 
 @dramatiq.actor  # without a broker of your own, actors are on that of callbacks

@@ -1,10 +1,20 @@
 """FastAPI: when a job ends, its customer is told; and how a customer receives that.
 
-export CALLBACKS_SECRET=$(callbacks secret new) CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8
-uvicorn fastapi_app:app
-dramatiq callbacks --threads 16
-curl -X POST 'http://127.0.0.1:8000/jobs?text=hello&callback_url=http://127.0.0.1:8000/hooks'
-curl http://127.0.0.1:8000/received
+What all processes have to agree on goes into one file, once:
+
+    cat >callbacks.env <<END
+    export CALLBACKS_ALLOWED_NETWORKS=127.0.0.0/8 CALLBACKS_SECRET=$(callbacks secret new)
+    END
+
+Then, each in a terminal of its own that has read it (`. ./callbacks.env`):
+
+    uvicorn fastapi_app:app
+    dramatiq callbacks fastapi_app --processes 1 --threads 16
+
+And in any terminal:
+
+    curl -X POST 'http://127.0.0.1:8000/jobs?text=hello&callback_url=http://127.0.0.1:8000/hooks'
+    curl http://127.0.0.1:8000/received
 """
 
 import os
@@ -15,7 +25,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from callbacks import aenqueue, configure
 
-configure(max_delay=0.5)  # settings in code; a variable of the environment comes first
+# In each process that loads this module; a variable of the environment comes first.
+configure(max_delay=0.5)
 
 app = FastAPI()
 

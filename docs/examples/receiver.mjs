@@ -1,7 +1,8 @@
 // Node: how a customer receives callbacks.
 //
 //     npm install standardwebhooks
-//     CALLBACKS_SECRET=whsec_... node receiver.mjs 3000
+//     . ./callbacks.env    # the file that the sender's processes read, too: the same CALLBACKS_SECRET
+//     node receiver.mjs 3000
 
 import { createServer } from "node:http";
 import { Webhook } from "standardwebhooks";

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,14 +29,11 @@ SECRET, OTHER = (f"whsec_{base64.b64encode(byte * 32).decode()}" for byte in (b"
 
 #: Runs a module by its name, as `python -m`.
 RUN = "import runpy, sys; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__')"
-#: The command that serves each, with its port to be added, and the modules of its worker.
+#: The command that serves each, with its port to be added.
 APPLICATIONS = {
-    "flask_app": (["flask", "--app", "flask_app", "run", "--port"], ["flask_app"]),
-    "fastapi_app": (["uvicorn", "fastapi_app:app", "--port"], []),
-    "django_app": (
-        ["django", "runserver", "--noreload"],
-        ["callbacks.contrib.django.setup", "django_app"],
-    ),
+    "flask_app": ["flask", "--app", "flask_app", "run", "--port"],
+    "fastapi_app": ["uvicorn", "fastapi_app:app", "--port"],
+    "django_app": ["django", "runserver", "--noreload"],
 }
 
 
@@ -64,20 +63,24 @@ def answers(url: str) -> bool:
     return True
 
 
+def worker_of(name: str) -> list[str]:
+    """The command in an example's first lines that starts its worker."""
+    (found,) = re.findall(r"^ +(dramatiq .+)$", (EXAMPLES / f"{name}.py").read_text(), re.MULTILINE)
+    return shlex.split(found)
+
+
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_the_end_of_a_job_is_told_to_its_customer(
     name: str, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    command, modules = APPLICATIONS[name]
     environ = environ | {"CALLBACKS_NAMESPACE": name.partition("_")[0]}
     port = free_port()
     address = f"127.0.0.1:{port}"
     last = address if name == "django_app" else str(port)
     with ExitStack() as stack:
-        for group in (
-            Group(RUN, [*command, last], environ, tmp_path / "application.log"),
-            worker(environ, tmp_path, processes=1, threads=4, modules=modules),
-        ):
+        application = Group(RUN, [*APPLICATIONS[name], last], environ, tmp_path / "application.log")
+        started = Group(RUN, worker_of(name), environ, tmp_path / "worker.log")
+        for group in (application, started):
             stack.callback(lambda group=group: sys.stdout.write(group.output))  # if the test fails
             stack.callback(group.kill)
         until(lambda: answers(f"http://{address}/received"), within=30)
@@ -88,7 +91,10 @@ def test_the_end_of_a_job_is_told_to_its_customer(
         forged = {"webhook-id": "x", "webhook-timestamp": "1", "webhook-signature": "v1,x"}
         with pytest.raises(urllib.error.HTTPError, match="401"):
             ask(f"http://{address}/hooks", data=b"{}", headers=forged)
+        until(lambda: " event=attempt " in started.output, within=30)
+        (waited_ms,) = re.findall(r" event=attempt .* waited_ms=(\d+)", started.output)
 
+    assert int(waited_ms) < 5_000  # the worker, too, has the MAX_DELAY that the example sets
     assert received.keys() == {job}
     assert (received[job]["type"], received[job]["data"]) == (
         "job.done",

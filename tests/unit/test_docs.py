@@ -35,13 +35,29 @@ from tests.support.pages import (
     first_cells,
     prose,
     read,
+    section,
 )
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 #: What is no code: what is printed or sent, and Sphinx' directives, which the site's build runs.
-NOT_RUN = {"text", "http", "{toctree}", "{eval-rst}", "{include} ../CHANGELOG.md"}
+NOT_RUN = {
+    "text",
+    "http",
+    "{toctree}",
+    "{eval-rst}",
+    "{include} ../CHANGELOG.md",
+    "{include} ../README.md",
+    *(
+        f"{{literalinclude}} examples/{name}"
+        for name in ("flask_app.py", "fastapi_app.py", "django_app.py", "receiver.mjs")
+    ),
+}
 #: Variables of others whose names look like ours.
 OTHERS = {"CALLBACKS_COMPLETE"}
+#: Where the name alone is installed, and not a path or a direct reference (`callbacks @ git+…`).
+OTHER_PROJECT = re.compile(
+    r"""\binstall\b[^\n`#;&|]*?[ '"]callbacks(?:\[[\w,]*\])?(?![\w/.\[-]| @ )"""
+)
 PLACEHOLDER = re.compile(r"[A-Z]+|\[[A-Z]+\]|…|\.\.\.")
 
 
@@ -76,6 +92,29 @@ def test_every_page_is_in_the_table_of_contents_once() -> None:
         if name and not name.startswith(":")
     ]
     assert sorted(listed) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+
+
+def test_the_site_begins_with_the_table_of_the_readme() -> None:
+    """`docs/index.md` includes what is between two comments."""
+    (block,) = [b for b in blocks(DOCS / "index.md") if b.kind == "{include} ../README.md"]
+    start, end = re.findall(r"^:(?:start-after|end-before): (.+)$", block.text, re.MULTILINE)
+    shown = (REPO / "README.md").read_text("utf-8").split(start)[1].split(end)[0]
+    listed = set(re.findall(r"\(docs/(\w+)\.md", shown))
+    assert listed == {page.stem for page in DOCS.glob("*.md")} - {"index", "changelog", "options"}
+
+
+def test_what_the_quickstart_quotes_is_what_is_said() -> None:
+    """Each message in the table of what can go wrong is a text of the code."""
+    code = "".join(path.read_text("utf-8") for path in (REPO / "callbacks").rglob("*.py"))
+    table = section(read("quickstart"), "If it is not `sent`")
+    cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")][1:]
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) > 15
+    # What the reader's own case fills in, or the code joins from pieces.
+    own = r"t-1|127\.0\.0\.1|CALLBACKS_MAX_DELAY|'x'|app\.py|…|the receiver (?=sent)|for 7 s|; "
+    theirs = {"Connection refused", "ConnectionError"}
+    pieces = [part.strip() for text in quoted for part in re.split(own, text) if part.strip(" ,")]
+    assert [piece for piece in pieces if piece not in code and piece not in theirs] == []
 
 
 def test_the_readme_sells_and_starts() -> None:
@@ -189,13 +228,34 @@ def test_every_worker_that_is_shown_can_be_started() -> None:
         assert chosen.broker == "callbacks", words
 
 
-def test_every_extra_that_is_installed_exists() -> None:
+def test_every_extra_is_named_and_exists() -> None:
     setup = configparser.ConfigParser()
     setup.read(REPO / "setup.cfg")
-    text = "".join(block.text for block in of("sh"))
-    named = set(re.findall(r"pip install '(?:\.|callbacks)\[(\w+)\]'", text))
-    assert len(named) > 5
-    assert named <= set(setup["options.extras_require"])
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    named = set(re.findall(r"(?<=['`])(?:\.|callbacks)\[([\w,]+)\]", text))
+    known = set(setup["options.extras_require"]) - {"bench", "docs", "test"}  # of developers
+    assert {extra for extras in named for extra in extras.split(",")} == known
+
+
+@pytest.mark.parametrize("page", [*PAGES, REPO / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_nobody_is_told_to_install_the_other_project_of_this_name(page: Path) -> None:
+    assert OTHER_PROJECT.findall(page.read_text("utf-8")) == []
+
+
+def test_what_would_install_the_other_project_is_found() -> None:
+    for wrong in (
+        "pip install callbacks",
+        "pip install -U 'callbacks[web]'",
+        "uv pip install callbacks[web]>=0.2 gunicorn",
+        'pip install flask "callbacks[testing]"',
+    ):
+        assert OTHER_PROJECT.search(wrong), wrong
+    for right in (
+        "pip install '.[web]'",
+        "pip install 'callbacks[web] @ git+https://git.example/team/callbacks'",
+        "pip install '../callbacks[testing]'",
+    ):
+        assert not OTHER_PROJECT.search(right), right
 
 
 # Variables
