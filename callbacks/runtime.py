@@ -189,9 +189,14 @@ def _make() -> Runtime:
     from callbacks.settings import load_settings  # noqa: PLC0415 - keeps pydantic out of the import
 
     settings = load_settings()
+    if not names_us():  # ours first set their logs up
+        _warn_of_unknown(settings)
+    return _made_of(settings)
+
+
+def _warn_of_unknown(settings: Settings) -> None:
     for warning in settings.warnings:
         log.warning("unknown_setting", detail=warning)
-    return _made_of(settings)
 
 
 def _made_of(settings: Settings) -> Runtime:
@@ -298,6 +303,7 @@ def prepare_process() -> None:
     logs.configure(settings.log_format, direct=owns_stderr())
     traces.start(sdk.signals())
     shared_transport(settings)  # reads all certificates, before the first callback waits for it
+    _warn_of_unknown(settings)
     if settings.pin_cores:
         pin(*sibling())
 

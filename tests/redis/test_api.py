@@ -367,3 +367,12 @@ def test_a_node_of_a_cluster_is_refused_by_the_first_enqueue(
             assert raw.dbsize() == 0
     finally:
         node.stop()
+
+
+def test_a_misspelt_setting_is_logged_at_the_first_use(
+    environment: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    environment(CALLBACKS_MAX_DELEY="1")
+    for n in range(2):
+        callbacks.enqueue("https://a.example/x", n)
+    assert caplog.text.count("did you mean CALLBACKS_MAX_DELAY?") == 1
