@@ -24,7 +24,6 @@ def say(line: str) -> None:
 
 def main(options: Options) -> int:
     """Do what was asked for; returns the exit code."""
-    logging.getLogger("callbacks").setLevel(logging.CRITICAL)  # batches, recoveries, ...
     return _check(options) if options.check else _billion(options)
 
 
@@ -59,4 +58,5 @@ def _billion(options: Options) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger("callbacks").setLevel(logging.CRITICAL)  # batches, recoveries, ...
     raise SystemExit(main(parse()))
