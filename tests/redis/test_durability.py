@@ -12,6 +12,7 @@ import redis
 import callbacks
 from callbacks.batcher.inspector import find
 from callbacks.batcher.routes import own_shard, shard_of
+from callbacks.batcher.scripts import VERBS
 from callbacks.runtime import runtime
 from tests.conftest import forget_runtime
 from tests.support.oldest import needs_oldest
@@ -41,6 +42,8 @@ def primary(pair: tuple[Server, Server]) -> Iterator[redis.Redis]:
         other.replicaof("127.0.0.1", first.port)  # type: ignore[no-untyped-call]
         until(lambda: other.info("replication")["master_link_status"] == "up", within=20)
         raw.flushall()
+        for verb in VERBS.values():  # a server that does not know a script is asked twice
+            raw.script_load(verb.text)
         raw.config_set("appendonly", "yes")
         raw.config_resetstat()
         yield raw
