@@ -224,14 +224,16 @@ def no_worker(overview: Overview, settings: Settings) -> str:
     """Since when no worker is alive although callbacks are not sent; empty if all is well.
 
     All unsent callbacks count, including those held by a pause, a breaker or a delay. One that was
-    never seen is missed at the first of them, one that was after `ABSENT_MS` or some checks.
+    never seen is missed when the first of them should have been in a batch, one that was after
+    `ABSENT_MS` or some checks.
     """
     unsent = overview.queued + overview.processing
-    if not unsent:
+    starts = (overview.ticked_ms, overview.oldest_due_ms, overview.last_batch_ms)
+    since_ms = next((start for start in starts if start is not None), overview.now_ms)
+    gone_ms, known = overview.now_ms - since_ms, overview.ticked_ms is not None
+    ticks_ms = _TICKS * ms(settings.check_interval)
+    patience_ms = max(ABSENT_MS, ticks_ms) if known else _patience_ms(settings)
+    if not unsent or gone_ms <= patience_ms:
         return ""
-    if overview.ticked_ms is None:
-        return f"none was ever seen; {many(unsent, 'callback')} not sent yet"
-    gone_ms = overview.now_ms - overview.ticked_ms
-    if gone_ms <= max(ABSENT_MS, _TICKS * ms(settings.check_interval)):
-        return ""
-    return f"the last was seen {age(gone_ms / 1000)} ago; {many(unsent, 'callback')} not sent yet"
+    seen = f"the last was seen {age(gone_ms / 1000)} ago" if known else "none was ever seen"
+    return f"{seen}; {many(unsent, 'callback')} not sent yet"

@@ -309,7 +309,6 @@ def test_a_story_has_everything_that_may_be_told(
     environment: Callable[..., None], unpaced: Batcher
 ) -> None:
     assert admin.show("c-0") is None
-    unpaced.tick("worker", 1_000)
     callbacks.enqueue(URL, {"card": "4711"}, id="c-1", headers={"Authorization": "s3cret"})
     story = admin.show("c-1")
     assert story is not None

@@ -312,7 +312,6 @@ def test_a_line_too_long_is_passed_over_without_being_held() -> None:
 
 
 def test_status_json_holds_what_the_contract_names(run: Run, batcher: Batcher) -> None:
-    batcher.tick("worker", 1_000)
     put(batcher, "c-1")
     put(batcher, "c-2", delay_ms=60_000)
     found = json.loads(run("status", "--json").stdout)
@@ -397,8 +396,7 @@ def test_status_says_full_where_redis_is(
 # show, list, destinations
 
 
-def test_show_tells_the_story_without_query_values_or_body(run: Run, batcher: Batcher) -> None:
-    batcher.tick("worker", 1_000)
+def test_show_tells_the_story_without_query_values_or_body(run: Run) -> None:
     secret = ["--header", "X-Key: s3cret", "--data", '{"card": "4711"}']
     run("enqueue", URL, "--id", "c-1", *secret)
     text, document = run("show", "c-1"), json.loads(run("show", "c-1", "--json").stdout)
@@ -663,6 +661,9 @@ def test_show_says_what_holds_a_queued_callback_up(
     run: Run, unpaced: Batcher, client: redis.Redis
 ) -> None:
     put(unpaced, "c-1")
+    assert "waits for its batch" in run("show", "c-1").stdout
+    backdate(client, "ring", HOST, 10_000)
+    backdate(client, f"lane:{HOST}", "c-1", 10_000)
     assert "waits for a worker: none was ever seen" in run("show", "c-1").stdout
     unpaced.tick("worker", 1_000)
     assert "waits for its batch" in run("show", "c-1").stdout

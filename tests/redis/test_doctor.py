@@ -379,7 +379,7 @@ def test_a_tick_that_would_take_too_long_is_not_waited_for(client: redis.Redis) 
 def test_a_queue_without_a_worker_fails(doctor: Doctor, batcher: Batcher) -> None:
     put(batcher, "c-1")
     check = doctor.checks(failed="workers")["workers"]
-    assert check["found"] == "no worker: none was ever seen; 1 callback not sent yet"
+    assert check["found"] == "no worker is running; 1 callback not sent yet"
     assert check["todo"].startswith("run dramatiq callbacks ")
 
 

@@ -112,7 +112,6 @@ def test_more_destinations_than_a_page_are_counted(unpaced: Batcher, client: red
 def test_every_kind_of_hold_is_counted_also_where_nothing_waits(
     unpaced: Batcher, client: redis.Redis
 ) -> None:
-    unpaced.tick("worker", 1_000)
     fail(unpaced, "c-1", "https://broken.example:443")
     parked = Feedback(Effect.ALIVE, hold_ms=60_000)
     fail(unpaced, "c-2", "https://parked.example:443", parked)

@@ -70,7 +70,6 @@ def test_metrics_tell_states_totals_and_health(
     app: Flask, batcher: Batcher, make_batcher: Callable[..., Batcher]
 ) -> None:
     unpaced = make_batcher(min_interval=0, send_interval=0, destination_interval=0)
-    unpaced.tick("worker", 1_000)
     for id, outcome in (("c-1", Outcome.SENT), ("c-2", Outcome.DEAD)):
         claimed = claim_one(unpaced, id)
         begin(unpaced, claimed)

@@ -80,8 +80,10 @@ def judge(
             "no worker: the last was seen 75 s ago; 48 callbacks not sent yet",
         ),
         (books(ticked_ms=None), None, "ok"),
+        # Its batch was due after 5.5 s.
+        (books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 5_500), None, "ok"),
         (
-            books(queued=2, ticked_ms=None, oldest_due_ms=NOW),
+            books(queued=2, ticked_ms=None, oldest_due_ms=NOW - 5_501),
             None,
             "no worker: none was ever seen; 2 callbacks not sent yet",
         ),
