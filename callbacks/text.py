@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,6 +31,10 @@ def distance(at_s: float, now_s: float) -> str:
 def when(at_s: float, now_s: float) -> str:
     """An instant and how far away it is."""
     return f"{moment(at_s)} ({distance(at_s, now_s)})"
+
+
+#: Of JSON, in as few characters as possible. Kept, as `json.dumps` makes an encoder at each call.
+to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def many(count: int, noun: str) -> str:

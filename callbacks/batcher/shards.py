@@ -30,7 +30,7 @@ from callbacks.batcher.routes import (
     shard_of_token,
     with_shard,
 )
-from callbacks.batcher.scripts import VERBS, Verb
+from callbacks.batcher.scripts import VERBS, Verb, raise_first
 from callbacks.batcher.store import ENQUEUE_STEP, HERE, RESERVED, Batcher
 from callbacks.batcher.times import Times
 from callbacks.log import log
@@ -173,9 +173,12 @@ class Shards:
 
     def busy(self) -> tuple[Batcher, ...]:
         """The shards with callbacks that have not ended, of those that can be reached."""
+        return tuple(one for one, live in zip(self.shards, self._lives(), strict=True) if live == 1)
+
+    def _lives(self) -> list[Any]:
+        """Ask each shard whether it has callbacks that have not ended: 1 or 0, or its error."""
         keys = [one.scripts.keys.of("expiry") for one in self.shards]
-        found = self._home.scripts.stream_each(("EXISTS", key) for key in keys)
-        return tuple(one for one, live in zip(self.shards, found, strict=True) if live == 1)
+        return self._home.scripts.stream_each(("EXISTS", key) for key in keys)
 
     def words(self) -> list[Word | None]:
         """Read whether each shard has something to do, with two plain commands each, and one more.
@@ -226,9 +229,7 @@ class Shards:
         """The shards that cannot be reached, and why; takes no longer than one command."""
         if self.count == 1:
             return {}
-        keys = [one.scripts.keys.of("expiry") for one in self.shards]
-        found = self._home.scripts.stream_each(("EXISTS", key) for key in keys)
-        return {n: error for n, error in enumerate(found) if isinstance(error, AWAY)}
+        return {n: error for n, error in enumerate(self._lives()) if isinstance(error, AWAY)}
 
     def _having(self, id: str) -> Batcher:
         """The shard that has a callback, or would have."""
@@ -318,8 +319,8 @@ class Shards:
     def is_due(self) -> bool:
         """Tell whether a shard that can be reached has callbacks to send now, or in work."""
         answers = self.scripts.home.run_across("look", ((one, {}) for one in self.scripts.shards))
-        raise_for([answer for answer in answers if not isinstance(answer, AWAY)])
-        looks = [replies.look(answer) for answer in answers if not isinstance(answer, AWAY)]
+        reached = [answer for answer in answers if not isinstance(answer, AWAY)]
+        looks = map(replies.look, raise_first(reached))
         return any(not look.paused and look.ready + look.processing > 0 for look in looks)
 
     def scheduled(self) -> None:

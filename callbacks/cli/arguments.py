@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -49,12 +50,27 @@ class _Destination(click.ParamType[str]):
         return completion.destinations(incomplete)
 
 
-class _Id(click.ParamType[str]):
+class _Checked(click.ParamType[str]):
+    """A text that a function of the package checks."""
+
+    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it as it is, if it is right."""
+        try:
+            self._check(value)
+        except InvalidCallback as error:
+            self.fail(f"it {error.problem}", param, ctx)
+        return str(value)
+
+
+class _Id(_Checked):
     """The id of a callback; in these states, it can be completed."""
 
-    name = "id"
-
     def __init__(self, *states: State) -> None:
+        super().__init__("id", check_id)
         self._states = frozenset(states)
 
     def shell_complete(
@@ -66,28 +82,9 @@ class _Id(click.ParamType[str]):
         """Complete the id of a callback in one of the states."""
         return completion.ids(self._states, incomplete)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Accept a valid callback id."""
-        try:
-            return check_id(value)
-        except InvalidCallback as error:
-            self.fail(f"it {error.problem}", param, ctx)
-
-
-class _HttpStatus(click.ParamType[str]):
-    name = "status"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Accept an HTTP status or a class of them."""
-        try:
-            to_statuses(value)
-        except InvalidCallback as error:
-            self.fail(f"it {error.problem}", param, ctx)
-        return str(value)
-
 
 TIME: Final = _Time()
-HTTP_STATUS: Final = _HttpStatus()
+HTTP_STATUS: Final = _Checked("status", to_statuses)
 #: A new id, any known one, one that can be cancelled, one that can be replayed or purged.
 NEW_ID: Final = _Id()
 ID: Final = _Id(*State)

@@ -79,8 +79,9 @@ def _held(batcher: Batcher | Shards, status: Status, now_s: float) -> str | None
     """What keeps a queued callback from being claimed with the next batch."""
     if status.state is not State.QUEUED:
         return None
-    if batcher.look().paused:
-        by = overview(batcher.scripts).paused_by
+    books = overview(batcher.scripts)
+    if books.paused_since_ms is not None:
+        by = books.paused_by
         words = f" {told(by)}" if by and told(by) else ""
         return f"everything is paused{words}; callbacks resume"
     destination = Inspector(batcher.scripts).destination(status.destination)
@@ -89,5 +90,5 @@ def _held(batcher: Batcher | Shards, status: Status, now_s: float) -> str | None
         return f"its destination is {words}; callbacks resume {status.destination}"
     if destination.breaker == "open" or destination.hold_why == "secret":
         return f"its destination: {words}"
-    absent = no_worker(overview(batcher.scripts), batcher.settings)
+    absent = no_worker(books, batcher.settings)
     return f"waits for a worker: {absent}; {START_WORKERS}" if absent else None

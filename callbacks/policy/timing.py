@@ -31,8 +31,8 @@ def before(waited: Waited, *, asked_ms: int, at_ms: int, late_ms: int) -> tuple[
     """
     slot_ms = waited.slot_ms
     lane_ms = max(0, waited.claimed_ms - waited.due_ms)
-    held_ms = waited.held_ms and min(waited.held_ms, lane_ms)
-    turn_ms = waited.passed_ms and min(waited.passed_ms, lane_ms - held_ms)
+    held_ms = min(waited.held_ms, lane_ms)
+    turn_ms = min(waited.passed_ms, lane_ms - held_ms)
     gate_ms = max(0, at_ms - max(slot_ms, asked_ms))
     worker_ms = max(0, at_ms - slot_ms - gate_ms)
     return (
@@ -56,7 +56,7 @@ def packed(waits: tuple[int, ...], answer: Answer) -> str:
         return word
     for letter, seconds in zip(_STEPS, answer.steps, strict=False):
         if seconds:
-            word += f"{letter}{round(seconds * 1_000)}"
+            word += f"{letter}{ms(seconds)}"
     return word + _CONNECTIONS[answer.steps.reused]
 
 

@@ -18,11 +18,10 @@ from callbacks.request.environment import ENVIRONMENT_FORMAT, is_environment
 from callbacks.request.headers import frozen_headers
 from callbacks.request.signature import sign
 from callbacks.request.urls import destination_of, normal_url
+from callbacks.text import to_json
 from callbacks.when import instant
 
 MAX_NAME_CHARS: Final = 128  # of an event or a lane
-
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -126,7 +125,7 @@ def pack(request: Request) -> bytes:
 def _head(
     destination: str, callback_url: str, environment: str, headers: tuple[tuple[str, str], ...]
 ) -> bytes:
-    line = _encode([callback_url, environment, headers])
+    line = to_json([callback_url, environment, headers])
     return f"{destination}\n{line}\n".encode()
 
 

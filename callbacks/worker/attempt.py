@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from callbacks.policy.timing import before, packed
 from callbacks.request.envelope import created_ms
 from callbacks.request.freeze import unpack
 from callbacks.telemetry import Attempting, attempting
-from callbacks.text import moment
+from callbacks.text import moment, to_json
 from callbacks.units import ms
 from callbacks.worker.duties import LEAD_MS, Messages, expire_once, trigger
 from callbacks.worker.nonces import Nonces
@@ -52,8 +51,6 @@ _PAUSE_S: Final = 0.5
 #: How often an attempt asks for a new instant before it goes all the same.
 _NEW_INSTANTS: Final = 3
 _NONCES: Final = Nonces()
-#: An encoder of its own: `json.dumps` makes one at each call that is not plain.
-_ENTRY: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 #: A `begin` may take so long, over a slow network or with many threads. One that takes longer was
 #: stopped in the middle, with its process or with Redis, and its instant may have passed.
 _SLOW_S: Final = 1.0
@@ -424,6 +421,6 @@ def history_entry(
     outcome = decision.outcome.value
     entry = [attempt, at_ms, outcome, answer.status, reason, ms(answer.duration), answer.said]
     entry.append(packed(waits, answer))
-    text = _ENTRY(entry)
+    text = to_json(entry)
     # A bracket within the text would look like the end of an entry to `record.lua`.
     return text[:-1].replace("]", "\\u005d") + "]"
